@@ -1,0 +1,71 @@
+"""biper: train 1-bit neural networks with a binary periodic function, and ship them as real 1-bit programs.
+
+Importing this module imports nothing heavy: each name below loads its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from biper.analysis.quantization_error import quantization_errors
+    from biper.analysis.summary import summarize
+    from biper.convert import BinarizeConfig, binarize_
+    from biper.data import load_dataset
+    from biper.errors import BiperError
+    from biper.models import create_model
+    from biper.models.saved import load_model, save_model
+    from biper.nn import BinaryConv2d, BinaryLinear, set_stage_
+    from biper.quantizers import ApproxSign, PeriodicSign, SteSign
+    from biper.recipe import Recipe, load_recipe
+    from biper.regularizers import periodic_penalty
+    from biper.training.evaluation import evaluate
+    from biper.training.trainer import train
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "ApproxSign": "quantizers",
+    "BinarizeConfig": "convert",
+    "BinaryConv2d": "nn",
+    "BinaryLinear": "nn",
+    "BiperError": "errors",
+    "PeriodicSign": "quantizers",
+    "Recipe": "recipe",
+    "SteSign": "quantizers",
+    "binarize_": "convert",
+    "create_model": "models",
+    "evaluate": "training.evaluation",
+    "load_dataset": "data",
+    "load_model": "models.saved",
+    "load_recipe": "recipe",
+    "periodic_penalty": "regularizers",
+    "quantization_errors": "analysis.quantization_error",
+    "save_model": "models.saved",
+    "set_stage_": "nn",
+    "summarize": "analysis.summary",
+    "train": "training.trainer",
+}
+
+__all__ = [*_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'biper' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"biper.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        from biper.errors import MissingDependencyError
+
+        if error.name and error.name.split(".")[0] == "biper":
+            raise
+        raise MissingDependencyError(
+            f"biper.{name} needs the package {error.name!r}: pip install 'biper[train]'"
+        ) from error
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

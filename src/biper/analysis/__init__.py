@@ -1,0 +1,1 @@
+"""Looking at 1-bit networks: plain tables about layers, weights and errors."""

@@ -1,0 +1,104 @@
+"""What a network is made of: layers, shapes, parameters, bits, multiply-accumulates and sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biper.nn import BINARY_LAYERS
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer that holds parameters. Multiply-accumulates are of one image; sizes are in bytes."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    weight_bits: int
+    input_bits: int
+    multiply_accumulates: int
+    float_bytes: int
+    packed_bytes: int
+
+
+def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSummary]:
+    """Run one image of zeros through a model in evaluation mode and describe every layer that holds parameters.
+
+    Args:
+        model: any module; its mode is put back afterwards.
+        input_shape: (C, H, W) of one image.
+
+    Returns:
+        The layers in the order in which they ran; a layer that runs twice is listed once, with both its
+        multiply-accumulates.
+    """
+    ran: dict[nn.Module, list[tuple[int, ...]]] = {}
+
+    def note(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        ran.setdefault(module, []).append(tuple(output.shape[1:]))
+
+    names = {module: name for name, module in model.named_modules() if _own_tensors(module)}
+    handles = [module.register_forward_hook(note) for module in names]
+    was_training = model.training
+    model.eval()
+    first = next(model.parameters(), torch.zeros(()))
+    try:
+        with torch.inference_mode():
+            model(torch.zeros((1, *input_shape), dtype=first.dtype, device=first.device))
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return [_summarize_layer(names[module], module, shapes) for module, shapes in ran.items()]
+
+
+def _own_tensors(module: nn.Module) -> list[Tensor]:
+    """The floating-point parameters and buffers of a module itself: what inference needs of it."""
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return [tensor for tensor in own if tensor.is_floating_point()]
+
+
+def _layer_bytes(module: nn.Module) -> tuple[int, int]:
+    """(float32 bytes, packed bytes): packed, a binary weight takes one bit and everything else stays float32."""
+    float_bytes = packed = 0
+    for tensor in _own_tensors(module):
+        float_bytes += 4 * tensor.numel()
+        binary = isinstance(module, BINARY_LAYERS) and tensor is module.weight
+        packed += -(-tensor.numel() // 8) if binary else 4 * tensor.numel()
+    return float_bytes, packed
+
+
+def _summarize_layer(name: str, module: nn.Module, shapes: list[tuple[int, ...]]) -> LayerSummary:
+    binary = isinstance(module, BINARY_LAYERS)
+    weight = getattr(module, "weight", None)
+    macs = 0
+    if isinstance(module, nn.Conv2d | nn.Linear) and isinstance(weight, Tensor):
+        outputs = sum(torch.Size(shape).numel() for shape in shapes)
+        macs = outputs * weight[0].numel()
+    float_bytes, packed = _layer_bytes(module)
+    return LayerSummary(
+        name=name,
+        kind=type(module).__name__,
+        output_shape=shapes[-1],
+        parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
+        weight_bits=1 if binary else 32,
+        input_bits=1 if binary and not isinstance(module.input_quantizer, nn.Identity) else 32,
+        multiply_accumulates=macs,
+        float_bytes=float_bytes,
+        packed_bytes=packed,
+    )
+
+
+def model_sizes(model: nn.Module) -> dict[str, int]:
+    """Parameters, and bytes of everything that inference needs: all in float32, and with binary weights as bits."""
+    sizes = [_layer_bytes(module) for module in model.modules()]
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "float_bytes": sum(size[0] for size in sizes),
+        "packed_bytes": sum(size[1] for size in sizes),
+    }

@@ -1,0 +1,262 @@
+"""The command line: each verb is a few lines over the library."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from biper.errors import BiperError, MissingDependencyError, ModelError
+
+if TYPE_CHECKING:
+    from biper.recipe import Recipe
+    from biper.training.progress import Progress
+
+app = typer.Typer(
+    name="biper",
+    help="Train 1-bit neural networks with a binary periodic function, and ship them as real 1-bit programs.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Precision(StrEnum):
+    """Of what stays real-valued."""
+
+    float32 = "float32"
+    float64 = "float64"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data set; else the user's cache.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the computation.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error; goes anywhere.")] = False,
+) -> None:
+    """Options of every verb."""
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path | None, typer.Option(help="Run folder; default the next free runs/quickstart.")] = None,
+    device: DeviceOption = Device.auto,
+    threads: Threads = None,
+) -> None:
+    """Train a 1-bit network on handwritten digits, both stages, in about a minute."""
+    from biper import tables
+    from biper.recipe import load_recipe
+
+    out = out or _next_free(Path("runs/quickstart"))
+    summary = _train(load_recipe("digits"), out, None, device, Precision.float32, threads, resume=False, quiet=False)
+    tables.console.print(tables.run_table(summary, out))
+    tables.say(f"Next: biper evaluate {out}    biper inspect {out}    biper train cifar10-resnet20-short")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `biper recipes`) or a TOML file.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/RECIPE.")] = None,
+    data_dir: DataDir = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: stage1.epochs=10.")
+    ] = None,
+    scale_epochs: Annotated[float | None, typer.Option(help="Multiply the epochs of both stages: 0.05.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Override the recipe's seed.")] = None,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.float32,
+    threads: Threads = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe through both stages into a run folder."""
+    from biper import tables
+    from biper.recipe import load_recipe
+
+    settings = [*(overrides or ()), *([] if seed is None else [f"seed={seed}"])]
+    loaded = load_recipe(recipe, settings)
+    if scale_epochs is not None:
+        loaded = loaded.scaled(scale_epochs)
+    out = out or Path("runs") / Path(recipe).stem
+    summary = _train(loaded, out, data_dir, device, precision, threads, resume=resume, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps(summary))
+    else:
+        tables.console.print(tables.run_table(summary, out))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run folder or a model.safetensors.")],
+    data_dir: DataDir = None,
+    split: Annotated[str, typer.Option(help="test, train or held-out.")] = "test",
+    device: DeviceOption = Device.auto,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Top-1 accuracy and loss of a trained model on a split of its data set."""
+    from biper import tables
+    from biper.data import load_dataset
+    from biper.models.saved import load_model
+    from biper.training.evaluation import evaluate as evaluate_model
+    from biper.training.setup import choose_device, set_threads
+
+    set_threads(threads)
+    loaded, info = load_model(_model_file(model))
+    target = choose_device(device)
+    images = load_dataset(info.dataset, data_dir).split(split).to(target)
+    scores = evaluate_model(loaded.to(target), images, info.mean, info.std)
+    if as_json:
+        typer.echo(json.dumps({"split": split, "accuracy": scores.accuracy, "loss": scores.loss, "images": len(images)}))
+    else:
+        tables.say(
+            f"{info.name} on {info.dataset} {split}: accuracy {scores.accuracy:.2%} "
+            f"({scores.correct:,} of {scores.images:,}), loss {scores.loss:.4f}"
+        )
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes that come with biper."""
+    from biper import tables
+    from biper.recipe import load_recipe, recipe_names
+
+    loaded = {name: load_recipe(name) for name in recipe_names()}
+    if as_json:
+        typer.echo(json.dumps({name: recipe.model_dump() for name, recipe in loaded.items()}))
+    else:
+        tables.console.print(tables.recipe_table(loaded))
+
+
+@app.command()
+def inspect(
+    target: Annotated[str, typer.Argument(help="A network's name, a run folder or a model.safetensors.")],
+    dataset: Annotated[str, typer.Option(help="For a network's name: the data set that it is for.")] = "cifar10",
+    bits: Annotated[str, typer.Option(help="For a network's name: W1A1, W1A32 or W32A32.")] = "W1A1",
+    as_json: Json = False,
+) -> None:
+    """Layers of a network: shapes, parameters, bits, multiply-accumulates, float and packed size."""
+    from dataclasses import asdict
+
+    from biper import tables
+    from biper.analysis.summary import model_sizes, summarize
+    from biper.data.specs import dataset_spec
+    from biper.models import create_model
+    from biper.models.saved import load_model
+
+    if Path(target).exists():
+        model, info = load_model(_model_file(Path(target)))
+        dataset = info.dataset
+    elif "/" in target or target.endswith(".safetensors"):
+        raise ModelError(f"no file or folder {target}: inspect expects a run folder, a model file or a network's name")
+    else:
+        model = create_model(target, dataset=dataset, bits=bits)
+    spec = dataset_spec(dataset)
+    layers = summarize(model, (spec.channels, spec.image_size, spec.image_size))
+    sizes = model_sizes(model)
+    if as_json:
+        typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes}))
+    else:
+        tables.console.print(tables.layer_table(layers, sizes))
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    data_dir: Path | None,
+    device: Device,
+    precision: Precision,
+    threads: int | None,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    """What `train` and `quickstart` share: threads, progress on the terminal, the run itself."""
+    from biper import tables
+    from biper.training.progress import Progress, RichProgress
+    from biper.training.setup import choose_device, set_threads
+    from biper.training.trainer import train as train_recipe
+
+    set_threads(threads)
+    progress: Progress = Progress() if quiet else RichProgress(tables.console)
+    return train_recipe(
+        recipe,
+        out,
+        data_dir=data_dir,
+        device=choose_device(device),
+        precision=precision.value,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def _model_file(path: Path) -> Path:
+    """The model file that a path stands for: itself, or a run folder's ``model.safetensors``."""
+    if not path.exists():
+        raise ModelError(f"no file or folder {path}: expected a run folder or a model.safetensors")
+    if not path.is_dir():
+        return path
+    if not (path / "model.safetensors").exists():
+        raise ModelError(f"{path} holds no model.safetensors: not a run folder, or a run that is not finished")
+    return path / "model.safetensors"
+
+
+def _next_free(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, ... that is not there yet."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+def main() -> None:
+    """The entry point: runs a verb and turns what goes wrong into one line and an exit status."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    warnings.showwarning = lambda message, *_args, **_options: print(f"warning: {message}", file=sys.stderr)
+    try:
+        status = app(arguments, prog_name="biper", standalone_mode=False)
+    except KeyboardInterrupt:
+        status = _fail("interrupted", 130, debug)
+    except BiperError as error:
+        status = _fail(str(error), error.exit_code, debug)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "biper":
+            raise
+        missing = MissingDependencyError(f"this needs the package {error.name!r}: pip install 'biper[train]'")
+        status = _fail(str(missing), missing.exit_code, debug)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's usage errors have it; anything else is a bug, shown whole
+            raise
+        status = _fail(f"{error.format_message()} (see biper --help)", getattr(error, "exit_code", 2), debug)
+    sys.exit(status)
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,45 @@
+"""Augmentation and normalization of whole batches, on the device where the images are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """``(images / 255 - mean) / std``: (N, H, W, C) uint8 to (N, C, H, W) float32 in channels-last layout."""
+    factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)
+    shift = images.new_tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)
+    return torch.addcmul(shift, images.float(), factor).permute(0, 3, 1, 2)
+
+
+def random_crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Crop each image at a random place after padding it with black, and mirror half of them.
+
+    The random numbers are drawn on the CPU, so that a seed gives the same images on every device.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        padding: black pixels added on each side before the crop of the original size; 0 for no crop.
+        flip: mirror each image left to right with probability one half.
+        generator: a CPU generator; advanced by two numbers an image for crops and one for flips.
+
+    Returns:
+        (N, H, W, C) uint8.
+    """
+    n, height, width, _ = images.shape
+    device = images.device
+    rows = torch.arange(height, device=device).expand(n, height)
+    columns = torch.arange(width, device=device).expand(n, width)
+    if flip:
+        mirrored = torch.randint(2, (n, 1), generator=generator, dtype=torch.bool).to(device)
+        columns = torch.where(mirrored, width - 1 - columns, columns)
+    if padding:
+        offsets = torch.randint(2 * padding + 1, (2, n, 1), generator=generator).to(device)
+        rows, columns = rows + offsets[0], columns + offsets[1]
+        images = F.pad(images, (0, 0, padding, padding, padding, padding))
+    if not flip and not padding:
+        return images
+    sample = torch.arange(n, device=device).view(n, 1, 1)
+    return images[sample, rows.unsqueeze(2), columns.unsqueeze(1)]

@@ -1,0 +1,51 @@
+"""Facts about the data sets that biper knows: what a model or a recipe needs before any file is read."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from biper.errors import DataError
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a data set without reading it.
+
+    ``mean`` and ``std`` normalize pixels scaled to [0, 1], one number a channel. ``family`` says which form of
+    a network fits: ``"cifar"`` for small images, whose networks keep the full resolution in the stem.
+    """
+
+    name: str
+    family: str
+    num_classes: int
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec("digits", "cifar", 10, 1, 8, (0.305,), (0.376,)),
+        DatasetSpec("cifar10", "cifar", 10, 3, 32, _IMAGENET_MEAN, _IMAGENET_STD),
+        DatasetSpec("cifar100", "cifar", 100, 3, 32, _IMAGENET_MEAN, _IMAGENET_STD),
+    )
+}
+"""By name. The CIFAR sets are normalized with ImageNet's figures, as in the published code."""
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """Look a data set up by name.
+
+    Raises:
+        DataError: no data set has that name; the nearest one is named.
+    """
+    if name not in SPECS:
+        near = difflib.get_close_matches(name, SPECS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"no data set {name!r}{hint} Known: {', '.join(SPECS)}")
+    return SPECS[name]

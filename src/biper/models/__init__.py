@@ -1,0 +1,76 @@
+"""Networks by name: `create_model("resnet18", dataset="cifar10")`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from biper.data.specs import dataset_spec
+from biper.errors import ModelError
+from biper.models.digits_cnn import DigitsCnn
+from biper.models.layers import Bits
+from biper.models.resnet_cifar import CifarResNet
+from biper.models.vgg import VggSmall
+from biper.nn import DEFAULT_FREQUENCY
+
+_REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
+    "cifar": {
+        "digits_cnn": DigitsCnn,
+        "resnet20": lambda **options: CifarResNet((3, 3, 3), (16, 32, 64), bi_real=True, **options),
+        "resnet18": lambda **options: CifarResNet((2, 2, 2, 2), (64, 128, 256, 512), bi_real=False, **options),
+        "vgg_small": VggSmall,
+    },
+}
+
+
+def model_names(dataset: str) -> list[str]:
+    """The names that `create_model` takes for a data set."""
+    return list(_REGISTRY[dataset_spec(dataset).family])
+
+
+def create_model(
+    name: str,
+    *,
+    dataset: str,
+    num_classes: int | None = None,
+    bits: Bits | str = Bits.W1A1,
+    frequency: float = DEFAULT_FREQUENCY,
+    **options: Any,
+) -> nn.Module:
+    """Make a network with fresh weights.
+
+    Args:
+        name: ``"resnet18"``, ``"resnet20"``, ``"vgg_small"`` or ``"digits_cnn"``.
+        dataset: which data set's form of the network: sets the channels of the input and the default classes.
+        num_classes: outputs of the last layer; default the data set's.
+        bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone) or ``"W32A32"`` (full precision).
+        frequency: ω of the binary layers, in radians per unit of weight.
+        options: further arguments of the network's class.
+
+    Returns:
+        The network on the CPU in float32, in training mode and stage ``"relaxed"``.
+
+    Raises:
+        DataError: unknown data set.
+        ModelError: unknown network for that data set (the nearest one is named), or an option out of range.
+    """
+    spec = dataset_spec(dataset)
+    family = _REGISTRY[spec.family]
+    if name not in family:
+        near = difflib.get_close_matches(name, family, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ModelError(f"no network {name!r} for {dataset}{hint} Known: {', '.join(family)}")
+    if bits not in list(Bits):
+        raise ModelError(f"bits must be one of {', '.join(Bits)}, got {bits!r}")
+    classes = spec.num_classes if num_classes is None else num_classes
+    if classes < 1:
+        raise ModelError(f"num_classes must be at least 1, got {classes}")
+    return family[name](
+        num_classes=classes, in_channels=spec.channels, bits=Bits(bits), frequency=frequency, **options
+    )
+
+
+__all__ = ["create_model", "model_names"]

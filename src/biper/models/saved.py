@@ -1,0 +1,84 @@
+"""Models on disk: the weights, and everything that is needed to make the network again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from biper.errors import BiperError, CheckpointError
+from biper.models import create_model
+from biper.storage import load_tensors, save_tensors
+
+FORMAT = "biper model 1"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a saved model says of itself."""
+
+    name: str
+    dataset: str
+    num_classes: int
+    bits: str
+    frequency: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    details: dict[str, Any] = field(default_factory=dict)
+    """Anything else worth keeping, such as the run's recipe and accuracy."""
+
+    def create(self) -> nn.Module:
+        """The network with fresh weights."""
+        return create_model(
+            self.name, dataset=self.dataset, num_classes=self.num_classes, bits=self.bits, frequency=self.frequency
+        )
+
+
+def save_model(path: str | Path, model: nn.Module, info: ModelInfo) -> None:
+    """Write a model's state dict and its `ModelInfo` to one safetensors file, atomically.
+
+    Raises:
+        CheckpointError: the file could not be written.
+    """
+    save_tensors(Path(path), model.state_dict(), {"format": FORMAT, "info": asdict(info)})
+
+
+def load_model(path: str | Path) -> tuple[nn.Module, ModelInfo]:
+    """Make the network of a saved model and load its weights.
+
+    Returns:
+        The network on the CPU in evaluation mode, with its stage and frequencies as saved; and its info.
+
+    Raises:
+        CheckpointError: the file is missing, corrupt, something else, or its weights do not fit its network.
+    """
+    tensors, document = load_tensors(Path(path))
+    if document.get("format") != FORMAT:
+        raise CheckpointError(f"{path} holds {document.get('format')!r}, expected {FORMAT!r}")
+    try:
+        fields = dict(document["info"])
+        for name in ("mean", "std", "classes"):
+            fields[name] = tuple(fields[name])
+        info = ModelInfo(**fields)
+        model = info.create()
+    except (KeyError, TypeError, BiperError) as error:
+        raise CheckpointError(f"{path} describes no network that this version knows: {error}") from error
+    load_state(model, tensors, str(path), info.name)
+    return model.eval(), info
+
+
+def load_state(model: nn.Module, tensors: dict[str, Any], source: str, expected: str) -> None:
+    """`load_state_dict` with a one-line error: ``source`` is the file, ``expected`` the network wanted.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        reason = first[0][:200] if first else str(error)
+        raise CheckpointError(f"{source} holds weights of another model, not of {expected}: {reason}") from error

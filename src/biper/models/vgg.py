@@ -1,0 +1,65 @@
+"""VGG-Small: six 3x3 convolutions, the first real and the others binary, and one linear layer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from biper.models.layers import Bits, convolution_factory, initialize_
+from biper.nn import DEFAULT_FREQUENCY
+
+
+class VggSmall(nn.Module):
+    """VGG-Small (128-128-256-256-512-512) for small images of any size from 8x8 on.
+
+    Convolutions 1, 3 and 5 (counted from 0) are followed by a 2x2 max-pool, before their batch norm. The
+    classifier sees a 4x4 map: what the three pools leave of a 32x32 image; other sizes are averaged to it.
+
+    Args:
+        num_classes: outputs of the last layer.
+        in_channels: channels of the images.
+        bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions but the first.
+        frequency: ω of the binary layers, in radians per unit of weight.
+
+    Shapes:
+        input (N, in_channels, H, W) with H and W at least 8; output (N, num_classes).
+    """
+
+    widths = (128, 128, 256, 256, 512, 512)
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        bits: Bits | str = Bits.W1A1,
+        frequency: float = DEFAULT_FREQUENCY,
+    ) -> None:
+        super().__init__()
+        conv = convolution_factory(bits, frequency)
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for index, width in enumerate(self.widths):
+            convolution = (
+                nn.Conv2d(channels, width, 3, padding=1, bias=False)
+                if index == 0
+                else conv(channels, width, 3, padding=1)
+            )
+            pool = nn.MaxPool2d(2) if index % 2 else nn.Identity()
+            layers.append(nn.Sequential())
+            layers[-1].add_module("conv", convolution)
+            layers[-1].add_module("pool", pool)
+            layers[-1].add_module("bn", nn.BatchNorm2d(width))
+            layers[-1].add_module("activation", nn.Hardtanh(inplace=True))
+            channels = width
+        self.layers = nn.ModuleList(layers)
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.fc = nn.Linear(channels * 16, num_classes)
+        initialize_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images to logits."""
+        for layer in self.layers:
+            x = layer(x)
+        if x.shape[-2:] != (4, 4):
+            x = self.pool(x)
+        return self.fc(x.flatten(1))

@@ -1,0 +1,225 @@
+"""Binary layers: drop-in replacements for `torch.nn.Conv2d` and `torch.nn.Linear`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biper.errors import ModelError
+from biper.quantizers import ApproxSign, PeriodicSign, Stage
+
+DEFAULT_FREQUENCY = 20.0
+"""ω of the paper's experiments, in radians per unit of latent weight."""
+
+
+class _ScaledConvolution(torch.autograd.Function):
+    """``scale * conv2d(x, w)`` that saves the two operands and never the product.
+
+    With ``G`` the weight gradient of the unscaled convolution for the incoming gradient ``g``:
+    ``dw = scale G``, ``dscale = sum(w G)`` (because the output is linear in ``w``) and
+    ``dx = conv2d_input(scale w, g)``. The autograd of ``conv2d(...) * scale`` would keep the convolution's
+    output, a tensor of the size of the activations, only to get ``dscale``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> Tensor:
+        device = x.device.type
+        ctx.original_dtypes = x.dtype, weight.dtype
+        if torch.is_autocast_enabled(device):
+            x, weight = (t.to(torch.get_autocast_dtype(device)) for t in (x, weight))
+        ctx.save_for_backward(x, weight, scale)
+        ctx.geometry = stride, padding, dilation, False, (0, 0), groups
+        with torch.autocast(device, enabled=False):
+            return F.conv2d(x, weight, None, stride, padding, dilation, groups) * scale.to(x.dtype).view(-1, 1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        channel_scale = scale.to(weight.dtype).view(-1, 1, 1, 1)
+        backward = torch.ops.aten.convolution_backward
+        grad_x = grad_weight = grad_scale = None
+        if ctx.needs_input_grad[0]:
+            grad_x = backward(grad, x, weight * channel_scale, None, *ctx.geometry, (True, False, False))[0]
+            grad_x = grad_x.to(ctx.original_dtypes[0])
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            unscaled = backward(grad, x, weight, None, *ctx.geometry, (False, True, False))[1]
+            grad_weight = (unscaled * channel_scale).to(ctx.original_dtypes[1])
+            grad_scale = (unscaled * weight).sum((1, 2, 3), dtype=scale.dtype)
+        return grad_x, grad_weight, grad_scale, None, None, None, None
+
+
+def _default_quantizers(
+    weight_quantizer: nn.Module | None, input_quantizer: nn.Module | None, frequency: float, stage: Stage | str | int
+) -> tuple[nn.Module, nn.Module]:
+    if weight_quantizer is None:
+        weight_quantizer = PeriodicSign(frequency, stage)
+    if input_quantizer is None:
+        input_quantizer = ApproxSign(normalize=True)
+    return weight_quantizer, input_quantizer
+
+
+class BinaryConv2d(nn.Conv2d):
+    r"""Convolution with binary weights and (by default) binary inputs.
+
+    .. math:: y = \text{scale} \cdot \text{conv2d}(q_a(x),\, q_w(\text{weight})) + \text{bias}
+
+    ``weight`` is the latent weight, (out_channels, in_channels / groups, kh, kw); ``scale`` is learned, one
+    number a channel of the output, (out_channels,), and starts at ``1 / sqrt(fan_in)`` so that the output of
+    independent signs has unit variance. Padding adds zeros after binarization: a padded tap adds nothing.
+
+    Takes all arguments of `torch.nn.Conv2d` (groups, dilation, bias, padding modes) and these:
+
+    Args:
+        frequency: ω of the default weight quantizer, in radians per unit of weight.
+        stage: ``"relaxed"`` or ``"binary"`` (or 1, 2), of the default weight quantizer.
+        weight_quantizer: a module that maps latent weights to bits; default ``PeriodicSign(frequency, stage)``.
+        input_quantizer: a module that maps inputs to bits; default ``ApproxSign(normalize=True)``;
+            ``torch.nn.Identity()`` for binary weights alone (W1A32).
+
+    Shapes:
+        input (N, in_channels, H, W) or (in_channels, H, W), floating point; output as `torch.nn.Conv2d` says.
+
+    Source: Vargas et al., CVPR 2024, section 3; the scale as in XNOR-Net++ (learned).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | str | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        frequency: float = DEFAULT_FREQUENCY,
+        stage: Stage | str | int = Stage.RELAXED,
+        weight_quantizer: nn.Module | None = None,
+        input_quantizer: nn.Module | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,  # type: ignore[arg-type]
+            stride,  # type: ignore[arg-type]
+            padding,  # type: ignore[arg-type]
+            dilation,  # type: ignore[arg-type]
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
+        self.weight_quantizer, self.input_quantizer = _default_quantizers(
+            weight_quantizer, input_quantizer, frequency, stage
+        )
+        self.scale = nn.Parameter(self.weight.new_full((out_channels,), self.weight[0].numel() ** -0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer; see the class."""
+        if x.dim() not in (3, 4) or x.shape[-3] != self.in_channels:
+            raise ModelError(
+                f"BinaryConv2d expected input (N, {self.in_channels}, H, W), got shape {tuple(x.shape)}"
+            )
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        x = self.input_quantizer(x)
+        padding = self.padding
+        if isinstance(padding, str) or self.padding_mode != "zeros":
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+            padding = (0, 0)
+        weight = self.weight_quantizer(self.weight)
+        y = _ScaledConvolution.apply(x, weight, self.scale, self.stride, padding, self.dilation, self.groups)
+        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+
+
+class BinaryLinear(nn.Linear):
+    r"""Linear layer with binary weights and (by default) binary inputs.
+
+    .. math:: y = \text{scale} \cdot (q_a(x)\, q_w(\text{weight})^T) + \text{bias}
+
+    ``weight`` is the latent weight, (out_features, in_features); ``scale`` is learned, (out_features,), and
+    starts at ``1 / sqrt(in_features)``. The other arguments are those of `BinaryConv2d`.
+
+    Shapes:
+        input (N, ..., in_features) or (in_features,), floating point; output (N, ..., out_features). A sample,
+        for the default input quantizer, is everything under one index of the first dimension.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        frequency: float = DEFAULT_FREQUENCY,
+        stage: Stage | str | int = Stage.RELAXED,
+        weight_quantizer: nn.Module | None = None,
+        input_quantizer: nn.Module | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.weight_quantizer, self.input_quantizer = _default_quantizers(
+            weight_quantizer, input_quantizer, frequency, stage
+        )
+        self.scale = nn.Parameter(self.weight.new_full((out_features,), in_features**-0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer; see the class."""
+        if x.dim() == 0 or x.shape[-1] != self.in_features:
+            raise ModelError(f"BinaryLinear expected input (N, {self.in_features}), got shape {tuple(x.shape)}")
+        if x.dim() == 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        y = F.linear(self.input_quantizer(x), self.weight_quantizer(self.weight))
+        y = y * self.scale.to(y.dtype)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+BINARY_LAYERS = (BinaryConv2d, BinaryLinear)
+"""The layer types that hold latent weights."""
+
+
+def binary_layers(model: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
+    """The binary layers of a model by their qualified names, in the order of `named_modules`."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, BINARY_LAYERS)}
+
+
+def periodic_layers(model: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
+    """The binary layers whose weights go through a `PeriodicSign`, by their qualified names."""
+    return {
+        name: layer for name, layer in binary_layers(model).items() if isinstance(layer.weight_quantizer, PeriodicSign)
+    }
+
+
+def set_stage_(model: nn.Module, stage: Stage | str | int) -> nn.Module:
+    """Put every `PeriodicSign` of a model into a stage, in place: ``"relaxed"`` (1) or ``"binary"`` (2).
+
+    Returns:
+        The same model.
+
+    Raises:
+        ModelError: the stage does not exist.
+    """
+    stage = Stage.of(stage)
+    for module in model.modules():
+        if isinstance(module, PeriodicSign):
+            module.stage = stage
+    return model

@@ -1,0 +1,204 @@
+"""Recipes: a training run as commented TOML, read strictly.
+
+A recipe says what is trained, on what, and how; it never says where (device, threads, folders are options of
+the command). Unknown keys, wrong types and values out of range are errors that name the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from biper.errors import RecipeError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelRecipe(_Table):
+    """Which network; the data set decides its form, its input channels and its number of classes."""
+
+    name: str
+    bits: Literal["W1A1", "W1A32", "W32A32"] = "W1A1"
+    frequency: Positive = 20.0
+    """ω of the binary layers, in radians per unit of latent weight."""
+
+
+class DataRecipe(_Table):
+    """Which images, how they are augmented, and which epoch's weights a stage hands on."""
+
+    name: str
+    batch_size: Annotated[int, Field(ge=2)]
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    """Random crops of the original size after this many black pixels are added on each side."""
+    flip: bool = False
+    """Mirror half of the images, left to right."""
+    selection: Literal["last", "held-out"] = "last"
+    """``"last"``: the last epoch. ``"held-out"``: the epoch with the best accuracy on a fixed, seeded part of
+    the training images, which are then not trained on. The test set never selects."""
+
+
+class StageRecipe(_Table):
+    """One training stage: stochastic gradient descent with momentum under one learning-rate schedule."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    learning_rate: Positive
+    weight_decay: NonNegative = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    periodic_penalty: NonNegative = 0.0
+    """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w)."""
+    warmup_epochs: NonNegative = 0.0
+    """Epochs (or parts of one) over which the learning rate rises linearly from zero."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Recipe(_Table):
+    """A whole run: stage 1 trains with the sine, stage 2 with the square wave of the same period."""
+
+    description: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    model: ModelRecipe
+    data: DataRecipe
+    stage1: StageRecipe
+    stage2: StageRecipe
+
+    @property
+    def stages(self) -> tuple[StageRecipe, StageRecipe]:
+        """Both stages, in order."""
+        return self.stage1, self.stage2
+
+    def scaled(self, factor: float) -> Recipe:
+        """The same recipe with the epochs and the warm-up of both stages multiplied by ``factor`` (at least 1 epoch).
+
+        Raises:
+            RecipeError: the factor is not a positive finite number.
+        """
+        if not 0 < factor < float("inf"):
+            raise RecipeError(f"--scale-epochs must be a positive number, got {factor}")
+        document = self.model_dump()
+        for stage in ("stage1", "stage2"):
+            table = document[stage]
+            table["epochs"] = max(1, round(table["epochs"] * factor))
+            table["warmup_epochs"] *= factor
+        return Recipe(**document)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML that `load_recipe` reads back."""
+        document = self.model_dump()
+        scalars = [f"{key} = {json.dumps(value)}" for key, value in document.items() if not isinstance(value, dict)]
+        tables = [
+            "\n".join([f"\n[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())])
+            for name, table in document.items()
+            if isinstance(table, dict)
+        ]
+        return "\n".join(scalars + tables) + "\n"
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that come with biper."""
+    folder = resources.files("biper").joinpath("recipes")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        source: the name of a recipe that comes with biper (``"digits"``) or the path of a TOML file.
+        overrides: ``"key=value"`` texts such as ``"stage1.epochs=10"``, applied in order; values are TOML, and
+            text that is not TOML stands for itself.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, an unknown key (the nearest valid one is named), a wrong type or
+            a value out of range.
+    """
+    path = Path(source)
+    if path.suffix == ".toml":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot read recipe {path}: {error}") from error
+    else:
+        names = recipe_names()
+        if str(source) not in names:
+            near = difflib.get_close_matches(str(source), names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)};"
+            raise RecipeError(f"no recipe {str(source)!r}; {hint} A path must end in .toml; `biper recipes` lists all")
+        text = resources.files("biper").joinpath("recipes", f"{source}.toml").read_text(encoding="utf-8")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {source} is not valid TOML: {error}") from error
+    for override in overrides:
+        _apply_override(document, override)
+    return recipe_from_document(document, str(source))
+
+
+def recipe_from_document(document: dict[str, Any], source: str) -> Recipe:
+    """Validate a recipe that was already read; ``source`` names it in errors.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+    """
+    try:
+        return Recipe(**document)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {source}: " + "; ".join(_explain(error))) from error
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not equals or not all(path):
+        raise RecipeError(f"--set expects key=value such as stage1.epochs=10, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        value = text.strip()
+    for part in path[:-1]:
+        document = document.setdefault(part, {})
+        if not isinstance(document, dict):
+            raise RecipeError(f"--set {key}: {part} is a value, not a table")
+    document[path[-1]] = value
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path)
+        match problem["type"]:
+            case "extra_forbidden":
+                near = _nearest_key(path)
+                yield f"unknown key {key!r}" + (f"; did you mean {near!r}?" if near else "")
+            case "missing":
+                yield f"missing key {key!r}"
+            case _:
+                message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
+                yield f"{key}: {message}, got {problem['input']!r}"
+
+
+def _nearest_key(path: list[str]) -> str | None:
+    """The valid key nearest to an unknown one: in its own table first, else in any table."""
+    tables: dict[str, type[BaseModel]] = {"": Recipe}
+    for name, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            tables[name] = field.annotation
+    table = ".".join(path[:-1])
+    near = difflib.get_close_matches(path[-1], list(tables[table].model_fields) if table in tables else [], n=1)
+    if near:
+        return ".".join([*path[:-1], near[0]])
+    everywhere = {key: f"{name}.{key}".lstrip(".") for name, kind in tables.items() for key in kind.model_fields}
+    near = difflib.get_close_matches(path[-1], everywhere, n=1)
+    return everywhere[near[0]] if near else None

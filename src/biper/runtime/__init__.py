@@ -1,0 +1,1 @@
+"""What a deployed model needs: NumPy and the native extension, never torch."""

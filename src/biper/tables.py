@@ -1,0 +1,87 @@
+"""Tables for people at a terminal, drawn by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from biper.analysis.summary import LayerSummary
+    from biper.recipe import Recipe
+
+console = Console(soft_wrap=True)
+"""Standard output; lines are left whole, so that a file or a pipe gets them unbroken."""
+
+
+def say(text: str) -> None:
+    """Print a line as it is, without rich's highlighting."""
+    console.print(text, highlight=False)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1,234 B, 12.3 kB, 4.56 MB (powers of 1000)."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.2f} MB"
+
+
+def run_table(summary: Mapping[str, Any], out: Path) -> Table:
+    """What a run reached: a row a stage, sizes, time and where everything is."""
+    table = Table(title=summary["recipe"]["description"], show_header=False)
+    for number, name in ((1, "sine"), (2, "square wave")):
+        result = summary[f"stage{number}"]
+        table.add_row(f"stage {number} ({name}): test accuracy", f"{result['test_accuracy']:.2%}")
+        errors = list(result["quantization_error"].values())
+        if errors:
+            table.add_row(f"stage {number}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
+    sizes = summary["sizes"]
+    table.add_row("float size", size(sizes["float_bytes"]))
+    ratio = sizes["float_bytes"] / sizes["packed_bytes"]
+    table.add_row("packed size (binary weights as bits)", f"{size(sizes['packed_bytes'])}, {ratio:.1f} times smaller")
+    epoch = "the last epoch's" if summary["selection"] == "last" else "the epoch best on held-out images"
+    table.add_row("weights", epoch)
+    table.add_row("time", f"{summary['seconds']:,.0f} s")
+    table.add_row("everything is in", str(out))
+    return table
+
+
+def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
+    """A row a recipe."""
+    table = Table("recipe", "network", "data", "epochs", "what it is")
+    for name, recipe in recipes.items():
+        epochs = f"{recipe.stage1.epochs} + {recipe.stage2.epochs}"
+        table.add_row(name, f"{recipe.model.name} {recipe.model.bits}", recipe.data.name, epochs, recipe.description)
+    return table
+
+
+def layer_table(layers: Sequence[LayerSummary], sizes: Mapping[str, int]) -> Table:
+    """A row a layer, and the sums."""
+    table = Table("layer", "kind", "output", show_footer=True)
+    headers = ("parameters", "bits (weight, input)", "multiply-accumulates", "float", "packed")
+    macs = sum(layer.multiply_accumulates for layer in layers)
+    binary = sum(layer.multiply_accumulates for layer in layers if layer.weight_bits == layer.input_bits == 1)
+    footers = (
+        f"{sizes['parameters']:,}",
+        "",
+        f"{macs:,} ({binary / max(macs, 1):.1%} binary)",
+        size(sizes["float_bytes"]),
+        size(sizes["packed_bytes"]),
+    )
+    for header, footer in zip(headers, footers, strict=True):
+        table.add_column(header, footer, justify="right")
+    for layer in layers:
+        table.add_row(
+            layer.name,
+            layer.kind,
+            "x".join(map(str, layer.output_shape)),
+            f"{layer.parameters:,}",
+            f"{layer.weight_bits}, {layer.input_bits}" if layer.multiply_accumulates else "",
+            f"{layer.multiply_accumulates:,}" if layer.multiply_accumulates else "",
+            size(layer.float_bytes),
+            size(layer.packed_bytes),
+        )
+    return table

@@ -1,0 +1,26 @@
+"""Choosing where to compute."""
+
+from __future__ import annotations
+
+import torch
+
+from biper.errors import ModelError
+
+
+def set_threads(count: int | None) -> None:
+    """Use this many CPU threads in this process; None leaves torch's choice, all cores."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def choose_device(name: str) -> str:
+    """``"cpu"`` or ``"cuda"`` for a name, where ``"auto"`` takes a GPU if there is one.
+
+    Raises:
+        ModelError: ``"cuda"`` where torch sees no GPU.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("--device cuda: torch sees no CUDA GPU here; use --device cpu")
+    return str(name)
