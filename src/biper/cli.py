@@ -127,7 +127,9 @@ def evaluate(
     images = load_dataset(info.dataset, data_dir).split(split).to(target)
     scores = evaluate_model(loaded.to(target), images, info.mean, info.std)
     if as_json:
-        typer.echo(json.dumps({"split": split, "accuracy": scores.accuracy, "loss": scores.loss, "images": len(images)}))
+        typer.echo(
+            json.dumps({"split": split, "accuracy": scores.accuracy, "loss": scores.loss, "images": len(images)})
+        )
     else:
         tables.say(
             f"{info.name} on {info.dataset} {split}: accuracy {scores.accuracy:.2%} "
@@ -234,7 +236,7 @@ def main() -> None:
     """The entry point: runs a verb and turns what goes wrong into one line and an exit status."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    warnings.showwarning = lambda message, *_args, **_options: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)
     try:
         status = app(arguments, prog_name="biper", standalone_mode=False)
     except KeyboardInterrupt:
@@ -258,5 +260,5 @@ def _fail(message: str, status: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
     return status

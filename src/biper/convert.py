@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
@@ -95,12 +95,12 @@ def binarize_(model: nn.Module, config: BinarizeConfig | None = None) -> Binariz
             f"binarize_ replaces layers inside a model and got a single {type(model).__name__}: "
             "make a BinaryConv2d or BinaryLinear, or wrap it in torch.nn.Sequential"
         )
-    candidates = {
-        name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
-    }
+    candidates = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
     for pattern in (*(config.include or ()), *config.exclude):
         if not any(fnmatchcase(name, pattern) for name in candidates):
-            raise ModelError(f"pattern {pattern!r} matches no convolution or linear layer; there are {list(candidates)}")
+            raise ModelError(
+                f"pattern {pattern!r} matches no convolution or linear layer; there are {list(candidates)}"
+            )
     decide = _decider(list(candidates), config)
     layers = []
     for name, module in candidates.items():
@@ -135,7 +135,7 @@ def _decider(names: list[str], config: BinarizeConfig) -> Callable[[str], str]:
 
 
 def _binary_twin(module: nn.Conv2d | nn.Linear, config: BinarizeConfig) -> BinaryConv2d | BinaryLinear:
-    options = {
+    options: dict[str, Any] = {
         "bias": module.bias is not None,
         "frequency": config.frequency,
         "input_quantizer": nn.Identity() if config.bits == "W1A32" else None,
@@ -144,17 +144,9 @@ def _binary_twin(module: nn.Conv2d | nn.Linear, config: BinarizeConfig) -> Binar
     }
     twin: BinaryConv2d | BinaryLinear
     if isinstance(module, nn.Conv2d):
-        twin = BinaryConv2d(
-            module.in_channels,
-            module.out_channels,
-            module.kernel_size,  # type: ignore[arg-type]
-            module.stride,  # type: ignore[arg-type]
-            module.padding,  # type: ignore[arg-type]
-            module.dilation,  # type: ignore[arg-type]
-            module.groups,
-            padding_mode=module.padding_mode,
-            **options,
-        )
+        geometry = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+        options |= {name: getattr(module, name) for name in (*geometry, "padding_mode")}
+        twin = BinaryConv2d(**options)
     else:
         twin = BinaryLinear(module.in_features, module.out_features, **options)
     twin.weight, twin.bias = module.weight, module.bias

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class BinaryConv2d(nn.Conv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = False,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         device: Any = None,
         dtype: torch.dtype | None = None,
         *,
@@ -116,10 +116,10 @@ class BinaryConv2d(nn.Conv2d):
         super().__init__(
             in_channels,
             out_channels,
-            kernel_size,  # type: ignore[arg-type]
-            stride,  # type: ignore[arg-type]
-            padding,  # type: ignore[arg-type]
-            dilation,  # type: ignore[arg-type]
+            kernel_size,
+            stride,
+            padding,
+            dilation,
             groups,
             bias,
             padding_mode,
@@ -134,9 +134,7 @@ class BinaryConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; see the class."""
         if x.dim() not in (3, 4) or x.shape[-3] != self.in_channels:
-            raise ModelError(
-                f"BinaryConv2d expected input (N, {self.in_channels}, H, W), got shape {tuple(x.shape)}"
-            )
+            raise ModelError(f"BinaryConv2d expected input (N, {self.in_channels}, H, W), got shape {tuple(x.shape)}")
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         x = self.input_quantizer(x)
@@ -202,10 +200,12 @@ def binary_layers(model: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, BINARY_LAYERS)}
 
 
-def periodic_layers(model: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
-    """The binary layers whose weights go through a `PeriodicSign`, by their qualified names."""
+def periodic_weights(model: nn.Module) -> dict[str, tuple[nn.Parameter, PeriodicSign]]:
+    """The latent weight and the quantizer of each binary layer with a `PeriodicSign`, by the layer's qualified name."""
     return {
-        name: layer for name, layer in binary_layers(model).items() if isinstance(layer.weight_quantizer, PeriodicSign)
+        name: (layer.weight, layer.weight_quantizer)
+        for name, layer in binary_layers(model).items()
+        if isinstance(layer.weight_quantizer, PeriodicSign)
     }
 
 

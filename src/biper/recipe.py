@@ -97,9 +97,15 @@ class Recipe(_Table):
     def to_toml(self) -> str:
         """The recipe as TOML that `load_recipe` reads back."""
         document = self.model_dump()
-        scalars = [f"{key} = {json.dumps(value)}" for key, value in document.items() if not isinstance(value, dict)]
+        scalars = [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            for key, value in document.items()
+            if not isinstance(value, dict)
+        ]
         tables = [
-            "\n".join([f"\n[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())])
+            "\n".join(
+                [f"\n[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())]
+            )
             for name, table in document.items()
             if isinstance(table, dict)
         ]

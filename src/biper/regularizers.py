@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from biper.nn import periodic_layers
+from biper.nn import periodic_weights
 
 
 def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
@@ -23,8 +23,8 @@ def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
 
     Source: Vargas et al., CVPR 2024, and the authors' published training code.
     """
-    layers = list(periodic_layers(model).values())
-    if not layers or strength == 0:
+    weights = periodic_weights(model).values()
+    if not weights or strength == 0:
         return torch.zeros(())
-    means = [torch.sin(layer.weight * layer.weight_quantizer.frequency).square().mean() for layer in layers]
+    means = [torch.sin(weight * quantizer.frequency).square().mean() for weight, quantizer in weights]
     return strength * torch.stack(means).sum()

@@ -23,7 +23,7 @@ _BLANK = "0" * 64
 
 
 def _with_hash(blob: bytes, old: str, new: str) -> bytes:
-    """The blob with the hash in its header replaced (quotes inside the document are escaped, so this finds no other)."""
+    """The blob with another hash in its header; quotes inside the document are escaped, so this finds no other."""
     return blob.replace(f'"sha256":"{old}"'.encode(), f'"sha256":"{new}"'.encode(), 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from biper.nn import periodic_layers
+from biper.nn import periodic_weights
 from biper.quantizers import sign
 
 
@@ -16,7 +16,7 @@ def quantization_errors(model: nn.Module) -> dict[str, float]:
     """
     errors = {}
     with torch.no_grad():
-        for name, layer in periodic_layers(model).items():
-            wave = torch.sin(layer.weight_quantizer.frequency * layer.weight)
+        for name, (weight, quantizer) in periodic_weights(model).items():
+            wave = torch.sin(quantizer.frequency * weight)
             errors[name] = (wave - sign(wave)).abs().mean().item()
     return errors

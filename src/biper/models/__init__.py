@@ -68,9 +68,7 @@ def create_model(
     classes = spec.num_classes if num_classes is None else num_classes
     if classes < 1:
         raise ModelError(f"num_classes must be at least 1, got {classes}")
-    return family[name](
-        num_classes=classes, in_channels=spec.channels, bits=Bits(bits), frequency=frequency, **options
-    )
+    return family[name](num_classes=classes, in_channels=spec.channels, bits=Bits(bits), frequency=frequency, **options)
 
 
 __all__ = ["create_model", "model_names"]

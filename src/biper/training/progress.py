@@ -65,7 +65,9 @@ class RichProgress(Progress):
 
     def epoch(self, row: dict[str, Any]) -> None:
         scores = "  ".join(
-            f"{split} {row[f'{split}_accuracy']:.2%}" for split in ("train", "held_out", "test") if f"{split}_accuracy" in row
+            f"{split} {row[f'{split}_accuracy']:.2%}"
+            for split in ("train", "held_out", "test")
+            if f"{split}_accuracy" in row
         )
         self.console.print(
             f"stage {row['stage']} epoch {row['epoch']:>3}/{row['epochs']}  loss {row['train_loss']:.4f}  "

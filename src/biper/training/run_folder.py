@@ -55,7 +55,9 @@ class RunFolder:
         """
         if self.exists():
             if not resume:
-                raise RecipeError(f"{self.path} already holds a run: add --resume to go on, or --out for another folder")
+                raise RecipeError(
+                    f"{self.path} already holds a run: add --resume to go on, or --out for another folder"
+                )
             differences = list(_differences(load_recipe(self.recipe_file).model_dump(), recipe.model_dump()))
             if differences:
                 key, was, now = differences[0]

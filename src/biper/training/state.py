@@ -33,10 +33,6 @@ class Position:
     results: dict[str, Any] = field(default_factory=dict)
     """What the finished stages reached."""
 
-    def order(self) -> tuple[int, int, int]:
-        """Sorts positions by progress."""
-        return self.stage, self.epoch, self.step
-
 
 def pack_state(
     position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor] | None
@@ -68,15 +64,6 @@ def pack_state(
         "random": {"python": [version, gauss], "numpy": [name, int(index), int(has_gauss), float(cached)]},
     }
     return tensors, document
-
-
-def unpack_position(document: Mapping[str, Any]) -> Position:
-    """The position that a document holds.
-
-    Raises:
-        KeyError, TypeError: it holds none.
-    """
-    return Position(**document["position"])
 
 
 def restore_optimizer(

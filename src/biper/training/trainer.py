@@ -33,14 +33,7 @@ from biper.training.evaluation import Scores, evaluate
 from biper.training.progress import Progress
 from biper.training.run_folder import RunFolder, write_json
 from biper.training.schedules import learning_rate
-from biper.training.state import (
-    Position,
-    entries,
-    pack_state,
-    restore_optimizer,
-    restore_random,
-    unpack_position,
-)
+from biper.training.state import Position, entries, pack_state, restore_optimizer, restore_random
 
 PRECISIONS = {"float32": "32-true", "float64": "64-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 """Names of precisions, and what lightning-fabric calls them."""
@@ -87,7 +80,9 @@ def train(
         folder.environment_file,
         describe_environment(seed=recipe.seed, device=str(fabric.device), precision=precision),
     )
-    return Trainer(recipe, folder, fabric, data_dir, progress or Progress()).run()
+    trainer = Trainer(recipe, folder, fabric, data_dir, progress or Progress())
+    trainer.scales_loss = precision == "float16"
+    return trainer.run()
 
 
 class Trainer:
@@ -125,6 +120,7 @@ class Trainer:
         self.module = self.info.create().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.position = Position()
         self.best: dict[str, Tensor] | None = None
+        self.scales_loss = False
         self._started = time.monotonic()
         self._stop_requested = False
 
@@ -156,7 +152,6 @@ class Trainer:
         """Train one stage; ``found`` is the checkpoint to go on from, if it is one of this stage."""
         set_stage_(self.module, self.position.stage)
         self.best = None
-        fused = self.fabric.device.type in ("cpu", "cuda") and stage.weight_decay >= 0
         self.model, self.optimizer = self.fabric.setup(
             self.module,
             torch.optim.SGD(
@@ -164,7 +159,7 @@ class Trainer:
                 lr=stage.learning_rate,
                 momentum=stage.momentum,
                 weight_decay=stage.weight_decay,
-                fused=fused,
+                fused=True,
             ),
         )
         if found is not None:
@@ -221,7 +216,7 @@ class Trainer:
         objective = loss + periodic_penalty(self.module, stage.periodic_penalty).to(loss.device)
         self._require_finite(objective, "loss")
         self.fabric.backward(objective)
-        if self.fabric._precision.precision != "16-mixed":  # its loss scaler skips such steps by itself
+        if not self.scales_loss:  # a loss scaler skips such steps by itself
             gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
             self._require_finite(torch.nn.utils.get_total_norm(gradients), "gradient")
         self.optimizer.step()
@@ -252,9 +247,7 @@ class Trainer:
         return {"held_out_loss": scores.loss, "held_out_accuracy": scores.accuracy}
 
     def _scores(self, split: Any) -> Scores:
-        return evaluate(
-            self.module, split, self.spec.mean, self.spec.std, precision_context=self.fabric.autocast
-        )
+        return evaluate(self.module, split, self.spec.mean, self.spec.std, precision_context=self.fabric.autocast)
 
     def _end_stage(self) -> None:
         """Take the selected epoch's weights, score them on the test images, and write the stage's model."""
@@ -304,7 +297,7 @@ class Trainer:
         if was != now:
             raise CheckpointError(f"{path} is a checkpoint of another model: expected {now}, got {was}")
         load_state(self.module, entries(tensors, "model/"), str(path), self.info.name)
-        self.position = unpack_position(document)
+        self.position = Position(**document["position"])
         self.progress.message(
             f"resuming after stage {self.position.stage} epoch {self.position.epoch} step {self.position.step} ({path})"
         )
