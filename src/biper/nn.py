@@ -200,7 +200,7 @@ def binary_layers(model: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, BINARY_LAYERS)}
 
 
-def periodic_weights(model: nn.Module) -> dict[str, tuple[nn.Parameter, PeriodicSign]]:
+def periodic_weights(model: nn.Module) -> dict[str, tuple[Tensor, PeriodicSign]]:
     """The latent weight and the quantizer of each binary layer with a `PeriodicSign`, by the layer's qualified name."""
     return {
         name: (layer.weight, layer.weight_quantizer)
