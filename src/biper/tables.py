@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from biper.analysis.summary import LayerSummary
     from biper.recipe import Recipe
 
-console = Console(soft_wrap=True)
-"""Standard output; lines are left whole, so that a file or a pipe gets them unbroken."""
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+"""Standard output. Lines of text are left whole; tables fit the terminal, or 160 columns in a file or a pipe."""
 
 
 def say(text: str) -> None:
@@ -51,37 +53,44 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
 
 def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
     """A row a recipe."""
-    table = Table("recipe", "network", "data", "epochs", "what it is")
+    table = _compact("recipe", "bits", "data", "epochs", "what it is")
     for name, recipe in recipes.items():
         epochs = f"{recipe.stage1.epochs} + {recipe.stage2.epochs}"
-        table.add_row(name, f"{recipe.model.name} {recipe.model.bits}", recipe.data.name, epochs, recipe.description)
+        table.add_row(name, recipe.model.bits, recipe.data.name, epochs, recipe.description)
     return table
 
 
 def layer_table(layers: Sequence[LayerSummary], sizes: Mapping[str, int]) -> Table:
-    """A row a layer, and the sums."""
-    table = Table("layer", "kind", "output", show_footer=True)
-    headers = ("parameters", "bits (weight, input)", "multiply-accumulates", "float", "packed")
-    macs = sum(layer.multiply_accumulates for layer in layers)
-    binary = sum(layer.multiply_accumulates for layer in layers if layer.weight_bits == layer.input_bits == 1)
-    footers = (
-        f"{sizes['parameters']:,}",
-        "",
-        f"{macs:,} ({binary / max(macs, 1):.1%} binary)",
-        size(sizes["float_bytes"]),
-        size(sizes["packed_bytes"]),
-    )
-    for header, footer in zip(headers, footers, strict=True):
-        table.add_column(header, footer, justify="right")
+    """A row a layer, and the sums in the caption. MACs are multiply-accumulates for one image."""
+    table = _compact("layer", "kind", "output", "parameters", "bits", "MACs", "float", "packed")
+    for column in table.columns[3:]:
+        column.justify = "right"
     for layer in layers:
+        computes = layer.multiply_accumulates > 0
         table.add_row(
             layer.name,
             layer.kind,
             "x".join(map(str, layer.output_shape)),
             f"{layer.parameters:,}",
-            f"{layer.weight_bits}, {layer.input_bits}" if layer.multiply_accumulates else "",
-            f"{layer.multiply_accumulates:,}" if layer.multiply_accumulates else "",
+            f"W{layer.weight_bits}A{layer.input_bits}" if computes else "",
+            f"{layer.multiply_accumulates / 1e6:,.2f} M" if computes else "",
             size(layer.float_bytes),
             size(layer.packed_bytes),
         )
+    macs = sum(layer.multiply_accumulates for layer in layers)
+    binary = sum(layer.multiply_accumulates for layer in layers if layer.weight_bits == layer.input_bits == 1)
+    table.caption = (
+        f"{sizes['parameters']:,} parameters; {macs / 1e6:,.1f} M multiply-accumulates an image, "
+        f"{binary / max(macs, 1):.1%} binary; float {size(sizes['float_bytes'])}, "
+        f"packed {size(sizes['packed_bytes'])} (binary weights as bits, the rest float32)"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _compact(*headers: str) -> Table:
+    """A table without vertical lines, whose first or last column gives way when the terminal is narrow."""
+    table = Table(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in table.columns[1:-1]:
+        column.no_wrap = True
     return table

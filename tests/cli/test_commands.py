@@ -1,0 +1,110 @@
+"""The verbs as a user calls them: real processes, right and wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import Biper, error_line
+
+TINY = ["--scale-epochs", "0.02", "--threads", "1", "--device", "cpu"]
+
+
+def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None:
+    result = biper("train", "digits", *TINY)
+    assert "stage 1 epoch   1/1" in result.stdout
+    assert "left" in result.stdout
+    assert "runs/digits" in result.stdout
+    summary = json.loads((tmp_path / "runs/digits/summary.json").read_text())
+    scores = json.loads(biper("evaluate", "runs/digits", "--json").stdout)
+    assert scores["accuracy"] == summary["stage2"]["test_accuracy"]
+    assert scores["images"] == 360
+    text = biper("evaluate", "runs/digits/stage1.safetensors", "--split", "held-out").stdout
+    assert "digits_cnn on digits held-out: accuracy" in text
+    layers = json.loads(biper("inspect", "runs/digits", "--json").stdout)
+    assert layers["packed_bytes"] == summary["sizes"]["packed_bytes"]
+    again = json.loads(biper("train", "digits", *TINY, "--resume", "--json").stdout)
+    assert again == summary
+    assert "add --resume" in error_line(biper("train", "digits", *TINY, expect=1))
+    (tmp_path / "runs/digits/summary.json").unlink()
+    checkpoint = max((tmp_path / "runs/digits/checkpoints").iterdir())
+    os.truncate(checkpoint, 1000)
+    result = biper("train", "digits", *TINY, "--resume")
+    assert result.stderr.startswith(
+        f"warning: skipped a checkpoint: runs/digits/checkpoints/{checkpoint.name} is truncated"
+    )
+    assert len(result.stderr.splitlines()) == 1
+    assert "resuming after stage 1 epoch 1" in result.stdout
+
+
+def test_recipes_lists_every_recipe(biper: Biper) -> None:
+    names = json.loads(biper("recipes", "--json").stdout)
+    assert {"digits", "cifar10-resnet18", "cifar10-resnet20", "cifar10-vgg-small"} <= set(names)
+    text = biper("recipes").stdout
+    assert all(name in text for name in names)
+
+
+def test_inspect_draws_a_table(biper: Biper) -> None:
+    text = biper("inspect", "vgg_small").stdout
+    assert "BinaryConv2d" in text
+    assert "4,660,874 parameters; 606.4 M multiply-accumulates an image, 99.4% binary" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digit"], "no recipe 'digit'; did you mean 'digits'?"),
+        (["train", "digits", "--set", "stage1.epoch=3"], "unknown key 'stage1.epoch'; did you mean 'stage1.epochs'?"),
+        (["train", "digits", "--set", "stage1.epochs=many"], "stage1.epochs: must be a valid integer, got 'many'"),
+        (["train", "digits", "--set", "model.name=resnet19"], "no network 'resnet19' for digits; did you mean"),
+        (["train", "digits", "--set", "data.batch_size=5000"], "batch size 5000 is larger than the 1437"),
+        (["train", "cifar10-resnet20", "--data-dir", "nowhere"], "no folder nowhere: --data-dir expects a folder"),
+        (["train", "digits", "--scale-epochs", "0"], "--scale-epochs must be a positive number, got 0"),
+        (["evaluate", "nothing"], "no file or folder nothing"),
+        (["evaluate", "."], ". holds no model.safetensors"),
+        (["inspect", "runs/none"], "no file or folder runs/none"),
+        (["inspect", "resnet"], "no network 'resnet' for cifar10; did you mean"),
+    ],
+)
+def test_wrong_input_is_one_line(biper: Biper, arguments: list[str], message: str) -> None:
+    assert message in error_line(biper(*arguments, expect=1))
+
+
+@pytest.mark.parametrize("arguments", [["--nope"], ["train"], ["trian"], ["train", "digits", "--threads", "none"]])
+def test_wrong_usage_is_one_line_too(biper: Biper, arguments: list[str]) -> None:
+    assert "see biper --help" in error_line(biper(*arguments, expect=2))
+
+
+def test_truncated_data_are_named(biper: Biper, tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    for name in [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]:
+        (folder / name).touch()
+        os.truncate(folder / name, 30_730_000 if name != "data_batch_3.bin" else 12_345)
+    line = error_line(biper("train", "cifar10-resnet20", "--data-dir", ".", expect=1))
+    assert "data_batch_3.bin is truncated: expected 30,730,000 bytes, got 12,345" in line
+
+
+def test_a_loss_that_blows_up_is_one_line(biper: Biper) -> None:
+    arguments = ["--set", "stage1.learning_rate=1e30", "--set", "stage1.warmup_epochs=0"]
+    line = error_line(biper("train", "digits", *TINY, *arguments, expect=1))
+    assert "became" in line
+    assert "at stage 1 epoch 1 step" in line
+
+
+def test_debug_shows_the_trace(biper: Biper) -> None:
+    result = biper("train", "digit", "--debug", expect=1)
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: no recipe")
+
+
+def test_quickstart_reaches_its_accuracy(biper: Biper, tmp_path: Path) -> None:
+    """The whole first README command: both stages, at least 96 % after stage 2, a table, and what to do next."""
+    result = biper("quickstart")
+    summary = json.loads((tmp_path / "runs/quickstart/summary.json").read_text())
+    assert summary["stage2"]["test_accuracy"] >= 0.96
+    assert summary["seconds"] < 120
+    for text in ("stage 1 (sine): test accuracy", "quantization error", "float size", "packed size", "Next: biper"):
+        assert text in result.stdout

@@ -1,0 +1,67 @@
+"""What all tests share: a printed seed, real data where it is at hand, and the command as a real process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+SEED = int(os.environ.get("BIPER_TEST_SEED", "0"))
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_report_header() -> str:
+    return f"seed of all tests: {SEED} (set BIPER_TEST_SEED for another); torch threads: {torch.get_num_threads()}"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def cifar_dir() -> Path:
+    """The folder that holds the real CIFAR-10 files."""
+    if not (DATA / "cifar-10-batches-bin").is_dir():
+        pytest.skip(f"the real CIFAR-10 files are not in {DATA}")
+    return DATA
+
+
+Biper = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def biper_command(*arguments: str) -> list[str]:
+    """The command line of a real biper process."""
+    return [sys.executable, "-m", "biper", *arguments]
+
+
+@pytest.fixture
+def biper(tmp_path: Path) -> Biper:
+    """Runs the command in a fresh folder, as a real process: ``biper("train", "digits", expect=1)``."""
+
+    def run(*arguments: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            biper_command(*arguments),
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == expect, result.stdout + result.stderr
+        return result
+
+    return run
+
+
+def error_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a failed command; fails if there is not exactly one."""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]

@@ -1,0 +1,135 @@
+"""A run that is killed and resumed ends with the bits of a run that never stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SEED, biper_command
+
+Moment = Callable[[Path], bool]
+
+
+def command(out: Path, scale: float) -> list[str]:
+    options = [
+        "--out",
+        str(out),
+        "--scale-epochs",
+        str(scale),
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--resume",
+        "--json",
+    ]
+    return biper_command("train", "digits", *options)
+
+
+def weights_hash(out: Path) -> str:
+    return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+
+
+def finish(out: Path, scale: float) -> str:
+    """Run to the end and return the hash of the final weights."""
+    subprocess.run(command(out, scale), check=True, capture_output=True, timeout=600)
+    return weights_hash(out)
+
+
+def kill_when(moment: Moment, out: Path, scale: float) -> bool:
+    """Start a run and kill -9 it when ``moment(out)`` says so; False if the run ended before."""
+    process = subprocess.Popen(command(out, scale), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            if moment(out):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        return process.wait() == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait()
+
+
+def rows_written(count: int) -> Moment:
+    """As soon as metrics.jsonl has this many rows: the checkpoint of that epoch may or may not be there."""
+
+    def moment(out: Path) -> bool:
+        time.sleep(0.001)
+        metrics = out / "metrics.jsonl"
+        return metrics.exists() and metrics.read_bytes().count(b"\n") >= count
+
+    return moment
+
+
+def checkpoint_being_written(stage: int) -> Moment:
+    """While the temporary file of a checkpoint of this stage is there (no sleep: it is there for milliseconds)."""
+    return lambda out: any((out / "checkpoints").glob(f".stage{stage}-*.tmp"))
+
+
+def seconds_after_the_first_row(seconds: float) -> Moment:
+    started: list[float] = []
+    first = rows_written(1)
+
+    def moment(out: Path) -> bool:
+        if not started:
+            if first(out):
+                started.append(time.monotonic())
+            return False
+        time.sleep(0.001)
+        return time.monotonic() - started[0] >= seconds
+
+    return moment
+
+
+def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
+    """In stage 1 while a checkpoint is written, in the middle of an epoch, and in stage 2; one run for all three."""
+    scale = 0.1
+    expected = finish(tmp_path / "whole", scale)
+    out = tmp_path / "killed"
+    moments = [checkpoint_being_written(1), seconds_after_the_first_row(0.05), checkpoint_being_written(2)]
+    assert all(kill_when(moment, out, scale) for moment in moments)
+    assert not (out / "model.safetensors").exists()
+    assert finish(out, scale) == expected
+    rows = (out / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 6, "an epoch that was done again stands once in metrics.jsonl"
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
+    """The whole digits recipe, 20 times: killed once at a random moment of either stage, resumed, compared."""
+    started = time.monotonic()
+    expected = finish(tmp_path / "whole", 1.0)
+    duration = time.monotonic() - started
+    generator = random.Random(SEED)
+    stages = set()
+    for number in range(20):
+        out = tmp_path / str(number)
+        assert kill_when(seconds_after_the_first_row(generator.uniform(0, 0.8 * duration)), out, 1.0)
+        stages.add(max(path.name[:6] for path in (out / "checkpoints").glob("stage*")))
+        assert finish(out, 1.0) == expected, f"kill {number} left a trace"
+    assert stages == {"stage1", "stage2"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_resume(tmp_path: Path, number: signal.Signals) -> None:
+    scale = 0.1
+    expected = finish(tmp_path / "whole", scale)
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(command(out, scale), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    moment = seconds_after_the_first_row(0.1)
+    while not moment(out):
+        assert process.poll() is None
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(errors.splitlines()) == 1
+    assert errors.startswith("error: stopped after stage 1 epoch ")
+    assert "run the same command with --resume" in errors
+    assert finish(out, scale) == expected
