@@ -1,0 +1,31 @@
+"""What the README prints works: its Python runs, its commands and options exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Biper
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+VERBS = sorted(set(re.findall(r"^biper (\w+)", README, re.MULTILINE)) | {"quickstart"})
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_the_python_runs(code: str) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_both_promised_commands_are_there() -> None:
+    assert "pip install -c constraints.txt -e '.[train]' && biper quickstart\n" in README
+    assert "pip install -c constraints.txt -e '.[dev]' && pytest\n" in README
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_verbs_and_their_options_exist(verb: str, biper: Biper) -> None:
+    text = biper(verb, "--help", COLUMNS="200").stdout
+    for line in re.findall(rf"^biper {verb}.*", README, re.MULTILINE):
+        for option in re.findall(r"--[a-z-]+", line.partition("#")[0]):
+            assert option in text, line
