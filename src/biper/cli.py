@@ -243,6 +243,9 @@ def main() -> None:
         status = _fail("interrupted", 130, debug)
     except BiperError as error:
         status = _fail(str(error), error.exit_code, debug)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        status = _fail(f"{error.strerror or error}{where}", 1, debug)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "biper":
             raise

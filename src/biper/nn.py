@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from biper.errors import ModelError
@@ -13,6 +14,14 @@ from biper.quantizers import ApproxSign, PeriodicSign, Stage
 
 DEFAULT_FREQUENCY = 20.0
 """ω of the paper's experiments, in radians per unit of latent weight."""
+
+
+def _in_autocast_dtype(*operands: Tensor) -> tuple[Tensor, ...]:
+    """The operands in the dtype that autocast asks for, if it is on."""
+    device = operands[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return operands
+    return tuple(operand.to(torch.get_autocast_dtype(device)) for operand in operands)
 
 
 class _ScaledConvolution(torch.autograd.Function):
@@ -35,16 +44,15 @@ class _ScaledConvolution(torch.autograd.Function):
         dilation: tuple[int, int],
         groups: int,
     ) -> Tensor:
-        device = x.device.type
         ctx.original_dtypes = x.dtype, weight.dtype
-        if torch.is_autocast_enabled(device):
-            x, weight = (t.to(torch.get_autocast_dtype(device)) for t in (x, weight))
+        x, weight = _in_autocast_dtype(x, weight)
         ctx.save_for_backward(x, weight, scale)
         ctx.geometry = stride, padding, dilation, False, (0, 0), groups
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             return F.conv2d(x, weight, None, stride, padding, dilation, groups) * scale.to(x.dtype).view(-1, 1, 1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
         channel_scale = scale.to(weight.dtype).view(-1, 1, 1, 1)
@@ -58,6 +66,32 @@ class _ScaledConvolution(torch.autograd.Function):
             grad_weight = (unscaled * channel_scale).to(ctx.original_dtypes[1])
             grad_scale = (unscaled * weight).sum((1, 2, 3), dtype=scale.dtype)
         return grad_x, grad_weight, grad_scale, None, None, None, None
+
+
+class _ScaledLinear(torch.autograd.Function):
+    """``scale * (x w^T)``, the same for matrices: ``dw = scale G``, ``dscale = sum(w G)``, ``dx = g (scale w)``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        ctx.original_dtypes = x.dtype, weight.dtype
+        x, weight = _in_autocast_dtype(x, weight)
+        ctx.save_for_backward(x, weight, scale)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x, weight) * scale.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        channel_scale = scale.to(weight.dtype).view(-1, 1)
+        grad_x = grad_weight = grad_scale = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad @ (weight * channel_scale)).to(ctx.original_dtypes[0])
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            unscaled = grad.flatten(0, -2).T @ x.flatten(0, -2)
+            grad_weight = (unscaled * channel_scale).to(ctx.original_dtypes[1])
+            grad_scale = (unscaled * weight).sum(1, dtype=scale.dtype)
+        return grad_x, grad_weight, grad_scale
 
 
 def _default_quantizers(
@@ -186,8 +220,7 @@ class BinaryLinear(nn.Linear):
             raise ModelError(f"BinaryLinear expected input (N, {self.in_features}), got shape {tuple(x.shape)}")
         if x.dim() == 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        y = F.linear(self.input_quantizer(x), self.weight_quantizer(self.weight))
-        y = y * self.scale.to(y.dtype)
+        y = _ScaledLinear.apply(self.input_quantizer(x), self.weight_quantizer(self.weight), self.scale)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
 

@@ -82,8 +82,17 @@ def test_convolution_saves_its_operands_and_not_its_output() -> None:
     assert y.numel() not in sizes
 
 
-def test_mixed_precision_keeps_parameters_and_gradients_in_float32() -> None:
-    layer = BinaryConv2d(8, 8, 3, stage="binary")
+def test_linear_saves_its_operands_and_not_its_output() -> None:
+    layer = BinaryLinear(6, 11)
+    x = torch.randn(4, 6, requires_grad=True)
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        layer(x)
+    assert sorted(t.numel() for t in saved) == sorted([24, 24, 66, 66, 11, 4, 4])
+
+
+@pytest.mark.parametrize("layer", [BinaryConv2d(8, 8, 3, stage="binary"), BinaryLinear(6, 8, stage="binary")])
+def test_mixed_precision_keeps_parameters_and_gradients_in_float32(layer: nn.Module) -> None:
     x = torch.randn(2, 8, 6, 6, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = layer(x)

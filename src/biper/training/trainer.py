@@ -6,11 +6,7 @@ Read `Trainer.run` first; everything else is a detail of it.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
 
 from biper.analysis.quantization_error import quantization_errors
 from biper.analysis.summary import model_sizes
@@ -30,6 +27,7 @@ from biper.recipe import Recipe, StageRecipe
 from biper.regularizers import periodic_penalty
 from biper.training.environment import describe_environment
 from biper.training.evaluation import Scores, evaluate
+from biper.training.interruption import StopRequest
 from biper.training.progress import Progress
 from biper.training.run_folder import RunFolder, write_json
 from biper.training.schedules import learning_rate
@@ -80,8 +78,7 @@ def train(
         folder.environment_file,
         describe_environment(seed=recipe.seed, device=str(fabric.device), precision=precision),
     )
-    trainer = Trainer(recipe, folder, fabric, data_dir, progress or Progress())
-    trainer.scales_loss = precision == "float16"
+    trainer = Trainer(recipe, folder, fabric, data_dir, progress or Progress(), scales_loss=precision == "float16")
     return trainer.run()
 
 
@@ -89,9 +86,17 @@ class Trainer:
     """A run in progress: a recipe, its data, model and optimizer, and how far they are."""
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, fabric: Fabric, data_dir: str | Path | None, progress: Progress
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        fabric: Fabric,
+        data_dir: str | Path | None,
+        progress: Progress,
+        *,
+        scales_loss: bool,
     ) -> None:
         self.recipe, self.folder, self.fabric, self.progress = recipe, folder, fabric, progress
+        self.scales_loss = scales_loss
         dataset = load_dataset(recipe.data.name, data_dir)
         self.spec = dataset.spec
         train_split, held_out = dataset.train, None
@@ -120,9 +125,8 @@ class Trainer:
         self.module = self.info.create().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.position = Position()
         self.best: dict[str, Tensor] | None = None
-        self.scales_loss = False
         self._started = time.monotonic()
-        self._stop_requested = False
+        self._stop = StopRequest()
 
     def run(self) -> dict[str, Any]:
         """Train both stages from wherever the newest checkpoint stands; see `train`."""
@@ -133,7 +137,7 @@ class Trainer:
         steps = [stage.epochs * len(self.batches) for stage in self.recipe.stages]
         self.progress.begin(sum(steps), self._steps_done())
         try:
-            with self._stopping_cleanly(), self._tensorboard() as self._events:
+            with self._stop, SummaryWriter(str(self.folder.tensorboard)) as self._events:
                 for number in range(self.position.stage, 3):
                     if number > self.position.stage:
                         self.position = Position(
@@ -181,7 +185,7 @@ class Trainer:
             self.progress.step(
                 label, len(labels), position.loss_sum / position.images, position.correct / position.images
             )
-            if self._stop_requested:
+            if self._stop.requested:
                 self._interrupt()
         seconds = time.monotonic() - started
         position.epoch += 1
@@ -302,25 +306,6 @@ class Trainer:
             f"resuming after stage {self.position.stage} epoch {self.position.epoch} step {self.position.step} ({path})"
         )
 
-    @contextmanager
-    def _stopping_cleanly(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM end the current step first; a second SIGINT stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def request_stop(number: int, _frame: Any) -> None:
-            if self._stop_requested and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._stop_requested = True
-
-        previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
     def _interrupt(self) -> None:
         self._save_checkpoint()
         position = self.position
@@ -328,13 +313,3 @@ class Trainer:
             f"stopped after stage {position.stage} epoch {position.epoch + 1} step {position.step}, everything is "
             f"saved in {self.folder.path}; to go on, run the same command with --resume"
         )
-
-    @contextmanager
-    def _tensorboard(self) -> Iterator[Any]:
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer = SummaryWriter(str(self.folder.tensorboard), purge_step=self.position.epoch + 1)
-        try:
-            yield writer
-        finally:
-            writer.close()
