@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from biper.convert import BinarizeConfig, binarize_
     from biper.data import load_dataset
     from biper.errors import BiperError
+    from biper.export import export
     from biper.models import create_model
     from biper.models.saved import load_model, save_model
     from biper.nn import BinaryConv2d, BinaryLinear, set_stage_
@@ -37,6 +38,7 @@ _MODULES = {
     "binarize_": "convert",
     "create_model": "models",
     "evaluate": "training.evaluation",
+    "export": "export",
     "load_dataset": "data",
     "load_model": "models.saved",
     "load_recipe": "recipe",
@@ -64,7 +66,7 @@ def __getattr__(name: str) -> Any:
         raise MissingDependencyError(
             f"biper.{name} needs the package {error.name!r}: pip install 'biper[train]'"
         ) from error
-    return getattr(module, name)
+    return module if name == "export" else getattr(module, name)  # that module is callable
 
 
 def __dir__() -> list[str]:

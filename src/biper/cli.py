@@ -70,7 +70,7 @@ def quickstart(
     out = out or _next_free(Path("runs/quickstart"))
     summary = _train(load_recipe("digits"), out, None, device, Precision.float32, threads, resume=False, quiet=False)
     tables.console.print(tables.run_table(summary, out))
-    tables.say(f"Next: biper evaluate {out}    biper inspect {out}    biper train cifar10-resnet20-short")
+    tables.say(f"Next: biper evaluate {out}/model.biper    biper inspect {out}    biper train cifar10-resnet20-short")
 
 
 @app.command()
@@ -106,10 +106,54 @@ def train(
 
 
 @app.command()
-def evaluate(
+def export(
     model: Annotated[Path, typer.Argument(help="A run folder or a model.safetensors.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; default model.biper beside the model.")] = None,
+    data_dir: DataDir = None,
+    float16: Annotated[bool, typer.Option("--float16", help="Store real weights in float16.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Pack a trained model into one small file, after comparing both on real images."""
+    from dataclasses import asdict
+
+    from biper import tables
+    from biper.export.saved import export_saved
+
+    source = _model_file(model)
+    out = out or source.with_suffix(".biper")
+    report, images = export_saved(source, out, data_dir=data_dir, float16=float16)
+    if as_json:
+        typer.echo(json.dumps({"file": str(out), **asdict(report)}))
+    else:
+        tables.say(f"{out}: {report} (on {images})")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
+    images: Annotated[list[Path], typer.Argument(help="Images of any format and size.")],
+    top_k: Annotated[int, typer.Option(min=1, help="How many classes to show of each.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """The likeliest classes of images, by a packed model; needs no torch."""
+    from biper import tables
+    from biper.runtime import Model
+
+    answers = Model.load(model).predict(images, top_k)
+    if as_json:
+        rows = [{answer.name: answer.probability for answer in chosen} for chosen in answers]
+        typer.echo(json.dumps({str(image): row for image, row in zip(images, rows, strict=True)}))
+        return
+    for image, chosen in zip(images, answers, strict=True):
+        tables.say(f"{image}: " + "  ".join(f"{answer.name} {answer.probability:.1%}" for answer in chosen))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run folder, a model.safetensors, or a packed MODEL.biper.")],
     data_dir: DataDir = None,
     split: Annotated[str, typer.Option(help="test, train or held-out.")] = "test",
+    data: Annotated[str | None, typer.Option(help="The data set; a packed model does not know its own.")] = None,
     device: DeviceOption = Device.auto,
     threads: Threads = None,
     as_json: Json = False,
@@ -118,22 +162,29 @@ def evaluate(
     from biper import tables
     from biper.data import load_dataset
     from biper.models.saved import load_model
+    from biper.runtime import Model
     from biper.training.evaluation import evaluate as evaluate_model
+    from biper.training.evaluation import evaluate_packed
     from biper.training.setup import choose_device, set_threads
 
     set_threads(threads)
-    loaded, info = load_model(_model_file(model))
-    target = choose_device(device)
-    images = load_dataset(info.dataset, data_dir).split(split).to(target)
-    scores = evaluate_model(loaded.to(target), images, info.mean, info.std)
+    if model.suffix == ".biper":
+        if data is None:
+            raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
+        packed = Model.load(model)
+        name, scores = str(model), evaluate_packed(packed, load_dataset(data, data_dir).split(split))
+    else:
+        loaded, info = load_model(_model_file(model))
+        target = choose_device(device)
+        images = load_dataset(data or info.dataset, data_dir).split(split).to(target)
+        name, scores = info.name, evaluate_model(loaded.to(target), images, info.mean, info.std)
     if as_json:
-        typer.echo(
-            json.dumps({"split": split, "accuracy": scores.accuracy, "loss": scores.loss, "images": len(images)})
-        )
+        row = {"split": split, "accuracy": scores.accuracy, "loss": scores.loss, "images": scores.images}
+        typer.echo(json.dumps(row))
     else:
         tables.say(
-            f"{info.name} on {info.dataset} {split}: accuracy {scores.accuracy:.2%} "
-            f"({scores.correct:,} of {scores.images:,}), loss {scores.loss:.4f}"
+            f"{name} on {split}: accuracy {scores.accuracy:.2%} ({scores.correct:,} of {scores.images:,}), "
+            f"loss {scores.loss:.4f}"
         )
 
 
@@ -193,15 +244,18 @@ def _train(
     resume: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    """What `train` and `quickstart` share: threads, progress on the terminal, the run itself."""
+    """What `train` and `quickstart` share: threads, progress on the terminal, the run itself, the packed model."""
+    from dataclasses import asdict
+
     from biper import tables
+    from biper.export.saved import export_saved
     from biper.training.progress import Progress, RichProgress
     from biper.training.setup import choose_device, set_threads
     from biper.training.trainer import train as train_recipe
 
     set_threads(threads)
     progress: Progress = Progress() if quiet else RichProgress(tables.console)
-    return train_recipe(
+    summary = train_recipe(
         recipe,
         out,
         data_dir=data_dir,
@@ -210,6 +264,9 @@ def _train(
         resume=resume,
         progress=progress,
     )
+    report, images = export_saved(out / "model.safetensors", out / "model.biper", data_dir=data_dir)
+    progress.message(f"{out / 'model.biper'}: {report} (on {images})")
+    return summary | {"packed": asdict(report)}
 
 
 def _model_file(path: Path) -> Path:

@@ -21,7 +21,7 @@ class ContainerError(Exception):
 
 def seal(save: Callable[[Any, dict[str, str]], bytes], tensors: Any, document: Mapping[str, Any]) -> bytes:
     """A container as bytes; ``save`` is safetensors' function for the kind of tensors given."""
-    blob = save(tensors, {"biper": json.dumps({"sha256": _BLANK, **document})})
+    blob = save(tensors, {"biper": json.dumps({"sha256": _BLANK, **document}, separators=(",", ":"))})
     return _with_hash(blob, _BLANK, hashlib.sha256(blob).hexdigest())
 
 
@@ -41,9 +41,8 @@ def open_sealed(blob: bytes, *, verify: bool = True) -> dict[str, Any]:
 
 
 def _with_hash(blob: bytes, old: str, new: str) -> bytes:
-    """The blob with another hash at the start of its document (JSON inside JSON, so its quotes are escaped)."""
-    start = '{\\"sha256\\": \\"'
-    return blob.replace(f"{start}{old}".encode(), f"{start}{new}".encode(), 1)
+    """The blob with another hash: its first entry is at the very start of the file, before any other text."""
+    return blob.replace(old.encode(), new.encode(), 1)
 
 
 def _document(blob: bytes) -> dict[str, Any]:

@@ -27,6 +27,14 @@ class CheckpointError(BiperError):
     """A checkpoint could not be written, is corrupt, or belongs to something else."""
 
 
+class ExportError(BiperError):
+    """A model cannot be exported: an operator is not supported, or the packed model does not agree with it."""
+
+
+class ModelFormatError(BiperError):
+    """A packed model is truncated, corrupt, or describes a program that cannot be run."""
+
+
 class MissingDependencyError(BiperError):
     """An optional part of biper was used whose packages are not installed."""
 

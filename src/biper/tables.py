@@ -42,8 +42,8 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
             table.add_row(f"stage {number}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
     sizes = summary["sizes"]
     table.add_row("float size", size(sizes["float_bytes"]))
-    ratio = sizes["float_bytes"] / sizes["packed_bytes"]
-    table.add_row("packed size (binary weights as bits)", f"{size(sizes['packed_bytes'])}, {ratio:.1f} times smaller")
+    packed = summary["packed"]["file_bytes"]
+    table.add_row("packed file (model.biper)", f"{size(packed)}, {sizes['float_bytes'] / packed:.1f} times smaller")
     epoch = "the last epoch's" if summary["selection"] == "last" else "the epoch best on held-out images"
     table.add_row("weights", epoch)
     table.add_row("time", f"{summary['seconds']:,.0f} s")

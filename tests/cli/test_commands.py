@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Biper, error_line
+from PIL import Image
+
+from biper.data.digits import load_digits
 
 TINY = ["--scale-epochs", "0.02", "--threads", "1", "--device", "cpu"]
 
@@ -22,10 +25,13 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
     assert scores["accuracy"] == summary["stage2"]["test_accuracy"]
     assert scores["images"] == 360
     text = biper("evaluate", "runs/digits/stage1.safetensors", "--split", "held-out").stdout
-    assert "digits_cnn on digits held-out: accuracy" in text
+    assert "digits_cnn on held-out: accuracy" in text
+    packed = json.loads(biper("evaluate", "runs/digits/model.biper", "--data", "digits", "--json").stdout)
+    assert packed["accuracy"] == scores["accuracy"]
     layers = json.loads(biper("inspect", "runs/digits", "--json").stdout)
     assert layers["packed_bytes"] == summary["sizes"]["packed_bytes"]
     again = json.loads(biper("train", "digits", *TINY, "--resume", "--json").stdout)
+    assert again.pop("packed")["same_top1"] == 64
     assert again == summary
     assert "add --resume" in error_line(biper("train", "digits", *TINY, expect=1))
     (tmp_path / "runs/digits/summary.json").unlink()
@@ -37,6 +43,21 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
     )
     assert len(result.stderr.splitlines()) == 1
     assert "resuming after stage 1 epoch 1" in result.stdout
+
+
+def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
+    biper("train", "digits", *TINY)
+    text = biper("export", "runs/digits", "--out", "small.biper", "--float16").stdout
+    assert "small.biper: 393,216 integer sums of 4 binary layers equal" in text
+    assert "on digits test images" in text
+    image = load_digits().test.images[0, :, :, 0].numpy()
+    Image.fromarray(image).resize((80, 80)).save(tmp_path / "digit.jpg")
+    answers = json.loads(biper("predict", "small.biper", "digit.jpg", "--top-k", "2", "--json").stdout)
+    assert len(answers["digit.jpg"]) == 2
+    assert biper("predict", "small.biper", "digit.jpg").stdout.startswith("digit.jpg: ")
+    (tmp_path / "bad.biper").write_bytes((tmp_path / "small.biper").read_bytes()[:-5])
+    line = error_line(biper("predict", "bad.biper", "digit.jpg", expect=1))
+    assert "bad.biper: the model is corrupt: its content does not match its checksum" in line
 
 
 def test_recipes_lists_every_recipe(biper: Biper) -> None:
@@ -65,6 +86,9 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["evaluate", "nothing"], "no file or folder nothing"),
         (["evaluate", "."], ". holds no model.safetensors"),
         (["inspect", "runs/none"], "no file or folder runs/none"),
+        (["export", "runs/none"], "no file or folder runs/none"),
+        (["predict", "none.biper", "x.png"], "cannot read none.biper: No such file or directory"),
+        (["evaluate", "none.biper"], "name its data set with --data"),
         (["inspect", "resnet"], "no network 'resnet' for cifar10; did you mean"),
     ],
 )
@@ -106,5 +130,5 @@ def test_quickstart_reaches_its_accuracy(biper: Biper, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "runs/quickstart/summary.json").read_text())
     assert summary["stage2"]["test_accuracy"] >= 0.96
     assert summary["seconds"] < 120
-    for text in ("stage 1 (sine): test accuracy", "quantization error", "float size", "packed size", "Next: biper"):
+    for text in ("stage 1 (sine): test accuracy", "quantization error", "float size", "packed file", "Next: biper"):
         assert text in result.stdout

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from biper.data.specs import dataset_spec
 from biper.errors import BiperError, CheckpointError
 from biper.models import create_model
 from biper.storage import load_tensors, save_tensors
@@ -29,6 +30,11 @@ class ModelInfo:
     classes: tuple[str, ...]
     details: dict[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, such as the run's recipe and accuracy."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images that the model was trained on, in pixels."""
+        return dataset_spec(self.dataset).image_size
 
     def create(self) -> nn.Module:
         """The network with fresh weights."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from biper.data.batches import evaluation_batches
 from biper.data.dataset import Split
+from biper.runtime.model import Model
 
 
 @dataclass(frozen=True)
@@ -56,4 +57,20 @@ def evaluate(
                 correct += int((logits.argmax(1) == labels).sum())
     finally:
         model.train(was_training)
+    return Scores(loss / len(split), correct, len(split))
+
+
+def evaluate_packed(model: Model, split: Split) -> Scores:
+    """The same scores for a packed model, which normalizes the images by itself.
+
+    Raises:
+        DataError: the images are not of the model's size.
+    """
+    loss, correct = 0.0, 0
+    for start in range(0, len(split), 500):
+        images, labels = split.images[start : start + 500], split.labels[start : start + 500]
+        logits = torch.from_numpy(model(images.cpu().numpy())).flatten(1)
+        labels = labels.cpu()
+        loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        correct += int((logits.argmax(1) == labels).sum())
     return Scores(loss / len(split), correct, len(split))

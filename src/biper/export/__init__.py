@@ -1,0 +1,88 @@
+"""Export: any trained model becomes one small packed file. The only door between training and runtime."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from biper.errors import ExportError
+from biper.export.fold import fold_flattening_, fold_multipliers_, fold_thresholds_
+from biper.export.fuse import drop_activations_before_signs_, fuse_epilogues_
+from biper.export.graph import Graph
+from biper.export.pack import pack_graph
+from biper.export.trace import trace
+from biper.export.verify import ExportReport, verify
+from biper.files import atomic_write
+from biper.runtime.program import write_program
+from biper.runtime.reader import read_program
+
+
+def lower(model: nn.Module, example_input: Tensor) -> Graph:
+    """Trace a model and run every pass: the graph that is packed.
+
+    Raises:
+        ExportError: as `export`.
+    """
+    graph = trace(model, example_input)
+    fuse_epilogues_(graph)
+    fold_flattening_(graph)
+    drop_activations_before_signs_(graph)
+    fold_multipliers_(graph)
+    fold_thresholds_(graph)
+    graph.drop_unread()
+    return graph
+
+
+def export(
+    model: nn.Module,
+    path: str | Path,
+    example_input: Tensor,
+    *,
+    classes: Sequence[str] = (),
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    float16: bool = False,
+) -> ExportReport:
+    """Pack a model into one file, after checking that the packed program computes what the model does.
+
+    Args:
+        model: any module whose binary layers are in stage 2; maps (N, C, H, W) to (N, outputs) or (N, C', H', W').
+        path: the file to write, usually ``something.biper``.
+        example_input: (N, C, H, W) floating point, normalized. Fixes C, H and W; all N images are used to compare
+            both sides, so give real ones.
+        classes: a name for each output, or none.
+        normalization: (mean, std) of pixels scaled to [0, 1], one number a channel; default 0 and 1.
+        float16: store the weights of real layers in float16, half the space, rounded.
+
+    Returns:
+        What was compared and found; print it.
+
+    Raises:
+        ExportError: an operator is not supported (named with its module), or both sides do not agree; nothing is
+            written then.
+    """
+    graph = lower(model, example_input)
+    channels = graph.input_shape[0]
+    mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
+    if len(mean) != channels or len(std) != channels:
+        raise ExportError(f"normalization expects {channels} numbers of mean and std, got {len(mean)} and {len(std)}")
+    program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), float16=float16)
+    blob = write_program(program)
+    report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=float16)
+    report.require_agreement()
+    atomic_write(Path(path), blob)
+    return report
+
+
+class _CallableModule(ModuleType):
+    """`biper.export` is this room of the house and the function in it: calling the module calls the function."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> ExportReport:
+        return export(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

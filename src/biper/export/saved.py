@@ -1,0 +1,44 @@
+"""Exporting a trained model from its file, verified on images of its own data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from biper.data import load_dataset
+from biper.data.augment import normalize
+from biper.errors import DataError
+from biper.export import ExportReport, export
+from biper.models.saved import load_model
+from biper.nn import set_stage_
+
+VERIFIED_IMAGES = 64
+
+
+def export_saved(
+    model_file: str | Path, out: str | Path, *, data_dir: str | Path | None = None, float16: bool = False
+) -> tuple[ExportReport, str]:
+    """Pack a model that `biper.save_model` or a run wrote.
+
+    Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, or on
+    random ones of the same distribution where the data is not at hand.
+
+    Returns:
+        The report, and what images it is about.
+
+    Raises:
+        CheckpointError: the model cannot be read.
+        ExportError: it cannot be exported.
+    """
+    model, info = load_model(model_file)
+    set_stage_(model, "binary")
+    try:
+        test = load_dataset(info.dataset, data_dir).test
+        images, what = normalize(test.images[:VERIFIED_IMAGES], info.mean, info.std), f"{info.dataset} test images"
+    except DataError:
+        size = info.image_size
+        shape = (VERIFIED_IMAGES, len(info.mean), size, size)
+        images, what = torch.randn(shape, generator=torch.Generator().manual_seed(0)), "random images"
+    report = export(model, out, images, classes=info.classes, normalization=(info.mean, info.std), float16=float16)
+    return report, what

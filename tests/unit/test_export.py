@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import biper
+from biper.errors import DataError, ExportError, ModelFormatError
+from biper.export import export, lower
+from biper.runtime.model import Model
+from biper.runtime.program import write_program
+from biper.runtime.reader import read_program
+
+
+def trained_like(name: str, dataset: str) -> nn.Module:
+    """A network in stage 2 whose batch norms have seen data."""
+    model = biper.set_stage_(biper.create_model(name, dataset=dataset), "binary")
+    channels = 1 if dataset == "digits" else 3
+    size = 8 if dataset == "digits" else 32
+    for _ in range(3):
+        model(torch.randn(8, channels, size, size))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg_small", "digits_cnn"])
+def test_every_network_exports_and_agrees(name: str, tmp_path: Path) -> None:
+    model = trained_like(name, "cifar10")
+    x = torch.randn(4, 3, 32, 32)
+    report = export(model, tmp_path / "m.biper", x)
+    assert report.problems() == []
+    assert report.same_top1 == 4
+    assert report.file_bytes == (tmp_path / "m.biper").stat().st_size
+    result = Model.load(tmp_path / "m.biper")(x.numpy())
+    if report.flipped_bits == 0:
+        np.testing.assert_allclose(result, model(x).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("resnet18", 1_500_000), ("resnet20", 55_000)])
+def test_packed_sizes(name: str, limit: int, tmp_path: Path) -> None:
+    report = export(trained_like(name, "cifar10"), tmp_path / "m.biper", torch.randn(1, 3, 32, 32))
+    assert report.file_bytes <= limit
+
+
+def test_resnet20_becomes_one_operation_a_convolution() -> None:
+    """19 convolutions, a pool and a channel padding for each of two shortcuts, global pool, classifier."""
+    graph = lower(trained_like("resnet20", "cifar10"), torch.randn(1, 3, 32, 32))
+    kinds = [node.operation for node in graph.nodes]
+    assert sorted(kinds) == sorted(
+        ["convolution"] * 2 + ["binary_convolution"] * 18 + ["pool"] * 3 + ["pad_channels"] * 2
+    )
+
+
+def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = trained_like("digits_cnn", "digits").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    export(model, tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_float16_halves_the_real_weights(tmp_path: Path) -> None:
+    model = trained_like("resnet18", "cifar10")
+    x = torch.randn(4, 3, 32, 32)
+    full = export(model, tmp_path / "a.biper", x)
+    half = export(model, tmp_path / "b.biper", x, float16=True)
+    real_weights = 3 * 64 * 9 + 512 * 10
+    assert full.file_bytes - half.file_bytes == pytest.approx(2 * real_weights, abs=64)
+    assert half.rounded
+
+
+def test_export_is_a_function_and_a_room(tmp_path: Path) -> None:
+    model, x = trained_like("digits_cnn", "digits"), torch.randn(2, 1, 8, 8)
+    for number in range(2):
+        biper.export(model, tmp_path / f"{number}.biper", x)
+    assert (tmp_path / "0.biper").read_bytes() == (tmp_path / "1.biper").read_bytes()
+
+
+class Unsupported(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "message"),
+    [
+        (Unsupported(), torch.randn(1, 3, 8, 8), r"body\.1: operator aten\.sigmoid\.default is not supported; write"),
+        (nn.Conv2d(3, 4, 3), torch.randn(3, 8, 8), r"example_input must be \(N, C, H, W\), got shape \(3, 8, 8\)"),
+        (nn.Conv2d(3, 4, 3), torch.randn(1, 2, 8, 8), "torch.export cannot trace this model"),
+        (biper.create_model("resnet20", dataset="cifar10"), torch.randn(1, 3, 32, 32), "put the model into stage 2"),
+        (
+            nn.Sequential(biper.BinaryConv2d(3, 4, 3, padding=1, padding_mode="reflect", stage=2)),
+            torch.randn(1, 3, 8, 8),
+            '0: padding_mode="reflect" is not supported',
+        ),
+        (nn.AdaptiveAvgPool2d(3), torch.randn(1, 3, 8, 8), "adaptive pooling of 8x8 to 3x3 is not supported"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(model: nn.Module, example: Tensor, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message) as caught:
+        export(model, tmp_path / "m.biper", example)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.biper").exists()
+
+
+def test_a_program_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wrong bit of one weight, put in after lowering, must be found."""
+    import biper.export as module
+
+    def wrong(model: nn.Module, example_input: Tensor) -> object:
+        graph = lower(model, example_input)
+        weight = next(node for node in graph.nodes if node.operation == "binary_convolution").tensors["weight"]
+        weight[0, 0, 0, 0] = not weight[0, 0, 0, 0]
+        return graph
+
+    monkeypatch.setattr(module, "lower", wrong)
+    with pytest.raises(ExportError, match=r"does not compute what the model does: .* integer sums differ"):
+        export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+    assert not (tmp_path / "m.biper").exists()
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small model with most operations, as bytes."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.PReLU(4),
+        biper.BinaryConv2d(4, 8, 3, padding=1, stage="binary"),
+        nn.Hardtanh(),
+        biper.BinaryConv2d(8, 8, 3, stage="binary"),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        biper.BinaryLinear(8, 3, stage="binary"),
+    )
+    path = tmp_path_factory.mktemp("packed") / "m.biper"
+    export(model, path, torch.randn(1, 1, 5, 5), classes=("a", "b", "c"))
+    return path.read_bytes()
+
+
+def test_every_truncation_is_refused(packed: bytes) -> None:
+    for length in range(len(packed)):
+        for verify in (True, False):
+            with pytest.raises(ModelFormatError):
+                read_program(packed[:length], verify=verify)
+
+
+def test_seeded_mutations_are_refused_or_run(packed: bytes) -> None:
+    """2,000 files with one to four changed bytes, with and without the checksum: an error, or outputs of the shape."""
+    random = np.random.Generator(np.random.PCG64(0))
+    image = np.zeros((1, 5, 5, 1), np.uint8)
+    refused = 0
+    for _ in range(2_000):
+        blob = bytearray(packed)
+        header = random.random() < 0.7  # most of the file is header; most of what can go wrong is there
+        for _ in range(random.integers(1, 5)):
+            position = random.integers(0, len(blob) // 2 if header else len(blob))
+            blob[position] = random.integers(0, 256)
+        if bytes(blob) == packed:
+            continue
+        with pytest.raises(ModelFormatError):
+            Model.load(bytes(blob))
+        try:
+            model = Model.load(bytes(blob), verify=False)
+        except ModelFormatError:
+            refused += 1
+            continue
+        if model.program.input_shape == (1, 5, 5):
+            with np.errstate(all="ignore"):
+                assert len(model(image)) == 1
+    assert refused > 1000
+
+
+def test_wrong_images_are_refused(packed: bytes) -> None:
+    model = Model.load(packed)
+    for images in (np.zeros((1, 5, 5), np.uint8), np.zeros((1, 1, 5, 6), np.float32), np.zeros((1, 5, 5, 1), np.int32)):
+        with pytest.raises(DataError, match=r"expects uint8 images \(N, 5, 5, 1\) or normalized floats"):
+            model(images)
+
+
+def test_predictions_are_sorted_probabilities(packed: bytes, tmp_path: Path) -> None:
+    from PIL import Image
+
+    model = Model.load(packed)
+    Image.fromarray(np.full((20, 30, 3), 200, np.uint8)).save(tmp_path / "x.png")
+    (answers,) = model.predict([tmp_path / "x.png"], top_k=3)
+    assert sorted(answer.name for answer in answers) == ["a", "b", "c"]
+    probabilities = [answer.probability for answer in answers]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1)
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cannot read the image .*bad\.png"):
+        model.predict([tmp_path / "bad.png"])
+    assert model(np.zeros((0, 5, 5, 1), np.uint8)).shape == (0, 3)
+
+
+def test_writing_what_was_read_gives_the_same_bytes(packed: bytes) -> None:
+    assert write_program(read_program(packed)) == packed
