@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from biper.errors import DataError, ModelFormatError
+from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
@@ -30,10 +31,14 @@ class Prediction:
 
 
 class Model:
-    """A packed 1-bit model. Make one with `load`; calling it needs neither torch nor the network."""
+    """A packed 1-bit model. Make one with `load`; calling it needs neither torch nor the network.
+
+    Runs on the native engine, from any number of threads at once; where that is not built, in NumPy.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._engine = Engine(program) if engine_is_built() else None
 
     @classmethod
     def load(cls, source: str | PathLike[str] | bytes, *, verify: bool = True) -> Model:
@@ -75,12 +80,14 @@ class Model:
             DataError: another shape or type.
         """
         normalized = self._normalized(np.asarray(images))
-        parts = [
-            run_reference(self.program, normalized[start : start + BATCH])[self.program.output]
-            for start in range(0, len(normalized), BATCH)
-        ]
         shape = self.program.output_shape
-        result = np.concatenate(parts) if parts else np.zeros((0, *shape), np.float32)
+        result = np.empty((len(normalized), *shape), np.float32)
+        for start in range(0, len(normalized), BATCH):
+            part = slice(start, start + BATCH)
+            if self._engine is not None:
+                result[part] = self._engine(normalized[part])
+            else:
+                result[part] = run_reference(self.program, normalized[part])[self.program.output]
         return result.reshape(len(normalized), shape[0]) if shape[1:] == (1, 1) else result
 
     def predict(

@@ -1,0 +1,80 @@
+// The kernels: the same functions for every instruction set, one file each, chosen at run time.
+//
+// Layouts (one image):
+//   real values  float    [row][column][stride], stride = channels rounded up to 16; lanes beyond the channels are unused
+//   bits         uint16   [row][column][2 * words], words = ceil(channels / 32), bit 0 first; bits beyond are 0
+//   weights      blocks of 16 output channels across the lanes of a vector:
+//                float    [block][ky][kx][input channel][16]
+//                uint32   [block][ky][kx][word][16]
+// Vectors by channel (multiplier and so on) are padded to a multiple of 16 with zeros.
+#pragma once
+
+#include <cstdint>
+
+namespace biper {
+
+inline constexpr int kLanes = 16;
+
+enum class Activation : std::uint8_t { kNone, kClip, kRelu, kPrelu };
+
+// What happens to a result: ((y * multiplier + offset) + residual), activation, and where it goes. Null: not there.
+struct Epilogue {
+  const float* multiplier = nullptr;
+  const float* offset = nullptr;
+  const float* residual = nullptr;
+  const float* slope = nullptr;
+  const std::int32_t* threshold = nullptr;  // with flip: bits alone, of the integer sum
+  const std::uint16_t* flip = nullptr;      // a bit a lane
+  Activation activation = Activation::kNone;
+  float low = 0, high = 0;
+  float* real = nullptr;
+  std::uint16_t* bits = nullptr;
+  int channels = 0;  // of the result
+};
+
+// The geometry of a convolution, already checked: every output pixel reads at least inside the padded image.
+struct Geometry {
+  int channels, height, width;  // input
+  int stride;                   // input: floats (real) or 32-bit words (bits) a pixel
+  int out_channels, out_height, out_width;
+  int kernel_y, kernel_x, step_y, step_x, pad_top, pad_left, dilation_y, dilation_x;
+  int groups;
+};
+
+struct Pooling {
+  int channels, height, width, out_height, out_width;
+  int kernel_y, kernel_x, step_y, step_x, pad_y, pad_x;
+  bool maximum, count_padding;
+};
+
+struct Kernels {
+  const char* name;
+  // Rows [begin, end) of the result, all output channels. Weights of a group count its own input channels and words.
+  void (*binary_convolution)(const Geometry&, const std::uint32_t* in, const std::uint32_t* weights, const Epilogue&,
+                             int begin, int end);
+  void (*convolution)(const Geometry&, const float* in, const float* weights, const Epilogue&, int begin, int end);
+  void (*pool)(const Pooling&, const float* in, const Epilogue&, int begin, int end);
+  // The epilogue alone, on pixels [begin, end).
+  void (*elementwise)(const float* in, const Epilogue&, int begin, int end);
+};
+
+extern const Kernels kScalar;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels kAvx512;
+#endif
+
+// Taps [first, last) of a kernel of which tap t reads position start + t * dilation, for positions in [0, size).
+struct Range {
+  int first, last;
+};
+inline Range taps_inside(int start, int dilation, int taps, int size) {
+  Range range{0, taps};
+  if (start < 0) range.first = (-start + dilation - 1) / dilation;
+  if (range.first > taps) range.first = taps;
+  while (range.last > range.first && start + (range.last - 1) * dilation >= size) --range.last;
+  return range;
+}
+
+inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace biper

@@ -1,0 +1,157 @@
+// Plain C++: what the other files must equal, and what runs where nothing else does.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "kernels.h"
+
+namespace biper {
+namespace {
+
+int stride_of(int channels) { return round_up(channels, kLanes); }
+int halves_of(int channels) { return round_up(channels, 32) / 16; }
+
+float apply(const Epilogue& e, float y, int pixel, int channel) {
+  if (e.multiplier) y *= e.multiplier[channel];
+  if (e.offset) y += e.offset[channel];
+  if (e.residual) y += e.residual[static_cast<std::int64_t>(pixel) * stride_of(e.channels) + channel];
+  switch (e.activation) {
+    case Activation::kNone: break;
+    case Activation::kClip: y = std::min(std::max(y, e.low), e.high); break;
+    case Activation::kRelu: y = std::max(y, 0.0f); break;
+    case Activation::kPrelu: y = y >= 0 ? y : y * e.slope[channel]; break;
+  }
+  return y;
+}
+
+// Collects the results of one pixel, channel by channel, and writes its bits.
+class Pixel {
+ public:
+  Pixel(const Epilogue& epilogue, int pixel) : e_(epilogue), pixel_(pixel) {
+    if (e_.bits) {
+      bits_ = e_.bits + static_cast<std::int64_t>(pixel) * halves_of(e_.channels);
+      std::fill(bits_, bits_ + halves_of(e_.channels), std::uint16_t{0});
+    }
+  }
+  void real(int channel, float y) {
+    y = apply(e_, y, pixel_, channel);
+    if (e_.real) e_.real[static_cast<std::int64_t>(pixel_) * stride_of(e_.channels) + channel] = y;
+    set(channel, y >= 0);
+  }
+  void sum(int channel, int sum) {
+    if (!e_.threshold) return real(channel, static_cast<float>(sum));
+    const bool flip = (e_.flip[channel / 16] >> (channel % 16)) & 1;
+    set(channel, (sum >= e_.threshold[channel]) != flip);
+  }
+
+ private:
+  void set(int channel, bool value) {
+    if (bits_ && value) bits_[channel / 16] |= static_cast<std::uint16_t>(1u << (channel % 16));
+  }
+  const Epilogue& e_;
+  int pixel_;
+  std::uint16_t* bits_ = nullptr;
+};
+
+// Calls f(tap, pixel of the input) for each tap of an output pixel that lies inside the image.
+template <typename F>
+int each_tap(const Geometry& g, int row, int column, F f) {
+  const int top = row * g.step_y - g.pad_top, left = column * g.step_x - g.pad_left;
+  const Range ys = taps_inside(top, g.dilation_y, g.kernel_y, g.height);
+  const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
+  for (int ky = ys.first; ky < ys.last; ++ky)
+    for (int kx = xs.first; kx < xs.last; ++kx)
+      f(ky * g.kernel_x + kx, (top + ky * g.dilation_y) * g.width + left + kx * g.dilation_x);
+  return (ys.last - ys.first) * (xs.last - xs.first);
+}
+
+// `count` (at most 32) bits of a pixel from channel `first` on; the others are 0.
+std::uint32_t bits_from(const std::uint32_t* pixel, int first, int count) {
+  const int word = first / 32, shift = first % 32;
+  std::uint64_t both = pixel[word];
+  if (shift + count > 32) both |= static_cast<std::uint64_t>(pixel[word + 1]) << 32;
+  return static_cast<std::uint32_t>((both >> shift) & ((std::uint64_t{1} << count) - 1));
+}
+
+void binary_convolution(const Geometry& g, const std::uint32_t* in, const std::uint32_t* weights, const Epilogue& e,
+                        int begin, int end) {
+  const int taps = g.kernel_y * g.kernel_x, inside = g.channels / g.groups, outside = g.out_channels / g.groups;
+  const int words = round_up(inside, 32) / 32;
+  for (int row = begin; row < end; ++row) {
+    for (int column = 0; column < g.out_width; ++column) {
+      Pixel pixel(e, row * g.out_width + column);
+      for (int channel = 0; channel < g.out_channels; ++channel) {
+        const std::uint32_t* block =
+            weights + static_cast<std::int64_t>(channel / kLanes) * taps * words * kLanes + channel % kLanes;
+        const int first = channel / outside * inside;
+        int different = 0;
+        const int valid = each_tap(g, row, column, [&](int tap, int at) {
+          const std::uint32_t* x = in + static_cast<std::int64_t>(at) * g.stride;
+          for (int word = 0; word < words; ++word)
+            different += std::popcount(bits_from(x, first + 32 * word, std::min(32, inside - 32 * word)) ^
+                                       block[static_cast<std::int64_t>(tap * words + word) * kLanes]);
+        });
+        pixel.sum(channel, valid * inside - 2 * different);
+      }
+    }
+  }
+}
+
+void convolution(const Geometry& g, const float* in, const float* weights, const Epilogue& e, int begin, int end) {
+  const int taps = g.kernel_y * g.kernel_x, inside = g.channels / g.groups, outside = g.out_channels / g.groups;
+  for (int row = begin; row < end; ++row) {
+    for (int column = 0; column < g.out_width; ++column) {
+      Pixel pixel(e, row * g.out_width + column);
+      for (int channel = 0; channel < g.out_channels; ++channel) {
+        const float* block =
+            weights + static_cast<std::int64_t>(channel / kLanes) * taps * inside * kLanes + channel % kLanes;
+        const int first = channel / outside * inside;
+        float sum = 0;
+        each_tap(g, row, column, [&](int tap, int at) {
+          const float* x = in + static_cast<std::int64_t>(at) * g.stride + first;
+          for (int c = 0; c < inside; ++c) sum += x[c] * block[static_cast<std::int64_t>(tap * inside + c) * kLanes];
+        });
+        pixel.real(channel, sum);
+      }
+    }
+  }
+}
+
+void pool(const Pooling& p, const float* in, const Epilogue& e, int begin, int end) {
+  const int stride = stride_of(p.channels);
+  for (int row = begin; row < end; ++row) {
+    for (int column = 0; column < p.out_width; ++column) {
+      const int top = row * p.step_y - p.pad_y, left = column * p.step_x - p.pad_x;
+      const int y0 = std::max(top, 0), y1 = std::min(top + p.kernel_y, p.height);
+      const int x0 = std::max(left, 0), x1 = std::min(left + p.kernel_x, p.width);
+      const int count = p.count_padding ? (std::min(top + p.kernel_y, p.height + p.pad_y) - top) *
+                                              (std::min(left + p.kernel_x, p.width + p.pad_x) - left)
+                                        : (y1 - y0) * (x1 - x0);
+      Pixel pixel(e, row * p.out_width + column);
+      for (int channel = 0; channel < p.channels; ++channel) {
+        float y = p.maximum ? -INFINITY : 0.0f;
+        for (int iy = y0; iy < y1; ++iy)
+          for (int ix = x0; ix < x1; ++ix) {
+            const float x = in[static_cast<std::int64_t>(iy * p.width + ix) * stride + channel];
+            y = p.maximum ? std::max(y, x) : y + x;
+          }
+        pixel.real(channel, p.maximum ? y : y / static_cast<float>(count));
+      }
+    }
+  }
+}
+
+void elementwise(const float* in, const Epilogue& e, int begin, int end) {
+  const int stride = stride_of(e.channels);
+  for (int at = begin; at < end; ++at) {
+    Pixel pixel(e, at);
+    for (int channel = 0; channel < e.channels; ++channel)
+      pixel.real(channel, in[static_cast<std::int64_t>(at) * stride + channel]);
+  }
+}
+
+}  // namespace
+
+const Kernels kScalar{"scalar", binary_convolution, convolution, pool, elementwise};
+
+}  // namespace biper

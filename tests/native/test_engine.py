@@ -1,0 +1,194 @@
+"""The engine against the plain reference: every kernel, every instruction set that this processor has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from biper.errors import ModelFormatError
+from biper.runtime.cpu import instruction_sets
+from biper.runtime.engine import Engine
+from biper.runtime.program import Operation, Program, write_program
+from biper.runtime.reader import read_program
+from biper.runtime.reference import pack_weight, run_reference
+
+HAS = set(instruction_sets())
+AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq"} <= HAS
+SETS = ["scalar", *(["avx512"] if AVX512 else [])]
+
+
+def program_of(shape: tuple[int, int, int], operations: Sequence[Operation], output: str) -> Program:
+    """A program that went through a file, so that it is one that the reader accepts."""
+    channels = shape[0]
+    program = Program(shape, (0.0,) * channels, (1.0,) * channels, (), output, tuple(operations))
+    return read_program(write_program(program))
+
+
+def check(program: Program, images: NDArray[np.float32], *, exact: bool) -> None:
+    expected = run_reference(program, images)[program.output]
+    for name in SETS:
+        actual = Engine(program, name)(images)
+        if exact:
+            assert np.array_equal(actual, expected), name
+        else:
+            scale = max(np.abs(expected).max(), 1)
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * scale, err_msg=name)
+
+
+@st.composite
+def geometries(draw: st.DrawFn, most: int) -> tuple[dict[str, object], tuple[int, ...], tuple[int, int, int]]:
+    """Attributes of a convolution, the shape of its weight (O, I / groups, kh, kw), and its input's shape."""
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    inside, outside = draw(st.integers(1, most // groups)), draw(st.integers(1, max(most // groups // 2, 1)))
+    kernel = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    stride, dilation = (draw(st.tuples(st.integers(1, 3), st.integers(1, high))) for high in (3, 2))
+    padding = [draw(st.integers(0, size // 2 + 1)) for size in (kernel[0], kernel[0], kernel[1], kernel[1])]
+    least = [dilation[i] * (kernel[i] - 1) + 1 - padding[2 * i] - padding[2 * i + 1] for i in (0, 1)]
+    height, width = (max(low, 1) + draw(st.integers(0, 9)) for low in least)
+    attributes = {"stride": list(stride), "dilation": list(dilation), "padding": padding, "groups": groups}
+    return attributes, (outside * groups, inside, *kernel), (inside * groups, height, width)
+
+
+def random_of(draw: st.DrawFn) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(draw(st.integers(0, 2**32))))
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_binary_sums_are_the_same_integers(data: st.DataObject) -> None:
+    attributes, weight_shape, shape = data.draw(geometries(300))
+    random = random_of(data.draw)
+    weight = pack_weight(random.random(weight_shape) < 0.5)
+    operations = [
+        Operation("elementwise", "test", ("image",), shape, bits="b0"),
+        Operation(
+            "binary_convolution",
+            "test",
+            ("b0",),
+            (0, 0, 0),
+            real="v1",
+            attributes=attributes,
+            tensors={"weight": weight},
+        ),
+    ]
+    images = random.standard_normal((2, *shape)).astype(np.float32)
+    check(program_of(shape, operations, "v1"), images, exact=True)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_thresholds_emit_the_same_bits(data: st.DataObject) -> None:
+    """Bits of a first binary convolution, seen through the sums of a second one."""
+    attributes, weight_shape, shape = data.draw(geometries(80))
+    random = random_of(data.draw)
+    channels = weight_shape[0]
+    largest = int(np.prod(weight_shape[1:]))
+    first = {
+        "weight": pack_weight(random.random(weight_shape) < 0.5),
+        "threshold": random.integers(-largest - 1, largest + 2, channels).astype(np.int32),
+        "flip": random.integers(0, 2, channels).astype(np.uint8),
+    }
+    plain = {"stride": [1, 1], "dilation": [1, 1], "padding": [0, 0, 0, 0], "groups": 1}
+    second = {"weight": pack_weight(random.random((5, channels, 1, 1)) < 0.5)}
+    operations = [
+        Operation("elementwise", "test", ("image",), shape, bits="b0"),
+        Operation("binary_convolution", "test", ("b0",), (0, 0, 0), bits="b1", attributes=attributes, tensors=first),
+        Operation("binary_convolution", "test", ("b1",), (0, 0, 0), real="v2", attributes=plain, tensors=second),
+    ]
+    images = random.standard_normal((1, *shape)).astype(np.float32)
+    check(program_of(shape, operations, "v2"), images, exact=True)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
+    attributes, weight_shape, shape = data.draw(geometries(40))
+    random = random_of(data.draw)
+    channels = weight_shape[0]
+    tensors = {"weight": random.standard_normal(weight_shape).astype(np.float32)}
+    if data.draw(st.booleans()):
+        tensors["weight"] = pack_weight(tensors["weight"] > 0)
+        tensors["multiplier"] = random.standard_normal(channels).astype(np.float32)
+        tensors["offset"] = random.standard_normal(channels).astype(np.float32)
+    elif data.draw(st.booleans()):
+        tensors["offset"] = random.standard_normal(channels).astype(np.float32)
+    rest: dict[str, object] = {}
+    activation = data.draw(st.sampled_from([None, "clip", "relu", "prelu"]))
+    if activation:
+        rest["activation"] = activation
+    if activation == "clip":
+        rest |= {"low": -0.5, "high": 1.5}
+    if activation == "prelu":
+        tensors["slope"] = random.standard_normal(channels).astype(np.float32)
+    convolution = Operation(
+        "convolution", "test", ("image",), (0, 0, 0), real="v0", attributes=attributes | rest, tensors=tensors
+    )
+    operations = [convolution, Operation("elementwise", "test", ("v0",), (0, 0, 0), real="v1", residual="v0")]
+    images = random.standard_normal((2, *shape)).astype(np.float32)
+    check(program_of(shape, operations, "v1"), images, exact=False)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_pooling(data: st.DataObject) -> None:
+    random = random_of(data.draw)
+    kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = [data.draw(st.integers(0, size // 2)) for size in kernel]
+    shape = (data.draw(st.integers(1, 40)), *(size + data.draw(st.integers(0, 6)) for size in kernel))
+    size = [data.draw(st.integers(1, (shape[1 + i] + padding[i] - 1) // stride[i] + 1)) for i in (0, 1)]
+    attributes = {
+        "kind": data.draw(st.sampled_from(["max", "average"])),
+        "kernel": list(kernel),
+        "stride": list(stride),
+        "padding": padding,
+        "size": size,
+        "count_padding": data.draw(st.booleans()),
+    }
+    operations = [Operation("pool", "test", ("image",), (0, 0, 0), real="v0", attributes=attributes)]
+    images = random.standard_normal((2, *shape)).astype(np.float32)
+    check(program_of(shape, operations, "v0"), images, exact=False)
+
+
+def small_program() -> Program:
+    random = np.random.Generator(np.random.PCG64(0))
+    attributes = {"stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "groups": 1}
+    operations = [
+        Operation("elementwise", "test", ("image",), (0, 0, 0), bits="b0"),
+        Operation(
+            "binary_convolution",
+            "test",
+            ("b0",),
+            (0, 0, 0),
+            real="v1",
+            attributes=attributes,
+            tensors={"weight": pack_weight(random.random((40, 20, 3, 3)) < 0.5)},
+        ),
+    ]
+    return program_of((20, 16, 16), operations, "v1")
+
+
+def test_many_threads_at_once_get_their_own_results() -> None:
+    program = small_program()
+    engine = Engine(program)
+    random = np.random.Generator(np.random.PCG64(1))
+    batches = [random.standard_normal((3, 20, 16, 16)).astype(np.float32) for _ in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(engine, batches))
+    for images, result in zip(batches, results, strict=True):
+        assert np.array_equal(result, run_reference(program, images)["v1"])
+
+
+def test_the_environment_chooses_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETS:
+        monkeypatch.setenv("BIPER_ISA", name)
+        assert Engine(small_program()).instruction_set == name
+    monkeypatch.setenv("BIPER_ISA", "sse9")
+    with pytest.raises(ModelFormatError, match="unknown instruction set sse9"):
+        Engine(small_program())
