@@ -64,8 +64,11 @@ const Kernels* choose(const std::string& name) {
   };
 #if defined(__x86_64__) || defined(_M_X64)
   const bool avx512 = supports("avx512f") && supports("avx512bw") && supports("avx512vl") && supports("avx512vpopcntdq");
+  const bool avx2 = supports("avx2") && supports("fma");
   if (name == "avx512" && !avx512) refuse("this processor has no AVX-512 with VPOPCNTDQ");
+  if (name == "avx2" && !avx2) refuse("this processor has no AVX2 with FMA");
   if (name == "avx512" || (name.empty() && avx512)) return &kAvx512;
+  if (name == "avx2" || (name.empty() && avx2)) return &kAvx2;
 #endif
   if (name == "scalar" || name.empty()) return &kScalar;
   refuse("unknown instruction set " + name);

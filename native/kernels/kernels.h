@@ -60,21 +60,22 @@ struct Kernels {
 
 extern const Kernels kScalar;
 #if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels kAvx2;
 extern const Kernels kAvx512;
 #endif
+
+// Static: every file keeps a copy compiled for its own instruction set.
+static inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // Taps [first, last) of a kernel of which tap t reads position start + t * dilation, for positions in [0, size).
 struct Range {
   int first, last;
 };
-inline Range taps_inside(int start, int dilation, int taps, int size) {
+static inline Range taps_inside(int start, int dilation, int taps, int size) {
   Range range{0, taps};
-  if (start < 0) range.first = (-start + dilation - 1) / dilation;
-  if (range.first > taps) range.first = taps;
+  while (range.first < taps && start + range.first * dilation < 0) ++range.first;
   while (range.last > range.first && start + (range.last - 1) * dilation >= size) --range.last;
   return range;
 }
-
-inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace biper

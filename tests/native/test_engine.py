@@ -20,7 +20,7 @@ from biper.runtime.reference import pack_weight, run_reference
 
 HAS = set(instruction_sets())
 AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq"} <= HAS
-SETS = ["scalar", *(["avx512"] if AVX512 else [])]
+SETS = ["scalar", *(["avx2"] if {"avx2", "fma"} <= HAS else []), *(["avx512"] if AVX512 else [])]
 
 
 def program_of(shape: tuple[int, int, int], operations: Sequence[Operation], output: str) -> Program:

@@ -12,14 +12,14 @@ from biper.errors import ModelFormatError
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import unpack_weight
 
-_native: Any
 try:
-    from biper import _native
+    from biper import _native as _extension
 except ImportError:  # built without the extension: the runtime falls back to NumPy
-    _native = None
+    _extension = None
+_native: Any = _extension
 
 ISA_VARIABLE = "BIPER_ISA"
-"""Environment variable that forces an instruction set: ``scalar`` or ``avx512``. For tests and comparisons."""
+"""Environment variable that forces an instruction set: ``scalar``, ``avx2`` or ``avx512``. For tests and comparisons."""
 
 
 def engine_is_built() -> bool:
@@ -32,7 +32,7 @@ class Engine:
 
     Args:
         program: a validated program.
-        instruction_set: ``"scalar"``, ``"avx512"``, or None for ``$BIPER_ISA`` or else the best that the processor has.
+        instruction_set: ``"scalar"``, ``"avx2"``, ``"avx512"``, or None for ``$BIPER_ISA`` or else the best that the processor has.
 
     Raises:
         ModelFormatError: the native side refuses the program, or the instruction set.

@@ -1,0 +1,110 @@
+// AVX2 and FMA: a block of 16 output channels is two vectors. Without a popcount of vectors, bits are counted by a table
+// of nibbles into bytes, which are widened before they can overflow. 4 pixels by 16 channels (binary) or 3 by 32 (real).
+#include <immintrin.h>
+
+#include "blocks.h"
+
+namespace biper {
+namespace {
+
+struct Avx2 {
+  struct Floats {
+    __m256 a, b;
+  };
+  struct Integers {
+    __m256i a, b;
+  };
+
+  static Floats load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static Integers load(const std::int32_t* p) { return {load256(p), load256(p + 8)}; }
+  static void store(float* p, Floats y) {
+    _mm256_storeu_ps(p, y.a);
+    _mm256_storeu_ps(p + 8, y.b);
+  }
+  static Floats all(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+  static Floats multiply(Floats x, Floats y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+  static Floats add(Floats x, Floats y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+  static Floats divide(Floats x, Floats y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+  static Floats larger(Floats x, Floats y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+  static Floats smaller(Floats x, Floats y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+  static Floats prelu(Floats y, Floats slope) {
+    const auto one = [](__m256 v, __m256 s) {
+      return _mm256_blendv_ps(v, _mm256_mul_ps(v, s), _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ));
+    };
+    return {one(y.a, slope.a), one(y.b, slope.b)};
+  }
+  static Floats to_floats(Integers x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+  static std::uint16_t join(__m256 a, __m256 b) {
+    return static_cast<std::uint16_t>(_mm256_movemask_ps(a) | _mm256_movemask_ps(b) << 8);
+  }
+  static std::uint16_t not_negative(Floats y) {
+    const __m256 zero = _mm256_setzero_ps();
+    return join(_mm256_cmp_ps(y.a, zero, _CMP_GE_OQ), _mm256_cmp_ps(y.b, zero, _CMP_GE_OQ));
+  }
+  static std::uint16_t at_least(Integers x, Integers y) {
+    const std::uint16_t less = join(_mm256_castsi256_ps(_mm256_cmpgt_epi32(y.a, x.a)),
+                                    _mm256_castsi256_ps(_mm256_cmpgt_epi32(y.b, x.b)));
+    return static_cast<std::uint16_t>(~less);
+  }
+
+  struct Binary {
+    using Input = std::uint32_t;
+    using Accumulator = Integers;  // differing bits
+    using Partial = Integers;      // the same, a count in each byte
+    static constexpr int kPixels = 4, kVectors = 1;
+    static constexpr int kSteps = 31;  // of at most 8 bits a byte: 248 fits
+    static int inside(const Geometry& g) { return g.stride; }
+    static Accumulator zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    static Partial partial_zero() { return zero(); }
+    static Integers load(const Input* p) { return {load256(p), load256(p + 8)}; }
+    static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(*p)); }
+    static __m256i count(__m256i bits) {
+      const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1,
+                                             2, 2, 3, 2, 3, 3, 4);
+      const __m256i nibble = _mm256_set1_epi8(15);
+      const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, nibble));
+      const __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(bits, 4), nibble));
+      return _mm256_add_epi8(low, high);
+    }
+    static Partial step(Partial sum, __m256i x, Integers w) {
+      return {_mm256_add_epi8(sum.a, count(_mm256_xor_si256(x, w.a))),
+              _mm256_add_epi8(sum.b, count(_mm256_xor_si256(x, w.b)))};
+    }
+    static __m256i lanes(__m256i bytes) {
+      return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
+    }
+    static Accumulator widen(Accumulator sum, Partial partial) {
+      return {_mm256_add_epi32(sum.a, lanes(partial.a)), _mm256_add_epi32(sum.b, lanes(partial.b))};
+    }
+    static void finish(const Epilogue& e, Accumulator differing, int valid, std::int64_t pixel, int block) {
+      const __m256i all = _mm256_set1_epi32(valid);
+      store_sum<Avx2>(e,
+                      {_mm256_sub_epi32(all, _mm256_slli_epi32(differing.a, 1)),
+                       _mm256_sub_epi32(all, _mm256_slli_epi32(differing.b, 1))},
+                      pixel, block);
+    }
+  };
+
+  struct Real {
+    using Input = float;
+    using Accumulator = Floats;
+    static constexpr int kPixels = 3, kVectors = 2, kSteps = 0;
+    static int inside(const Geometry& g) { return g.channels; }
+    static Accumulator zero() { return all(0); }
+    static Floats load(const Input* p) { return Avx2::load(p); }
+    static __m256 broadcast(const Input* p) { return _mm256_set1_ps(*p); }
+    static Accumulator step(Accumulator sum, __m256 x, Floats w) {
+      return {_mm256_fmadd_ps(x, w.a, sum.a), _mm256_fmadd_ps(x, w.b, sum.b)};
+    }
+    static void finish(const Epilogue& e, Accumulator y, int, std::int64_t pixel, int block) {
+      store_real<Avx2>(e, y, pixel, block);
+    }
+  };
+};
+
+}  // namespace
+
+const Kernels kAvx2 = kernels_of<Avx2>("avx2");
+
+}  // namespace biper
