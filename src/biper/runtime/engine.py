@@ -19,7 +19,7 @@ except ImportError:  # built without the extension: the runtime falls back to Nu
 _native: Any = _extension
 
 ISA_VARIABLE = "BIPER_ISA"
-"""Environment variable that forces an instruction set: ``scalar``, ``avx2`` or ``avx512``. For tests and comparisons."""
+"""Environment variable that forces an instruction set (``scalar``, ``avx2``, ``avx512``), for tests and comparisons."""
 
 
 def engine_is_built() -> bool:
@@ -32,7 +32,8 @@ class Engine:
 
     Args:
         program: a validated program.
-        instruction_set: ``"scalar"``, ``"avx2"``, ``"avx512"``, or None for ``$BIPER_ISA`` or else the best that the processor has.
+        instruction_set: ``"scalar"``, ``"avx2"`` or ``"avx512"``; None for ``$BIPER_ISA``, or else the best of this
+            processor.
 
     Raises:
         ModelFormatError: the native side refuses the program, or the instruction set.
