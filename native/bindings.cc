@@ -53,7 +53,7 @@ NB_MODULE(_native, module) {
       .def_rw("bits", &EpilogueSpec::bits);
 
   nb::class_<Engine>(module, "Engine", "The executor of packed programs; see biper.runtime.engine.")
-      .def(nb::init<int, int, int, const std::string&>())
+      .def(nb::init<int, int, int, const std::string&, int>())
       .def("add_convolution",
            [](Engine& engine, int input, Array<float> weight, const std::vector<int>& geometry, const EpilogueSpec& e) {
              return ids(engine.add_convolution(input, weight.data(), shape_of(weight), geometry, e));
@@ -90,6 +90,7 @@ NB_MODULE(_native, module) {
              engine.run(images.data(), static_cast<std::int64_t>(images.shape(0)), results.data());
            })
       .def("shape", &Engine::shape)
+      .def_prop_ro("threads", &Engine::threads)
       .def_prop_ro("instruction_set", &Engine::instruction_set)
       .def_prop_ro("arena_bytes", &Engine::arena_bytes);
 }

@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64, kMaxBytes = std::int64_t{1} << 33, kMaxElements = std::int64_t{1} << 28;
 
+// Vector instructions that take longer than waking another thread: about ten microseconds.
+constexpr std::int64_t kWorthSplitting = 50'000;
+
 [[noreturn]] void refuse(const std::string& problem) { throw std::invalid_argument(problem); }
 void require(bool condition, const char* problem) {
   if (!condition) refuse(problem);
@@ -112,8 +115,9 @@ struct Engine::Arena {
   Aligned<std::uint8_t> memory;
 };
 
-Engine::Engine(int channels, int height, int width, const std::string& instruction_set)
-    : kernels_(choose(instruction_set)) {
+Engine::Engine(int channels, int height, int width, const std::string& instruction_set, int threads)
+    : kernels_(choose(instruction_set)), pool_(threads) {
+  require(threads >= 1 && threads <= 1024, "the number of threads is out of range");
   require(channels > 0 && height > 0 && width > 0, "the input is empty");
   require(static_cast<std::int64_t>(channels) * height <= kMaxElements / width, "the input is too large");
   values_.push_back(Value{true, channels, height, width, round_up(channels, kLanes), -1, -1});
@@ -372,25 +376,39 @@ void Engine::give_arena(std::unique_ptr<Arena> arena) {
 
 void Engine::run(const float* images, std::int64_t count, float* results) {
   require(output_ >= 0, "the engine is not finished");
-  const Value& in = values_[0];
-  const Value& out = values_[output_];
-  auto arena = take_arena();
-  std::uint8_t* memory = arena->memory.data();
-  float* input = reinterpret_cast<float*>(memory + in.offset);
-  for (std::int64_t image = 0; image < count; ++image) {
-    const float* source = images + image * in.channels * in.pixels();
-    for (int c = 0; c < in.channels; ++c)
-      for (std::int64_t p = 0; p < in.pixels(); ++p) input[p * in.stride + c] = source[c * in.pixels() + p];
-    for (const auto& operation : operations_) execute(*operation, memory);
-    const float* output = reinterpret_cast<const float*>(memory + out.offset);
-    float* target = results + image * out.channels * out.pixels();
-    for (int c = 0; c < out.channels; ++c)
-      for (std::int64_t p = 0; p < out.pixels(); ++p) target[c * out.pixels() + p] = output[p * out.stride + c];
+  const std::int64_t in = values_[0].channels * values_[0].pixels();
+  const std::int64_t out = values_[output_].channels * values_[output_].pixels();
+  // Enough images for every thread: one image a thread. Fewer: all threads on the rows of each operation.
+  const int threads = pool_.threads();
+  if (threads > 1 && count >= 2 * threads) {
+    const int parts = static_cast<int>(std::min<std::int64_t>(count, 4 * threads));
+    pool_.run(parts, [&](int part) {
+      auto arena = take_arena();
+      for (std::int64_t image = count * part / parts; image < count * (part + 1) / parts; ++image)
+        run_one(images + image * in, results + image * out, arena->memory.data(), false);
+      give_arena(std::move(arena));
+    });
+    return;
   }
+  auto arena = take_arena();
+  for (std::int64_t image = 0; image < count; ++image)
+    run_one(images + image * in, results + image * out, arena->memory.data(), threads > 1);
   give_arena(std::move(arena));
 }
 
-void Engine::execute(const Operation& op, std::uint8_t* arena) const {
+void Engine::run_one(const float* image, float* result, std::uint8_t* arena, bool parallel) {
+  const Value& in = values_[0];
+  const Value& out = values_[output_];
+  float* input = reinterpret_cast<float*>(arena + in.offset);
+  for (int c = 0; c < in.channels; ++c)
+    for (std::int64_t p = 0; p < in.pixels(); ++p) input[p * in.stride + c] = image[c * in.pixels() + p];
+  for (const auto& operation : operations_) execute(*operation, arena, parallel);
+  const float* output = reinterpret_cast<const float*>(arena + out.offset);
+  for (int c = 0; c < out.channels; ++c)
+    for (std::int64_t p = 0; p < out.pixels(); ++p) result[c * out.pixels() + p] = output[p * out.stride + c];
+}
+
+void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
   const auto real = [&](int id) { return reinterpret_cast<float*>(arena + values_[id].offset); };
   Epilogue e = op.epilogue;
   if (op.residual >= 0) e.residual = real(op.residual);
@@ -398,17 +416,34 @@ void Engine::execute(const Operation& op, std::uint8_t* arena) const {
   if (op.bits >= 0) e.bits = reinterpret_cast<std::uint16_t*>(arena + values_[op.bits].offset);
   const Value& in = values_[op.inputs[0]];
   using Kind = Operation::Kind;
+  // Splits [0, units) among the threads where there is enough to do; `cost` in vector instructions, about.
+  const auto split = [&](int units, std::int64_t cost, auto&& work) {
+    const int parts = parallel && cost > kWorthSplitting ? std::min(units, pool_.threads()) : 1;
+    pool_.run(parts, [&](int part) {
+      work(static_cast<int>(std::int64_t{units} * part / parts), static_cast<int>(std::int64_t{units} * (part + 1) / parts));
+    });
+  };
+  const int pixels = op.height * op.width;
+  const std::int64_t blocks = std::int64_t{pixels} * round_up(op.channels, kLanes) / kLanes;
   if (op.kind == Kind::kConvolution || op.kind == Kind::kBinaryConvolution) {
     Geometry g = op.geometry;
     g.stride = in.stride;
+    const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x;
     if (op.kind == Kind::kConvolution)
-      return kernels_->convolution(g, real(op.inputs[0]), op.weights.data(), e, 0, op.height);
+      return split(op.height, blocks * taps * g.channels / g.groups, [&](int begin, int end) {
+        kernels_->convolution(g, real(op.inputs[0]), op.weights.data(), e, begin, end);
+      });
     const auto* bits = reinterpret_cast<const std::uint32_t*>(arena + in.offset);
-    return kernels_->binary_convolution(g, bits, op.bit_weights.data(), e, 0, op.height);
+    return split(op.height, 3 * blocks * taps * g.stride, [&](int begin, int end) {
+      kernels_->binary_convolution(g, bits, op.bit_weights.data(), e, begin, end);
+    });
   }
-  const int pixels = op.height * op.width;
-  if (op.kind == Kind::kPool) return kernels_->pool(op.pooling, real(op.inputs[0]), e, 0, op.height);
-  if (op.kind == Kind::kElementwise) return kernels_->elementwise(real(op.inputs[0]), e, 0, pixels);
+  if (op.kind == Kind::kPool)
+    return split(op.height, blocks * op.pooling.kernel_y * op.pooling.kernel_x, [&](int begin, int end) {
+      kernels_->pool(op.pooling, real(op.inputs[0]), e, begin, end);
+    });
+  if (op.kind == Kind::kElementwise)
+    return split(pixels, 4 * blocks, [&](int begin, int end) { kernels_->elementwise(real(op.inputs[0]), e, begin, end); });
   float* scratch = real(op.scratch);
   const int stride = values_[op.scratch].stride;
   const float* x = real(op.inputs[0]);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "threads.h"
 
 namespace biper {
 
@@ -34,7 +35,7 @@ struct Emitted {
 class Engine {
  public:
   // Throws std::invalid_argument for an instruction set that is unknown or not supported here; "" takes the best.
-  Engine(int channels, int height, int width, const std::string& instruction_set);
+  Engine(int channels, int height, int width, const std::string& instruction_set, int threads);
   ~Engine();
 
   // Each adds an operation and throws std::invalid_argument, saying what is wrong, if it cannot run.
@@ -56,6 +57,7 @@ class Engine {
   void run(const float* images, std::int64_t count, float* results);
 
   std::vector<int> shape(int value) const;  // channels, height, width
+  int threads() const { return pool_.threads(); }
   std::string instruction_set() const { return kernels_->name; }
   std::int64_t arena_bytes() const { return arena_bytes_; }
 
@@ -69,7 +71,8 @@ class Engine {
   Emitted finish_operation(std::unique_ptr<Operation> operation, int channels, int height, int width,
                            const EpilogueSpec& spec);
   void plan_memory();
-  void execute(const Operation& operation, std::uint8_t* arena) const;
+  void run_one(const float* image, float* result, std::uint8_t* arena, bool parallel);
+  void execute(const Operation& operation, std::uint8_t* arena, bool parallel);
   std::unique_ptr<Arena> take_arena();
   void give_arena(std::unique_ptr<Arena> arena);
 
@@ -78,6 +81,7 @@ class Engine {
   std::vector<std::unique_ptr<Operation>> operations_;
   int output_ = -1;
   std::int64_t arena_bytes_ = 0;
+  ThreadPool pool_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Arena>> idle_;
 };

@@ -34,6 +34,8 @@ def check(program: Program, images: NDArray[np.float32], *, exact: bool) -> None
     expected = run_reference(program, images)[program.output]
     for name in SETS:
         actual = Engine(program, name)(images)
+        # More threads split rows or images; every result is the same bits.
+        assert np.array_equal(Engine(program, name, threads=3)(images), actual), name
         if exact:
             assert np.array_equal(actual, expected), name
         else:
@@ -183,6 +185,42 @@ def test_many_threads_at_once_get_their_own_results() -> None:
         results = list(threads.map(engine, batches))
     for images, result in zip(batches, results, strict=True):
         assert np.array_equal(result, run_reference(program, images)["v1"])
+
+
+def test_threads_share_large_operations_and_batches() -> None:
+    """Large enough to be split by rows (one image) and by images (many): the same bits as one thread."""
+    random = np.random.Generator(np.random.PCG64(2))
+    attributes = {"stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "groups": 1}
+    operations = [
+        Operation("elementwise", "test", ("image",), (0, 0, 0), real="v0", bits="b0"),
+        Operation(
+            "binary_convolution",
+            "test",
+            ("b0",),
+            (0, 0, 0),
+            real="v1",
+            residual="v0",
+            attributes=attributes,
+            tensors={"weight": pack_weight(random.random((64, 64, 3, 3)) < 0.5)},
+        ),
+        Operation(
+            "convolution",
+            "test",
+            ("v1",),
+            (0, 0, 0),
+            real="v2",
+            attributes=attributes,
+            tensors={"weight": random.standard_normal((8, 64, 3, 3)).astype(np.float32)},
+        ),
+    ]
+    program = program_of((64, 40, 40), operations, "v2")
+    images = random.standard_normal((9, 64, 40, 40)).astype(np.float32)
+    one, four = Engine(program), Engine(program, threads=4)
+    assert four.threads == 4
+    expected = one(images)
+    for _ in range(20):
+        assert np.array_equal(four(images[:1]), expected[:1])
+    assert np.array_equal(four(images), expected)
 
 
 def test_the_environment_chooses_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:

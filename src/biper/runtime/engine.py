@@ -34,16 +34,17 @@ class Engine:
         program: a validated program.
         instruction_set: ``"scalar"``, ``"avx2"`` or ``"avx512"``; None for ``$BIPER_ISA``, or else the best of this
             processor.
+        threads: how many share the work of one call, the calling one included.
 
     Raises:
         ModelFormatError: the native side refuses the program, or the instruction set.
     """
 
-    def __init__(self, program: Program, instruction_set: str | None = None) -> None:
+    def __init__(self, program: Program, instruction_set: str | None = None, threads: int = 1) -> None:
         name = os.environ.get(ISA_VARIABLE, "") if instruction_set is None else instruction_set
         self._output_shape = program.output_shape
         try:
-            self._engine = _native.Engine(*program.input_shape, name)
+            self._engine = _native.Engine(*program.input_shape, name, threads)
             values = {"image": 0}
             for op in program.operations:
                 real, bits = self._add(op, values)
@@ -57,6 +58,11 @@ class Engine:
     def instruction_set(self) -> str:
         """Which kernels run."""
         return str(self._engine.instruction_set)
+
+    @property
+    def threads(self) -> int:
+        """How many threads share the work of one call."""
+        return int(self._engine.threads)
 
     @property
     def arena_bytes(self) -> int:

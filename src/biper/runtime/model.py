@@ -36,29 +36,30 @@ class Model:
     Runs on the native engine, from any number of threads at once; where that is not built, in NumPy.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, threads: int = 1) -> None:
         self.program = program
-        self._engine = Engine(program) if engine_is_built() else None
+        self._engine = Engine(program, threads=threads) if engine_is_built() else None
 
     @classmethod
-    def load(cls, source: str | PathLike[str] | bytes, *, verify: bool = True) -> Model:
+    def load(cls, source: str | PathLike[str] | bytes, *, verify: bool = True, threads: int = 1) -> Model:
         """Read a `.biper` file, or its bytes.
 
         Args:
             source: path, or the content.
             verify: compare the checksum; everything else about the file is checked in any case.
+            threads: how many share the work of one call.
 
         Raises:
             ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model.
         """
         if isinstance(source, bytes):
-            return cls(read_program(source, verify=verify))
+            return cls(read_program(source, verify=verify), threads=threads)
         try:
             blob = Path(source).read_bytes()
         except OSError as error:
             raise ModelFormatError(f"cannot read {source}: {error.strerror or error}") from error
         try:
-            return cls(read_program(blob, verify=verify))
+            return cls(read_program(blob, verify=verify), threads=threads)
         except ModelFormatError as error:
             raise ModelFormatError(f"{source}: {error}") from error
 
