@@ -89,6 +89,15 @@ NB_MODULE(_native, module) {
              const nb::gil_scoped_release release;
              engine.run(images.data(), static_cast<std::int64_t>(images.shape(0)), results.data());
            })
+      .def("profile",
+           [](Engine& engine, Array<float> image, int rounds) {
+             const std::vector<int> in = engine.shape(0);
+             if (static_cast<std::int64_t>(image.size()) != std::int64_t{in[0]} * in[1] * in[2])
+               throw std::invalid_argument("an image of another size");
+             const nb::gil_scoped_release release;
+             return engine.profile(image.data(), rounds);
+           })
+      .def("measure_peak", &Engine::measure_peak, nb::call_guard<nb::gil_scoped_release>())
       .def("shape", &Engine::shape)
       .def_prop_ro("threads", &Engine::threads)
       .def_prop_ro("instruction_set", &Engine::instruction_set)

@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -406,6 +407,41 @@ void Engine::run_one(const float* image, float* result, std::uint8_t* arena, boo
   const float* output = reinterpret_cast<const float*>(arena + out.offset);
   for (int c = 0; c < out.channels; ++c)
     for (std::int64_t p = 0; p < out.pixels(); ++p) result[c * out.pixels() + p] = output[p * out.stride + c];
+}
+
+std::vector<double> Engine::profile(const float* image, int rounds) {
+  require(output_ >= 0, "the engine is not finished");
+  require(rounds >= 1 && rounds <= 100'000, "the number of rounds is out of range");
+  std::vector<float> result(values_[output_].channels * values_[output_].pixels());
+  auto arena = take_arena();
+  run_one(image, result.data(), arena->memory.data(), pool_.threads() > 1);
+  std::vector<std::vector<double>> times(operations_.size());
+  for (int round = 0; round < rounds; ++round)
+    for (std::size_t i = 0; i < operations_.size(); ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      execute(*operations_[i], arena->memory.data(), pool_.threads() > 1);
+      times[i].push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+  give_arena(std::move(arena));
+  std::vector<double> medians;
+  for (auto& samples : times) {
+    std::nth_element(samples.begin(), samples.begin() + samples.size() / 2, samples.end());
+    medians.push_back(samples[samples.size() / 2]);
+  }
+  return medians;
+}
+
+double Engine::measure_peak() const {
+  const std::int64_t rounds = 200'000;
+  double best = 0;
+  volatile std::uint32_t sink = 0;
+  for (int trial = 0; trial < 7; ++trial) {
+    const auto start = std::chrono::steady_clock::now();
+    sink = sink + kernels_->peak(rounds);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    best = std::max(best, static_cast<double>(rounds) * kernels_->peak_bits / seconds);
+  }
+  return best;
 }
 
 void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {

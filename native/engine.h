@@ -56,6 +56,12 @@ class Engine {
   // (count, C, H, W) normalized images to (count, C', H', W') results. Safe from many threads at once.
   void run(const float* images, std::int64_t count, float* results);
 
+  // Seconds that each operation takes on one image: the median of `rounds` runs.
+  std::vector<double> profile(const float* image, int rounds);
+
+  // Binary multiply-accumulates a second of one core, from registers: what the instruction set can do at most.
+  double measure_peak() const;
+
   std::vector<int> shape(int value) const;  // channels, height, width
   int threads() const { return pool_.threads(); }
   std::string instruction_set() const { return kernels_->name; }

@@ -77,6 +77,10 @@ struct Avx2 {
     static Accumulator widen(Accumulator sum, Partial partial) {
       return {_mm256_add_epi32(sum.a, lanes(partial.a)), _mm256_add_epi32(sum.b, lanes(partial.b))};
     }
+    static void store(std::int32_t* p, Accumulator sum) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), sum.a);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), sum.b);
+    }
     static void finish(const Epilogue& e, Accumulator differing, int valid, std::int64_t pixel, int block) {
       const __m256i all = _mm256_set1_epi32(valid);
       store_sum<Avx2>(e,

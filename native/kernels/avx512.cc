@@ -30,6 +30,7 @@ struct Avx512 {
   struct Binary {
     using Input = std::uint32_t;
     using Accumulator = __m512i;  // differing bits
+    using Partial = Accumulator;
     static constexpr int kPixels = 6, kVectors = 4, kSteps = 0;
     static int inside(const Geometry& g) { return g.stride; }
     static Accumulator zero() { return _mm512_setzero_si512(); }
@@ -38,6 +39,9 @@ struct Avx512 {
     static Accumulator step(Accumulator a, __m512i x, __m512i w) {
       return _mm512_add_epi32(a, _mm512_popcnt_epi32(_mm512_xor_si512(x, w)));
     }
+    static Partial partial_zero() { return zero(); }
+    static Accumulator widen(Accumulator sum, Partial partial) { return _mm512_add_epi32(sum, partial); }
+    static void store(std::int32_t* p, Accumulator sum) { _mm512_storeu_si512(p, sum); }
     static void finish(const Epilogue& e, Accumulator differing, int valid, std::int64_t pixel, int block) {
       const __m512i sum = _mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_slli_epi32(differing, 1));
       store_sum<Avx512>(e, sum, pixel, block);

@@ -208,6 +208,37 @@ void elementwise_blocks(const float* in, const Epilogue& e, int begin, int end) 
   clear_spare_bits(e, begin, end);
 }
 
+template <typename Kind>
+std::uint32_t peak_of(std::int64_t rounds) {
+  constexpr int P = Kind::kPixels, V = Kind::kVectors, kPart = Kind::kSteps ? Kind::kSteps : 1 << 20;
+  std::uint32_t weights[V * kLanes], inputs[P];
+  for (int i = 0; i < V * kLanes; ++i) weights[i] = static_cast<std::uint32_t>(i + 1) * 0x01234567u;
+  for (int p = 0; p < P; ++p) inputs[p] = static_cast<std::uint32_t>(p + 1) * 0x9e3779b9u;
+  decltype(Kind::load(weights)) w[V];
+  for (int v = 0; v < V; ++v) w[v] = Kind::load(weights + v * kLanes);
+  typename Kind::Accumulator total = Kind::zero();
+  for (std::int64_t start = 0; start < rounds; start += kPart) {
+    typename Kind::Partial sums[P][V];
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < V; ++v) sums[p][v] = Kind::partial_zero();
+    const std::int64_t stop = start + kPart < rounds ? start + kPart : rounds;
+    for (std::int64_t i = start; i < stop; ++i) {
+      __asm__ volatile("" : : "r"(inputs) : "memory");  // the inputs are read again each time, as in a tile
+      for (int p = 0; p < P; ++p) {
+        const auto input = Kind::broadcast(inputs + p);
+        for (int v = 0; v < V; ++v) sums[p][v] = Kind::step(sums[p][v], input, w[v]);
+      }
+    }
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < V; ++v) total = Kind::widen(total, sums[p][v]);
+  }
+  std::int32_t lanes[kLanes];
+  Kind::store(lanes, total);
+  std::uint32_t result = 0;
+  for (std::int32_t lane : lanes) result += static_cast<std::uint32_t>(lane);
+  return result;
+}
+
 // The function table of an instruction set; groups go to the scalar kernels.
 template <typename Isa>
 constexpr Kernels kernels_of(const char* name) {
@@ -221,7 +252,10 @@ constexpr Kernels kernels_of(const char* name) {
             if (g.groups != 1) return kScalar.convolution(g, in, weights, e, begin, end);
             convolve<Isa, typename Isa::Real>(g, in, weights, e, begin, end);
           },
-          pool_blocks<Isa>, elementwise_blocks<Isa>};
+          pool_blocks<Isa>,
+          elementwise_blocks<Isa>,
+          peak_of<typename Isa::Binary>,
+          Isa::Binary::kPixels * Isa::Binary::kVectors * kLanes * 32};
 }
 
 }  // namespace

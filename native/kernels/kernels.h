@@ -56,6 +56,10 @@ struct Kernels {
   void (*pool)(const Pooling&, const float* in, const Epilogue&, int begin, int end);
   // The epilogue alone, on pixels [begin, end).
   void (*elementwise)(const float* in, const Epilogue&, int begin, int end);
+  // The inner loop of a binary tile on registers alone, for measuring what the processor can do at most: `rounds` times
+  // `peak_bits` multiply-accumulates. Returns something that depends on all of them.
+  std::uint32_t (*peak)(std::int64_t rounds);
+  int peak_bits;
 };
 
 extern const Kernels kScalar;

@@ -149,6 +149,33 @@ def predict(
 
 
 @app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
+    batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
+    isa: Annotated[str | None, typer.Option(help="scalar, avx2 or avx512; default the best here.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operation.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.01, help="About how long to measure.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """How fast a packed model runs here, and what share of the processor's own popcount peak that is."""
+    from dataclasses import asdict
+
+    from biper import tables
+    from biper.runtime import Model
+    from biper.runtime.bench import bench as measure
+
+    program = Model.load(model).program
+    report = measure(program, batch=batch, threads=threads, instruction_set=isa, seconds=seconds)
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+        return
+    if profile:
+        tables.console.print(tables.operation_table(report))
+    tables.say(tables.bench_line(report))
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A run folder, a model.safetensors, or a packed MODEL.biper.")],
     data_dir: DataDir = None,

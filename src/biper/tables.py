@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from biper.analysis.summary import LayerSummary
     from biper.recipe import Recipe
+    from biper.runtime.bench import BenchReport
 
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Standard output. Lines of text are left whole; tables fit the terminal, or 160 columns in a file or a pipe."""
@@ -85,6 +86,37 @@ def layer_table(layers: Sequence[LayerSummary], sizes: Mapping[str, int]) -> Tab
         f"packed {size(sizes['packed_bytes'])} (binary weights as bits, the rest float32)"
     )
     table.caption_justify = "left"
+    return table
+
+
+def bench_line(report: BenchReport) -> str:
+    """The measured time of a call, and the speed of its binary operations against the peak."""
+    spent = sum(op.seconds for op in report.operations if op.binary_macs)
+    rate = report.binary_macs / spent if spent else 0.0
+    return (
+        f"{report.instruction_set}, {report.threads} thread(s), batch {report.batch}: median "
+        f"{report.median_seconds * 1e3:.3f} ms, minimum {report.minimum_seconds * 1e3:.3f} ms of {report.calls:,} calls, "
+        f"{report.images_per_second:,.0f} images/s; binary operations {rate / 1e12:.2f} tera-multiply-accumulates/s, "
+        f"{rate / report.peak_macs_per_second:.0%} of one core's measured peak; {size(report.memory_bytes)} of memory"
+    )
+
+
+def operation_table(report: BenchReport) -> Table:
+    """A row an operation of a packed model, with its time on one image."""
+    table = _compact("operation", "kind", "time", "share", "MACs", "MACs/s")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    total = sum(op.seconds for op in report.operations)
+    for op in report.operations:
+        macs = op.binary_macs + op.real_macs
+        table.add_row(
+            op.source,
+            op.operation,
+            f"{op.seconds * 1e6:.1f} µs",
+            f"{op.seconds / total:.1%}",
+            f"{macs / 1e6:,.2f} M" if macs else "",
+            f"{macs / op.seconds / 1e9:,.0f} G" if macs else "",
+        )
     return table
 
 

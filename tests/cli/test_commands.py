@@ -55,6 +55,14 @@ def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     answers = json.loads(biper("predict", "small.biper", "digit.jpg", "--top-k", "2", "--json").stdout)
     assert len(answers["digit.jpg"]) == 2
     assert biper("predict", "small.biper", "digit.jpg").stdout.startswith("digit.jpg: ")
+    report = json.loads(biper("bench", "small.biper", "--seconds", "0.05", "--batch", "3", "--json").stdout)
+    assert report["binary_macs"] == 8 * 8 * 32 * 9 * 32 * 2 + 4 * 4 * 64 * 9 * (32 + 64)
+    assert 0 < report["minimum_seconds"] <= report["median_seconds"]
+    assert report["peak_macs_per_second"] > 1e8
+    text = biper("bench", "small.biper", "--seconds", "0.05", "--profile", "--isa", "scalar").stdout
+    assert "block2.conv1" in text
+    assert "of one core's measured peak" in text
+    assert "unknown instruction set mmx" in error_line(biper("bench", "small.biper", "--isa", "mmx", expect=1))
     (tmp_path / "bad.biper").write_bytes((tmp_path / "small.biper").read_bytes()[:-5])
     line = error_line(biper("predict", "bad.biper", "digit.jpg", expect=1))
     assert "bad.biper: the model is corrupt: its content does not match its checksum" in line
