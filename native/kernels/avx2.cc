@@ -52,7 +52,8 @@ struct Avx2 {
     using Input = std::uint32_t;
     using Accumulator = Integers;  // differing bits
     using Partial = Integers;      // the same, a count in each byte
-    static constexpr int kPixels = 4, kVectors = 1;
+    static constexpr int kVectors = 1;
+    static constexpr int pixels(int) { return 4; }
     static constexpr int kSteps = 31;  // of at most 8 bits a byte: 248 fits
     static int inside(const Geometry& g) { return g.stride; }
     static Accumulator zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
@@ -93,7 +94,8 @@ struct Avx2 {
   struct Real {
     using Input = float;
     using Accumulator = Floats;
-    static constexpr int kPixels = 3, kVectors = 2, kSteps = 0;
+    static constexpr int kVectors = 2, kSteps = 0;
+    static constexpr int pixels(int vectors) { return 6 / vectors; }
     static int inside(const Geometry& g) { return g.channels; }
     static Accumulator zero() { return all(0); }
     static Floats load(const Input* p) { return Avx2::load(p); }

@@ -31,7 +31,8 @@ struct Avx512 {
     using Input = std::uint32_t;
     using Accumulator = __m512i;  // differing bits
     using Partial = Accumulator;
-    static constexpr int kPixels = 6, kVectors = 4, kSteps = 0;
+    static constexpr int kVectors = 4, kSteps = 0;
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
     static int inside(const Geometry& g) { return g.stride; }
     static Accumulator zero() { return _mm512_setzero_si512(); }
     static __m512i load(const Input* p) { return _mm512_loadu_si512(p); }
@@ -51,7 +52,8 @@ struct Avx512 {
   struct Real {
     using Input = float;
     using Accumulator = __m512;
-    static constexpr int kPixels = 6, kVectors = 4, kSteps = 0;
+    static constexpr int kVectors = 4, kSteps = 0;
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
     static int inside(const Geometry& g) { return g.channels; }
     static Accumulator zero() { return _mm512_setzero_ps(); }
     static __m512 load(const Input* p) { return _mm512_loadu_ps(p); }

@@ -10,6 +10,12 @@
 
 #include "kernels.h"
 
+#if defined(_MSC_VER)
+#define BIPER_INLINE __forceinline
+#else
+#define BIPER_INLINE inline __attribute__((always_inline))
+#endif
+
 namespace biper {
 namespace {
 
@@ -84,7 +90,7 @@ inline Runs runs_of(const Geometry& g, int inside, Range ys, Range xs) {
 // P pixels side by side, V blocks of channels from `block` on; `in` is the first tap inside of the first pixel. A kind
 // says what is multiplied: `Isa::Binary` or `Isa::Real`. Kinds whose accumulators overflow (bytes) are widened in time.
 template <typename Isa, typename Kind, int P, int V>
-void tile(const Geometry& g, const Runs& runs, const typename Kind::Input* in, const typename Kind::Input* weights,
+BIPER_INLINE void tile(const Geometry& g, const Runs& runs, const typename Kind::Input* in, const typename Kind::Input* weights,
           std::int64_t block_weights, const Epilogue& e, int valid, std::int64_t pixel, int block) {
   typename Kind::Accumulator sums[P][V];
   for (int p = 0; p < P; ++p)
@@ -121,56 +127,72 @@ void tile(const Geometry& g, const Runs& runs, const typename Kind::Input* in, c
     for (int v = 0; v < V; ++v) Kind::finish(e, sums[p][v], valid, pixel + p, block + v);
 }
 
+// A tile of less than the usual number of pixels: P counts down to it.
 template <typename Isa, typename Kind, int P, int V>
-void tile_of_at_most(int pixels, int vectors, const Geometry& g, const Runs& runs, const typename Kind::Input* in,
-                     const typename Kind::Input* weights, std::int64_t block_weights, const Epilogue& e, int valid,
-                     std::int64_t pixel, int block) {
+void smaller_tile(int pixels, const Geometry& g, const Runs& runs, const typename Kind::Input* in,
+                  const typename Kind::Input* weights, std::int64_t block_weights, const Epilogue& e, int valid,
+                  std::int64_t pixel, int block) {
   if constexpr (P > 1) {
     if (pixels < P)
-      return tile_of_at_most<Isa, Kind, P - 1, V>(pixels, vectors, g, runs, in, weights, block_weights, e, valid, pixel,
-                                                  block);
-  }
-  if constexpr (V > 1) {
-    if (vectors < V)
-      return tile_of_at_most<Isa, Kind, P, V - 1>(pixels, vectors, g, runs, in, weights, block_weights, e, valid, pixel,
-                                                  block);
+      return smaller_tile<Isa, Kind, P - 1, V>(pixels, g, runs, in, weights, block_weights, e, valid, pixel, block);
   }
   tile<Isa, Kind, P, V>(g, runs, in, weights, block_weights, e, valid, pixel, block);
 }
 
-template <typename Isa, typename Kind>
-void convolve(const Geometry& g, const typename Kind::Input* in, const typename Kind::Input* weights, const Epilogue& e,
-              int begin, int end) {
-  const int blocks = blocks_of(g.out_channels), inside = Kind::inside(g);
-  const std::int64_t block_weights = static_cast<std::int64_t>(g.kernel_y) * g.kernel_x * inside * kLanes;
+// Rows [begin, end) of V blocks of output channels.
+template <typename Isa, typename Kind, int V>
+void convolve_blocks(const Geometry& g, const typename Kind::Input* in, const typename Kind::Input* weights,
+                     const Epilogue& e, int begin, int end, int block) {
+  constexpr int P = Kind::pixels(V);
+  const int inside = Kind::inside(g);
+  const std::int64_t taps = static_cast<std::int64_t>(g.kernel_y) * g.kernel_x, block_weights = taps * inside * kLanes;
   // Columns whose taps are all inside the image.
   const int first = lesser((g.pad_left + g.step_x - 1) / g.step_x, g.out_width);
   int last = g.out_width;
   while (last > first && (last - 1) * g.step_x - g.pad_left + (g.kernel_x - 1) * g.dilation_x >= g.width) --last;
-  for (int block = 0; block < blocks; block += Kind::kVectors) {
-    const int vectors = lesser(Kind::kVectors, blocks - block);
-    for (int row = begin; row < end; ++row) {
-      const int top = row * g.step_y - g.pad_top;
-      const Range ys = taps_inside(top, g.dilation_y, g.kernel_y, g.height);
-      for (int column = 0; column < g.out_width;) {
-        const bool interior = column >= first && column < last;
-        const int pixels = interior ? lesser(Kind::kPixels, last - column) : 1;
-        const int left = column * g.step_x - g.pad_left;
-        const Range xs = interior ? Range{0, g.kernel_x} : taps_inside(left, g.dilation_x, g.kernel_x, g.width);
-        const Runs runs = runs_of(g, inside, ys, xs);
-        const std::int64_t at = static_cast<std::int64_t>(top + ys.first * g.dilation_y) * g.width + left +
-                                static_cast<std::int64_t>(xs.first) * g.dilation_x;
-        const std::int64_t weight =
-            block * block_weights + (static_cast<std::int64_t>(ys.first) * g.kernel_x + xs.first) * inside * kLanes;
-        const int valid = (ys.last - ys.first) * (xs.last - xs.first) * g.channels;
-        tile_of_at_most<Isa, Kind, Kind::kPixels, Kind::kVectors>(
-            pixels, vectors, g, runs, in + at * g.stride, weights + weight, block_weights, e, valid,
-            static_cast<std::int64_t>(row) * g.out_width + column, block);
+  for (int row = begin; row < end; ++row) {
+    const int top = row * g.step_y - g.pad_top;
+    const Range ys = taps_inside(top, g.dilation_y, g.kernel_y, g.height);
+    const std::int64_t row_in = static_cast<std::int64_t>(top + ys.first * g.dilation_y) * g.width;
+    const std::int64_t row_out = static_cast<std::int64_t>(row) * g.out_width;
+    const auto* row_weights = weights + block * block_weights + ys.first * static_cast<std::int64_t>(g.kernel_x) * inside * kLanes;
+    const Runs whole = runs_of(g, inside, ys, Range{0, g.kernel_x});
+    const int whole_valid = (ys.last - ys.first) * g.kernel_x * g.channels;
+    for (int column = 0; column < g.out_width;) {
+      const int left = column * g.step_x - g.pad_left;
+      if (column >= first && column < last) {
+        const auto* x = in + (row_in + left) * g.stride;
+        const int pixels = lesser(P, last - column);
+        if (pixels == P)
+          tile<Isa, Kind, P, V>(g, whole, x, row_weights, block_weights, e, whole_valid, row_out + column, block);
+        else
+          smaller_tile<Isa, Kind, P, V>(pixels, g, whole, x, row_weights, block_weights, e, whole_valid,
+                                        row_out + column, block);
         column += pixels;
+        continue;
       }
+      const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
+      const auto* x = in + (row_in + left + xs.first * g.dilation_x) * g.stride;
+      const int valid = (ys.last - ys.first) * (xs.last - xs.first) * g.channels;
+      tile<Isa, Kind, 1, V>(g, runs_of(g, inside, ys, xs), x,
+                            row_weights + static_cast<std::int64_t>(xs.first) * inside * kLanes, block_weights, e, valid,
+                            row_out + column, block);
+      ++column;
     }
   }
-  clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width, static_cast<std::int64_t>(end) * g.out_width);
+}
+
+// As many blocks at once as fit into registers, then the rest: V counts down to it.
+template <typename Isa, typename Kind, int V = Kind::kVectors>
+void convolve(const Geometry& g, const typename Kind::Input* in, const typename Kind::Input* weights, const Epilogue& e,
+              int begin, int end, int block = 0) {
+  const int blocks = blocks_of(g.out_channels);
+  for (; block + V <= blocks; block += V) convolve_blocks<Isa, Kind, V>(g, in, weights, e, begin, end, block);
+  if constexpr (V > 1) {
+    if (block < blocks) convolve<Isa, Kind, V - 1>(g, in, weights, e, begin, end, block);
+  }
+  if constexpr (V == Kind::kVectors)
+    clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width, static_cast<std::int64_t>(end) * g.out_width);
 }
 
 template <typename Isa>
@@ -210,7 +232,7 @@ void elementwise_blocks(const float* in, const Epilogue& e, int begin, int end) 
 
 template <typename Kind>
 std::uint32_t peak_of(std::int64_t rounds) {
-  constexpr int P = Kind::kPixels, V = Kind::kVectors, kPart = Kind::kSteps ? Kind::kSteps : 1 << 20;
+  constexpr int V = Kind::kVectors, P = Kind::pixels(V), kPart = Kind::kSteps ? Kind::kSteps : 1 << 20;
   std::uint32_t weights[V * kLanes], inputs[P];
   for (int i = 0; i < V * kLanes; ++i) weights[i] = static_cast<std::uint32_t>(i + 1) * 0x01234567u;
   for (int p = 0; p < P; ++p) inputs[p] = static_cast<std::uint32_t>(p + 1) * 0x9e3779b9u;
@@ -255,7 +277,7 @@ constexpr Kernels kernels_of(const char* name) {
           pool_blocks<Isa>,
           elementwise_blocks<Isa>,
           peak_of<typename Isa::Binary>,
-          Isa::Binary::kPixels * Isa::Binary::kVectors * kLanes * 32};
+          Isa::Binary::pixels(Isa::Binary::kVectors) * Isa::Binary::kVectors * kLanes * 32};
 }
 
 }  // namespace

@@ -94,8 +94,8 @@ def bench_line(report: BenchReport) -> str:
     spent = sum(op.seconds for op in report.operations if op.binary_macs)
     rate = report.binary_macs / spent if spent else 0.0
     return (
-        f"{report.instruction_set}, {report.threads} thread(s), batch {report.batch}: median "
-        f"{report.median_seconds * 1e3:.3f} ms, minimum {report.minimum_seconds * 1e3:.3f} ms of {report.calls:,} calls, "
+        f"{report.instruction_set}, {report.threads} thread(s), batch {report.batch}, {report.calls:,} calls: median "
+        f"{report.median_seconds * 1e3:.3f} ms, minimum {report.minimum_seconds * 1e3:.3f} ms, "
         f"{report.images_per_second:,.0f} images/s; binary operations {rate / 1e12:.2f} tera-multiply-accumulates/s, "
         f"{rate / report.peak_macs_per_second:.0%} of one core's measured peak; {size(report.memory_bytes)} of memory"
     )
