@@ -34,10 +34,12 @@ def size(count: float) -> str:
 
 def run_table(summary: Mapping[str, Any], out: Path) -> Table:
     """What a run reached: a row a stage, sizes, time and where everything is."""
-    table = Table(title=summary["recipe"]["description"], show_header=False)
-    for number, name in ((1, "sine"), (2, "square wave")):
+    model, data = summary["recipe"]["model"], summary["recipe"]["data"]
+    table = Table(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
+    for number, wave in ((1, " (sine)"), (2, " (square wave)")):
         result = summary[f"stage{number}"]
-        table.add_row(f"stage {number} ({name}): test accuracy", f"{result['test_accuracy']:.2%}")
+        name = f"stage {number}{wave if model['bits'] != 'W32A32' else ''}"
+        table.add_row(f"{name}: test accuracy", f"{result['test_accuracy']:.2%}")
         errors = list(result["quantization_error"].values())
         if errors:
             table.add_row(f"stage {number}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
