@@ -70,7 +70,10 @@ def quickstart(
     out = out or _next_free(Path("runs/quickstart"))
     summary = _train(load_recipe("digits"), out, None, device, Precision.float32, threads, resume=False, quiet=False)
     tables.console.print(tables.run_table(summary, out))
-    tables.say(f"Next: biper evaluate {out}/model.biper    biper inspect {out}    biper train cifar10-resnet20-short")
+    packed = out / "model.biper"
+    tables.say(
+        f"Next: biper bench {packed}    biper evaluate {packed} --data digits    biper train cifar10-resnet20-short"
+    )
 
 
 @app.command()

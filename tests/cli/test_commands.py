@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,7 @@ def test_quickstart_reaches_its_accuracy(biper: Biper, tmp_path: Path) -> None:
     assert summary["seconds"] < 120
     for text in ("stage 1 (sine): test accuracy", "quantization error", "float size", "packed file", "Next: biper"):
         assert text in result.stdout
+    following = re.search(r"Next: (biper bench \S+) +(biper evaluate \S+ --data digits)", result.stdout)
+    assert following
+    for command in following.groups():
+        biper(*command.split()[1:])
