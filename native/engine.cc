@@ -330,8 +330,7 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
 }
 
 void Engine::finish(int output) {
-  const Value& value = real_value(output);
-  (void)value;
+  real_value(output);  // refuses anything else
   values_[output].last_read = std::numeric_limits<int>::max();
   plan_memory();
   output_ = output;

@@ -30,6 +30,20 @@ def program_of(shape: tuple[int, int, int], operations: Sequence[Operation], out
     return read_program(write_program(program))
 
 
+PLAIN = {"stride": [1, 1], "dilation": [1, 1], "padding": [0, 0, 0, 0], "groups": 1}
+PADDED = PLAIN | {"padding": [1, 1, 1, 1]}
+
+
+def operation(kind: str, reads: str, tensors: dict[str, NDArray] | None = None, **rest: object) -> Operation:
+    """An operation on one value; its shape is left to the reader, ``rest`` are fields of `Operation`."""
+    return Operation(kind, "test", (reads,), (0, 0, 0), tensors=tensors or {}, **rest)
+
+
+def random_bits(random: np.random.Generator, *shape: int) -> dict[str, NDArray]:
+    """The tensors of a binary convolution with random weights (O, I / groups, kh, kw)."""
+    return {"weight": pack_weight(random.random(shape) < 0.5)}
+
+
 def check(program: Program, images: NDArray[np.float32], *, exact: bool) -> None:
     expected = run_reference(program, images)[program.output]
     for name in SETS:
@@ -66,18 +80,9 @@ def random_of(draw: st.DrawFn) -> np.random.Generator:
 def test_binary_sums_are_the_same_integers(data: st.DataObject) -> None:
     attributes, weight_shape, shape = data.draw(geometries(300))
     random = random_of(data.draw)
-    weight = pack_weight(random.random(weight_shape) < 0.5)
     operations = [
-        Operation("elementwise", "test", ("image",), shape, bits="b0"),
-        Operation(
-            "binary_convolution",
-            "test",
-            ("b0",),
-            (0, 0, 0),
-            real="v1",
-            attributes=attributes,
-            tensors={"weight": weight},
-        ),
+        operation("elementwise", "image", bits="b0"),
+        operation("binary_convolution", "b0", random_bits(random, *weight_shape), real="v1", attributes=attributes),
     ]
     images = random.standard_normal((2, *shape)).astype(np.float32)
     check(program_of(shape, operations, "v1"), images, exact=True)
@@ -91,17 +96,14 @@ def test_thresholds_emit_the_same_bits(data: st.DataObject) -> None:
     random = random_of(data.draw)
     channels = weight_shape[0]
     largest = int(np.prod(weight_shape[1:]))
-    first = {
-        "weight": pack_weight(random.random(weight_shape) < 0.5),
+    first = random_bits(random, *weight_shape) | {
         "threshold": random.integers(-largest - 1, largest + 2, channels).astype(np.int32),
         "flip": random.integers(0, 2, channels).astype(np.uint8),
     }
-    plain = {"stride": [1, 1], "dilation": [1, 1], "padding": [0, 0, 0, 0], "groups": 1}
-    second = {"weight": pack_weight(random.random((5, channels, 1, 1)) < 0.5)}
     operations = [
-        Operation("elementwise", "test", ("image",), shape, bits="b0"),
-        Operation("binary_convolution", "test", ("b0",), (0, 0, 0), bits="b1", attributes=attributes, tensors=first),
-        Operation("binary_convolution", "test", ("b1",), (0, 0, 0), real="v2", attributes=plain, tensors=second),
+        operation("elementwise", "image", bits="b0"),
+        operation("binary_convolution", "b0", first, bits="b1", attributes=attributes),
+        operation("binary_convolution", "b1", random_bits(random, 5, channels, 1, 1), real="v2", attributes=PLAIN),
     ]
     images = random.standard_normal((1, *shape)).astype(np.float32)
     check(program_of(shape, operations, "v2"), images, exact=True)
@@ -128,10 +130,10 @@ def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
         rest |= {"low": -0.5, "high": 1.5}
     if activation == "prelu":
         tensors["slope"] = random.standard_normal(channels).astype(np.float32)
-    convolution = Operation(
-        "convolution", "test", ("image",), (0, 0, 0), real="v0", attributes=attributes | rest, tensors=tensors
-    )
-    operations = [convolution, Operation("elementwise", "test", ("v0",), (0, 0, 0), real="v1", residual="v0")]
+    operations = [
+        operation("convolution", "image", tensors, real="v0", attributes=attributes | rest),
+        operation("elementwise", "v0", real="v1", residual="v0"),
+    ]
     images = random.standard_normal((2, *shape)).astype(np.float32)
     check(program_of(shape, operations, "v1"), images, exact=False)
 
@@ -153,25 +155,16 @@ def test_pooling(data: st.DataObject) -> None:
         "size": size,
         "count_padding": data.draw(st.booleans()),
     }
-    operations = [Operation("pool", "test", ("image",), (0, 0, 0), real="v0", attributes=attributes)]
+    operations = [operation("pool", "image", real="v0", attributes=attributes)]
     images = random.standard_normal((2, *shape)).astype(np.float32)
     check(program_of(shape, operations, "v0"), images, exact=False)
 
 
 def small_program() -> Program:
     random = np.random.Generator(np.random.PCG64(0))
-    attributes = {"stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "groups": 1}
     operations = [
-        Operation("elementwise", "test", ("image",), (0, 0, 0), bits="b0"),
-        Operation(
-            "binary_convolution",
-            "test",
-            ("b0",),
-            (0, 0, 0),
-            real="v1",
-            attributes=attributes,
-            tensors={"weight": pack_weight(random.random((40, 20, 3, 3)) < 0.5)},
-        ),
+        operation("elementwise", "image", bits="b0"),
+        operation("binary_convolution", "b0", random_bits(random, 40, 20, 3, 3), real="v1", attributes=PADDED),
     ]
     return program_of((20, 16, 16), operations, "v1")
 
@@ -190,28 +183,12 @@ def test_many_threads_at_once_get_their_own_results() -> None:
 def test_threads_share_large_operations_and_batches() -> None:
     """Large enough to be split by rows (one image) and by images (many): the same bits as one thread."""
     random = np.random.Generator(np.random.PCG64(2))
-    attributes = {"stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "groups": 1}
+    bits = random_bits(random, 64, 64, 3, 3)
+    weight = random.standard_normal((8, 64, 3, 3)).astype(np.float32)
     operations = [
-        Operation("elementwise", "test", ("image",), (0, 0, 0), real="v0", bits="b0"),
-        Operation(
-            "binary_convolution",
-            "test",
-            ("b0",),
-            (0, 0, 0),
-            real="v1",
-            residual="v0",
-            attributes=attributes,
-            tensors={"weight": pack_weight(random.random((64, 64, 3, 3)) < 0.5)},
-        ),
-        Operation(
-            "convolution",
-            "test",
-            ("v1",),
-            (0, 0, 0),
-            real="v2",
-            attributes=attributes,
-            tensors={"weight": random.standard_normal((8, 64, 3, 3)).astype(np.float32)},
-        ),
+        operation("elementwise", "image", real="v0", bits="b0"),
+        operation("binary_convolution", "b0", bits, real="v1", residual="v0", attributes=PADDED),
+        operation("convolution", "v1", {"weight": weight}, real="v2", attributes=PADDED),
     ]
     program = program_of((64, 40, 40), operations, "v2")
     images = random.standard_normal((9, 64, 40, 40)).astype(np.float32)

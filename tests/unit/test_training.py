@@ -57,7 +57,8 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     assert summary == folder.read_summary()
     assert summary["stage2"]["test_accuracy"] == rows[-1]["test_accuracy"]
     environment = json.loads(folder.environment_file.read_text())
-    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or "+" in torch.__version__
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["threads"] == torch.get_num_threads()
     assert environment["seed"] == 0
     assert list(folder.tensorboard.iterdir())
     stages = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from biper.export.graph import Graph
+from biper.export.graph import Graph, Node
 
 
 def fold_multipliers_(graph: Graph) -> None:
@@ -18,28 +18,29 @@ def fold_multipliers_(graph: Graph) -> None:
 def fold_flattening_(graph: Graph) -> None:
     """Turn a linear layer on a flattened (C, H, W) map into a convolution with an H x W kernel, in place."""
     for node in list(graph.nodes):
-        if node.operation not in ("convolution", "binary_convolution"):
-            continue
         flatten = graph.producer(node.inputs[0])
-        plain = flatten is not None and flatten.operation == "flatten" and not flatten.has_affine()
-        if not plain or flatten is None or flatten.residual or flatten.has_activation():
+        if (
+            node.operation not in ("convolution", "binary_convolution")
+            or flatten is None
+            or not _only_flattens(flatten)
+        ):
             continue
         before = graph.producer(flatten.inputs[0])
         shape = graph.input_shape if before is None else before.shape
         if node.operation == "convolution" and graph.sole_reader(node.inputs[0]) is node:
             node.inputs = list(flatten.inputs)
-        elif (
-            node.operation == "binary_convolution"
-            and flatten.real is None
-            and before is not None
-            and before.bits is None
-        ):
+        elif node.operation == "binary_convolution" and flatten.real is None and before and before.bits is None:
             before.bits, flatten.bits = flatten.bits, None
         else:
             continue
         weight = node.tensors["weight"]
         node.tensors["weight"] = np.ascontiguousarray(weight.reshape(weight.shape[0], *shape))
         graph.drop_unread()
+
+
+def _only_flattens(node: Node) -> bool:
+    """Whether the node is a flattening without any epilogue but signs."""
+    return node.operation == "flatten" and not (node.has_affine() or node.residual or node.has_activation())
 
 
 def fold_thresholds_(graph: Graph) -> None:
