@@ -311,5 +311,6 @@ class Trainer:
         position = self.position
         raise TrainingInterrupted(
             f"stopped after stage {position.stage} epoch {position.epoch + 1} step {position.step}, everything is "
-            f"saved in {self.folder.path}; to go on, run the same command with --resume"
+            f"saved; to go on: biper train {self.folder.recipe_file} --out {self.folder.path} --resume, with the same "
+            "--data-dir and --threads if you gave them"
         )
