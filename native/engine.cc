@@ -83,12 +83,12 @@ const Kernels* choose(const std::string& name) {
 struct Engine::Value {
   bool real;
   int channels, height, width;
-  int stride;  // floats or 32-bit words a pixel
+  int stride;  // floats or halves (16 bits) a pixel
   int made, last_read;  // operations; -1 made: the input
   std::int64_t offset = 0;
 
   std::int64_t pixels() const { return static_cast<std::int64_t>(height) * width; }
-  std::int64_t bytes() const { return aligned(pixels() * stride * 4 + kAlignment); }
+  std::int64_t bytes() const { return aligned(pixels() * stride * (real ? 4 : 2) + kAlignment); }
 };
 
 struct Engine::Operation {
@@ -101,10 +101,9 @@ struct Engine::Operation {
   Pooling pooling{};
   int before = 0;
   Aligned<float> weights;
-  Aligned<std::uint32_t> bit_weights;
+  Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights;  // see BitWeights
   Aligned<float> multiplier, offset, slope;
   Aligned<std::int32_t> threshold;
-  Aligned<std::uint16_t> flip;
   Epilogue epilogue{};
   int residual = -1, real = -1, bits = -1;
   int channels = 0, height = 0, width = 0;  // of the result
@@ -181,8 +180,29 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }
 
+// The other arrangements of the weights that the kernels can use.
+template <typename Operation>
+static void arrange_bit_weights(Operation& op, int words) {
+  const Geometry& g = op.geometry;
+  const std::int64_t blocks = round_up(g.out_channels, kLanes) / kLanes, row = std::int64_t{g.kernel_x} * words * kLanes;
+  const std::uint32_t* from = op.bit_weights.data();
+  const int pairs = (g.kernel_x + 1) / 2;
+  if (g.groups == 1 && g.channels <= 16 && g.dilation_x == 1 && pairs <= kMaxPairs) {
+    op.pair_weights = Aligned<std::uint32_t>(blocks * g.kernel_y * pairs * kLanes);
+    for (std::int64_t y = 0; y < blocks * g.kernel_y; ++y)
+      for (int x = 0; x < g.kernel_x; ++x)
+        for (int lane = 0; lane < kLanes; ++lane)
+          op.pair_weights[(y * pairs + x / 2) * kLanes + lane] |= from[y * row + x * kLanes + lane] << (16 * (x % 2));
+  } else if (g.groups == 1 && g.channels > 16 && g.kernel_y == 3) {
+    op.all_rows_weights = Aligned<std::uint32_t>(blocks * row);
+    for (std::int64_t block = 0; block < blocks; ++block)
+      for (std::int64_t i = 0; i < row; ++i)
+        for (int y = 0; y < 3; ++y) op.all_rows_weights[block * row + i] ^= from[(3 * block + y) * row + i];
+  }
+}
+
 Emitted Engine::add_binary_convolution(int input, const std::uint8_t* weight, const std::vector<int>& shape,
-                                       const std::vector<int>& geometry, const EpilogueSpec& epilogue) {
+                                       const std::vector<int>& geometry, EpilogueSpec epilogue) {
   const Value& value = any_value(input);
   require(!value.real, "a binary convolution reads real values");
   require(shape.size() == 4 && shape[0] > 0, "a weight needs four dimensions");
@@ -193,16 +213,27 @@ Emitted Engine::add_binary_convolution(int input, const std::uint8_t* weight, co
   const int bytes = round_up(inside, 8) / 8;
   require(shape[3] == bytes, "the weight bits have another number of input channels");
   op->inputs = {input};
+  // !(sum >= t) is -sum >= 1 - t: a flipped channel becomes one with the opposite weights.
+  require(epilogue.flip.empty() || static_cast<int>(epilogue.flip.size()) == g.out_channels, "the flip is not one bit a channel");
+  require(epilogue.flip.size() == epilogue.threshold.size(), "a threshold and a flip go together");
+  for (std::size_t o = 0; o < epilogue.flip.size(); ++o) {
+    const std::int64_t threshold = epilogue.threshold[o];
+    epilogue.threshold[o] = static_cast<std::int32_t>(
+        std::clamp<std::int64_t>(epilogue.flip[o] ? 1 - threshold : threshold, -kMaxThreshold, kMaxThreshold));
+  }
   op->bit_weights = Aligned<std::uint32_t>(std::int64_t{round_up(g.out_channels, kLanes)} * taps * words);
   for (int o = 0; o < g.out_channels; ++o)
     for (int tap = 0; tap < taps; ++tap)
       for (int byte = 0; byte < bytes; ++byte) {
         // Bits beyond the channels stay 0 whatever the file says: sums rely on it.
         const int left = inside - 8 * byte;
-        const std::uint32_t bits = weight[(std::int64_t{o} * taps + tap) * bytes + byte] & (left >= 8 ? 0xffu : (1u << left) - 1);
+        const bool flipped = !epilogue.flip.empty() && epilogue.flip[o];
+        const std::uint32_t bits = (weight[(std::int64_t{o} * taps + tap) * bytes + byte] ^ (flipped ? 0xffu : 0u)) &
+                                   (left >= 8 ? 0xffu : (1u << left) - 1);
         op->bit_weights[((std::int64_t{o / kLanes} * taps + tap) * words + byte / 4) * kLanes + o % kLanes] |=
             bits << (8 * (byte % 4));
       }
+  arrange_bit_weights(*op, words);
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }
 
@@ -283,13 +314,9 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   op->offset = by_channel(spec.offset, channels, "the offset is not one number a channel");
   op->slope = by_channel(spec.slope, channels, "the slope is not one number a channel");
   op->threshold = by_channel(spec.threshold, channels, "the threshold is not one number a channel");
-  require(spec.flip.empty() == spec.threshold.empty(), "a threshold and a flip go together");
   if (!spec.threshold.empty()) {
     require(op->kind == Operation::Kind::kBinaryConvolution && !spec.real, "a threshold where none can be");
-    require(static_cast<int>(spec.flip.size()) == channels, "the flip is not one bit a channel");
-    op->flip = Aligned<std::uint16_t>(round_up(channels, kLanes) / kLanes);
-    for (int c = 0; c < channels; ++c)
-      if (spec.flip[c]) op->flip[c / kLanes] |= static_cast<std::uint16_t>(1u << (c % kLanes));
+    for (int c = channels; c < round_up(channels, kLanes); ++c) op->threshold[c] = kMaxThreshold;
   }
   Epilogue& e = op->epilogue;
   if (spec.activation == "clip") {
@@ -304,7 +331,7 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   }
   e.low = spec.low, e.high = spec.high, e.channels = channels;
   e.multiplier = op->multiplier.data(), e.offset = op->offset.data(), e.slope = op->slope.data();
-  e.threshold = op->threshold.data(), e.flip = op->flip.data();
+  e.threshold = op->threshold.data();
   if (spec.residual >= 0) {
     const Value& residual = real_value(spec.residual);
     require(residual.channels == channels && residual.height == height && residual.width == width,
@@ -315,7 +342,7 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   for (int input : op->inputs) values_[input].last_read = index;
   if (op->residual >= 0) values_[op->residual].last_read = index;
   const auto make = [&](bool real) {
-    const int stride = real ? round_up(channels, kLanes) : round_up(channels, 32) / 32;
+    const int stride = real ? round_up(channels, kLanes) : halves_of(channels);
     values_.push_back(Value{real, channels, height, width, stride, index, index});
     return static_cast<int>(values_.size()) - 1;
   };
@@ -332,19 +359,36 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
 void Engine::finish(int output) {
   real_value(output);  // refuses anything else
   values_[output].last_read = std::numeric_limits<int>::max();
+  pack_input();
   plan_memory();
   output_ = output;
   give_arena(std::make_unique<Arena>(arena_bytes_));
 }
 
-// First fit: a value takes the lowest place that no value alive at the same time takes.
+// The image has few channels: where only convolutions of one group read it, without a gap between pixels.
+void Engine::pack_input() {
+  for (const auto& op : operations_) {
+    const bool reads = std::find(op->inputs.begin(), op->inputs.end(), 0) != op->inputs.end();
+    const bool dense = op->kind == Operation::Kind::kConvolution && op->geometry.groups == 1;
+    if (op->residual == 0 || (reads && !dense)) return;
+  }
+  if (output_ != 0) values_[0].stride = values_[0].channels;
+}
+
+// First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place of the
+// residual that it is the last to read, where nothing else of the operation reads that: the memory is in the cache.
 void Engine::plan_memory() {
   std::vector<const Value*> placed;
   for (Value& value : values_) {
+    placed.push_back(&value);
+    if (const Value* residual = dying_residual(value)) {
+      value.offset = residual->offset;
+      continue;
+    }
     std::int64_t offset = 0;
     std::vector<const Value*> alive;
     for (const Value* other : placed)
-      if (other->last_read >= value.made && value.last_read >= other->made) alive.push_back(other);
+      if (other != &value && other->last_read >= value.made && value.last_read >= other->made) alive.push_back(other);
     std::sort(alive.begin(), alive.end(), [](const Value* a, const Value* b) { return a->offset < b->offset; });
     for (const Value* other : alive) {
       if (offset + value.bytes() <= other->offset) break;
@@ -353,8 +397,16 @@ void Engine::plan_memory() {
     value.offset = offset;
     arena_bytes_ = std::max(arena_bytes_, offset + value.bytes());
     require(arena_bytes_ <= kMaxBytes, "the program needs too much memory");
-    placed.push_back(&value);
   }
+}
+
+const Engine::Value* Engine::dying_residual(const Value& value) const {
+  if (value.made < 0) return nullptr;
+  const Operation& op = *operations_[value.made];
+  if (op.residual < 0 || op.real < 0 || &values_[op.real] != &value) return nullptr;
+  const Value& residual = values_[op.residual];
+  const bool read_otherwise = std::find(op.inputs.begin(), op.inputs.end(), op.residual) != op.inputs.end();
+  return residual.last_read == value.made && !read_otherwise && residual.stride == value.stride ? &residual : nullptr;
 }
 
 std::unique_ptr<Engine::Arena> Engine::take_arena() {
@@ -468,9 +520,10 @@ void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
       return split(op.height, blocks * taps * g.channels / g.groups, [&](int begin, int end) {
         kernels_->convolution(g, real(op.inputs[0]), op.weights.data(), e, begin, end);
       });
-    const auto* bits = reinterpret_cast<const std::uint32_t*>(arena + in.offset);
-    return split(op.height, 3 * blocks * taps * g.stride, [&](int begin, int end) {
-      kernels_->binary_convolution(g, bits, op.bit_weights.data(), e, begin, end);
+    const auto* bits = reinterpret_cast<const std::uint16_t*>(arena + in.offset);
+    const BitWeights weights{op.bit_weights.data(), op.all_rows_weights.data(), op.pair_weights.data()};
+    return split(op.height, 3 * blocks * taps * (g.stride + 1) / 2, [&](int begin, int end) {
+      kernels_->binary_convolution(g, bits, weights, e, begin, end);
     });
   }
   if (op.kind == Kind::kPool)

@@ -42,7 +42,7 @@ class Engine {
   Emitted add_convolution(int input, const float* weight, const std::vector<int>& shape, const std::vector<int>& geometry,
                           const EpilogueSpec& epilogue);
   Emitted add_binary_convolution(int input, const std::uint8_t* weight, const std::vector<int>& shape,
-                                 const std::vector<int>& geometry, const EpilogueSpec& epilogue);
+                                 const std::vector<int>& geometry, EpilogueSpec epilogue);
   Emitted add_pool(int input, bool maximum, const std::vector<int>& geometry, const EpilogueSpec& epilogue);
   Emitted add_elementwise(int input, const EpilogueSpec& epilogue);
   Emitted add_pad_channels(int input, int before, int after, const EpilogueSpec& epilogue);
@@ -76,7 +76,9 @@ class Engine {
   const Value& any_value(int id) const;
   Emitted finish_operation(std::unique_ptr<Operation> operation, int channels, int height, int width,
                            const EpilogueSpec& spec);
+  void pack_input();
   void plan_memory();
+  const Value* dying_residual(const Value& value) const;
   void run_one(const float* image, float* result, std::uint8_t* arena, bool parallel);
   void execute(const Operation& operation, std::uint8_t* arena, bool parallel);
   std::unique_ptr<Arena> take_arena();

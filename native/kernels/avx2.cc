@@ -34,7 +34,6 @@ struct Avx2 {
     };
     return {one(y.a, slope.a), one(y.b, slope.b)};
   }
-  static Floats to_floats(Integers x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
   static std::uint16_t join(__m256 a, __m256 b) {
     return static_cast<std::uint16_t>(_mm256_movemask_ps(a) | _mm256_movemask_ps(b) << 8);
   }
@@ -42,22 +41,33 @@ struct Avx2 {
     const __m256 zero = _mm256_setzero_ps();
     return join(_mm256_cmp_ps(y.a, zero, _CMP_GE_OQ), _mm256_cmp_ps(y.b, zero, _CMP_GE_OQ));
   }
-  static std::uint16_t at_least(Integers x, Integers y) {
-    const std::uint16_t less = join(_mm256_castsi256_ps(_mm256_cmpgt_epi32(y.a, x.a)),
-                                    _mm256_castsi256_ps(_mm256_cmpgt_epi32(y.b, x.b)));
-    return static_cast<std::uint16_t>(~less);
+  static std::uint16_t at_most(Integers x, Integers y) {
+    const std::uint16_t more = join(_mm256_castsi256_ps(_mm256_cmpgt_epi32(x.a, y.a)),
+                                    _mm256_castsi256_ps(_mm256_cmpgt_epi32(x.b, y.b)));
+    return static_cast<std::uint16_t>(~more);
+  }
+  // Of `valid` products of signs: their sum, and how many may differ for it to reach a threshold.
+  static Floats sum(int valid, Integers differing) {
+    const auto one = [valid](__m256i d) {
+      return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_set1_epi32(valid), _mm256_slli_epi32(d, 1)));
+    };
+    return {one(differing.a), one(differing.b)};
+  }
+  static Integers most_differing(int valid, Integers threshold) {
+    const auto one = [valid](__m256i t) { return _mm256_srai_epi32(_mm256_sub_epi32(_mm256_set1_epi32(valid), t), 1); };
+    return {one(threshold.a), one(threshold.b)};
   }
 
   struct Binary {
     using Input = std::uint32_t;
-    using Accumulator = Integers;  // differing bits
-    using Partial = Integers;      // the same, a count in each byte
-    static constexpr int kVectors = 1;
+    using Weight = std::uint32_t;
+    using Sum = Integers;  // differing bits; in a step, a count in each byte
+    static constexpr Form kForm = Form::kTaps;
+    static constexpr bool kBinary = true;
+    static constexpr int kVectors = 1, kInputsAStep = 1;
     static constexpr int pixels(int) { return 4; }
     static constexpr int kSteps = 31;  // of at most 8 bits a byte: 248 fits
-    static int inside(const Geometry& g) { return g.stride; }
-    static Accumulator zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-    static Partial partial_zero() { return zero(); }
+    static Sum zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
     static Integers load(const Input* p) { return {load256(p), load256(p + 8)}; }
     static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(*p)); }
     static __m256i count(__m256i bits) {
@@ -68,43 +78,60 @@ struct Avx2 {
       const __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(bits, 4), nibble));
       return _mm256_add_epi8(low, high);
     }
-    static Partial step(Partial sum, __m256i x, Integers w) {
-      return {_mm256_add_epi8(sum.a, count(_mm256_xor_si256(x, w.a))),
-              _mm256_add_epi8(sum.b, count(_mm256_xor_si256(x, w.b)))};
+    static void step(Sum& sum, __m256i x, Integers w) {
+      sum.a = _mm256_add_epi8(sum.a, count(_mm256_xor_si256(x, w.a)));
+      sum.b = _mm256_add_epi8(sum.b, count(_mm256_xor_si256(x, w.b)));
     }
     static __m256i lanes(__m256i bytes) {
       return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
     }
-    static Accumulator widen(Accumulator sum, Partial partial) {
-      return {_mm256_add_epi32(sum.a, lanes(partial.a)), _mm256_add_epi32(sum.b, lanes(partial.b))};
+    static void widen(Sum& sum, Sum partial) {
+      sum.a = _mm256_add_epi32(sum.a, lanes(partial.a));
+      sum.b = _mm256_add_epi32(sum.b, lanes(partial.b));
     }
-    static void store(std::int32_t* p, Accumulator sum) {
+    static void store(std::int32_t* p, Sum sum) {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), sum.a);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), sum.b);
     }
-    static void finish(const Epilogue& e, Accumulator differing, int valid, std::int64_t pixel, int block) {
-      const __m256i all = _mm256_set1_epi32(valid);
-      store_sum<Avx2>(e,
-                      {_mm256_sub_epi32(all, _mm256_slli_epi32(differing.a, 1)),
-                       _mm256_sub_epi32(all, _mm256_slli_epi32(differing.b, 1))},
-                      pixel, block);
+    static Integers differing(Sum sum) { return sum; }
+  };
+
+  struct Halves : Binary {
+    using Input = std::uint16_t;
+    static constexpr Form kForm = Form::kHalves;
+    static constexpr int kInputsAStep = 2;
+    static __m256i broadcast(const Input* p) {
+      int both;
+      __builtin_memcpy(&both, p, sizeof(both));
+      return _mm256_set1_epi32(both);
+    }
+    static void step_single(Sum& sum, __m256i x, Integers w) {
+      const __m256i low = _mm256_set1_epi32(0xffff);
+      sum.a = _mm256_add_epi8(sum.a, count(_mm256_and_si256(_mm256_xor_si256(x, w.a), low)));
+      sum.b = _mm256_add_epi8(sum.b, count(_mm256_and_si256(_mm256_xor_si256(x, w.b), low)));
     }
   };
 
   struct Real {
     using Input = float;
-    using Accumulator = Floats;
-    static constexpr int kVectors = 2, kSteps = 0;
+    using Weight = float;
+    using Sum = Floats;
+    static constexpr Form kForm = Form::kTaps;
+    static constexpr bool kBinary = false;
+    static constexpr int kVectors = 2, kSteps = 0, kInputsAStep = 1;
     static constexpr int pixels(int vectors) { return 6 / vectors; }
-    static int inside(const Geometry& g) { return g.channels; }
-    static Accumulator zero() { return all(0); }
+    static Sum zero() { return all(0); }
     static Floats load(const Input* p) { return Avx2::load(p); }
     static __m256 broadcast(const Input* p) { return _mm256_set1_ps(*p); }
-    static Accumulator step(Accumulator sum, __m256 x, Floats w) {
-      return {_mm256_fmadd_ps(x, w.a, sum.a), _mm256_fmadd_ps(x, w.b, sum.b)};
+    static void step(Sum& sum, __m256 x, Floats w) {
+      sum = {_mm256_fmadd_ps(x, w.a, sum.a), _mm256_fmadd_ps(x, w.b, sum.b)};
     }
-    static void finish(const Epilogue& e, Accumulator y, int, std::int64_t pixel, int block) {
-      store_real<Avx2>(e, y, pixel, block);
+  };
+
+  struct Depthwise : Real {
+    static constexpr Form kForm = Form::kDepthwise;
+    static void step(Sum& sum, Floats x, Floats w) {
+      sum = {_mm256_fmadd_ps(x.a, w.a, sum.a), _mm256_fmadd_ps(x.b, w.b, sum.b)};
     }
   };
 };

@@ -1,11 +1,19 @@
-// AVX-512 with VPOPCNTDQ: a block of 16 output channels is one vector; inputs are broadcast, 6 pixels by 64 channels
-// stay in 24 of the 32 registers. One step of a binary tile is xor, popcount, add; of a real one, a fused multiply-add.
+// AVX-512 with VPOPCNTDQ: a block of 16 output channels is one vector; inputs are broadcast, several pixels by several
+// blocks stay in registers. One step of a binary tile is xor, popcount, add; of a real one, a fused multiply-add.
 #include <immintrin.h>
 
 #include "blocks.h"
 
 namespace biper {
 namespace {
+
+// Tells the compiler that these are used here and now: it would otherwise gather so many steps that it runs out of
+// registers.
+inline void keep_in_registers([[maybe_unused]] __m512i& a, [[maybe_unused]] __m512i& b) {
+#if defined(__GNUC__)
+  __asm__ volatile("" : "+v"(a), "+v"(b));
+#endif
+}
 
 struct Avx512 {
   using Floats = __m512;
@@ -23,45 +31,89 @@ struct Avx512 {
   static Floats prelu(Floats y, Floats slope) {
     return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_LT_OQ), y, slope);
   }
-  static Floats to_floats(Integers a) { return _mm512_cvtepi32_ps(a); }
   static std::uint16_t not_negative(Floats y) { return _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GE_OQ); }
-  static std::uint16_t at_least(Integers a, Integers b) { return _mm512_cmpge_epi32_mask(a, b); }
+  static std::uint16_t at_most(Integers a, Integers b) { return _mm512_cmple_epi32_mask(a, b); }
+  // Of `valid` products of signs: their sum, and how many may differ for it to reach a threshold.
+  static Floats sum(int valid, Integers differing) {
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_slli_epi32(differing, 1)));
+  }
+  static Integers most_differing(int valid, Integers threshold) {
+    return _mm512_srai_epi32(_mm512_sub_epi32(_mm512_set1_epi32(valid), threshold), 1);
+  }
+
+  struct ThreeRows;
 
   struct Binary {
     using Input = std::uint32_t;
-    using Accumulator = __m512i;  // differing bits
-    using Partial = Accumulator;
-    static constexpr int kVectors = 4, kSteps = 0;
+    using Weight = std::uint32_t;
+    using Sum = __m512i;  // differing bits
+    using ThreeRows = Avx512::ThreeRows;
+    static constexpr Form kForm = Form::kTaps;
+    static constexpr bool kBinary = true;
+    static constexpr int kVectors = 2, kSteps = 0, kInputsAStep = 1;
     static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
-    static int inside(const Geometry& g) { return g.stride; }
-    static Accumulator zero() { return _mm512_setzero_si512(); }
+    static Sum zero() { return _mm512_setzero_si512(); }
     static __m512i load(const Input* p) { return _mm512_loadu_si512(p); }
     static __m512i broadcast(const Input* p) { return _mm512_set1_epi32(static_cast<int>(*p)); }
-    static Accumulator step(Accumulator a, __m512i x, __m512i w) {
-      return _mm512_add_epi32(a, _mm512_popcnt_epi32(_mm512_xor_si512(x, w)));
+    static void step(Sum& sum, __m512i x, __m512i w) {
+      sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(x, w)));
     }
-    static Partial partial_zero() { return zero(); }
-    static Accumulator widen(Accumulator sum, Partial partial) { return _mm512_add_epi32(sum, partial); }
-    static void store(std::int32_t* p, Accumulator sum) { _mm512_storeu_si512(p, sum); }
-    static void finish(const Epilogue& e, Accumulator differing, int valid, std::int64_t pixel, int block) {
-      const __m512i sum = _mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_slli_epi32(differing, 1));
-      store_sum<Avx512>(e, sum, pixel, block);
+    static void widen(Sum& sum, Sum partial) { sum = _mm512_add_epi32(sum, partial); }
+    static void store(std::int32_t* p, Sum sum) { _mm512_storeu_si512(p, sum); }
+    static Integers differing(Sum sum) { return sum; }
+  };
+
+  struct Halves : Binary {
+    using Input = std::uint16_t;
+    static constexpr Form kForm = Form::kHalves;
+    static constexpr int kInputsAStep = 2;
+    static __m512i broadcast(const Input* p) {
+      int both;
+      __builtin_memcpy(&both, p, sizeof(both));
+      return _mm512_set1_epi32(both);
     }
+    static void step_single(Sum& sum, __m512i x, __m512i w) {
+      const __m512i low = _mm512_set1_epi32(0xffff);
+      sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_ternarylogic_epi32(x, w, low, 0x28)));  // (x ^ w) & low
+    }
+  };
+
+  // A full adder in front of the popcounts. With differing bits a, b, c of three words, ones = a ^ b ^ c needs one xor,
+  // because the three inputs and the three weights are combined beforehand, and twos = majority(a, b, c) needs a, b and
+  // ones alone: eight instructions for three words instead of nine.
+  struct ThreeRows : Binary {
+    static constexpr Form kForm = Form::kThreeRows;
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 4; }
+    struct Sum {
+      __m512i ones, twos;
+    };
+    static Sum zero() { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }
+    static void step(Sum& sum, __m512i x, __m512i w, __m512i y, __m512i v, __m512i all_x, __m512i all_w) {
+      const __m512i a = _mm512_xor_si512(x, w), b = _mm512_xor_si512(y, v), ones = _mm512_xor_si512(all_x, all_w);
+      const __m512i twos = _mm512_ternarylogic_epi32(a, b, ones, 0xd4);  // majority(a, b, a ^ b ^ ones)
+      sum.ones = _mm512_add_epi32(sum.ones, _mm512_popcnt_epi32(ones));
+      sum.twos = _mm512_add_epi32(sum.twos, _mm512_popcnt_epi32(twos));
+      keep_in_registers(sum.ones, sum.twos);
+    }
+    static Integers differing(Sum sum) { return _mm512_add_epi32(sum.ones, _mm512_slli_epi32(sum.twos, 1)); }
   };
 
   struct Real {
     using Input = float;
-    using Accumulator = __m512;
-    static constexpr int kVectors = 4, kSteps = 0;
+    using Weight = float;
+    using Sum = __m512;
+    static constexpr Form kForm = Form::kTaps;
+    static constexpr bool kBinary = false;
+    static constexpr int kVectors = 4, kSteps = 0, kInputsAStep = 1;
     static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
-    static int inside(const Geometry& g) { return g.channels; }
-    static Accumulator zero() { return _mm512_setzero_ps(); }
+    static Sum zero() { return _mm512_setzero_ps(); }
     static __m512 load(const Input* p) { return _mm512_loadu_ps(p); }
     static __m512 broadcast(const Input* p) { return _mm512_set1_ps(*p); }
-    static Accumulator step(Accumulator a, __m512 x, __m512 w) { return _mm512_fmadd_ps(x, w, a); }
-    static void finish(const Epilogue& e, Accumulator y, int, std::int64_t pixel, int block) {
-      store_real<Avx512>(e, y, pixel, block);
-    }
+    static void step(Sum& sum, __m512 x, __m512 w) { sum = _mm512_fmadd_ps(x, w, sum); }
+  };
+
+  struct Depthwise : Real {
+    static constexpr Form kForm = Form::kDepthwise;
   };
 };
 

@@ -12,17 +12,20 @@
 
 #if defined(_MSC_VER)
 #define BIPER_INLINE __forceinline
+#define BIPER_INLINE_LAMBDA [[msvc::forceinline]]
 #else
 #define BIPER_INLINE inline __attribute__((always_inline))
+#define BIPER_INLINE_LAMBDA __attribute__((always_inline))
 #endif
 
 namespace biper {
 namespace {
 
+constexpr int kMaxAllRows = 4096;  // words of a row of the image that are combined with those of two others, on the stack
+
 inline int lesser(int a, int b) { return a < b ? a : b; }
 inline int greater(int a, int b) { return a > b ? a : b; }
 inline int blocks_of(int channels) { return (channels + kLanes - 1) / kLanes; }
-inline int halves_of(int channels) { return (channels + 31) / 32 * 2; }  // 16-bit halves of a pixel's bits
 
 // The bits of a block that are channels.
 inline std::uint16_t lanes_of(int channels, int block) {
@@ -30,169 +33,357 @@ inline std::uint16_t lanes_of(int channels, int block) {
   return left >= kLanes ? 0xffff : static_cast<std::uint16_t>((1u << left) - 1);
 }
 
-// Steps 2 to 4 of a block of a pixel, and the stores. Multiply and add are not fused, so that every instruction set
-// gives the same floats.
-template <typename Isa>
-inline void store_real(const Epilogue& e, typename Isa::Floats y, std::int64_t pixel, int block) {
-  const int first = block * kLanes;
-  const std::int64_t at = pixel * blocks_of(e.channels) * kLanes + first;
-  if (e.multiplier) y = Isa::multiply(y, Isa::load(e.multiplier + first));
-  if (e.offset) y = Isa::add(y, Isa::load(e.offset + first));
-  if (e.residual) y = Isa::add(y, Isa::load(e.residual + at));
-  switch (e.activation) {
-    case Activation::kNone: break;
-    case Activation::kClip: y = Isa::smaller(Isa::larger(y, Isa::all(e.low)), Isa::all(e.high)); break;
-    case Activation::kRelu: y = Isa::larger(y, Isa::all(0)); break;
-    case Activation::kPrelu: y = Isa::prelu(y, Isa::load(e.slope + first)); break;
+// A loop of constant length whose counter is a constant in its body, so that arrays indexed by it stay in registers.
+template <int N>
+struct Constant {
+  constexpr operator int() const { return N; }
+};
+template <int N, int I = 0, typename F>
+BIPER_INLINE void repeat(F&& body) {
+  if constexpr (I < N) {
+    body(Constant<I>{});
+    repeat<N, I + 1>(body);
   }
-  if (e.real) Isa::store(e.real + at, y);
-  if (e.bits) e.bits[pixel * halves_of(e.channels) + block] = Isa::not_negative(y) & lanes_of(e.channels, block);
 }
 
+// The epilogue and the stores of P pixels side by side by V blocks of channels. Multiply and add are not fused, so that
+// every instruction set gives the same floats.
+template <typename Isa, int P, int V>
+BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V], std::int64_t pixel, int block) {
+  const int first = block * kLanes, stride = blocks_of(e.channels) * kLanes, halves = halves_of(e.channels);
+  const auto each = [&](auto&& change) BIPER_INLINE_LAMBDA {
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { change(y[p][v], (pixel + p) * stride + first + v * kLanes, v); });
+    });
+  };
+  const auto by_channel = [&](const float* values, auto v) BIPER_INLINE_LAMBDA { return Isa::load(values + first + v * kLanes); };
+  if (e.multiplier)
+    each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, by_channel(e.multiplier, v)); });
+  if (e.offset) each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::add(x, by_channel(e.offset, v)); });
+  if (e.residual)
+    each([&](auto& x, std::int64_t at, auto) BIPER_INLINE_LAMBDA { x = Isa::add(x, Isa::load(e.residual + at)); });
+  switch (e.activation) {
+    case Activation::kNone: break;
+    case Activation::kClip:
+      each([&](auto& x, std::int64_t, auto) BIPER_INLINE_LAMBDA {
+        x = Isa::smaller(Isa::larger(x, Isa::all(e.low)), Isa::all(e.high));
+      });
+      break;
+    case Activation::kRelu:
+      each([&](auto& x, std::int64_t, auto) BIPER_INLINE_LAMBDA { x = Isa::larger(x, Isa::all(0)); });
+      break;
+    case Activation::kPrelu:
+      each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::prelu(x, by_channel(e.slope, v)); });
+      break;
+  }
+  if (e.real) each([&](auto& x, std::int64_t at, auto) BIPER_INLINE_LAMBDA { Isa::store(e.real + at, x); });
+  if (e.bits)
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      const std::uint16_t lanes = lanes_of(e.channels, block + v);
+      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+        e.bits[(pixel + p) * halves + block + v] = Isa::not_negative(y[p][v]) & lanes;
+      });
+    });
+}
+
+// The same for one block of a pixel.
 template <typename Isa>
-inline void store_sum(const Epilogue& e, typename Isa::Integers sum, std::int64_t pixel, int block) {
-  if (!e.threshold) return store_real<Isa>(e, Isa::to_floats(sum), pixel, block);
-  const std::uint16_t above = Isa::at_least(sum, Isa::load(e.threshold + block * kLanes));
-  e.bits[pixel * halves_of(e.channels) + block] = (above ^ e.flip[block]) & lanes_of(e.channels, block);
+BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats y, std::int64_t pixel, int block) {
+  typename Isa::Floats one[1][1] = {{y}};
+  store_real<Isa>(e, one, pixel, block);
+}
+
+// The same for binary tiles, from the differing bits of `valid` products each.
+template <typename Isa, int P, int V>
+BIPER_INLINE void store_differing(const Epilogue& e, typename Isa::Integers (&differing)[P][V], int valid, std::int64_t pixel,
+                                  int block) {
+  if (e.threshold) {
+    const int halves = halves_of(e.channels);
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      const auto most = Isa::most_differing(valid, Isa::load(e.threshold + (block + v) * kLanes));
+      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+        e.bits[(pixel + p) * halves + block + v] = Isa::at_most(differing[p][v], most);
+      });
+    });
+    return;
+  }
+  typename Isa::Floats y[P][V];
+  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[p][v] = Isa::sum(valid, differing[p][v]); });
+  });
+  store_real<Isa>(e, y, pixel, block);
 }
 
 // The last 16 bits of a pixel whose channels fill only half of a word.
 inline void clear_spare_bits(const Epilogue& e, std::int64_t begin, std::int64_t end) {
   const int blocks = blocks_of(e.channels);
-  if (!e.bits || blocks % 2 == 0) return;
+  if (!e.bits || blocks % 2 == 0 || blocks == 1) return;
   for (std::int64_t pixel = begin; pixel < end; ++pixel) e.bits[pixel * (blocks + 1) + blocks] = 0;
 }
 
-// The part of a kernel that lies inside the image, as runs of consecutive inputs: where the taps of a kernel row stand
-// side by side (no dilation, no gap between pixels) the row is one run.
+// How a kind takes its inputs: a tap at a time; two taps in a word at a time, and the odd one in half a word; the three rows of
+// a kernel at once, with the xor of all three precomputed; each channel for itself (depthwise).
+enum class Form { kTaps, kHalves, kThreeRows, kDepthwise };
+
+// The inputs that a tile multiplies: runs of consecutive ones, at the same distances for every pixel. Where the taps of a
+// kernel row stand side by side (no dilation, no gap between pixels) the row is one run.
 struct Runs {
-  int rows, columns;                       // of taps
+  int rows, columns;                       // of runs
   std::int64_t row_in, column_in;          // from run to run in the input
   std::int64_t row_weight, column_weight;  // and in the weights
-  int length;                              // inputs of a run
+  int length;                              // inputs of a run; halves: pairs of taps,
+  bool single;                             // and whether one more tap follows
+  std::int64_t next_pixel;                 // from pixel to pixel in the input
 };
 
-inline Runs runs_of(const Geometry& g, int inside, Range ys, Range xs) {
+template <typename Kind>
+Runs runs_of(const Geometry& g, int inside, Range ys, Range xs) {
   Runs r{ys.last - ys.first,
          xs.last - xs.first,
          static_cast<std::int64_t>(g.dilation_y) * g.width * g.stride,
          static_cast<std::int64_t>(g.dilation_x) * g.stride,
          static_cast<std::int64_t>(g.kernel_x) * inside,
          inside,
-         inside};
-  if (g.dilation_x == 1 && inside == g.stride) {
+         Kind::kForm == Form::kHalves ? 0 : inside,
+         Kind::kForm == Form::kHalves,
+         static_cast<std::int64_t>(g.step_x) * g.stride};
+  if (g.dilation_x == 1 && inside == g.stride && Kind::kForm != Form::kHalves) {
     r.length *= r.columns;
     r.columns = 1;
   }
   return r;
 }
 
-// P pixels side by side, V blocks of channels from `block` on; `in` is the first tap inside of the first pixel. A kind
-// says what is multiplied: `Isa::Binary` or `Isa::Real`. Kinds whose accumulators overflow (bytes) are widened in time.
+// What the tiles of a row of pixels read, from the first tap that they multiply on.
+template <typename Input, typename Weight>
+struct Operands {
+  const Input* in;
+  const Weight* weights;
+  std::int64_t block_weights;  // from block to block
+  // Three rows: the second is runs.row_in and runs.row_weight beyond the first.
+  const Input* all_rows = nullptr;
+  const Weight* all_rows_weights = nullptr;
+  std::int64_t block_all_rows = 0;
+};
+template <typename Kind>
+using OperandsOf = Operands<typename Kind::Input, typename Kind::Weight>;
+
+// P pixels side by side from pixel `first` on, V blocks of channels from `block` on. A kind says what is multiplied and how.
+// Kinds whose sums overflow soon (bytes) are widened every kSteps.
 template <typename Isa, typename Kind, int P, int V>
-BIPER_INLINE void tile(const Geometry& g, const Runs& runs, const typename Kind::Input* in, const typename Kind::Input* weights,
-          std::int64_t block_weights, const Epilogue& e, int valid, std::int64_t pixel, int block) {
-  typename Kind::Accumulator sums[P][V];
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v) sums[p][v] = Kind::zero();
-  const std::int64_t next_pixel = static_cast<std::int64_t>(g.step_x) * g.stride;
+BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first, const Epilogue& e, int valid,
+                       std::int64_t pixel, int block) {
+  typename Kind::Sum sums[P][V];
+  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { sums[p][v] = Kind::zero(); }); });
+  const std::int64_t start = first * runs.next_pixel;
   for (int row = 0; row < runs.rows; ++row) {
     for (int column = 0; column < runs.columns; ++column) {
-      const auto* x = in + row * runs.row_in + column * runs.column_in;
-      const auto* w = weights + (row * runs.row_weight + column * runs.column_weight) * kLanes;
-      const auto step = [&](auto& totals, int i) {
-        decltype(Kind::load(w)) loaded[V];
-        for (int v = 0; v < V; ++v) loaded[v] = Kind::load(w + v * block_weights + static_cast<std::int64_t>(i) * kLanes);
-        for (int p = 0; p < P; ++p) {
-          const auto input = Kind::broadcast(x + p * next_pixel + i);
-          for (int v = 0; v < V; ++v) totals[p][v] = Kind::step(totals[p][v], input, loaded[v]);
+      const std::int64_t run_in = start + row * runs.row_in + column * runs.column_in;
+      const std::int64_t run_weight = row * runs.row_weight + column * runs.column_weight;
+      // One input of each pixel, one vector of weights of each block.
+      const auto step = [&](auto& totals, int i, [[maybe_unused]] auto single) BIPER_INLINE_LAMBDA {
+        const auto* x = from.in + run_in;
+        if constexpr (Kind::kForm == Form::kDepthwise)
+          x += block * kLanes;
+        else
+          x += i * Kind::kInputsAStep;
+        const auto* w = from.weights + (run_weight + i) * kLanes;
+        if constexpr (Kind::kForm == Form::kThreeRows) {
+          const auto* all = from.all_rows + run_in + i;
+          const auto* all_w = from.all_rows_weights + (run_weight + i) * kLanes;
+          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+            const std::int64_t next = p * runs.next_pixel;
+            const auto a = Kind::broadcast(x + next), b = Kind::broadcast(x + runs.row_in + next);
+            const auto c = Kind::broadcast(all + next);
+            repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+              const auto* first_row = w + v * from.block_weights;
+              Kind::step(totals[p][v], a, Kind::load(first_row), b, Kind::load(first_row + runs.row_weight * kLanes), c,
+                         Kind::load(all_w + v * from.block_all_rows));
+            });
+          });
+        } else {
+          decltype(Kind::load(w)) loaded[V];
+          repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { loaded[v] = Kind::load(w + v * from.block_weights); });
+          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+            const auto* next = x + p * runs.next_pixel;
+            repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+              if constexpr (Kind::kForm == Form::kDepthwise)
+                Kind::step(totals[p][v], Kind::load(next + v * kLanes), loaded[v]);
+              else if constexpr (Kind::kForm == Form::kHalves && single)
+                Kind::step_single(totals[p][v], Kind::broadcast(next), loaded[v]);
+              else
+                Kind::step(totals[p][v], Kind::broadcast(next), loaded[v]);
+            });
+          });
         }
       };
       if constexpr (Kind::kSteps == 0) {
-        for (int i = 0; i < runs.length; ++i) step(sums, i);
+        for (int i = 0; i < runs.length; ++i) step(sums, i, Constant<false>{});
+        if constexpr (Kind::kForm == Form::kHalves)
+          if (runs.single) step(sums, runs.length, Constant<true>{});
       } else {
-        for (int start = 0; start < runs.length; start += Kind::kSteps) {
-          typename Kind::Partial partial[P][V];
-          for (int p = 0; p < P; ++p)
-            for (int v = 0; v < V; ++v) partial[p][v] = Kind::partial_zero();
-          const int stop = lesser(start + Kind::kSteps, runs.length);
-          for (int i = start; i < stop; ++i) step(partial, i);
-          for (int p = 0; p < P; ++p)
-            for (int v = 0; v < V; ++v) sums[p][v] = Kind::widen(sums[p][v], partial[p][v]);
+        static_assert(Kind::kForm != Form::kHalves || kMaxPairs < Kind::kSteps);
+        for (int begin = 0; begin < runs.length + runs.single; begin += Kind::kSteps) {
+          typename Kind::Sum partial[P][V];
+          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { partial[p][v] = Kind::zero(); }); });
+          const int end = lesser(begin + Kind::kSteps, runs.length);
+          for (int i = begin; i < end; ++i) step(partial, i, Constant<false>{});
+          if constexpr (Kind::kForm == Form::kHalves)
+            if (runs.single) step(partial, runs.length, Constant<true>{});
+          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::widen(sums[p][v], partial[p][v]); }); });
         }
       }
     }
   }
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < V; ++v) Kind::finish(e, sums[p][v], valid, pixel + p, block + v);
-}
-
-// A tile of less than the usual number of pixels: P counts down to it.
-template <typename Isa, typename Kind, int P, int V>
-void smaller_tile(int pixels, const Geometry& g, const Runs& runs, const typename Kind::Input* in,
-                  const typename Kind::Input* weights, std::int64_t block_weights, const Epilogue& e, int valid,
-                  std::int64_t pixel, int block) {
-  if constexpr (P > 1) {
-    if (pixels < P)
-      return smaller_tile<Isa, Kind, P - 1, V>(pixels, g, runs, in, weights, block_weights, e, valid, pixel, block);
+  if constexpr (Kind::kBinary) {
+    typename Isa::Integers differing[P][V];
+    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { differing[p][v] = Kind::differing(sums[p][v]); });
+    });
+    store_differing<Isa>(e, differing, valid, pixel, block);
+  } else {
+    store_real<Isa>(e, sums, pixel, block);
   }
-  tile<Isa, Kind, P, V>(g, runs, in, weights, block_weights, e, valid, pixel, block);
 }
 
-// Rows [begin, end) of V blocks of output channels.
+// Pixels [first, last) of a row, a tile at a time; at the end P counts down to the size of the last one.
+template <typename Isa, typename Kind, int P, int V>
+void tiles(const Runs& runs, const OperandsOf<Kind>& from, int first, int last, const Epilogue& e, int valid,
+           std::int64_t pixel, int block) {
+  for (; first + P <= last; first += P) tile<Isa, Kind, P, V>(runs, from, first, e, valid, pixel + first, block);
+  if constexpr (P > 1) {
+    if (first < last) tiles<Isa, Kind, P - 1, V>(runs, from, first, last, e, valid, pixel, block);
+  }
+}
+
+// The columns of the result whose taps are all inside of the image.
+inline Range whole_columns(const Geometry& g) {
+  Range columns{lesser((g.pad_left + g.step_x - 1) / g.step_x, g.out_width), g.out_width};
+  while (columns.last > columns.first &&
+         (columns.last - 1) * g.step_x - g.pad_left + (g.kernel_x - 1) * g.dilation_x >= g.width)
+    --columns.last;
+  return columns;
+}
+
+// Rows [begin, end) of a group's convolution, for some of its blocks of output channels.
+template <typename Kind>
+struct Job {
+  const Geometry& g;
+  const typename Kind::Input* in;  // of the group
+  int inside;                      // inputs of a pixel that belong to the group
+  const typename Kind::Weight* weights;
+  const typename Kind::Weight* all_rows;  // null, or see BitWeights
+  const typename Kind::Weight* pairs;
+  const Epilogue& e;
+  int begin, end;
+};
+
+// V blocks from `block` on. Taps outside of the image are skipped.
 template <typename Isa, typename Kind, int V>
-void convolve_blocks(const Geometry& g, const typename Kind::Input* in, const typename Kind::Input* weights,
-                     const Epilogue& e, int begin, int end, int block) {
-  constexpr int P = Kind::pixels(V);
-  const int inside = Kind::inside(g);
-  const std::int64_t taps = static_cast<std::int64_t>(g.kernel_y) * g.kernel_x, block_weights = taps * inside * kLanes;
-  // Columns whose taps are all inside the image.
-  const int first = lesser((g.pad_left + g.step_x - 1) / g.step_x, g.out_width);
-  int last = g.out_width;
-  while (last > first && (last - 1) * g.step_x - g.pad_left + (g.kernel_x - 1) * g.dilation_x >= g.width) --last;
-  for (int row = begin; row < end; ++row) {
+void convolve_blocks(const Job<Kind>& job, int block) {
+  const Geometry& g = job.g;
+  const std::int64_t kernel_row = static_cast<std::int64_t>(g.kernel_x) * job.inside * kLanes;
+  const std::int64_t block_weights = g.kernel_y * kernel_row, row_in = static_cast<std::int64_t>(g.width) * g.stride;
+  const int pairs = (g.kernel_x + 1) / 2;
+  const Range whole = whole_columns(g);
+  for (int row = job.begin; row < job.end; ++row) {
     const int top = row * g.step_y - g.pad_top;
     const Range ys = taps_inside(top, g.dilation_y, g.kernel_y, g.height);
-    const std::int64_t row_in = static_cast<std::int64_t>(top + ys.first * g.dilation_y) * g.width;
-    const std::int64_t row_out = static_cast<std::int64_t>(row) * g.out_width;
-    const auto* row_weights = weights + block * block_weights + ys.first * static_cast<std::int64_t>(g.kernel_x) * inside * kLanes;
-    const Runs whole = runs_of(g, inside, ys, Range{0, g.kernel_x});
-    const int whole_valid = (ys.last - ys.first) * g.kernel_x * g.channels;
-    for (int column = 0; column < g.out_width;) {
-      const int left = column * g.step_x - g.pad_left;
-      if (column >= first && column < last) {
-        const auto* x = in + (row_in + left) * g.stride;
-        const int pixels = lesser(P, last - column);
-        if (pixels == P)
-          tile<Isa, Kind, P, V>(g, whole, x, row_weights, block_weights, e, whole_valid, row_out + column, block);
-        else
-          smaller_tile<Isa, Kind, P, V>(pixels, g, whole, x, row_weights, block_weights, e, whole_valid,
-                                        row_out + column, block);
-        column += pixels;
+    const int row_valid = (ys.last - ys.first) * (g.channels / g.groups);
+    const std::int64_t pixel = static_cast<std::int64_t>(row) * g.out_width;
+    // Tap (ys.first, 0) of the pixel in column `left` of the input.
+    const auto at = [&](int left) { return job.in + (top + ys.first * g.dilation_y) * row_in + std::int64_t{left} * g.stride; };
+    const auto* weights = job.weights + block * block_weights + ys.first * kernel_row;
+    const auto border = [&](int begin, int end) {
+      for (int column = begin; column < end; ++column) {
+        const int left = column * g.step_x - g.pad_left;
+        const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
+        OperandsOf<Kind> from{at(left + xs.first * g.dilation_x), weights + std::int64_t{xs.first} * job.inside * kLanes,
+                              block_weights};
+        tile<Isa, Kind, 1, V>(runs_of<Kind>(g, job.inside, ys, xs), from, 0, job.e, row_valid * (xs.last - xs.first),
+                              pixel + column, block);
+      }
+    };
+    border(0, whole.first);
+    OperandsOf<Kind> from{at(-g.pad_left), weights, block_weights};
+    Runs runs = runs_of<Kind>(g, job.inside, ys, Range{0, g.kernel_x});
+    const int valid = row_valid * g.kernel_x;
+    const auto whole_tiles = [&]<typename K>(K) {
+      tiles<Isa, K, K::pixels(V), V>(runs, from, whole.first, whole.last, job.e, valid, pixel, block);
+    };
+    if constexpr (Kind::kForm == Form::kHalves) {
+      if (job.pairs) {
+        const std::int64_t pair_row = std::int64_t{pairs} * kLanes;
+        from.weights = job.pairs + (block * g.kernel_y + ys.first) * pair_row;
+        from.block_weights = g.kernel_y * pair_row;
+        runs.columns = 1, runs.row_weight = pairs, runs.length = g.kernel_x / 2, runs.single = g.kernel_x % 2 != 0;
+      }
+    }
+    if constexpr (Kind::kForm == Form::kTaps && requires { typename Kind::ThreeRows; }) {
+      if (job.all_rows && ys.last - ys.first == 3 && row_in <= kMaxAllRows) {
+        typename Kind::Input all[kMaxAllRows];
+        const auto* x = at(0);
+        for (std::int64_t i = 0; i < row_in; ++i) all[i] = x[i] ^ x[i + runs.row_in] ^ x[i + 2 * runs.row_in];
+        from.all_rows = all - std::int64_t{g.pad_left} * g.stride;
+        from.all_rows_weights = job.all_rows + block * kernel_row;
+        from.block_all_rows = kernel_row;
+        runs.rows = 1;
+        whole_tiles(typename Kind::ThreeRows{});
+        border(whole.last, g.out_width);
         continue;
       }
-      const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
-      const auto* x = in + (row_in + left + xs.first * g.dilation_x) * g.stride;
-      const int valid = (ys.last - ys.first) * (xs.last - xs.first) * g.channels;
-      tile<Isa, Kind, 1, V>(g, runs_of(g, inside, ys, xs), x,
-                            row_weights + static_cast<std::int64_t>(xs.first) * inside * kLanes, block_weights, e, valid,
-                            row_out + column, block);
-      ++column;
     }
+    whole_tiles(Kind{});
+    border(whole.last, g.out_width);
   }
 }
 
-// As many blocks at once as fit into registers, then the rest: V counts down to it.
+// Blocks [block, end): as many at once as fit into registers, then the rest; V counts down to it.
 template <typename Isa, typename Kind, int V = Kind::kVectors>
-void convolve(const Geometry& g, const typename Kind::Input* in, const typename Kind::Input* weights, const Epilogue& e,
-              int begin, int end, int block = 0) {
-  const int blocks = blocks_of(g.out_channels);
-  for (; block + V <= blocks; block += V) convolve_blocks<Isa, Kind, V>(g, in, weights, e, begin, end, block);
+void convolve(const Job<Kind>& job, int block, int end) {
+  for (; block + V <= end; block += V) convolve_blocks<Isa, Kind, V>(job, block);
   if constexpr (V > 1) {
-    if (block < blocks) convolve<Isa, Kind, V - 1>(g, in, weights, e, begin, end, block);
+    if (block < end) convolve<Isa, Kind, V - 1>(job, block, end);
   }
-  if constexpr (V == Kind::kVectors)
-    clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width, static_cast<std::int64_t>(end) * g.out_width);
+}
+
+// Groups go one after another: where their channels begin and end with a word (or half) of bits and a block of results.
+template <typename Isa>
+void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWeights& weights, const Epilogue& e, int begin,
+                        int end) {
+  const int inside = g.channels / g.groups, outside = g.out_channels / g.groups;
+  const bool halves = inside <= 16;
+  if (g.groups != 1 && (outside % kLanes != 0 || inside % (halves ? 16 : 32) != 0))
+    return kScalar.binary_convolution(g, in, weights, e, begin, end);
+  Geometry words = g;
+  words.stride /= 2;
+  for (int group = 0; group < g.groups; ++group) {
+    const int first = group * outside / kLanes, last = first + blocks_of(outside);
+    const auto* x = in + group * inside / 16;
+    if (halves)
+      convolve<Isa>(Job<typename Isa::Halves>{g, x, 1, weights.taps, nullptr, weights.pairs, e, begin, end}, first, last);
+    else
+      convolve<Isa>(Job<typename Isa::Binary>{words, reinterpret_cast<const std::uint32_t*>(x), halves_of(inside) / 2,
+                                              weights.taps, weights.all_rows, nullptr, e, begin, end},
+                    first, last);
+  }
+  clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width, static_cast<std::int64_t>(end) * g.out_width);
+}
+
+template <typename Isa>
+void convolution(const Geometry& g, const float* in, const float* weights, const Epilogue& e, int begin, int end) {
+  const int inside = g.channels / g.groups, outside = g.out_channels / g.groups;
+  if (inside == 1 && outside == 1 && g.stride % kLanes == 0) {
+    convolve<Isa>(Job<typename Isa::Depthwise>{g, in, 1, weights, nullptr, nullptr, e, begin, end}, 0, blocks_of(g.channels));
+  } else if (g.groups != 1 && outside % kLanes != 0) {
+    return kScalar.convolution(g, in, weights, e, begin, end);
+  } else {
+    for (int group = 0; group < g.groups; ++group) {
+      const Job<typename Isa::Real> job{g, in + group * inside, inside, weights, nullptr, nullptr, e, begin, end};
+      convolve<Isa>(job, group * outside / kLanes, group * outside / kLanes + blocks_of(outside));
+    }
+  }
+  clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width, static_cast<std::int64_t>(end) * g.out_width);
 }
 
 template <typename Isa>
@@ -237,22 +428,20 @@ std::uint32_t peak_of(std::int64_t rounds) {
   for (int i = 0; i < V * kLanes; ++i) weights[i] = static_cast<std::uint32_t>(i + 1) * 0x01234567u;
   for (int p = 0; p < P; ++p) inputs[p] = static_cast<std::uint32_t>(p + 1) * 0x9e3779b9u;
   decltype(Kind::load(weights)) w[V];
-  for (int v = 0; v < V; ++v) w[v] = Kind::load(weights + v * kLanes);
-  typename Kind::Accumulator total = Kind::zero();
+  repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { w[v] = Kind::load(weights + v * kLanes); });
+  typename Kind::Sum total = Kind::zero();
   for (std::int64_t start = 0; start < rounds; start += kPart) {
-    typename Kind::Partial sums[P][V];
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < V; ++v) sums[p][v] = Kind::partial_zero();
+    typename Kind::Sum sums[P][V];
+    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { sums[p][v] = Kind::zero(); }); });
     const std::int64_t stop = start + kPart < rounds ? start + kPart : rounds;
     for (std::int64_t i = start; i < stop; ++i) {
       __asm__ volatile("" : : "r"(inputs) : "memory");  // the inputs are read again each time, as in a tile
-      for (int p = 0; p < P; ++p) {
+      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
         const auto input = Kind::broadcast(inputs + p);
-        for (int v = 0; v < V; ++v) sums[p][v] = Kind::step(sums[p][v], input, w[v]);
-      }
+        repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::step(sums[p][v], input, w[v]); });
+      });
     }
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < V; ++v) total = Kind::widen(total, sums[p][v]);
+    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::widen(total, sums[p][v]); }); });
   }
   std::int32_t lanes[kLanes];
   Kind::store(lanes, total);
@@ -261,19 +450,12 @@ std::uint32_t peak_of(std::int64_t rounds) {
   return result;
 }
 
-// The function table of an instruction set; groups go to the scalar kernels.
+// The function table of an instruction set.
 template <typename Isa>
 constexpr Kernels kernels_of(const char* name) {
   return {name,
-          [](const Geometry& g, const std::uint32_t* in, const std::uint32_t* weights, const Epilogue& e, int begin,
-             int end) {
-            if (g.groups != 1) return kScalar.binary_convolution(g, in, weights, e, begin, end);
-            convolve<Isa, typename Isa::Binary>(g, in, weights, e, begin, end);
-          },
-          [](const Geometry& g, const float* in, const float* weights, const Epilogue& e, int begin, int end) {
-            if (g.groups != 1) return kScalar.convolution(g, in, weights, e, begin, end);
-            convolve<Isa, typename Isa::Real>(g, in, weights, e, begin, end);
-          },
+          binary_convolution<Isa>,
+          convolution<Isa>,
           pool_blocks<Isa>,
           elementwise_blocks<Isa>,
           peak_of<typename Isa::Binary>,

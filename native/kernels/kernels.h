@@ -2,10 +2,11 @@
 //
 // Layouts (one image):
 //   real values  float    [row][column][stride], stride = channels rounded up to 16; lanes beyond the channels are unused
-//   bits         uint16   [row][column][2 * words], words = ceil(channels / 32), bit 0 first; bits beyond are 0
+//   bits         uint16   [row][column][halves], bit 0 first: 1 half for up to 16 channels, else 2 * ceil(channels / 32);
+//                bits beyond the channels are 0, and two halves beyond the last pixel may be read
 //   weights      blocks of 16 output channels across the lanes of a vector:
 //                float    [block][ky][kx][input channel][16]
-//                uint32   [block][ky][kx][word][16]
+//                uint32   [block][ky][kx][word][16], and other arrangements of the same (BitWeights)
 // Vectors by channel (multiplier and so on) are padded to a multiple of 16 with zeros.
 #pragma once
 
@@ -14,17 +15,18 @@
 namespace biper {
 
 inline constexpr int kLanes = 16;
+inline constexpr std::int32_t kMaxThreshold = 1 << 30;
 
 enum class Activation : std::uint8_t { kNone, kClip, kRelu, kPrelu };
 
 // What happens to a result: ((y * multiplier + offset) + residual), activation, and where it goes. Null: not there.
+// A threshold, for bits alone: sum >= threshold; it stays within +-kMaxThreshold, which is beyond any sum.
 struct Epilogue {
   const float* multiplier = nullptr;
   const float* offset = nullptr;
   const float* residual = nullptr;
   const float* slope = nullptr;
-  const std::int32_t* threshold = nullptr;  // with flip: bits alone, of the integer sum
-  const std::uint16_t* flip = nullptr;      // a bit a lane
+  const std::int32_t* threshold = nullptr;
   Activation activation = Activation::kNone;
   float low = 0, high = 0;
   float* real = nullptr;
@@ -35,10 +37,17 @@ struct Epilogue {
 // The geometry of a convolution, already checked: every output pixel reads at least inside the padded image.
 struct Geometry {
   int channels, height, width;  // input
-  int stride;                   // input: floats (real) or 32-bit words (bits) a pixel
+  int stride;                   // input: floats (real) or halves (bits) a pixel
   int out_channels, out_height, out_width;
   int kernel_y, kernel_x, step_y, step_x, pad_top, pad_left, dilation_y, dilation_x;
   int groups;
+};
+
+// The bits of weights, a word for 32 input channels. Null: an arrangement that this convolution does not have.
+struct BitWeights {
+  const std::uint32_t* taps;      // [block][ky][kx][word][16]
+  const std::uint32_t* all_rows;  // [block][kx][word][16], for three rows of a kernel: the xor of them
+  const std::uint32_t* pairs;     // [block][ky][pair of kx][16], for up to 16 channels: two taps a word
 };
 
 struct Pooling {
@@ -50,8 +59,8 @@ struct Pooling {
 struct Kernels {
   const char* name;
   // Rows [begin, end) of the result, all output channels. Weights of a group count its own input channels and words.
-  void (*binary_convolution)(const Geometry&, const std::uint32_t* in, const std::uint32_t* weights, const Epilogue&,
-                             int begin, int end);
+  void (*binary_convolution)(const Geometry&, const std::uint16_t* in, const BitWeights&, const Epilogue&, int begin,
+                             int end);
   void (*convolution)(const Geometry&, const float* in, const float* weights, const Epilogue&, int begin, int end);
   void (*pool)(const Pooling&, const float* in, const Epilogue&, int begin, int end);
   // The epilogue alone, on pixels [begin, end).
@@ -70,6 +79,8 @@ extern const Kernels kAvx512;
 
 // Static: every file keeps a copy compiled for its own instruction set.
 static inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+inline constexpr int kMaxPairs = 15;  // of taps of a kernel row: above, a tap at a time
+static inline int halves_of(int channels) { return channels <= 16 ? 1 : round_up(channels, 32) / 16; }
 
 // Taps [first, last) of a kernel of which tap t reads position start + t * dilation, for positions in [0, size).
 struct Range {

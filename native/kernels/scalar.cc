@@ -9,7 +9,6 @@ namespace biper {
 namespace {
 
 int stride_of(int channels) { return round_up(channels, kLanes); }
-int halves_of(int channels) { return round_up(channels, 32) / 16; }
 
 float apply(const Epilogue& e, float y, int pixel, int channel) {
   if (e.multiplier) y *= e.multiplier[channel];
@@ -40,8 +39,7 @@ class Pixel {
   }
   void sum(int channel, int sum) {
     if (!e_.threshold) return real(channel, static_cast<float>(sum));
-    const bool flip = (e_.flip[channel / 16] >> (channel % 16)) & 1;
-    set(channel, (sum >= e_.threshold[channel]) != flip);
+    set(channel, sum >= e_.threshold[channel]);
   }
 
  private:
@@ -66,15 +64,15 @@ int each_tap(const Geometry& g, int row, int column, F f) {
 }
 
 // `count` (at most 32) bits of a pixel from channel `first` on; the others are 0.
-std::uint32_t bits_from(const std::uint32_t* pixel, int first, int count) {
-  const int word = first / 32, shift = first % 32;
-  std::uint64_t both = pixel[word];
-  if (shift + count > 32) both |= static_cast<std::uint64_t>(pixel[word + 1]) << 32;
-  return static_cast<std::uint32_t>((both >> shift) & ((std::uint64_t{1} << count) - 1));
+std::uint32_t bits_from(const std::uint16_t* pixel, int first, int count) {
+  std::uint64_t bits = 0;
+  for (int half = first / 16; half <= (first + count - 1) / 16; ++half)
+    bits |= static_cast<std::uint64_t>(pixel[half]) << (16 * (half - first / 16));
+  return static_cast<std::uint32_t>((bits >> (first % 16)) & ((std::uint64_t{1} << count) - 1));
 }
 
-void binary_convolution(const Geometry& g, const std::uint32_t* in, const std::uint32_t* weights, const Epilogue& e,
-                        int begin, int end) {
+void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWeights& weights, const Epilogue& e, int begin,
+                        int end) {
   const int taps = g.kernel_y * g.kernel_x, inside = g.channels / g.groups, outside = g.out_channels / g.groups;
   const int words = round_up(inside, 32) / 32;
   for (int row = begin; row < end; ++row) {
@@ -82,11 +80,11 @@ void binary_convolution(const Geometry& g, const std::uint32_t* in, const std::u
       Pixel pixel(e, row * g.out_width + column);
       for (int channel = 0; channel < g.out_channels; ++channel) {
         const std::uint32_t* block =
-            weights + static_cast<std::int64_t>(channel / kLanes) * taps * words * kLanes + channel % kLanes;
+            weights.taps + static_cast<std::int64_t>(channel / kLanes) * taps * words * kLanes + channel % kLanes;
         const int first = channel / outside * inside;
         int different = 0;
         const int valid = each_tap(g, row, column, [&](int tap, int at) {
-          const std::uint32_t* x = in + static_cast<std::int64_t>(at) * g.stride;
+          const std::uint16_t* x = in + static_cast<std::int64_t>(at) * g.stride;
           for (int word = 0; word < words; ++word)
             different += std::popcount(bits_from(x, first + 32 * word, std::min(32, inside - 32 * word)) ^
                                        block[static_cast<std::int64_t>(tap * words + word) * kLanes]);
