@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cpu.h"
+#include "row_transform.h"
 
 namespace biper {
 namespace {
@@ -101,13 +102,14 @@ struct Engine::Operation {
   Pooling pooling{};
   int before = 0;
   Aligned<float> weights;
+  std::optional<RowTransform> transform;    // its transformed rows are in `scratch`
   Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights;  // see BitWeights
   Aligned<float> multiplier, offset, slope;
   Aligned<std::int32_t> threshold;
   Epilogue epilogue{};
   int residual = -1, real = -1, bits = -1;
   int channels = 0, height = 0, width = 0;  // of the result
-  int scratch = -1;                         // a value for what the epilogue then reads
+  int scratch = -1;                         // a value of the operation's own
 };
 
 struct Engine::Arena {
@@ -171,6 +173,13 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
   const int inside = g.channels / g.groups, taps = g.kernel_y * g.kernel_x;
   require(shape[1] == inside, "the weight has another number of input channels");
   op->inputs = {input};
+  if (kernels_->transform_rows && row_transform_fits(g)) {
+    op->transform = make_row_transform(g);
+    const std::vector<float> weights = transform_weights(g, *op->transform, weight);
+    op->weights = Aligned<float>(static_cast<std::int64_t>(weights.size()));
+    std::copy(weights.begin(), weights.end(), op->weights.data());
+    return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
+  }
   op->weights = Aligned<float>(std::int64_t{round_up(g.out_channels, kLanes)} * taps * inside);
   for (int o = 0; o < g.out_channels; ++o)
     for (int c = 0; c < inside; ++c)
@@ -349,6 +358,12 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   using Kind = Operation::Kind;
   if (op->kind == Kind::kPad || op->kind == Kind::kConcatenate || op->kind == Kind::kResize || op->kind == Kind::kFlatten)
     op->scratch = make(true);
+  if (op->transform) {
+    const int stride = op->transform->row_stride();
+    require(op->geometry.height <= kMaxElements / stride, "a convolution is too large");
+    values_.push_back(Value{true, stride, op->geometry.height, 1, stride, index, index});
+    op->scratch = static_cast<int>(values_.size()) - 1;
+  }
   if (spec.real) op->real = make(true);
   if (spec.bits) op->bits = make(false);
   const Emitted emitted{op->real, op->bits};
@@ -516,6 +531,15 @@ void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
     Geometry g = op.geometry;
     g.stride = in.stride;
     const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x;
+    if (op.transform) {
+      const RowTransform& t = *op.transform;
+      split(g.height, std::int64_t{g.height} * t.tiles * t.points * t.points, [&](int begin, int end) {
+        kernels_->transform_rows(g, t, real(op.inputs[0]), real(op.scratch), begin, end);
+      });
+      return split(op.height, blocks * taps * g.channels / 2, [&](int begin, int end) {
+        kernels_->transformed_convolution(g, t, real(op.scratch), op.weights.data(), e, begin, end);
+      });
+    }
     if (op.kind == Kind::kConvolution)
       return split(op.height, blocks * taps * g.channels / g.groups, [&](int begin, int end) {
         kernels_->convolution(g, real(op.inputs[0]), op.weights.data(), e, begin, end);

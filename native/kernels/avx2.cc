@@ -25,6 +25,9 @@ struct Avx2 {
   static Floats all(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
   static Floats multiply(Floats x, Floats y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
   static Floats add(Floats x, Floats y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+  static Floats multiply_add(Floats x, Floats y, Floats z) {
+    return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+  }
   static Floats divide(Floats x, Floats y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
   static Floats larger(Floats x, Floats y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
   static Floats smaller(Floats x, Floats y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
@@ -58,10 +61,13 @@ struct Avx2 {
     return {one(threshold.a), one(threshold.b)};
   }
 
+  struct ThreeRows;
+
   struct Binary {
     using Input = std::uint32_t;
     using Weight = std::uint32_t;
     using Sum = Integers;  // differing bits; in a step, a count in each byte
+    using ThreeRows = Avx2::ThreeRows;
     static constexpr Form kForm = Form::kTaps;
     static constexpr bool kBinary = true;
     static constexpr int kVectors = 1, kInputsAStep = 1;
@@ -70,9 +76,12 @@ struct Avx2 {
     static Sum zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
     static Integers load(const Input* p) { return {load256(p), load256(p + 8)}; }
     static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(*p)); }
+    // In each byte, `weight` times its number of bits.
+    template <int weight = 1>
     static __m256i count(__m256i bits) {
-      const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1,
-                                             2, 2, 3, 2, 3, 3, 4);
+      const __m256i table = _mm256_broadcastsi128_si256(
+          _mm_setr_epi8(0, weight, weight, 2 * weight, weight, 2 * weight, 2 * weight, 3 * weight, weight, 2 * weight,
+                        2 * weight, 3 * weight, 2 * weight, 3 * weight, 3 * weight, 4 * weight));
       const __m256i nibble = _mm256_set1_epi8(15);
       const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, nibble));
       const __m256i high = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(bits, 4), nibble));
@@ -109,6 +118,24 @@ struct Avx2 {
       const __m256i low = _mm256_set1_epi32(0xffff);
       sum.a = _mm256_add_epi8(sum.a, count(_mm256_and_si256(_mm256_xor_si256(x, w.a), low)));
       sum.b = _mm256_add_epi8(sum.b, count(_mm256_and_si256(_mm256_xor_si256(x, w.b), low)));
+    }
+  };
+
+  // The full adder of avx512.cc. Without an instruction for the majority it takes four.
+  struct ThreeRows : Binary {
+    static constexpr Form kForm = Form::kThreeRows;
+    static constexpr int kSteps = 10;  // of at most 3 * 8 bits a byte
+    static constexpr int pixels(int) { return 2; }
+    static __m256i count_three(__m256i a, __m256i b, __m256i ones) {
+      const __m256i either = _mm256_xor_si256(a, b);
+      const __m256i twos = _mm256_or_si256(_mm256_and_si256(a, b), _mm256_andnot_si256(ones, either));
+      return _mm256_add_epi8(count(ones), count<2>(twos));
+    }
+    static void step(Sum& sum, __m256i x, Integers w, __m256i y, Integers v, __m256i all_x, Integers all_w) {
+      sum.a = _mm256_add_epi8(sum.a, count_three(_mm256_xor_si256(x, w.a), _mm256_xor_si256(y, v.a),
+                                                 _mm256_xor_si256(all_x, all_w.a)));
+      sum.b = _mm256_add_epi8(sum.b, count_three(_mm256_xor_si256(x, w.b), _mm256_xor_si256(y, v.b),
+                                                 _mm256_xor_si256(all_x, all_w.b)));
     }
   };
 

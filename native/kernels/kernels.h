@@ -56,12 +56,26 @@ struct Pooling {
   bool maximum, count_padding;
 };
 
+// A real convolution in tiles of 4 results of a row; see row_transform.h.
+inline constexpr int kTileOutputs = 4, kMaxPoints = 7, kMaxTransformedRow = 1 << 13;
+struct RowTransform {
+  int points, inside, tiles;  // inside: values of a point, which are the channels of each phase
+  float in[kMaxPoints][kMaxPoints], out[kTileOutputs][kMaxPoints];
+
+  // Of a transformed row, [tile][point][inside], and a little more that is written and not read.
+  int row_stride() const { return tiles * points * inside + kLanes; }
+};
+
 struct Kernels {
   const char* name;
   // Rows [begin, end) of the result, all output channels. Weights of a group count its own input channels and words.
   void (*binary_convolution)(const Geometry&, const std::uint16_t* in, const BitWeights&, const Epilogue&, int begin,
                              int end);
   void (*convolution)(const Geometry&, const float* in, const float* weights, const Epilogue&, int begin, int end);
+  // Rows [begin, end) of the input, and of the result. Null where there are none.
+  void (*transform_rows)(const Geometry&, const RowTransform&, const float* in, float* transformed, int begin, int end);
+  void (*transformed_convolution)(const Geometry&, const RowTransform&, const float* transformed, const float* weights,
+                                  const Epilogue&, int begin, int end);
   void (*pool)(const Pooling&, const float* in, const Epilogue&, int begin, int end);
   // The epilogue alone, on pixels [begin, end).
   void (*elementwise)(const float* in, const Epilogue&, int begin, int end);

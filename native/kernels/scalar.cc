@@ -159,6 +159,6 @@ std::uint32_t peak(std::int64_t rounds) {
 
 }  // namespace
 
-const Kernels kScalar{"scalar", binary_convolution, convolution, pool, elementwise, peak, 8 * 32};
+const Kernels kScalar{"scalar", binary_convolution, convolution, nullptr, nullptr, pool, elementwise, peak, 8 * 32};
 
 }  // namespace biper
