@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from mmap import mmap
 from typing import Any
 
 _BLANK = "0" * 64
+_LENGTH_BYTES = 8
 
 
 class ContainerError(Exception):
@@ -22,36 +24,46 @@ class ContainerError(Exception):
 def seal(save: Callable[[Any, dict[str, str]], bytes], tensors: Any, document: Mapping[str, Any]) -> bytes:
     """A container as bytes; ``save`` is safetensors' function for the kind of tensors given."""
     blob = save(tensors, {"biper": json.dumps({"sha256": _BLANK, **document}, separators=(",", ":"))})
-    return _with_hash(blob, _BLANK, hashlib.sha256(blob).hexdigest())
+    return blob.replace(_BLANK.encode(), hashlib.sha256(blob).hexdigest().encode(), 1)
 
 
-def open_sealed(blob: bytes, *, verify: bool = True) -> dict[str, Any]:
-    """The document of a container, after checking its hash (``verify=False`` leaves that out).
+def open_sealed(blob: bytes | mmap, *, verify: bool = True) -> dict[str, Any]:
+    """The document of a container (bytes or a mapped file), after checking its hash unless ``verify=False``.
 
     Raises:
         ContainerError: the blob is truncated, changed since it was written, or not one of ours.
     """
-    document = _document(blob)
-    recorded = document.pop("sha256", None)
-    if not isinstance(recorded, str) or len(recorded) != len(_BLANK):
-        raise ContainerError("is a safetensors file, but not one that biper wrote")
-    if verify and hashlib.sha256(_with_hash(blob, recorded, _BLANK)).hexdigest() != recorded:
-        raise ContainerError("is corrupt: its content does not match its checksum")
+    with memoryview(blob) as view:
+        header = _header(view)
+        document = _document(header)
+        recorded = document.pop("sha256", None)
+        if not isinstance(recorded, str) or len(recorded) != len(_BLANK):
+            raise ContainerError("is a safetensors file, but not one that biper wrote")
+        if verify and _blanked_hash(view, header.find(recorded.encode())) != recorded:
+            raise ContainerError("is corrupt: its content does not match its checksum")
     return document
 
 
-def _with_hash(blob: bytes, old: str, new: str) -> bytes:
-    """The blob with another hash: its first entry is at the very start of the file, before any other text."""
-    return blob.replace(old.encode(), new.encode(), 1)
+def _blanked_hash(view: memoryview, position: int) -> str:
+    """The hash of the file with zeros for the recorded hash, which stands at ``position`` of the header."""
+    start = _LENGTH_BYTES + position
+    digest = hashlib.sha256(view[:start])
+    digest.update(_BLANK.encode())
+    digest.update(view[start + len(_BLANK) :])
+    return digest.hexdigest()
 
 
-def _document(blob: bytes) -> dict[str, Any]:
-    """The document in the header of a safetensors blob, whose first 8 bytes give the length of that header."""
-    length = int.from_bytes(blob[:8], "little")
-    if len(blob) < 8 or length > len(blob) - 8:
-        raise ContainerError(f"is truncated or not a safetensors file ({len(blob):,} bytes)")
+def _header(view: memoryview) -> bytes:
+    """The header of a safetensors file, whose first 8 bytes give its length."""
+    length = int.from_bytes(view[:_LENGTH_BYTES], "little")
+    if len(view) < _LENGTH_BYTES or length > len(view) - _LENGTH_BYTES:
+        raise ContainerError(f"is truncated or not a safetensors file ({len(view):,} bytes)")
+    return bytes(view[_LENGTH_BYTES : _LENGTH_BYTES + length])
+
+
+def _document(header: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(json.loads(blob[8 : 8 + length]).get("__metadata__", {}).get("biper", "{}"))
+        document = json.loads(json.loads(header).get("__metadata__", {}).get("biper", "{}"))
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ContainerError("is corrupt: its header is not the JSON that biper writes") from error
     if not isinstance(document, dict):

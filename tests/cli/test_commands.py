@@ -96,7 +96,7 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["evaluate", "."], ". holds no model.safetensors"),
         (["inspect", "runs/none"], "no file or folder runs/none"),
         (["export", "runs/none"], "no file or folder runs/none"),
-        (["predict", "none.biper", "x.png"], "cannot read none.biper: No such file or directory"),
+        (["predict", "none.biper", "x.png"], "none.biper: the model cannot be read: No such file or directory"),
         (["evaluate", "none.biper"], "name its data set with --data"),
         (["inspect", "resnet"], "no network 'resnet' for cifar10; did you mean"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from biper.export import export, lower
 from biper.runtime.model import Model
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
+from biper.runtime.reference import run_reference
 
 
 def trained_like(name: str, dataset: str) -> nn.Module:
@@ -151,30 +153,62 @@ def test_every_truncation_is_refused(packed: bytes) -> None:
                 read_program(packed[:length], verify=verify)
 
 
-def test_seeded_mutations_are_refused_or_run(packed: bytes) -> None:
-    """2,000 files with one to four changed bytes, with and without the checksum: an error, or outputs of the shape."""
+def test_seeded_mutations_are_refused_or_computed(packed: bytes) -> None:
+    """10,000 files with one to four changed bytes: with the checksum an error; without it an error, or an engine that
+    computes what the reference says that this file means."""
     random = np.random.Generator(np.random.PCG64(0))
-    image = np.zeros((1, 5, 5, 1), np.uint8)
-    refused = 0
-    for _ in range(2_000):
+    refused = computed = 0
+    header = 8 + int.from_bytes(packed[:8], "little")
+    for _ in range(10_000):
         blob = bytearray(packed)
-        header = random.random() < 0.7  # most of the file is header; most of what can go wrong is there
+        first, last = ((0, header), (header, len(blob)), (0, len(blob)))[random.integers(3)]
         for _ in range(random.integers(1, 5)):
-            position = random.integers(0, len(blob) // 2 if header else len(blob))
-            blob[position] = random.integers(0, 256)
+            blob[random.integers(first, last)] = random.integers(0, 256)
         if bytes(blob) == packed:
             continue
         with pytest.raises(ModelFormatError):
-            Model.load(bytes(blob))
+            read_program(bytes(blob))
         try:
             model = Model.load(bytes(blob), verify=False)
         except ModelFormatError:
             refused += 1
             continue
-        if model.program.input_shape == (1, 5, 5):
-            with np.errstate(all="ignore"):
-                assert len(model(image)) == 1
-    assert refused > 1000
+        image = random.standard_normal((1, *model.program.input_shape)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            outputs, expected = model(image), run_reference(model.program, image)[model.program.output]
+        expected = expected.reshape(outputs.shape)
+        if np.abs(expected).max() < 1e6:  # neither infinite nor nan, nor made of such
+            np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+            computed += 1
+    assert refused > 5000
+    assert computed > 2000
+
+
+def test_a_program_of_too_much_work_is_refused(packed: bytes) -> None:
+    """Each value is of an allowed size, all of them together are not."""
+    program = read_program(packed)
+    first = program.operations[0]
+    wide = replace(first, tensors={**first.tensors, "weight": np.zeros((4, 1, 700, 700), np.float32)})
+    large = replace(program, input_shape=(1, 1500, 1500), operations=(wide, *program.operations[1:]))
+    with pytest.raises(ModelFormatError, match=r"operation 0 .* brings the work for one image to .*, more than"):
+        read_program(write_program(large))
+
+
+def test_a_file_is_read_as_its_bytes_are(packed: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.biper").write_bytes(packed)
+    assert write_program(read_program(tmp_path / "m.biper")) == packed
+    for broken, problem in ((b"", "is empty"), (packed[:-1], "is corrupt"), (packed[:40], "is truncated")):
+        (tmp_path / "m.biper").write_bytes(broken)
+        with pytest.raises(ModelFormatError, match=rf"m.biper: the model {problem}"):
+            Model.load(tmp_path / "m.biper")
+
+
+def test_profile_names_every_operation(packed: bytes) -> None:
+    model = Model.load(packed)
+    times = model.profile(rounds=5)
+    assert [row.source for row in times] == [op.source for op in model.program.operations]
+    assert all(row.seconds > 0 for row in times)
+    assert [row.binary_macs > 0 for row in times] == [row.operation == "binary_convolution" for row in times]
 
 
 def test_wrong_images_are_refused(packed: bytes) -> None:

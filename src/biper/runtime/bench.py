@@ -71,13 +71,7 @@ def bench(
         engine(images)
         times.append(time.perf_counter() - started)
     peak = engine.measure_peak()
-    rows = []
-    shapes = {"image": program.input_shape}
-    for op, spent in zip(program.operations, engine.profile(), strict=True):
-        shapes |= {name: op.shape for name in (op.real, op.bits) if name is not None}
-        macs = multiply_accumulates(op, shapes[op.inputs[0]][0])
-        binary = op.operation == "binary_convolution"
-        rows.append(OperationTime(op.source, op.operation, spent, macs if binary else 0, 0 if binary else macs))
+    rows = profile(program, engine)
     return BenchReport(
         instruction_set=engine.instruction_set,
         threads=threads,
@@ -88,8 +82,20 @@ def bench(
         peak_macs_per_second=peak,
         binary_macs=sum(row.binary_macs for row in rows),
         memory_bytes=engine.arena_bytes,
-        operations=tuple(rows),
+        operations=rows,
     )
+
+
+def profile(program: Program, engine: Engine, rounds: int = 100) -> tuple[OperationTime, ...]:
+    """How long each operation of a program takes on one image: medians of ``rounds`` runs."""
+    rows = []
+    shapes = {"image": program.input_shape}
+    for op, spent in zip(program.operations, engine.profile(rounds), strict=True):
+        shapes |= {name: op.shape for name in (op.real, op.bits) if name is not None}
+        macs = multiply_accumulates(op, shapes[op.inputs[0]][0])
+        binary = op.operation == "binary_convolution"
+        rows.append(OperationTime(op.source, op.operation, spent, macs if binary else 0, 0 if binary else macs))
+    return tuple(rows)
 
 
 def multiply_accumulates(op: Operation, in_channels: int) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from biper.errors import DataError, ModelFormatError
+from biper.errors import BiperError, DataError, ModelFormatError
+from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
@@ -55,13 +56,19 @@ class Model:
         if isinstance(source, bytes):
             return cls(read_program(source, verify=verify), threads=threads)
         try:
-            blob = Path(source).read_bytes()
-        except OSError as error:
-            raise ModelFormatError(f"cannot read {source}: {error.strerror or error}") from error
-        try:
-            return cls(read_program(blob, verify=verify), threads=threads)
+            return cls(read_program(Path(source), verify=verify), threads=threads)
         except ModelFormatError as error:
             raise ModelFormatError(f"{source}: {error}") from error
+
+    def profile(self, rounds: int = 100) -> tuple[OperationTime, ...]:
+        """How long each operation takes on one image: medians of ``rounds`` runs, in the order in which they run.
+
+        Raises:
+            BiperError: the native engine is not built.
+        """
+        if self._engine is None:
+            raise BiperError("profiling needs the native engine, which this installation was built without")
+        return profile(self.program, self._engine, rounds)
 
     @property
     def classes(self) -> tuple[str, ...]:

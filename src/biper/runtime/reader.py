@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -23,25 +26,42 @@ MAX_OPERATIONS = 10_000
 MAX_ELEMENTS = 1 << 26
 """Of one value: a map of 256 MiB in float32. Larger ones are refused before anything is allocated."""
 
+MAX_WORK = 1 << 40
+"""Of one image, in multiply-accumulates and values: minutes. A file that asks for more is not a model but an attack."""
 
-def read_program(blob: bytes, *, verify: bool = True) -> Program:
+
+def read_program(source: bytes | Path, *, verify: bool = True) -> Program:
     """Read and validate a program.
 
     Args:
-        blob: the bytes of a `.biper` file.
+        source: a `.biper` file, which is mapped, not read whole; or its bytes.
         verify: compare the checksum; everything else is checked in any case.
 
     Raises:
         ModelFormatError: anything about it is wrong; the text says what and where.
     """
     try:
-        document = open_sealed(blob, verify=verify)
-        tensors = safetensors.numpy.load(blob)
+        if isinstance(source, bytes):
+            document, tensors = open_sealed(source, verify=verify), safetensors.numpy.load(source)
+        else:
+            document, tensors = _open_file(source, verify=verify)
+    except OSError as error:
+        raise ModelFormatError(f"the model cannot be read: {error.strerror or error}") from error
     except ContainerError as error:
         raise ModelFormatError(f"the model {error}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelFormatError(f"the model is corrupt: {error}") from error
     return _Reader(document, tensors).program()
+
+
+def _open_file(path: Path, *, verify: bool) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            raise ContainerError("is empty")
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            document = open_sealed(mapped, verify=verify)
+    with safetensors.safe_open(path, "np") as content:
+        return document, {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  not a dict
 
 
 class _Reader:
@@ -52,6 +72,7 @@ class _Reader:
         self.where = "the model"
         self.real: dict[str, Shape] = {}
         self.bits: dict[str, Shape] = {}
+        self.work = 0
 
     def program(self) -> Program:
         found = self.document.get("format")
@@ -106,6 +127,7 @@ class _Reader:
         shapes = [known[name] for name in inputs]
         shape, allowed_attributes, allowed_tensors = _KINDS[kind](self, shapes, attributes, tensors)
         self.elements(shape)
+        self.account(kind, shape, shapes[0], attributes, tensors)
         op = Operation(
             kind, source, tuple(inputs), shape, entry.get("real"), entry.get("bits"), entry.get("residual"),
             attributes, tensors,
@@ -251,6 +273,25 @@ class _Reader:
         valid = valid and all(type(entry) in (int, float) and abs(entry) < 1e30 for entry in value)
         self.require(valid, f"has {what} {str(value)[:100]}, expected {count} finite numbers")
         return tuple(float(entry) for entry in value)
+
+    def account(
+        self,
+        kind: str,
+        shape: Shape,
+        read: Shape,
+        attributes: Mapping[str, Any],
+        tensors: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """Add up the work of one image, and refuse too much of it."""
+        each = 1
+        if kind == "pool":
+            each = math.prod(min(window, extent) for window, extent in zip(attributes["kernel"], read[1:], strict=True))
+        elif "weight" in tensors:
+            weight = tensors["weight"]
+            kernel = weight.shape[1:3] if weight.dtype == np.uint8 else weight.shape[2:]
+            each = math.prod(kernel) * read[0] // attributes["groups"]
+        self.work += math.prod(shape) * each
+        self.require(self.work <= MAX_WORK, f"brings the work for one image to {self.work:,}, more than {MAX_WORK:,}")
 
     def tensor(self, tensors: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: str) -> None:
         array = tensors.get(name)
