@@ -14,9 +14,9 @@ GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
 
 def our_name(reference_name: str) -> str:
-    """A parameter's name in our CIFAR ResNets for its name in the authors'."""
+    """A parameter's name in our ResNets for its name in the authors'."""
     name = re.sub(r"^layer(\d)\.", lambda match: f"groups.{int(match[1]) - 1}.", reference_name)
-    return name.replace("linear.", "fc.").replace(".alpha", ".scale")
+    return name.replace("linear.", "fc.").replace(".downsample.", ".shortcut.").replace(".alpha", ".scale")
 
 
 def load_reference_tensors(model: nn.Module, reference: dict[str, torch.Tensor], stage: int) -> None:
@@ -51,3 +51,9 @@ def fill_by_rule(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     else:
         value = random.uniform(0.5, 1.5, shape)
     return torch.from_numpy(np.asarray(value, dtype=np.float32))
+
+
+def image_by_rule() -> torch.Tensor:
+    """The input of the ImageNet files, which is too large to be stored."""
+    random = np.random.Generator(np.random.PCG64(zlib.crc32(b"input")))
+    return torch.from_numpy(random.normal(0, 1, (2, 3, 224, 224)).astype(np.float32))

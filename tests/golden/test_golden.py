@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from golden import GOLDEN, fill_by_rule, load_reference_tensors, our_name
+from golden import GOLDEN, fill_by_rule, image_by_rule, load_reference_tensors, our_name
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,15 +54,18 @@ def test_resnet20_trained_by_the_authors_code(stage: int) -> None:
         assert difference <= 1e-7 * largest, name
 
 
-def test_resnet18_with_weights_filled_by_rule() -> None:
-    expected = load_file(GOLDEN / "resnet18_fill_stage2.safetensors")
-    model = create_model("resnet18", dataset="cifar10")
+@pytest.mark.parametrize(("dataset", "prefix", "linear"), [("cifar10", "", "linear"), ("imagenet", "imagenet_", "fc")])
+def test_resnet18_with_weights_filled_by_rule(dataset: str, prefix: str, linear: str) -> None:
+    expected = load_file(GOLDEN / f"{prefix}resnet18_fill_stage2.safetensors")
+    if "input" not in expected:
+        expected["input"] = image_by_rule()
+    model = create_model("resnet18", dataset=dataset)
     reference = {}
     for name, value in model.state_dict().items():
         if "_quantizer." in name:
             continue
         theirs = re.sub(r"^groups\.(\d)\.", lambda match: f"layer{int(match[1]) + 1}.", name)
-        theirs = theirs.replace("fc.", "linear.").replace(".scale", ".alpha")
+        theirs = theirs.replace("fc.", f"{linear}.").replace(".shortcut.", ".downsample.").replace(".scale", ".alpha")
         shape = (*value.shape, 1, 1) if theirs.endswith(".alpha") else tuple(value.shape)
         reference[theirs] = fill_by_rule(theirs, shape) if value.is_floating_point() else value
     load_reference_tensors(model, reference, stage=2)

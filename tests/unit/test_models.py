@@ -10,10 +10,17 @@ from biper.nn import binary_layers
 
 
 @pytest.mark.parametrize(
-    ("name", "millions", "binary"), [("resnet18", 11.01, 16), ("resnet20", 0.27, 18), ("vgg_small", 4.66, 5)]
+    ("dataset", "name", "millions", "binary"),
+    [
+        ("cifar10", "resnet18", 11.01, 16),
+        ("cifar10", "resnet20", 0.27, 18),
+        ("cifar10", "vgg_small", 4.66, 5),
+        ("imagenet", "resnet18", 11.69, 16),
+        ("imagenet", "resnet34", 21.81, 32),
+    ],
 )
-def test_parameters_are_those_of_the_published_table(name: str, millions: float, binary: int) -> None:
-    model = create_model(name, dataset="cifar10")
+def test_parameters_are_those_of_the_published_table(dataset: str, name: str, millions: float, binary: int) -> None:
+    model = create_model(name, dataset=dataset)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == pytest.approx(millions, abs=0.011)
     assert len(binary_layers(model)) == binary
 
@@ -25,6 +32,13 @@ def test_any_classes_and_any_image_size(name: str, bits: str) -> None:
     for size in ((32, 32), (17, 23), (64, 40)):
         assert model(torch.randn(2, 3, *size)).shape == (2, 7)
     assert bool(binary_layers(model)) == (bits != "W32A32")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_imagenet_networks_take_any_image_size(name: str) -> None:
+    model = create_model(name, dataset="imagenet", num_classes=7).eval()
+    for size in ((64, 64), (97, 33)):
+        assert model(torch.randn(2, 3, *size)).shape == (2, 7)
 
 
 def test_default_classes_and_channels_are_the_data_sets() -> None:

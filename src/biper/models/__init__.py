@@ -13,6 +13,7 @@ from biper.errors import ModelError
 from biper.models.digits_cnn import DigitsCnn
 from biper.models.layers import Bits
 from biper.models.resnet_cifar import CifarResNet
+from biper.models.resnet_imagenet import ImageNetResNet
 from biper.models.vgg import VggSmall
 from biper.nn import DEFAULT_FREQUENCY
 
@@ -22,6 +23,10 @@ _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
         "resnet20": lambda **options: CifarResNet((3, 3, 3), (16, 32, 64), bi_real=True, **options),
         "resnet18": lambda **options: CifarResNet((2, 2, 2, 2), (64, 128, 256, 512), bi_real=False, **options),
         "vgg_small": VggSmall,
+    },
+    "imagenet": {
+        "resnet18": lambda **options: ImageNetResNet((2, 2, 2, 2), **options),
+        "resnet34": lambda **options: ImageNetResNet((3, 4, 6, 3), **options),
     },
 }
 
@@ -43,7 +48,7 @@ def create_model(
     """Make a network with fresh weights.
 
     Args:
-        name: ``"resnet18"``, ``"resnet20"``, ``"vgg_small"`` or ``"digits_cnn"``.
+        name: ``"resnet18"``, say; `model_names` lists those of a data set.
         dataset: which data set's form of the network: sets the channels of the input and the default classes.
         num_classes: outputs of the last layer; default the data set's.
         bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone) or ``"W32A32"`` (full precision).

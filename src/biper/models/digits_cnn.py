@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from biper.models.layers import Bits, convolution_factory, initialize_
-from biper.models.resnet_cifar import BasicBlock
+from biper.models.resnet import BasicBlock
 from biper.nn import DEFAULT_FREQUENCY
 
 
