@@ -1,47 +1,30 @@
-"""Reading ../shared/golden: the authors' names, their fill rule, and the numbers their code gave."""
+"""Reading ../shared/golden: state dicts filled by its rule, under the authors' names."""
 
 from __future__ import annotations
 
-import re
 import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+
+from biper import create_model
+from biper.interop.reference import our_network, reference_names
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
 
-def our_name(reference_name: str) -> str:
-    """A parameter's name in our ResNets for its name in the authors'."""
-    name = re.sub(r"^layer(\d)\.", lambda match: f"groups.{int(match[1]) - 1}.", reference_name)
-    return name.replace("linear.", "fc.").replace(".downsample.", ".shortcut.").replace(".alpha", ".scale")
-
-
-def load_reference_tensors(model: nn.Module, reference: dict[str, torch.Tensor], stage: int) -> None:
-    """Put the authors' tensors into our model; frequency 20, as the golden README says."""
-    expected = model.state_dict()
-    state = {}
-    for name, value in reference.items():
-        if not name.endswith((".beta", ".tau")):
-            ours = our_name(name)
-            state[ours] = value.reshape(expected[ours].shape)
-    for name in expected:
-        if name.endswith("_quantizer.frequency"):
-            state[name] = torch.tensor(20.0, dtype=torch.float64)
-        elif name.endswith("_quantizer.stage"):
-            state[name] = torch.tensor(stage, dtype=torch.uint8)
-    model.load_state_dict(state)
-
-
 def fill_by_rule(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The golden README's rule for one entry of the authors' state dict."""
+    """The golden README's rule for one floating-point entry of the authors' state dict."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     if name.endswith("running_var"):
         value = random.uniform(0.5, 1.5, shape)
     elif name.endswith("running_mean"):
         value = random.normal(0, 0.1, shape)
+    elif name.endswith(".tau"):
+        value = 0.037
+    elif name.endswith(".beta"):
+        value = np.ones(shape)
     elif name.endswith(".alpha"):
         value = random.uniform(0.02, 0.06, shape)
     elif len(shape) >= 2:
@@ -53,7 +36,30 @@ def fill_by_rule(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(np.asarray(value, dtype=np.float32))
 
 
-def image_by_rule() -> torch.Tensor:
+def filled_state_dict(model: str, dataset: str) -> dict[str, torch.Tensor]:
+    """A whole state dict of one of the authors' networks as their code would save it, filled by the rule."""
+    name, bits = our_network(model, dataset)
+    with torch.device("meta"):
+        ours = create_model(name, dataset=dataset, bits=bits).state_dict()
+    filled = {}
+    for theirs, name in reference_names(model, dataset=dataset).items():
+        if not ours[name].is_floating_point():
+            filled[theirs] = torch.tensor(7)
+        elif not theirs.endswith(".alpha"):
+            filled[theirs] = fill_by_rule(theirs, tuple(ours[name].shape))
+        else:
+            layer, shape = theirs.removesuffix(".alpha"), (*ours[name].shape, 1, 1)
+            unused = {f"{layer}.tau": ()} | ({f"{layer}.beta": shape} if has_beta(model, dataset) else {})
+            filled |= {entry: fill_by_rule(entry, size) for entry, size in ({theirs: shape} | unused).items()}
+    return filled
+
+
+def has_beta(model: str, dataset: str) -> bool:
+    """Whether the binary layers of one of the authors' networks have the unused ``beta``."""
+    return dataset == "cifar10" and model.endswith("1w1a")
+
+
+def images_by_rule() -> torch.Tensor:
     """The input of the ImageNet files, which is too large to be stored."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(b"input")))
     return torch.from_numpy(random.normal(0, 1, (2, 3, 224, 224)).astype(np.float32))
