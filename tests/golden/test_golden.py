@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden import GOLDEN, filled_state_dict, images_by_rule
+from filled import GOLDEN, filled_state_dict, images_by_rule
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn

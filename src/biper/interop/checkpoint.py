@@ -77,7 +77,7 @@ def read_reference_checkpoint(
     document = _read_pickle(path)
     config = _read_config(path.with_name("config.txt"))
     state_dict = document.get("state_dict", document)
-    if not isinstance(state_dict, Mapping) or not any(isinstance(value, Tensor) for value in state_dict.values()):
+    if not isinstance(state_dict, Mapping) or not _names_tensors(state_dict):
         raise CheckpointError(f"{path} holds no state dict: expected a checkpoint of the authors' scripts")
     said = document.get("model") if "state_dict" in document else None
     if (frequency is None or stage is None) and said is not None and config.get("model", said) != said:
@@ -189,6 +189,12 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     if not isinstance(document, Mapping):
         raise CheckpointError(f"{path} holds a {type(document).__name__}, expected a checkpoint or a state dict")
     return document
+
+
+def _names_tensors(state_dict: Mapping[Any, Any]) -> bool:
+    return all(isinstance(name, str) for name in state_dict) and any(
+        isinstance(value, Tensor) for value in state_dict.values()
+    )
 
 
 def _read_config(path: Path) -> dict[str, str]:

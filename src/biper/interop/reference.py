@@ -153,7 +153,7 @@ def load_reference_state_dict(
     entries = _without_prefix(state_dict)
     what = f"the state dict of {model} for {dataset}"
     if num_classes is None:
-        num_classes = classes_of(model, dataset, entries)
+        num_classes = _classes_of(model, dataset, entries)
         if num_classes is None:
             raise CheckpointError(f"{what} lacks {network.their_name('fc.weight')}, which says how many classes it has")
     ours = create_model(network.name, dataset=dataset, num_classes=num_classes, bits=network.bits, frequency=frequency)
@@ -163,16 +163,9 @@ def load_reference_state_dict(
     for theirs, name in names.items():
         if theirs in entries:
             state[name] = _like(state[name], entries[theirs], theirs, what)
-    floating = [state[name].dtype for name in names.values() if state[name].is_floating_point()]
-    ours.to(reduce(torch.promote_types, floating))
+    ours.to(reduce(torch.promote_types, [state[name].dtype for name, _ in ours.named_parameters()]))
     ours.load_state_dict(state)
     return set_stage_(ours, stage).eval()
-
-
-def classes_of(model: str, dataset: str, state_dict: Mapping[str, Tensor]) -> int | None:
-    """How many classes the last layer of a state dict has, if it is of that network."""
-    weight = _without_prefix(state_dict).get(_network(model, dataset).their_name("fc.weight"))
-    return len(weight) if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def datasets_of(model: str, state_dict: Mapping[str, Tensor]) -> list[str]:
@@ -189,7 +182,7 @@ def datasets_of(model: str, state_dict: Mapping[str, Tensor]) -> list[str]:
         for spec in SPECS.values()
         if spec.channels == 3
         and model in _NETWORKS[spec.family]
-        and classes_of(model, spec.name, state_dict) == spec.num_classes
+        and _classes_of(model, spec.name, state_dict) == spec.num_classes
     ]
 
 
@@ -198,6 +191,12 @@ def _network(model: str, dataset: str) -> _Network:
     if model not in networks:
         raise _no_network(model, list(networks), f" for {dataset}")
     return networks[model]
+
+
+def _classes_of(model: str, dataset: str, state_dict: Mapping[str, Tensor]) -> int | None:
+    """How many classes the last layer of a state dict has, if it is of that network."""
+    weight = _without_prefix(state_dict).get(_network(model, dataset).their_name("fc.weight"))
+    return len(weight) if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def _no_network(model: str, known: Sequence[str], where: str = "") -> ModelError:
@@ -234,11 +233,11 @@ def _like(ours: Tensor, theirs: Any, name: str, what: str) -> Tensor:
     expected = (*ours.shape, 1, 1) if name.endswith(".alpha") else tuple(ours.shape)
     got = type(theirs).__name__
     if isinstance(theirs, Tensor):
-        if tuple(theirs.shape) == expected and theirs.is_floating_point() == ours.is_floating_point():
+        real = theirs.is_floating_point() or not ours.is_floating_point()
+        if real and tuple(theirs.shape) == expected:
             return theirs.reshape(ours.shape)
         got = f"{str(theirs.dtype).removeprefix('torch.')} of shape {tuple(theirs.shape)}"
-    kind = "floating point" if ours.is_floating_point() else "integers"
-    raise CheckpointError(f"{what} should have {kind} of shape {expected} as {name}, got {got}")
+    raise CheckpointError(f"{what} should have real numbers of shape {expected} as {name}, got {got}")
 
 
 def _first_few(names: Sequence[str]) -> str:

@@ -66,7 +66,8 @@ def create_model(
         name: ``"resnet18"``, say; `model_names` lists those of a data set.
         dataset: which data set's form of the network: sets the channels of the input and the default classes.
         num_classes: outputs of the last layer; default the data set's.
-        bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone) or ``"W32A32"`` (full precision).
+        bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone, and relu in place of hardtanh) or
+            ``"W32A32"`` (full precision).
         frequency: ω of the binary layers, in radians per unit of weight.
         options: further arguments of the network's class.
 

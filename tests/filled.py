@@ -1,4 +1,4 @@
-"""Reading ../shared/golden: state dicts filled by its rule, under the authors' names."""
+"""State dicts of the authors' networks, filled by the rule of ../shared/golden/README.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from biper import create_model
 from biper.interop.reference import our_network, reference_names
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 
 def fill_by_rule(name: str, shape: tuple[int, ...]) -> torch.Tensor:
