@@ -218,6 +218,34 @@ def evaluate(
         )
 
 
+@app.command("import-reference")
+def import_reference(
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' model_best.pth.tar, config.txt beside it.")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    model: Annotated[str | None, typer.Option(help="The authors' name of the network: resnet20_1w1a.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="cifar10 or imagenet, say.")] = None,
+    frequency: Annotated[float | None, typer.Option(help="If config.txt does not say it.")] = None,
+    stage: Annotated[int | None, typer.Option(min=1, max=2, help="If config.txt does not say it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a checkpoint of the method's authors into a run folder, to evaluate, inspect and export."""
+    from dataclasses import asdict
+
+    from biper import interop, tables
+
+    read = interop.read_reference_checkpoint(checkpoint, model=model, dataset=dataset, frequency=frequency, stage=stage)
+    info = interop.import_reference(read, out)
+    if as_json:
+        typer.echo(json.dumps({"stage": read.stage, **asdict(info)}))
+        return
+    best = "" if read.best_top1 is None else f"; {read.best_top1:.2f}% top-1 by its own account"
+    tables.say(
+        f"{out}: {info.name} {info.bits} for {info.dataset}, {info.num_classes:,} classes, frequency "
+        f"{info.frequency:g}, stage {read.stage}{best}"
+    )
+    tables.say(f"Next: biper evaluate {out}    biper export {out}")
+
+
 @app.command()
 def recipes(as_json: Json = False) -> None:
     """List the recipes that come with biper."""

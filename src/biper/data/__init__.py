@@ -6,6 +6,7 @@ from pathlib import Path
 
 from biper.data.dataset import Dataset
 from biper.data.specs import dataset_spec
+from biper.errors import DataError
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
@@ -24,6 +25,10 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
         from biper.data.digits import load_digits
 
         return load_digits()
+    if name not in ("cifar10", "cifar100"):
+        raise DataError(
+            f"{name} has networks here, but its images cannot be read yet; digits, cifar10 and cifar100 can"
+        )
     from biper.data.cifar import load_cifar
 
     return load_cifar(name, None if data_dir is None else Path(data_dir))

@@ -13,7 +13,8 @@ class DatasetSpec:
     """What is known of a data set without reading it.
 
     ``mean`` and ``std`` normalize pixels scaled to [0, 1], one number a channel. ``family`` says which form of
-    a network fits: ``"cifar"`` for small images, whose networks keep the full resolution in the stem.
+    a network fits: ``"cifar"`` for small images, whose networks keep the full resolution in the stem, or
+    ``"imagenet"`` for large ones, whose networks begin by reducing it.
     """
 
     name: str
@@ -33,6 +34,7 @@ SPECS = {
         DatasetSpec("digits", "cifar", 10, 1, 8, (0.305,), (0.376,)),
         DatasetSpec("cifar10", "cifar", 10, 3, 32, _IMAGENET_MEAN, _IMAGENET_STD),
         DatasetSpec("cifar100", "cifar", 100, 3, 32, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
+        DatasetSpec("imagenet", "imagenet", 1000, 3, 224, _IMAGENET_MEAN, _IMAGENET_STD),
     )
 }
 """By name. The CIFAR sets are normalized as in the published code: CIFAR-10 with ImageNet's figures."""

@@ -22,7 +22,8 @@ def export_saved(
     """Pack a model that `biper.save_model` or a run wrote.
 
     Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, or on
-    random ones of the same distribution where the data is not at hand.
+    random ones of the same distribution where the data is not at hand. Class names that the model lacks, as an
+    imported one does, are the data set's.
 
     Returns:
         The report, and what images it is about.
@@ -32,13 +33,17 @@ def export_saved(
         ExportError: it cannot be exported.
     """
     model, info = load_model(model_file)
+    classes = info.classes
     set_stage_(model, "binary")
     try:
-        test = load_dataset(info.dataset, data_dir).test
-        images, what = normalize(test.images[:VERIFIED_IMAGES], info.mean, info.std), f"{info.dataset} test images"
+        dataset = load_dataset(info.dataset, data_dir)
+        test = dataset.test.images[:VERIFIED_IMAGES]
+        images, what = normalize(test, info.mean, info.std), f"{info.dataset} test images"
+        if not classes and len(dataset.classes) == info.num_classes:
+            classes = dataset.classes
     except DataError:
         size = info.image_size
         shape = (VERIFIED_IMAGES, len(info.mean), size, size)
         images, what = torch.randn(shape, generator=torch.Generator().manual_seed(0)), "random images"
-    report = export(model, out, images, classes=info.classes, normalization=(info.mean, info.std), float16=float16)
+    report = export(model, out, images, classes=classes, normalization=(info.mean, info.std), float16=float16)
     return report, what

@@ -1,0 +1,122 @@
+"""What all ResNets here are: a stem, groups of two-convolution blocks, global average pooling, batch norm, linear.
+
+Two forms, as the method's authors use them:
+
+- *Bi-Real*: each convolution has a shortcut of its own and the stem ends in the activation;
+- *plain*: one shortcut spans the two convolutions of a block and the stem has no activation.
+
+`resnet_cifar` and `resnet_imagenet` choose the stem and the shortcuts that change the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from biper.models.layers import Bits, PadShortcut, activation, convolution_factory, initialize_
+from biper.nn import DEFAULT_FREQUENCY
+
+ShortcutFactory = Callable[[int, int, int], nn.Module]
+"""Makes a shortcut that changes the shape, from (in channels, out channels, stride)."""
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and activation; ``bi_real`` gives each a shortcut of its own.
+
+    ``shortcut`` makes the way past the convolution that changes the shape; elsewhere it is the identity.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        bits: Bits | str,
+        frequency: float,
+        *,
+        bi_real: bool,
+        shortcut: ShortcutFactory = PadShortcut,
+    ) -> None:
+        super().__init__()
+        conv = convolution_factory(bits, frequency)
+        self.bi_real = bi_real
+        self.conv1 = conv(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = conv(out_channels, out_channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        same = stride == 1 and in_channels == out_channels
+        self.shortcut = nn.Identity() if same else shortcut(in_channels, out_channels, stride)
+        self.activation = activation(bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        out = self.bn1(self.conv1(x))
+        if self.bi_real:
+            out += self.shortcut(x)
+        out = self.activation(out)
+        residual = out if self.bi_real else self.shortcut(x)
+        out = self.bn2(self.conv2(out))
+        out += residual
+        return self.activation(out)
+
+
+class ResNet(nn.Module):
+    """A ResNet from its stem to its logits; see the module for the two forms.
+
+    Args:
+        stem: the first convolution, real, with the first group's channels.
+        stem_pool: what follows the stem's batch norm and activation.
+        shortcut: makes the shortcuts that change the shape.
+        blocks: number of blocks in each group; every group but the first halves the resolution.
+        widths: output channels of each group.
+        bi_real: which of the two forms.
+        num_classes: outputs of the last layer.
+        bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions of the blocks.
+        frequency: ω of the binary layers, in radians per unit of weight.
+
+    Shapes:
+        input (N, C, H, W) as the stem takes it, any H and W; output (N, num_classes).
+    """
+
+    def __init__(
+        self,
+        stem: nn.Conv2d,
+        stem_pool: nn.Module,
+        shortcut: ShortcutFactory,
+        *,
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        bi_real: bool,
+        num_classes: int,
+        bits: Bits | str = Bits.W1A1,
+        frequency: float = DEFAULT_FREQUENCY,
+    ) -> None:
+        super().__init__()
+        self.conv1 = stem
+        self.bn1 = nn.BatchNorm2d(stem.out_channels)
+        self.stem_activation = activation(bits) if bi_real else nn.Identity()
+        self.stem_pool = stem_pool
+        groups = []
+        channels = stem.out_channels
+        for index, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            group = []
+            for position in range(count):
+                stride = 2 if index > 0 and position == 0 else 1
+                block = BasicBlock(channels, width, stride, bits, frequency, bi_real=bi_real, shortcut=shortcut)
+                group.append(block)
+                channels = width
+            groups.append(nn.Sequential(*group))
+        self.groups = nn.ModuleList(groups)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.bn2 = nn.BatchNorm1d(channels)
+        self.fc = nn.Linear(channels, num_classes)
+        initialize_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images to logits."""
+        x = self.stem_pool(self.stem_activation(self.bn1(self.conv1(x))))
+        for group in self.groups:
+            x = group(x)
+        x = self.bn2(self.pool(x).flatten(1))
+        return self.fc(x)
