@@ -221,7 +221,7 @@ def evaluate(
 @app.command("import-reference")
 def import_reference(
     checkpoint: Annotated[Path, typer.Argument(help="The authors' model_best.pth.tar, config.txt beside it.")],
-    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder to make; default the next free runs/MODEL.")] = None,
     model: Annotated[str | None, typer.Option(help="The authors' name of the network: resnet20_1w1a.")] = None,
     dataset: Annotated[str | None, typer.Option(help="cifar10 or imagenet, say.")] = None,
     frequency: Annotated[float | None, typer.Option(help="If config.txt does not say it.")] = None,
@@ -234,6 +234,7 @@ def import_reference(
     from biper import interop, tables
 
     read = interop.read_reference_checkpoint(checkpoint, model=model, dataset=dataset, frequency=frequency, stage=stage)
+    out = out or _next_free(Path("runs") / read.model)
     info = interop.import_reference(read, out)
     if as_json:
         typer.echo(json.dumps({"stage": read.stage, **asdict(info)}))
