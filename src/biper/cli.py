@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biper.errors import BiperError, MissingDependencyError, ModelError
+from biper.training.launch import Place, launch, needs_launch, speaks
 
 if TYPE_CHECKING:
     from biper.recipe import Recipe
@@ -52,9 +53,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 
 @app.callback()
 def _options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error; goes anywhere.")] = False,
 ) -> None:
     """Options of every verb."""
+    if Place.here().processes > 1 and context.invoked_subcommand != "train":
+        raise ModelError(
+            f"torchrun started several processes, but {context.invoked_subcommand} is for one; train is not"
+        )
 
 
 @app.command()
@@ -89,10 +95,13 @@ def train(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.float32,
     threads: Threads = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Processes on this machine, a GPU each with CUDA.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that all run this command; needs --rendezvous.")] = 1,
+    rendezvous: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the machines meet.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe through both stages into a run folder."""
+    """Train a recipe through both stages into a run folder, in one process or in many."""
     from biper import tables
     from biper.recipe import load_recipe
 
@@ -100,6 +109,14 @@ def train(
     loaded = load_recipe(recipe, settings)
     if scale_epochs is not None:
         loaded = loaded.scaled(scale_epochs)
+    if needs_launch(devices, nodes, rendezvous):
+        from biper.training.setup import require_devices
+
+        count = devices or 1
+        require_devices(device, count)
+        loaded.require_even_shares(count * nodes)
+        launch(sys.argv[1:], devices=count, machines=nodes, rendezvous=rendezvous)
+        return
     out = out or Path("runs") / Path(recipe).stem
     summary = _train(loaded, out, data_dir, device, precision, threads, resume=resume, quiet=as_json)
     if as_json:
@@ -313,7 +330,8 @@ def _train(
     from biper.training.trainer import train as train_recipe
 
     set_threads(threads)
-    progress: Progress = Progress() if quiet else RichProgress(tables.console)
+    first = Place.here().rank == 0
+    progress: Progress = Progress() if quiet or not first else RichProgress(tables.console)
     summary = train_recipe(
         recipe,
         out,
@@ -323,6 +341,8 @@ def _train(
         resume=resume,
         progress=progress,
     )
+    if not first:
+        raise typer.Exit
     report, images = export_saved(out / "model.safetensors", out / "model.biper", data_dir=data_dir)
     progress.message(f"{out / 'model.biper'}: {report} (on {images})")
     return summary | {"packed": asdict(report)}
@@ -352,7 +372,10 @@ def main() -> None:
     """The entry point: runs a verb and turns what goes wrong into one line and an exit status."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)
+    if Place.here().rank == 0:
+        warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)
+    else:
+        warnings.simplefilter("ignore")
     try:
         status = app(arguments, prog_name="biper", standalone_mode=False)
     except KeyboardInterrupt:
@@ -379,5 +402,6 @@ def _fail(message: str, status: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    if speaks(sys.exception()):
+        typer.echo(f"error: {' '.join(message.split())}", err=True)
     return status

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from biper.data.augment import normalize, random_crop_and_flip
 from biper.data.dataset import Split
+from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
 from biper.errors import DataError
 
@@ -21,22 +22,32 @@ def seeded_generator(*key: int) -> torch.Generator:
 
 
 class TrainingBatches:
-    """Shuffled, augmented, normalized batches of a split.
+    """Shuffled, augmented, normalized batches of a split, or a process's share of each.
 
     Every random choice is a function of (seed, stage, epoch, step): resuming needs no state, and the batches do
-    not depend on the device. Each epoch leaves out a different remainder of less than a batch.
+    not depend on the device or the number of processes. Each epoch leaves out a different remainder of less than a
+    batch.
 
     Raises:
         DataError: the split is smaller than one batch.
     """
 
     def __init__(
-        self, split: Split, spec: DatasetSpec, *, batch_size: int, crop_padding: int, flip: bool, seed: int
+        self,
+        split: Split,
+        spec: DatasetSpec,
+        *,
+        batch_size: int,
+        crop_padding: int,
+        flip: bool,
+        seed: int,
+        share: Share = ALL,
     ) -> None:
         if len(split) < batch_size:
             raise DataError(f"the batch size {batch_size} is larger than the {len(split)} training images")
         self.split, self.spec = split, spec
         self.batch_size, self.crop_padding, self.flip, self.seed = batch_size, crop_padding, flip, seed
+        self.share = share
 
     def __len__(self) -> int:
         """Batches (steps) in an epoch."""
@@ -47,9 +58,16 @@ class TrainingBatches:
         order = torch.randperm(len(self.split), generator=seeded_generator(self.seed, stage, epoch))
         order = order.to(self.split.labels.device)
         for step in range(first_step, len(self)):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            chosen = order[step * self.batch_size : (step + 1) * self.batch_size][self.share.of(self.batch_size)]
             generator = seeded_generator(self.seed, stage, epoch, step)
-            images = random_crop_and_flip(self.split.images[chosen], self.crop_padding, self.flip, generator)
+            images = random_crop_and_flip(
+                self.split.images[chosen],
+                self.crop_padding,
+                self.flip,
+                generator,
+                share=self.share,
+                batch_size=self.batch_size,
+            )
             yield normalize(images, self.spec.mean, self.spec.std), self.split.labels[chosen]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biper.data.share import Share
 from biper.data.specs import DatasetSpec
 from biper.errors import DataError
 
@@ -40,6 +41,14 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
+
+    def part(self, chosen: Tensor) -> Split:
+        """Some of the images, by their numbers (M,) int64."""
+        return Split(self.images[chosen], self.labels[chosen])
+
+    def share(self, share: Share) -> Split:
+        """The images that one of several processes works on: each image is in one share."""
+        return self.part(torch.arange(len(self))[share.of(len(self))]) if share.count > 1 else self
 
 
 @dataclass(frozen=True)

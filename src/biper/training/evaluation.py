@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -36,6 +36,7 @@ def evaluate(
     std: tuple[float, ...],
     *,
     precision_context: Callable[[], AbstractContextManager[object]] = nullcontext,
+    sum_over_processes: Callable[[Sequence[float]], Sequence[float]] = list,
 ) -> Scores:
     """Top-1 accuracy and cross-entropy over a whole split, in evaluation mode (the model's mode is put back).
 
@@ -44,6 +45,7 @@ def evaluate(
         split: what to evaluate on.
         mean, std: the normalization that the model was trained with, one number a channel.
         precision_context: makes the context to compute in, such as an autocast.
+        sum_over_processes: adds numbers up over the processes, where each was given its share of the split.
     """
     was_training = model.training
     model.eval()
@@ -57,7 +59,8 @@ def evaluate(
                 correct += int((logits.argmax(1) == labels).sum())
     finally:
         model.train(was_training)
-    return Scores(loss / len(split), correct, len(split))
+    loss, all_correct, images = sum_over_processes([loss, correct, len(split)])
+    return Scores(loss / images, int(all_correct), int(images))
 
 
 def evaluate_packed(model: Model, split: Split) -> Scores:

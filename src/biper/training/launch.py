@@ -1,0 +1,137 @@
+"""Starting several processes the way torchrun does, and what each of them knows of its place among them.
+
+Nothing here imports torch before it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from biper.errors import LostProcessError, ModelError
+
+_LAUNCHED_BY_BIPER = "BIPER_LAUNCHED"
+_SECONDS_FOR_THE_LAUNCHER = 3.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes of a run this one is. ``restarts``: how often torchrun started this machine's anew."""
+
+    rank: int = 0
+    processes: int = 1
+    local_rank: int = 0
+    local_processes: int = 1
+    machine: int = 0
+    machines: int = 1
+    restarts: int = 0
+
+    @classmethod
+    def here(cls) -> Place:
+        """As torchrun tells it in the environment; a process that it did not start is on its own."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return cls()
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE")
+        return cls(*(int(os.environ[name]) for name in (*names, "TORCHELASTIC_RESTART_COUNT")))
+
+
+def needs_launch(devices: int | None, machines: int, rendezvous: str | None) -> bool:
+    """Whether the processes that the options ask for must still be started: not under torchrun, which has done so.
+
+    Raises:
+        ModelError: the options contradict each other, or torchrun.
+    """
+    place = Place.here()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if devices not in (None, place.local_processes) or machines not in (1, place.machines):
+            raise ModelError(
+                f"torchrun started {place.local_processes} processes on each of {place.machines} machines, but --devices "
+                f"and --nodes ask for {devices or place.local_processes} on {machines}: leave them to torchrun"
+            )
+        return False
+    if machines > 1 and rendezvous is None:
+        raise ModelError(
+            "--nodes needs --rendezvous HOST:PORT, the same on all machines: one of them and a free port of it, such "
+            "as node1:29400"
+        )
+    return machines * (devices or 1) > 1
+
+
+def launch(arguments: Sequence[str], *, devices: int, machines: int = 1, rendezvous: str | None = None) -> None:
+    """Run ``biper ARGUMENTS`` in several processes and wait for them; one that fails stops all.
+
+    Args:
+        arguments: of the command.
+        devices: processes on this machine.
+        machines: how many machines run this same launch.
+        rendezvous: ``HOST:PORT`` where they meet; one machine needs none.
+
+    Raises:
+        LostProcessError: a process was killed, or lost one on another machine.
+        SystemExit: a process failed; it has said why. Or this one was asked to stop, and the others have stopped.
+    """
+    import logging
+
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.disable(logging.ERROR)  # torch would report each process that ends in several lines
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // devices)))
+    os.environ[_LAUNCHED_BY_BIPER] = "1"
+    config = LaunchConfig(
+        min_nodes=machines,
+        max_nodes=machines,
+        nproc_per_node=devices,
+        run_id="biper",
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous or "localhost:0",
+        local_addr=None if machines > 1 else "localhost",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "biper", *arguments)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            raise LostProcessError(
+                f"process {rank} of {devices * machines} was killed by {signal.Signals(-failure.exitcode).name}, and all "
+                "others were stopped; to go on from the last checkpoint: the same command with --resume"
+            ) from error
+        if failure.exitcode == LostProcessError.exit_code:
+            raise LostProcessError(
+                "a process died on another machine, or one did not answer, and all on this one were stopped; to go on "
+                "from the last checkpoint: the same command with --resume"
+            ) from error
+        sys.exit(failure.exitcode)
+    except SignalException as stop:
+        sys.exit(128 + stop.sigval)
+
+
+def speaks(error: BaseException | None) -> bool:
+    """Whether this process should print what went wrong: on each machine the first that asks, so that it is said once.
+
+    After a `LostProcessError` under `launch` it is none of them: the launcher sees which process died, and says that.
+    """
+    place = Place.here()
+    if place.processes == 1:
+        return True
+    if isinstance(error, LostProcessError) and _LAUNCHED_BY_BIPER in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_SECONDS_FOR_THE_LAUNCHER)  # it stops this one as soon as it sees the one that died
+        return False
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun stops this process; it is about to end, but not yet
+    try:
+        folder = Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[1]  # one for the processes of this machine
+        (folder / f"said-{place.restarts}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except (KeyError, IndexError, OSError):
+        return place.local_rank == 0
+    return True
