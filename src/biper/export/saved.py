@@ -21,8 +21,8 @@ def export_saved(
 ) -> tuple[ExportReport, str]:
     """Pack a model that `biper.save_model` or a run wrote.
 
-    Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, or on
-    random ones of the same distribution where the data is not at hand.
+    Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, on
+    training images where it has no others, or on random ones of the same distribution where the data is not at hand.
 
     Returns:
         The report, and what images it is about.
@@ -34,8 +34,10 @@ def export_saved(
     model, info = load_model(model_file)
     set_stage_(model, "binary")
     try:
-        test = load_dataset(info.dataset, data_dir).test
-        images, what = normalize(test.images[:VERIFIED_IMAGES], info.mean, info.std), f"{info.dataset} test images"
+        dataset = load_dataset(info.dataset, data_dir, image_size=info.image_size, classes=info.classes or None)
+        split = "train" if dataset.test is None else "test"
+        pixels = dataset.split(split).first(VERIFIED_IMAGES)
+        images, what = normalize(pixels, info.mean, info.std), f"{info.dataset} {split} images"
     except DataError:
         size = info.image_size
         shape = (VERIFIED_IMAGES, len(info.mean), size, size)
