@@ -118,9 +118,7 @@ def test_a_run_does_not_go_on_with_other_images(folder: Path, tmp_path: Path) ->
     with pytest.raises(TrainingInterrupted):
         train(recipe(), tmp_path / "run", data_dir=folder, device="cpu", workers=0, progress=StopAfter(2))
     (folder / "train" / "bee" / "3.JPEG").unlink()
-    with pytest.raises(
-        CheckpointError, match="run on 18 training images, but there are 17: resume with the same --data"
-    ):
+    with pytest.raises(CheckpointError, match="on 18 training images, here are 17: resume with the same --data-dir"):
         train(recipe(), tmp_path / "run", data_dir=folder, device="cpu", workers=0, resume=True)
 
 
