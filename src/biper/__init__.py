@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from biper import interop
     from biper.analysis.quantization_error import quantization_errors
     from biper.analysis.summary import summarize
     from biper.convert import BinarizeConfig, binarize_
@@ -39,6 +40,7 @@ _MODULES = {
     "create_model": "models",
     "evaluate": "training.evaluation",
     "export": "export",
+    "interop": "interop",
     "load_dataset": "data",
     "load_model": "models.saved",
     "load_recipe": "recipe",
@@ -66,7 +68,7 @@ def __getattr__(name: str) -> Any:
         raise MissingDependencyError(
             f"biper.{name} needs the package {error.name!r}: pip install 'biper[train]'"
         ) from error
-    return module if name == "export" else getattr(module, name)  # that module is callable
+    return module if name == _MODULES[name] else getattr(module, name)  # a room of the house, or a name in one
 
 
 def __dir__() -> list[str]:

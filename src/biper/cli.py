@@ -217,14 +217,14 @@ def evaluate(
         if data is None:
             raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
         packed = Model.load(model)
-        known, size = packed.program.classes, packed.program.input_shape[-1]
-        dataset = load_dataset(data, data_dir, image_size=size, classes=known or None, workers=workers)
+        size = packed.program.input_shape[-1]
+        dataset = load_dataset(data, data_dir, image_size=size, classes=packed.classes, workers=workers)
         name, scores = str(model), evaluate_packed(packed, dataset.split(split))
     else:
         loaded, info = load_model(_model_file(model))
         target = choose_device(device)
-        known, size = info.classes, info.image_size
-        dataset = load_dataset(data or info.dataset, data_dir, image_size=size, classes=known or None, workers=workers)
+        data = data or info.dataset
+        dataset = load_dataset(data, data_dir, image_size=info.image_size, classes=info.labels, workers=workers)
         images = dataset.split(split).to(target)
         name, scores = info.name, evaluate_model(loaded.to(target), images, info.mean, info.std)
     if as_json:
@@ -235,6 +235,34 @@ def evaluate(
             f"{name} on {split}: accuracy {scores.accuracy:.2%} ({scores.correct:,} of {scores.images:,}), "
             f"loss {scores.loss:.4f}"
         )
+
+
+@app.command("import-reference")
+def import_reference(
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' model_best.pth.tar, config.txt beside it.")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    model: Annotated[str | None, typer.Option(help="The authors' name of the network: resnet20_1w1a.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="cifar10 or imagenet, say.")] = None,
+    frequency: Annotated[float | None, typer.Option(help="If config.txt does not say it.")] = None,
+    stage: Annotated[int | None, typer.Option(min=1, max=2, help="If config.txt does not say it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a checkpoint of the method's authors into a run folder, to evaluate, inspect and export."""
+    from dataclasses import asdict
+
+    from biper import interop, tables
+
+    read = interop.read_reference_checkpoint(checkpoint, model=model, dataset=dataset, frequency=frequency, stage=stage)
+    info = interop.import_reference(read, out)
+    if as_json:
+        typer.echo(json.dumps({"stage": read.stage, **asdict(info)}))
+        return
+    best = "" if read.best_top1 is None else f"; {read.best_top1:.2f}% top-1 by its own account"
+    tables.say(
+        f"{out}: {info.name} {info.bits} for {info.dataset}, {info.num_classes:,} classes, frequency "
+        f"{info.frequency:g}, stage {read.stage}{best}"
+    )
+    tables.say(f"Next: biper evaluate {out}    biper export {out}")
 
 
 @app.command()

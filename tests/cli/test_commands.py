@@ -12,6 +12,7 @@ from conftest import Biper, error_line
 from PIL import Image
 
 from biper.data.digits import load_digits
+from biper.runtime import Model
 
 TINY = ["--scale-epochs", "0.02", "--threads", "1", "--device", "cpu"]
 
@@ -76,6 +77,21 @@ def test_recipes_lists_every_recipe(biper: Biper) -> None:
     assert all(name in text for name in names)
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_the_authors_is_evaluated_and_packed(biper: Biper, tmp_path: Path, cifar_dir: Path) -> None:
+    folder = cifar_dir.parent / "golden" / "resnet20_stage2"
+    if not folder.is_dir():
+        pytest.skip(f"the authors' checkpoint is not in {folder}")
+    text = biper("import-reference", str(folder / "model_best.pth.tar"), "--out", "run").stdout
+    assert "run: resnet20 W1A1 for cifar10, 10 classes, frequency 20, stage binary; 12.34% top-1" in text
+    here = ("--data-dir", str(cifar_dir), "--json")
+    scores = json.loads(biper("evaluate", "run", *here, "--threads", "1").stdout)
+    assert scores["images"] == 10_000
+    assert scores["accuracy"] > 0.2
+    assert json.loads(biper("export", "run", *here).stdout)["wrong_sums"] == 0
+    assert Model.load(tmp_path / "run/model.biper").classes[0] == "airplane"
+
+
 def test_inspect_draws_a_table(biper: Biper) -> None:
     text = biper("inspect", "vgg_small").stdout
     assert "BinaryConv2d" in text
@@ -103,6 +119,7 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["export", "runs/none"], "no file or folder runs/none"),
         (["predict", "none.biper", "x.png"], "cannot read none.biper: No such file or directory"),
         (["evaluate", "none.biper"], "name its data set with --data"),
+        (["import-reference", "none.pth.tar", "--out", "run"], "cannot read none.pth.tar: No such file or directory"),
         (["inspect", "resnet"], "no network 'resnet' for cifar10; did you mean"),
     ],
 )

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 
 import pytest
 import torch
-from golden import GOLDEN, fill_by_rule, image_by_rule, load_reference_tensors, our_name
+from filled import GOLDEN, filled_state_dict, images_by_rule
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biper import create_model, periodic_penalty, quantization_errors
+from biper import interop, periodic_penalty, quantization_errors
 
 TAU = 0.037
+FILLED = sorted(GOLDEN.glob("*_fill_stage[12].safetensors"))
 
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"the golden numbers are not in {GOLDEN}")
 
 
-def check_forward_and_losses(model: nn.Module, expected: dict[str, Tensor]) -> dict[str, nn.Parameter]:
-    """Compare everything but the gradients, and return the parameters with their gradients computed."""
+def check_forward_and_losses(model: nn.Module, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Compare everything but the gradients, and return those of the parameters."""
     model.double().eval()
     logits = model(expected["input"].double())
     torch.testing.assert_close(logits, expected["eval_logits"], rtol=0, atol=1e-8)
@@ -33,45 +35,48 @@ def check_forward_and_losses(model: nn.Module, expected: dict[str, Tensor]) -> d
     error_sum = sum(quantization_errors(model).values())
     assert error_sum == pytest.approx(expected["quantization_error_sum"].item(), rel=1e-8)
     (cross_entropy + regularizer).backward()
-    return dict(model.named_parameters())
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def starting_with(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_resnet20_trained_by_the_authors_code(stage: int) -> None:
     folder = GOLDEN / f"resnet20_stage{stage}"
-    reference = torch.load(folder / "model_best.pth.tar", weights_only=True)["state_dict"]
     expected = load_file(folder / "expected.safetensors")
-    model = create_model("resnet20", dataset="cifar10")
-    load_reference_tensors(model, reference, stage)
-    parameters = check_forward_and_losses(model, expected)
-    gradients = {name.removeprefix("grad/"): value for name, value in expected.items() if name.startswith("grad/")}
-    assert len(gradients) == len(parameters)
-    for name, gradient in gradients.items():
-        ours = our_name(name)
+    model = interop.load_reference_checkpoint(folder / "model_best.pth.tar")
+    gradients = check_forward_and_losses(model, expected)
+    names = interop.reference_names("resnet20_1w1a", dataset="cifar10")
+    theirs = starting_with("grad/", expected)
+    assert {names[name] for name in theirs} == set(gradients)
+    for name, gradient in theirs.items():
         # The gradient of a scale before a batch norm is nearly zero: it is compared to its layer's weight gradient.
-        largest = gradients[name.replace(".alpha", ".weight")].abs().max()
-        difference = (parameters[ours].grad - gradient.reshape(parameters[ours].shape)).abs().max()
+        largest = theirs[name.replace(".alpha", ".weight")].abs().max()
+        difference = (gradients[names[name]].reshape(gradient.shape) - gradient).abs().max()
         assert difference <= 1e-7 * largest, name
 
 
-@pytest.mark.parametrize(("dataset", "prefix", "linear"), [("cifar10", "", "linear"), ("imagenet", "imagenet_", "fc")])
-def test_resnet18_with_weights_filled_by_rule(dataset: str, prefix: str, linear: str) -> None:
-    expected = load_file(GOLDEN / f"{prefix}resnet18_fill_stage2.safetensors")
-    if "input" not in expected:
-        expected["input"] = image_by_rule()
-    model = create_model("resnet18", dataset=dataset)
-    reference = {}
-    for name, value in model.state_dict().items():
-        if "_quantizer." in name:
-            continue
-        theirs = re.sub(r"^groups\.(\d)\.", lambda match: f"layer{int(match[1]) + 1}.", name)
-        theirs = theirs.replace("fc.", f"{linear}.").replace(".shortcut.", ".downsample.").replace(".scale", ".alpha")
-        shape = (*value.shape, 1, 1) if theirs.endswith(".alpha") else tuple(value.shape)
-        reference[theirs] = fill_by_rule(theirs, shape) if value.is_floating_point() else value
-    load_reference_tensors(model, reference, stage=2)
-    parameters = check_forward_and_losses(model, expected)
-    norms = {name.removeprefix("gradnorm/"): v.item() for name, v in expected.items() if name.startswith("gradnorm/")}
-    assert len(norms) == len(parameters)
+@pytest.mark.parametrize("file", FILLED, ids=[file.stem for file in FILLED])
+def test_networks_filled_by_rule(file: Path) -> None:
+    """Every such file in the folder says itself which network it is of."""
+    with safe_open(file, "pt") as opened:
+        about = opened.metadata()
+    expected = load_file(file)
+    expected.setdefault("input", images_by_rule())
+    model, dataset = about["model"], about["family"]
+    network = interop.load_reference_state_dict(
+        model,
+        filled_state_dict(model, dataset),
+        dataset=dataset,
+        frequency=float(about["freq"]),
+        stage=int(about["stage"]),
+    )
+    gradients = check_forward_and_losses(network, expected)
+    names = interop.reference_names(model, dataset=dataset)
+    norms = {name: norm.item() for name, norm in starting_with("gradnorm/", expected).items()}
+    assert {names[name] for name in norms} == set(gradients)
     for name, norm in norms.items():
         allowed = 1e-7 * norms[name.replace(".alpha", ".weight")]
-        assert abs(parameters[our_name(name)].grad.norm().item() - norm) <= allowed, name
+        assert abs(gradients[names[name]].norm().item() - norm) <= allowed, name

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from formulas import plain_input_bits, plain_weight
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper import BinaryConv2d, BinaryLinear
-
-
-def plain_sign(x: Tensor, surrogate: Tensor) -> Tensor:
-    """Forward the sign of x, backward through ``surrogate``."""
-    return surrogate + (torch.where(x >= 0, 1.0, -1.0).to(x.dtype) - surrogate).detach()
-
-
-def plain_input_bits(x: Tensor) -> Tensor:
-    x = x / torch.sqrt(x.var(tuple(range(1, x.dim())), keepdim=True) + 1e-5)
-    inside = torch.where(x < 0, 2 * x + x * x, 2 * x - x * x)
-    return plain_sign(x, torch.where(x.abs() < 1, inside, x.detach()))
-
-
-def plain_weight(layer: nn.Module, stage: int) -> Tensor:
-    wave = torch.sin(20 * layer.weight)
-    return plain_sign(wave, wave) if stage == 2 else wave
 
 
 def check(layer: nn.Module, x: Tensor, stage: int, plain: object) -> None:
@@ -80,7 +65,7 @@ def test_convolution(
         x = x.to(memory_format=torch.channels_last)
 
     def plain(x: Tensor) -> Tensor:
-        y = F.conv2d(plain_input_bits(x), plain_weight(layer, stage), None, stride, padding, dilation, groups)
+        y = F.conv2d(plain_input_bits(x), plain_weight(layer.weight, stage), None, stride, padding, dilation, groups)
         y = y * layer.scale.view(-1, 1, 1)
         return y if layer.bias is None else y + layer.bias.view(-1, 1, 1)
 
@@ -101,7 +86,7 @@ def test_linear(seed: int, features: tuple[int, int], batch: list[int], bias: bo
     x = torch.randn(*batch, features[0], dtype=torch.float64)
 
     def plain(x: Tensor) -> Tensor:
-        y = F.linear(plain_input_bits(x), plain_weight(layer, stage)) * layer.scale
+        y = F.linear(plain_input_bits(x), plain_weight(layer.weight, stage)) * layer.scale
         return y if layer.bias is None else y + layer.bias
 
     check(layer, x, stage, plain)

@@ -15,20 +15,33 @@ from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
 
 
-def trained_like(name: str, dataset: str) -> nn.Module:
+def trained_like(name: str, dataset: str, bits: str = "W1A1") -> nn.Module:
     """A network in stage 2 whose batch norms have seen data."""
-    model = biper.set_stage_(biper.create_model(name, dataset=dataset), "binary")
+    model = biper.set_stage_(biper.create_model(name, dataset=dataset, bits=bits), "binary")
     channels = 1 if dataset == "digits" else 3
-    size = 8 if dataset == "digits" else 32
+    size = {"digits": 8, "cifar10": 32, "imagenet": 64}[dataset]
     for _ in range(3):
         model(torch.randn(8, channels, size, size))
     return model.eval()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg_small", "digits_cnn"])
-def test_every_network_exports_and_agrees(name: str, tmp_path: Path) -> None:
-    model = trained_like(name, "cifar10")
-    x = torch.randn(4, 3, 32, 32)
+@pytest.mark.parametrize(
+    ("dataset", "name", "bits"),
+    [
+        ("cifar10", "resnet18", "W1A1"),
+        ("cifar10", "resnet18a", "W1A1"),
+        ("cifar10", "resnet20", "W1A1"),
+        ("cifar10", "resnet20", "W1A32"),
+        ("cifar10", "vgg_small", "W1A1"),
+        ("cifar10", "digits_cnn", "W1A1"),
+        ("imagenet", "resnet18", "W1A1"),
+        ("imagenet", "mobilenet", "W1A1"),
+    ],
+)
+def test_every_network_exports_and_agrees(dataset: str, name: str, bits: str, tmp_path: Path) -> None:
+    model = trained_like(name, dataset, bits)
+    size = 64 if dataset == "imagenet" else 32
+    x = torch.randn(4, 3, size, size)
     report = export(model, tmp_path / "m.biper", x)
     assert report.problems() == []
     assert report.same_top1 == 4

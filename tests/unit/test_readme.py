@@ -10,7 +10,7 @@ from conftest import Biper
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-VERBS = sorted(set(re.findall(r"^biper (\w+)", README, re.MULTILINE)) | {"quickstart"})
+VERBS = sorted(set(re.findall(r"^biper ([\w-]+)", README, re.MULTILINE)) | {"quickstart"})
 
 
 @pytest.mark.parametrize("code", PYTHON)

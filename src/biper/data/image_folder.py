@@ -27,7 +27,8 @@ class FolderImages:
 
     Args:
         root: the folder that holds the class folders.
-        classes: names of the classes, in the order of their labels; default the sorted names of the folders.
+        classes: names of the classes, in the order of their labels; default the sorted names of the folders, which
+            they also are where the classes are as many numbers from 0 on.
 
     Raises:
         DataError: no class folders, one without a picture, or one that is no class.
@@ -37,7 +38,8 @@ class FolderImages:
         self.root = root
         found = _annotated(root) if (root / _ANNOTATIONS).is_file() else _in_class_folders(root)
         names = sorted({name for _, name in found})
-        self.classes = tuple(names if classes is None else classes)
+        numbers = [str(place) for place in range(len(names))]
+        self.classes = tuple(names if classes is None or list(classes) == numbers else classes)
         label = _labels(names, self.classes, root)
         self.labels = np.array([label[name] for _, name in found], np.int64)
         # one block of bytes: worker processes would copy a list of a million strings just by counting references
@@ -58,17 +60,15 @@ class FolderImages:
 
 
 def _labels(names: Sequence[str], classes: Sequence[str], root: Path) -> dict[str, int]:
-    """The label of each folder's name: its place in the classes, or among the folders if the classes are numbers."""
+    """The label of each folder's name: its place in the classes."""
     places = {name: place for place, name in enumerate(classes)}
     strange = [name for name in names if name not in places]
-    if not strange:
-        return places
-    if len(names) == len(classes) and list(classes) == [str(place) for place in range(len(classes))]:
-        return {name: place for place, name in enumerate(names)}
-    raise DataError(
-        f"{root / strange[0]} is none of the {len(classes)} classes ({', '.join(classes[:3])}, ...): expected a folder "
-        "for each of them, by their names"
-    )
+    if strange:
+        raise DataError(
+            f"{root / strange[0]} is none of the {len(classes)} classes ({', '.join(classes[:3])}, ...): expected a "
+            "folder for each of them, of that name, or as many folders as there are where they are numbers"
+        )
+    return places
 
 
 def _in_class_folders(root: Path) -> list[tuple[str, str]]:

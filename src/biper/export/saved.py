@@ -23,6 +23,7 @@ def export_saved(
 
     Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, on
     training images where it has no others, or on random ones of the same distribution where the data is not at hand.
+    Class names that the model lacks, as an imported one does, are the data set's.
 
     Returns:
         The report, and what images it is about.
@@ -32,15 +33,18 @@ def export_saved(
         ExportError: it cannot be exported.
     """
     model, info = load_model(model_file)
+    classes = info.classes
     set_stage_(model, "binary")
     try:
-        dataset = load_dataset(info.dataset, data_dir, image_size=info.image_size, classes=info.classes or None)
+        dataset = load_dataset(info.dataset, data_dir, image_size=info.image_size, classes=info.labels)
         split = "train" if dataset.test is None else "test"
         pixels = dataset.split(split).first(VERIFIED_IMAGES)
         images, what = normalize(pixels, info.mean, info.std), f"{info.dataset} {split} images"
+        if not classes and len(dataset.classes) == info.num_classes:
+            classes = dataset.classes
     except DataError:
         size = info.image_size
         shape = (VERIFIED_IMAGES, len(info.mean), size, size)
         images, what = torch.randn(shape, generator=torch.Generator().manual_seed(0)), "random images"
-    report = export(model, out, images, classes=info.classes, normalization=(info.mean, info.std), float16=float16)
+    report = export(model, out, images, classes=classes, normalization=(info.mean, info.std), float16=float16)
     return report, what

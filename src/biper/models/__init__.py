@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,23 +13,37 @@ from biper.data.specs import dataset_spec
 from biper.errors import ModelError
 from biper.models.digits_cnn import DigitsCnn
 from biper.models.layers import Bits
+from biper.models.mobilenet import MobileNet
 from biper.models.resnet_cifar import CifarResNet
 from biper.models.resnet_imagenet import ImageNetResNet
 from biper.models.vgg import VggSmall
 from biper.nn import DEFAULT_FREQUENCY
 
+_EIGHTEEN, _THIRTY_FOUR = (2, 2, 2, 2), (3, 4, 6, 3)
+
+
+def _plain(blocks: Sequence[int], widths: Sequence[int]) -> Callable[..., nn.Module]:
+    return partial(CifarResNet, blocks, widths, bi_real=False)
+
+
 _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "cifar": {
         "digits_cnn": DigitsCnn,
-        "resnet20": lambda **options: CifarResNet((3, 3, 3), (16, 32, 64), bi_real=True, **options),
-        "resnet18": lambda **options: CifarResNet((2, 2, 2, 2), (64, 128, 256, 512), bi_real=False, **options),
+        "resnet20": partial(CifarResNet, (3, 3, 3), (16, 32, 64), bi_real=True),
+        "resnet18": _plain(_EIGHTEEN, (64, 128, 256, 512)),
+        "resnet18a": _plain(_EIGHTEEN, (32, 32, 64, 128)),
+        "resnet18b": _plain(_EIGHTEEN, (32, 64, 128, 256)),
+        "resnet18c": _plain(_EIGHTEEN, (64, 64, 128, 256)),
+        "resnet34": _plain(_THIRTY_FOUR, (64, 128, 256, 512)),
         "vgg_small": VggSmall,
     },
     "imagenet": {
-        "resnet18": lambda **options: ImageNetResNet((2, 2, 2, 2), **options),
-        "resnet34": lambda **options: ImageNetResNet((3, 4, 6, 3), **options),
+        "resnet18": partial(ImageNetResNet, _EIGHTEEN),
+        "resnet34": partial(ImageNetResNet, _THIRTY_FOUR),
+        "mobilenet": MobileNet,
     },
 }
+"""Networks by family of data sets; resnet18a, b and c are the method's authors' narrower widths."""
 
 
 def model_names(dataset: str) -> list[str]:
@@ -51,7 +66,8 @@ def create_model(
         name: ``"resnet18"``, say; `model_names` lists those of a data set.
         dataset: which data set's form of the network: sets the channels of the input and the default classes.
         num_classes: outputs of the last layer; default the data set's.
-        bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone) or ``"W32A32"`` (full precision).
+        bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone, and relu in place of hardtanh) or
+            ``"W32A32"`` (full precision).
         frequency: ω of the binary layers, in radians per unit of weight.
         options: further arguments of the network's class.
 

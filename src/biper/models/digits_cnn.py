@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, convolution_factory, initialize_
+from biper.models.layers import Bits, activation, initialize_
 from biper.models.resnet import BasicBlock
 from biper.nn import DEFAULT_FREQUENCY
 
@@ -33,12 +33,11 @@ class DigitsCnn(nn.Module):
         width: int = 32,
     ) -> None:
         super().__init__()
-        conv = convolution_factory(bits, frequency)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.activation = nn.Hardtanh(inplace=True)
-        self.block1 = BasicBlock(width, width, 1, conv, bi_real=True)
-        self.block2 = BasicBlock(width, 2 * width, 2, conv, bi_real=True)
+        self.activation = activation(bits)
+        self.block1 = BasicBlock(width, width, 1, bits, frequency, bi_real=True)
+        self.block2 = BasicBlock(width, 2 * width, 2, bits, frequency, bi_real=True)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(2 * width, num_classes)
         initialize_(self)

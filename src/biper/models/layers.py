@@ -1,4 +1,4 @@
-"""What the model families share: convolutions by bit width, option-A shortcuts, the initial weights."""
+"""What the model families share: convolutions and activations by bit width, option-A shortcuts, initial weights."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def convolution_factory(bits: Bits | str, frequency: float) -> ConvolutionFactor
     return make
 
 
+def activation(bits: Bits | str) -> nn.Module:
+    """What follows a batch norm: hardtanh, or relu where only the weights are binary, as the method's authors have it.
+
+    W32A32 has hardtanh too: it is the W1A1 network without its quantizers, and nothing else.
+    """
+    return nn.ReLU(inplace=True) if Bits(bits) is Bits.W1A32 else nn.Hardtanh(inplace=True)
+
+
 class PadShortcut(nn.Module):
     """A shortcut without parameters: averaged pixels and zero channels on both sides.
 
@@ -57,7 +65,7 @@ class PadShortcut(nn.Module):
         """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         if self.stride > 1:
             x = F.avg_pool2d(x, self.stride, ceil_mode=True)
-        return F.pad(x, (0, 0, 0, 0, *self.channel_padding))
+        return F.pad(x, (0, 0, 0, 0, *self.channel_padding)) if any(self.channel_padding) else x
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, channel_padding={self.channel_padding}"

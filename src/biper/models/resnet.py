@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, ConvolutionFactory, PadShortcut, convolution_factory, initialize_
+from biper.models.layers import Bits, PadShortcut, activation, convolution_factory, initialize_
 from biper.nn import DEFAULT_FREQUENCY
 
 ShortcutFactory = Callable[[int, int, int], nn.Module]
@@ -22,7 +22,7 @@ ShortcutFactory = Callable[[int, int, int], nn.Module]
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm and hardtanh; ``bi_real`` gives each a shortcut of its own.
+    """Two 3x3 convolutions with batch norm and activation; ``bi_real`` gives each a shortcut of its own.
 
     ``shortcut`` makes the way past the convolution that changes the shape; elsewhere it is the identity.
     """
@@ -32,12 +32,14 @@ class BasicBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         stride: int,
-        conv: ConvolutionFactory,
+        bits: Bits | str,
+        frequency: float,
         *,
         bi_real: bool,
         shortcut: ShortcutFactory = PadShortcut,
     ) -> None:
         super().__init__()
+        conv = convolution_factory(bits, frequency)
         self.bi_real = bi_real
         self.conv1 = conv(in_channels, out_channels, 3, stride=stride, padding=1)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -45,7 +47,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
         same = stride == 1 and in_channels == out_channels
         self.shortcut = nn.Identity() if same else shortcut(in_channels, out_channels, stride)
-        self.activation = nn.Hardtanh(inplace=True)
+        self.activation = activation(bits)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
@@ -91,10 +93,9 @@ class ResNet(nn.Module):
         frequency: float = DEFAULT_FREQUENCY,
     ) -> None:
         super().__init__()
-        conv = convolution_factory(bits, frequency)
         self.conv1 = stem
         self.bn1 = nn.BatchNorm2d(stem.out_channels)
-        self.stem_activation = nn.Hardtanh(inplace=True) if bi_real else nn.Identity()
+        self.stem_activation = activation(bits) if bi_real else nn.Identity()
         self.stem_pool = stem_pool
         groups = []
         channels = stem.out_channels
@@ -102,7 +103,8 @@ class ResNet(nn.Module):
             group = []
             for position in range(count):
                 stride = 2 if index > 0 and position == 0 else 1
-                group.append(BasicBlock(channels, width, stride, conv, bi_real=bi_real, shortcut=shortcut))
+                block = BasicBlock(channels, width, stride, bits, frequency, bi_real=bi_real, shortcut=shortcut)
+                group.append(block)
                 channels = width
             groups.append(nn.Sequential(*group))
         self.groups = nn.ModuleList(groups)

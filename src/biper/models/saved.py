@@ -37,6 +37,11 @@ class ModelInfo:
         if not self.image_size:
             object.__setattr__(self, "image_size", dataset_spec(self.dataset).image_size)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers where the model has none."""
+        return self.classes or tuple(map(str, range(self.num_classes)))
+
     def create(self) -> nn.Module:
         """The network with fresh weights."""
         return create_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, convolution_factory, initialize_
+from biper.models.layers import Bits, activation, convolution_factory, initialize_
 from biper.nn import DEFAULT_FREQUENCY
 
 
@@ -49,7 +49,7 @@ class VggSmall(nn.Module):
             layers[-1].add_module("conv", convolution)
             layers[-1].add_module("pool", pool)
             layers[-1].add_module("bn", nn.BatchNorm2d(width))
-            layers[-1].add_module("activation", nn.Hardtanh(inplace=True))
+            layers[-1].add_module("activation", activation(bits))
             channels = width
         self.layers = nn.ModuleList(layers)
         self.pool = nn.AdaptiveAvgPool2d(4)

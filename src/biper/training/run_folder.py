@@ -30,6 +30,8 @@ class RunFolder:
     ``unreadable.txt``                    images that could not be read and why, one a line; there if there are any
     ``summary.json``                      what the run reached; there when, and only when, it is complete
     ====================================  ==========================================================
+
+    An imported model is a folder with ``model.safetensors`` alone.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,7 +58,7 @@ class RunFolder:
 
         Raises:
             RecipeError: there is a run already and ``resume`` is false, or it has another recipe (the first key
-                that differs is named).
+                that differs is named); or there is an imported model.
         """
         if self.exists():
             if not resume:
@@ -71,6 +73,8 @@ class RunFolder:
                     "resume with the same recipe and options, or train into another folder with --out"
                 )
             return
+        if self.model_file.exists():
+            raise RecipeError(f"{self.path} holds an imported model; train into another folder with --out")
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError(f"{self.path} is a file; --out expects a folder")
         self.path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,19 @@
+"""Other people's files: checkpoints of the method's authors become models of ours."""
+
+from biper.interop.checkpoint import (
+    ReferenceCheckpoint,
+    import_reference,
+    load_reference_checkpoint,
+    read_reference_checkpoint,
+)
+from biper.interop.reference import load_reference_state_dict, reference_models, reference_names
+
+__all__ = [
+    "ReferenceCheckpoint",
+    "import_reference",
+    "load_reference_checkpoint",
+    "load_reference_state_dict",
+    "read_reference_checkpoint",
+    "reference_models",
+    "reference_names",
+]
