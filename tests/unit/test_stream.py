@@ -138,7 +138,7 @@ def test_workers_end_with_their_images(root: Path) -> None:
     loader: Any = images._loader
     pids = [worker.pid for worker in loader._iterator._workers]
     del images, loader
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -218,15 +218,19 @@ def test_a_decoding_process_that_is_killed_ends_the_run_with_one_line(folder: Pa
     arguments = ["--data-dir", str(folder), *settings("stage1.epochs=500"), "--threads", "1", "--device", "cpu"]
     command = biper_command("train", "imagenet-sample-short", *arguments, "--workers", "2", "--out", str(out))
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (out / "metrics.jsonl").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 4, "two for the training and two for the test images"
-    os.kill(int(children[0]), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "metrics.jsonl").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 4, "two for the training and two for the test images"
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 1
     (line,) = errors.splitlines()
     assert line.startswith("error: a decoding process failed (DataLoader worker")
