@@ -7,17 +7,21 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.data.batches import evaluation_batches
-from biper.data.dataset import Split
+from biper.data.dataset import Images
+from biper.errors import DataError
 from biper.runtime.model import Model
 
 
 @dataclass(frozen=True)
 class Scores:
-    """``loss``: mean cross-entropy in nats; ``correct`` of ``images`` have their label on top."""
+    """``loss``: mean cross-entropy in nats; ``correct`` of ``images`` have their label on top.
+
+    ``images`` are those that could be read, each counted once.
+    """
 
     loss: float
     correct: int
@@ -31,12 +35,12 @@ class Scores:
 
 def evaluate(
     model: nn.Module,
-    split: Split,
+    split: Images,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     *,
     precision_context: Callable[[], AbstractContextManager[object]] = nullcontext,
-    sum_over_processes: Callable[[Sequence[float]], Sequence[float]] = list,
+    sum_over_processes: Callable[[Sequence[float]], Sequence[float]] = tuple,
 ) -> Scores:
     """Top-1 accuracy and cross-entropy over a whole split, in evaluation mode (the model's mode is put back).
 
@@ -46,34 +50,50 @@ def evaluate(
         mean, std: the normalization that the model was trained with, one number a channel.
         precision_context: makes the context to compute in, such as an autocast.
         sum_over_processes: adds numbers up over the processes, where each was given its share of the split.
+
+    Raises:
+        DataError: no image of the split can be read.
     """
     was_training = model.training
     model.eval()
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    loss, correct = 0.0, 0
+    total = _Total()
     try:
         with torch.inference_mode(), precision_context():
             for images, labels in evaluation_batches(split, mean, std):
-                logits = model(images.to(dtype)).float()
-                loss += F.cross_entropy(logits, labels, reduction="sum").item()
-                correct += int((logits.argmax(1) == labels).sum())
+                total.add(model(images.to(dtype)).float(), labels)
     finally:
         model.train(was_training)
-    loss, all_correct, images = sum_over_processes([loss, correct, len(split)])
-    return Scores(loss / images, int(all_correct), int(images))
+    return total.scores(sum_over_processes)
 
 
-def evaluate_packed(model: Model, split: Split) -> Scores:
+def evaluate_packed(model: Model, split: Images) -> Scores:
     """The same scores for a packed model, which normalizes the images by itself.
 
     Raises:
-        DataError: the images are not of the model's size.
+        DataError: the images are not of the model's size, or no image can be read.
     """
-    loss, correct = 0.0, 0
-    for start in range(0, len(split), 500):
-        images, labels = split.images[start : start + 500], split.labels[start : start + 500]
-        logits = torch.from_numpy(model(images.cpu().numpy())).flatten(1)
-        labels = labels.cpu()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        correct += int((logits.argmax(1) == labels).sum())
-    return Scores(loss / len(split), correct, len(split))
+    total = _Total()
+    for images, labels in split.in_order():
+        total.add(torch.from_numpy(model(images.cpu().numpy())).flatten(1), labels.cpu())
+    return total.scores()
+
+
+@dataclass
+class _Total:
+    """Sums over the batches so far."""
+
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        self.loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        self.correct += int((logits.argmax(1) == labels).sum())
+        self.images += len(labels)
+
+    def scores(self, sum_over_processes: Callable[[Sequence[float]], Sequence[float]] = tuple) -> Scores:
+        loss, correct, images = sum_over_processes((self.loss, self.correct, self.images))
+        if images == 0:
+            raise DataError("no image of the split can be read")
+        return Scores(loss / images, int(correct), int(images))

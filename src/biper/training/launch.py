@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biper.errors import LostProcessError, ModelError
+from biper.runtime.cpu import usable_cores
+
+STEP_TIMEOUT = 50.0
+"""Seconds that a process waits for the others within a training step, unless it is told otherwise."""
 
 _LAUNCHED_BY_BIPER = "BIPER_LAUNCHED"
 _SECONDS_FOR_THE_LAUNCHER = 3.0
@@ -50,8 +54,8 @@ def needs_launch(devices: int | None, machines: int, rendezvous: str | None) -> 
     if "TORCHELASTIC_RUN_ID" in os.environ:
         if devices not in (None, place.local_processes) or machines not in (1, place.machines):
             raise ModelError(
-                f"torchrun started {place.local_processes} processes on each of {place.machines} machines, but --devices "
-                f"and --nodes ask for {devices or place.local_processes} on {machines}: leave them to torchrun"
+                f"torchrun started {place.local_processes} processes on each of {place.machines} machines, but the "
+                f"options ask for {devices or place.local_processes} on {machines}: leave --devices and --nodes out"
             )
         return False
     if machines > 1 and rendezvous is None:
@@ -82,8 +86,7 @@ def launch(arguments: Sequence[str], *, devices: int, machines: int = 1, rendezv
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.disable(logging.ERROR)  # torch would report each process that ends in several lines
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // devices)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // devices)))
     os.environ[_LAUNCHED_BY_BIPER] = "1"
     config = LaunchConfig(
         min_nodes=machines,
@@ -100,9 +103,10 @@ def launch(arguments: Sequence[str], *, devices: int, machines: int = 1, rendezv
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
+            killer = signal.Signals(-failure.exitcode).name
             raise LostProcessError(
-                f"process {rank} of {devices * machines} was killed by {signal.Signals(-failure.exitcode).name}, and all "
-                "others were stopped; to go on from the last checkpoint: the same command with --resume"
+                f"process {rank} of {devices * machines} was killed by {killer}, and all others were stopped; to go on "
+                "from the last checkpoint: the same command with --resume"
             ) from error
         if failure.exitcode == LostProcessError.exit_code:
             raise LostProcessError(

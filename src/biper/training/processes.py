@@ -15,16 +15,13 @@ from torch import nn
 
 from biper.data.share import Share
 from biper.errors import BiperError, LostProcessError
-from biper.training.launch import Place
+from biper.training.launch import STEP_TIMEOUT, Place
 from biper.training.setup import choose_device
 
 T = TypeVar("T")
 
 PRECISIONS = {"float32": "32-true", "float64": "64-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 """Names of precisions, and what lightning-fabric calls them."""
-
-STEP_TIMEOUT = 50.0
-"""Seconds that a process waits for the others within a training step."""
 
 _START = timedelta(minutes=10)
 """How long the processes may take to come up, one after the other."""
@@ -63,6 +60,10 @@ class Processes:
         torch.distributed.all_reduce(total, group=None if patient else self.step_group)
         return total.tolist()
 
+    def any(self, fact: bool) -> bool:
+        """Whether it is so in any process."""
+        return self.sum([fact])[0] > 0
+
     def alone(self, work: Callable[[], T]) -> T:
         """What ``work`` returns, done by process 0 alone while the others wait; what it raises, all raise."""
         if self.count == 1:
@@ -78,6 +79,14 @@ class Processes:
             raise answer[1]
         return answer[0]
 
+    def collect(self, thing: T) -> list[T]:
+        """What each process has, in the order of the processes."""
+        if self.count == 1:
+            return [thing]
+        things: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(things, thing)
+        return things
+
     def in_turn(self, work: Callable[[], T]) -> T:
         """What ``work`` returns, done by process 0, then by one of each other machine, then by all others.
 
@@ -92,7 +101,7 @@ class Processes:
                 torch.distributed.barrier()
         return done[0]
 
-    def set_up(self, module: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
+    def set_up(self, module: nn.Module, image_shape: tuple[int, ...]) -> Any:
         """The module on this process's device, such that its gradients are averaged over all processes.
 
         Args:

@@ -27,11 +27,15 @@ def synchronize_batch_norms_(model: nn.Module, device: torch.device, process_gro
 class _SyncBatchNorm(_BatchNorm):
     """A batch norm over the inputs (N, C, ...) of all processes, with the parameters and buffers of another one."""
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, norm: _BatchNorm, process_group: Any) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.weight, self.bias, self.process_group = norm.weight, norm.bias, process_group
-        self.running_mean, self.running_var = norm.running_mean, norm.running_var
-        self.num_batches_tracked = norm.num_batches_tracked
+        self.process_group = process_group
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            setattr(self, name, getattr(norm, name))
         self.train(norm.training)
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -41,7 +45,6 @@ class _SyncBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         y, mean, variance, count = _Normalize.apply(x, self.weight, self.bias, self.eps, self.process_group)
-        assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked.add_(1)
         momentum = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
         self.running_mean.lerp_(mean, momentum)

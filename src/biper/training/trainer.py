@@ -1,7 +1,7 @@
 """The one training loop: both stages in a row, evaluated each epoch, resumable at every step.
 
 Read `Trainer.run` first; everything else is a detail of it. Several processes run it side by side, each on its share of
-every batch; what only one of them does is inside ``self.processes.alone(...)``.
+every batch; what process 0 does for all of them is inside ``self.processes.alone(...)``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,17 +19,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from biper.analysis.quantization_error import quantization_errors
 from biper.analysis.summary import model_sizes
-from biper.data import load_dataset
-from biper.data.batches import TrainingBatches
+from biper.data.workers import one_line_worker_errors
 from biper.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from biper.models.saved import ModelInfo, load_state, save_model
 from biper.nn import set_stage_
 from biper.recipe import ModelRecipe, Recipe, StageRecipe
 from biper.regularizers import periodic_penalty
 from biper.training.environment import describe_environment
-from biper.training.evaluation import Scores, evaluate
+from biper.training.images import RunImages
 from biper.training.interruption import StopRequest
-from biper.training.processes import STEP_TIMEOUT, Processes, join
+from biper.training.launch import STEP_TIMEOUT
+from biper.training.optimizer import make_optimizer
+from biper.training.processes import Processes, join
 from biper.training.progress import Progress
 from biper.training.run_folder import RunFolder, write_json
 from biper.training.schedules import learning_rate
@@ -45,6 +45,7 @@ def train(
     data_dir: str | Path | None = None,
     device: str = "auto",
     precision: str = "float32",
+    workers: int | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     step_timeout: float = STEP_TIMEOUT,
@@ -60,8 +61,9 @@ def train(
         data_dir: where the data is; see `biper.load_dataset`.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         precision: ``"float32"``, ``"float64"``, or the mixed ``"bfloat16"`` and ``"float16"``.
-        resume: go on from the newest valid checkpoint in ``out``, or start if there is none. So does a process that
-            torchrun started anew, without being told.
+        workers: processes that decode images, see `biper.load_dataset`; changes no result.
+        resume: go on from the newest valid checkpoint in ``out``, or start if there is none. Processes that torchrun
+            started anew do so without being told.
         progress: what shows progress; default nothing.
         step_timeout: seconds that a process waits for the others within a training step before it gives up.
 
@@ -71,7 +73,7 @@ def train(
     Raises:
         RecipeError: ``out`` holds a run and ``resume`` is false, or a run of another recipe; or the processes cannot
             share a batch evenly.
-        DataError: the data is missing or corrupt.
+        DataError: the data is missing or corrupt, or too many images cannot be read.
         CheckpointError: a checkpoint could not be written, or is not of this recipe.
         NonFiniteLossError: the loss or a gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C or SIGTERM; everything is saved.
@@ -89,8 +91,10 @@ def train(
             seed=recipe.seed, device=str(fabric.device), precision=precision, processes=processes.count
         )
         processes.alone(lambda: write_json(folder.environment_file, environment))
-        shown = progress if progress is not None and processes.first else Progress()
-        trainer = Trainer(recipe, folder, processes, data_dir, shown, scales_loss=precision == "float16")
+        if progress is None or not processes.first:
+            progress = Progress()
+        scales_loss = precision == "float16"
+        trainer = Trainer(recipe, folder, processes, data_dir, progress, workers=workers, scales_loss=scales_loss)
         return trainer.run()
 
 
@@ -105,36 +109,23 @@ class Trainer:
         data_dir: str | Path | None,
         progress: Progress,
         *,
+        workers: int | None,
         scales_loss: bool,
     ) -> None:
         self.recipe, self.folder, self.processes, self.progress = recipe, folder, processes, progress
         self.fabric, self.scales_loss = processes.fabric, scales_loss
-        device, share = self.fabric.device, processes.share
-        dataset = processes.in_turn(lambda: load_dataset(recipe.data.name, data_dir))
-        self.spec = dataset.spec
-        train_split, held_out = dataset.train, None
-        if recipe.data.selection == "held-out":
-            train_split, held_out = dataset.hold_out()
-        self.held_out = held_out.share(share).to(device) if held_out else None
-        self.test, self.test_images = dataset.test.share(share).to(device), len(dataset.test)
-        self.batches = TrainingBatches(
-            train_split.to(device),
-            dataset.spec,
-            batch_size=recipe.data.batch_size,
-            crop_padding=recipe.data.crop_padding,
-            flip=recipe.data.flip,
-            seed=recipe.seed,
-            share=share,
-        )
+        self.images = RunImages(recipe, folder, processes, data_dir, workers, progress)
+        self.batches, spec = self.images.batches, self.images.spec
         self.info = ModelInfo(
             name=recipe.model.name,
             dataset=recipe.data.name,
-            num_classes=dataset.spec.num_classes,
+            num_classes=len(self.images.classes),
             bits=recipe.model.bits,
             frequency=recipe.model.frequency,
-            mean=dataset.spec.mean,
-            std=dataset.spec.std,
-            classes=dataset.classes,
+            mean=spec.mean,
+            std=spec.std,
+            classes=self.images.classes,
+            image_size=self.images.image_size,
         )
         self.module = self.info.create().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.position = Position()
@@ -150,14 +141,12 @@ class Trainer:
         self.processes.alone(lambda: self.folder.truncate_metrics(self.position.metrics_bytes))
         if self.recipe.model.sync_batch_norm and self.processes.count > 1:
             synchronize_batch_norms_(self.module, self.fabric.device, self.processes.step_group)
-        self.model = self.processes.set_up(
-            self.module, (self.spec.channels, self.spec.image_size, self.spec.image_size)
-        )
+        self.model = self.processes.set_up(self.module, (self.images.spec.channels, *2 * [self.images.image_size]))
         steps = [stage.epochs * len(self.batches) for stage in self.recipe.stages]
         self.progress.begin(sum(steps), self._steps_done())
         try:
-            writer = SummaryWriter(str(self.folder.tensorboard)) if self.processes.first else nullcontext()
-            with self._stop, writer as self._events:
+            writer: Any = SummaryWriter(str(self.folder.tensorboard)) if self.processes.first else nullcontext()
+            with self._stop, one_line_worker_errors(), writer as self._events:
                 for number in range(self.position.stage, 3):
                     if number > self.position.stage:
                         self.position = Position(
@@ -176,15 +165,7 @@ class Trainer:
         """Train one stage; ``found`` is the checkpoint to go on from, if it is one of this stage."""
         set_stage_(self.module, self.position.stage)
         self.best = None
-        self.optimizer = self.fabric.setup_optimizers(
-            torch.optim.SGD(
-                self.module.parameters(),
-                lr=stage.learning_rate,
-                momentum=stage.momentum,
-                weight_decay=stage.weight_decay,
-                fused=True,
-            ),
-        )
+        self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(make_optimizer(self.module, stage)))
         if found is not None:
             _, tensors, document = found
             restore_optimizer(self.optimizer, tensors, document)
@@ -201,10 +182,10 @@ class Trainer:
         self.model.train()
         for images, labels in self.batches.epoch(position.stage, position.epoch, position.step):
             before = position.images
-            stop = self._train_step(stage, images, labels)
+            self._train_step(stage, images, labels)
             loss, accuracy = position.loss_sum / position.images, position.correct / position.images
             self.progress.step(label, position.images - before, loss, accuracy)
-            if stop:
+            if self.processes.any(self._stop.requested):
                 self._interrupt()
         seconds = time.monotonic() - started
         position.epoch += 1
@@ -223,13 +204,10 @@ class Trainer:
         self.processes.alone(lambda: self._record(row))
         self._save_checkpoint()
 
-    def _train_step(self, stage: StageRecipe, images: Tensor, labels: Tensor) -> bool:
+    def _train_step(self, stage: StageRecipe, images: Tensor, labels: Tensor) -> None:
         """One step of gradient descent; the update is not made if the loss or a gradient is not finite.
 
-        The gradient is the mean over all processes, and over the parts of a process's images, of what each computes.
-
-        Returns:
-            Whether somebody asked any of the processes to stop.
+        The gradient is the mean of those of all processes, and of the parts that a process takes its images in.
         """
         position = self.position
         done = position.epoch * len(self.batches) + position.step
@@ -238,8 +216,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         dtype, count = next(self.module.parameters()).dtype, self.recipe.data.accumulate
         parts = list(zip(images.chunk(count), labels.chunk(count), strict=True))
-        objective_sum = loss_sum = 0.0
-        correct = 0
+        objective_sum = loss_sum = correct = 0.0
         for number, (part, answers) in enumerate(parts, 1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):
                 logits = self.model(part.to(dtype))
@@ -249,18 +226,17 @@ class Trainer:
             objective_sum += objective.item()
             loss_sum += loss.item() * len(answers)
             correct += int((logits.argmax(1) == answers).sum())
-        sums = self.processes.sum([objective_sum, loss_sum, correct, len(labels), self._stop.requested])
-        objective_sum, loss_sum, all_correct, all_images, stop = sums
+        sums = self.processes.sum([objective_sum, loss_sum, correct, len(labels)])
+        objective_sum, loss_sum, correct, image_count = sums
         self._require_finite(objective_sum, "loss")
         if not self.scales_loss:  # a loss scaler skips such steps by itself
             gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
             self._require_finite(torch.nn.utils.get_total_norm(gradients).item(), "gradient")
         self.optimizer.step()
         position.step += 1
-        position.images += int(all_images)
+        position.images += int(image_count)
         position.loss_sum += loss_sum
-        position.correct += int(all_correct)
-        return stop > 0
+        position.correct += int(correct)
 
     def _require_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
@@ -275,24 +251,20 @@ class Trainer:
     def _evaluate_epoch(self) -> dict[str, float]:
         """Scores after an epoch: on the held-out images if the recipe has them, else on the test images."""
         self.processes.share_buffers_(self.module)
-        if self.held_out is None:
-            scores = self._scores(self.test)
-            return {"test_loss": scores.loss, "test_accuracy": scores.accuracy}
-        scores = self._scores(self.held_out)
+        if self.images.held_out is None:
+            return self._test()
+        scores = self.images.scores(self.module, self.images.held_out)
         if scores.accuracy > self.position.best_accuracy:
             self.position.best_accuracy, self.position.best_epoch = scores.accuracy, self.position.epoch
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         return {"held_out_loss": scores.loss, "held_out_accuracy": scores.accuracy}
 
-    def _scores(self, split: Any) -> Scores:
-        return evaluate(
-            self.module,
-            split,
-            self.spec.mean,
-            self.spec.std,
-            precision_context=self.fabric.autocast,
-            sum_over_processes=partial(self.processes.sum, patient=True),
-        )
+    def _test(self) -> dict[str, float]:
+        """Scores on the test images; on the training images, and called fit, if the recipe says so."""
+        scores = self.images.scores(self.module, self.images.test)
+        self.test_images = scores.images
+        name = self.images.test_name
+        return {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
 
     def _record(self, row: dict[str, Any]) -> None:
         """Write an epoch's row, and show it."""
@@ -307,12 +279,10 @@ class Trainer:
         position = self.position
         if self.best is not None:
             load_state(self.module, self.best, "the best epoch", self.info.name)
-        scores = self._scores(self.test)
         position.results[f"stage{position.stage}"] = {
             "epochs": position.epoch,
             "selected_epoch": position.best_epoch if self.best is not None else position.epoch,
-            "test_accuracy": scores.accuracy,
-            "test_loss": scores.loss,
+            **self._test(),
             "quantization_error": quantization_errors(self.module),
         }
         self.processes.alone(lambda: save_model(self.folder.stage_file(position.stage), self.module, self.info))
@@ -320,10 +290,10 @@ class Trainer:
     def _finish(self) -> dict[str, Any]:
         self.processes.alone(lambda: save_model(self.folder.model_file, self.module, self.info))
         summary = {
-            "recipe": self.recipe.model_dump(),
+            "recipe": self.recipe.model_dump(mode="json"),
             "selection": self.recipe.data.selection,
             **self.position.results,
-            "test_images": self.test_images,
+            f"{self.images.test_name}_images": self.test_images,
             "sizes": model_sizes(self.module),
             "seconds": round(self._seconds(), 3),
             "model": str(self.folder.model_file),
@@ -345,7 +315,8 @@ class Trainer:
 
         def save() -> None:
             tensors, document = pack_state(self.position, self.module, self.optimizer, self.best)
-            document |= {"recipe": self.recipe.model_dump(), "processes": self.processes.count}
+            document |= {"recipe": self.recipe.model_dump(), "training_images": len(self.batches.split)}
+            document["processes"] = self.processes.count
             self.folder.checkpoints.save(self.position, tensors, document)
 
         self.processes.alone(save)
@@ -354,16 +325,19 @@ class Trainer:
         was, now = ModelRecipe(**document["recipe"]["model"]), self.recipe.model
         if was != now:
             raise CheckpointError(f"{path} is a checkpoint of another model: expected {now}, got {was}")
+        trained, here = document.get("training_images"), len(self.batches.split)
+        if trained not in (None, here):
+            raise CheckpointError(
+                f"{path} is of a run on {trained:,} training images, here are {here:,}: resume with the same --data-dir"
+            )
         load_state(self.module, entries(tensors, "model/"), str(path), self.info.name)
         self.position = Position(**document["position"])
         self.progress.message(
             f"resuming after stage {self.position.stage} epoch {self.position.epoch} step {self.position.step} ({path})"
         )
-        written_by = document.get("processes", 1)
-        if written_by != self.processes.count:
+        if (wrote := document.get("processes", 1)) != self.processes.count:
             self.progress.message(
-                f"it was written by {written_by} processes and goes on in {self.processes.count}: with the same "
-                "batches, but not to the bit"
+                f"{wrote} processes wrote it, {self.processes.count} go on: with the same batches, but not to the bit"
             )
 
     def _interrupt(self) -> None:
