@@ -117,12 +117,9 @@ def train(
     if scale_epochs is not None:
         loaded = loaded.scaled(scale_epochs)
     if needs_launch(devices, nodes, rendezvous):
-        from biper.training.setup import require_devices
-
         count = devices or 1
-        require_devices(device, count)
         loaded.require_even_shares(count * nodes)
-        launch(sys.argv[1:], devices=count, machines=nodes, rendezvous=rendezvous)
+        launch(sys.argv[1:], device=device, devices=count, machines=nodes, rendezvous=rendezvous)
         return
     out = out or Path("runs") / Path(recipe).stem
     summary = _train(

@@ -29,6 +29,7 @@ from biper.errors import (
 from biper.models.digits_cnn import DigitsCnn
 from biper.models.saved import ModelInfo
 from biper.storage import load_tensors
+from biper.training import launch
 from biper.training import trainer as trainer_module
 from biper.training.evaluation import Scores, evaluate
 from biper.training.images import RunImages
@@ -37,8 +38,8 @@ from biper.training.processes import join
 from biper.training.progress import Progress
 from biper.training.run_folder import RunFolder
 
-SHORT = ["data.batch_size=66", "stage1.epochs=2", "stage2.epochs=1"]
-STEPS = 1437 // 66
+SHORT = ["data.batch_size=330", "stage1.epochs=2", "stage2.epochs=1"]
+STEPS = 1437 // 330
 
 
 def small_network(self: ModelInfo) -> torch.nn.Module:
@@ -136,9 +137,9 @@ def test_every_test_image_counts_once_whatever_the_number_of_processes() -> None
 
 
 def interrupted(out: Path, *overrides: str) -> str:
-    """A run that somebody stops, by a signal to process 1 alone, at the fifth step of stage 1's second epoch."""
+    """A run that somebody stops, by a signal to process 1 alone, at the second step of stage 1's second epoch."""
     if rank() == 1:
-        at_step(STEPS + 5, lambda loss: os.kill(os.getpid(), signal.SIGTERM) or loss)
+        at_step(STEPS + 2, lambda loss: os.kill(os.getpid(), signal.SIGTERM) or loss)
     with pytest.raises(TrainingInterrupted) as caught:
         run(out, *overrides)
     return str(caught.value)
@@ -157,7 +158,7 @@ def test_a_run_that_goes_on_in_other_numbers_of_processes_sees_the_same_batches(
     out = tmp_path / "many"
     messages = in_processes(2, interrupted, out, *overrides)
     assert messages[0] == messages[1]
-    assert messages[0].startswith("stopped after stage 1 epoch 2 step 5, everything is saved")
+    assert messages[0].startswith("stopped after stage 1 epoch 2 step 2, everything is saved")
     _, document = load_tensors(RunFolder(out).checkpoints.newest_first()[0])
     assert document["processes"] == 2
     summaries = in_processes(3, restarted, out, *overrides)
@@ -216,7 +217,7 @@ def poisoned(out: Path) -> tuple[str, int]:
 
     torch.optim.SGD.step = counted  # type: ignore[method-assign]
     if rank() == 1:
-        at_step(STEPS + 4, lambda loss: loss + math.inf)
+        at_step(STEPS + 3, lambda loss: loss + math.inf)
     with pytest.raises(NonFiniteLossError) as caught:
         run(out, *SHORT)
     return str(caught.value), made
@@ -224,13 +225,13 @@ def poisoned(out: Path) -> tuple[str, int]:
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_all_before_the_update(tmp_path: Path) -> None:
     for message, updates in in_processes(2, poisoned, tmp_path):
-        assert message.startswith("the loss became inf at stage 1 epoch 2 step 4, before its update; the last good")
-        assert updates == STEPS + 3
+        assert message.startswith("the loss became inf at stage 1 epoch 2 step 3, before its update; the last good")
+        assert updates == STEPS + 2
 
 
 def dying(out: Path) -> float:
     if rank() == 1:
-        at_step(5, lambda _loss: os.kill(os.getpid(), signal.SIGKILL))
+        at_step(2, lambda _loss: os.kill(os.getpid(), signal.SIGKILL))
     started = time.monotonic()
     with pytest.raises(LostProcessError, match="another process of this run died"):
         run(out, *SHORT)
@@ -299,3 +300,18 @@ def test_processes_are_started_once_and_by_one(monkeypatch: pytest.MonkeyPatch) 
     for devices, machines in ((2, 1), (None, 3)):
         with pytest.raises(BiperError, match="torchrun started 4 processes on each of 2 machines, but the options ask"):
             needs_launch(devices, machines, "node1:29400")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "cause"),
+    [
+        ({0: -signal.SIGTERM, 1: -signal.SIGKILL}, (1, -signal.SIGKILL)),
+        ({0: 75, 1: 1, 2: -signal.SIGTERM}, (1, 1)),
+        ({1: 75, 2: -signal.SIGTERM}, (1, 75)),
+        ({0: 1, 1: 1}, (0, 1)),
+    ],
+)
+def test_the_process_that_failed_first_is_told_from_those_stopped_for_it(
+    statuses: dict[int, int], cause: tuple[int, int]
+) -> None:
+    assert launch._cause(statuses) == cause

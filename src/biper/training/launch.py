@@ -66,25 +66,34 @@ def needs_launch(devices: int | None, machines: int, rendezvous: str | None) -> 
     return machines * (devices or 1) > 1
 
 
-def launch(arguments: Sequence[str], *, devices: int, machines: int = 1, rendezvous: str | None = None) -> None:
+def launch(
+    arguments: Sequence[str], *, device: str, devices: int, machines: int = 1, rendezvous: str | None = None
+) -> None:
     """Run ``biper ARGUMENTS`` in several processes and wait for them; one that fails stops all.
 
     Args:
         arguments: of the command.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``, as the processes will be told.
         devices: processes on this machine.
         machines: how many machines run this same launch.
         rendezvous: ``HOST:PORT`` where they meet; one machine needs none.
 
     Raises:
-        LostProcessError: a process was killed, or lost one on another machine.
+        ModelError: there are fewer GPUs than processes.
+        LostProcessError: the machines did not meet; or a process was killed, or lost one on another machine.
         SystemExit: a process failed; it has said why. Or this one was asked to stop, and the others have stopped.
     """
     import logging
 
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch, once imported, tells of lost connections in pages
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from biper.training.setup import require_devices
+
+    require_devices(device, devices)
     logging.disable(logging.ERROR)  # torch would report each process that ends in several lines
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // devices)))
     os.environ[_LAUNCHED_BY_BIPER] = "1"
@@ -101,21 +110,35 @@ def launch(arguments: Sequence[str], *, devices: int, machines: int = 1, rendezv
     try:
         elastic_launch(config, sys.executable)("-m", "biper", *arguments)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:
-            killer = signal.Signals(-failure.exitcode).name
+        rank, status = _cause({rank: failure.exitcode for rank, failure in error.failures.items()})
+        if status < 0:
+            killer = signal.Signals(-status).name
             raise LostProcessError(
                 f"process {rank} of {devices * machines} was killed by {killer}, and all others were stopped; to go on "
                 "from the last checkpoint: the same command with --resume"
             ) from error
-        if failure.exitcode == LostProcessError.exit_code:
+        if status == LostProcessError.exit_code:
             raise LostProcessError(
                 "a process died on another machine, or one did not answer, and all on this one were stopped; to go on "
                 "from the last checkpoint: the same command with --resume"
             ) from error
-        sys.exit(failure.exitcode)
+        sys.exit(status)
+    except RendezvousError as error:
+        raise LostProcessError(
+            f"the {machines} machines did not meet at {rendezvous}, or have lost touch: expected the same command on "
+            "each, and a free port of one of them that all can reach"
+        ) from error
     except SignalException as stop:
         sys.exit(128 + stop.sigval)
+
+
+def _cause(statuses: dict[int, int]) -> tuple[int, int]:
+    """Which process ended first and why, by rank, from the exit statuses of those that failed (below 0: a signal).
+
+    One with an error of its own comes before one that was killed, and that before those that were stopped for it.
+    """
+    consequences = (-signal.SIGTERM, LostProcessError.exit_code)
+    return min(statuses.items(), key=lambda item: (item[1] in consequences, item[1] < 0, item[0]))
 
 
 def speaks(error: BaseException | None) -> bool:
