@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biper.errors import LostProcessError, ModelError
-from biper.runtime.cpu import usable_cores
 
 STEP_TIMEOUT = 50.0
 """Seconds that a process waits for the others within a training step, unless it is told otherwise."""
@@ -91,6 +90,7 @@ def launch(
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from biper.runtime.cpu import usable_cores
     from biper.training.setup import require_devices
 
     require_devices(device, devices)
