@@ -262,7 +262,9 @@ def recipes(as_json: Json = False) -> None:
 
 @app.command()
 def inspect(
-    target: Annotated[str, typer.Argument(help="A network's name, a run folder or a model.safetensors.")],
+    target: Annotated[
+        str, typer.Argument(help="A network's name, a run folder, a model.safetensors, or a packed MODEL.biper.")
+    ],
     dataset: Annotated[str, typer.Option(help="For a network's name: the data set that it is for.")] = "cifar10",
     bits: Annotated[str, typer.Option(help="For a network's name: W1A1, W1A32 or W32A32.")] = "W1A1",
     as_json: Json = False,
@@ -271,6 +273,10 @@ def inspect(
     from dataclasses import asdict
 
     from biper import tables
+
+    if target.endswith(".biper"):
+        _inspect_packed(Path(target), as_json)
+        return
     from biper.analysis.summary import model_sizes, summarize
     from biper.data.specs import dataset_spec
     from biper.models import create_model
@@ -290,6 +296,24 @@ def inspect(
         typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes}))
     else:
         tables.console.print(tables.layer_table(layers, sizes))
+
+
+def _inspect_packed(path: Path, as_json: bool) -> None:
+    """Operations of a packed model; needs no torch."""
+    from biper import tables
+    from biper.runtime import Model
+
+    program = Model.load(path).program
+    size = path.stat().st_size
+    if as_json:
+        rows = [
+            {"source": op.source, "operation": op.operation, "shape": op.shape, "bytes": op.nbytes}
+            for op in program.operations
+        ]
+        row = {"input": program.input_shape, "classes": program.classes, "bytes": size, "operations": rows}
+        typer.echo(json.dumps(row))
+    else:
+        tables.console.print(tables.program_table(program, size))
 
 
 def _train(

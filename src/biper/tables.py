@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from biper.analysis.summary import LayerSummary
     from biper.recipe import Recipe
     from biper.runtime.bench import BenchReport
+    from biper.runtime.program import Program
 
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Standard output. Lines of text are left whole; tables fit the terminal, or 160 columns in a file or a pipe."""
@@ -87,6 +88,20 @@ def layer_table(layers: Sequence[LayerSummary], sizes: Mapping[str, int]) -> Tab
         f"{binary / max(macs, 1):.1%} binary; float {size(sizes['float_bytes'])}, "
         f"packed {size(sizes['packed_bytes'])} (binary weights as bits, the rest float32)"
     )
+    table.caption_justify = "left"
+    return table
+
+
+def program_table(program: Program, file_bytes: int) -> Table:
+    """The operations of a packed model, and what it takes and gives."""
+    table = _compact("operation", "kind", "emits", "channels x height x width", "bytes")
+    for op in program.operations:
+        emits = " and ".join(name for name, value in (("real", op.real), ("bits", op.bits)) if value is not None)
+        table.add_row(op.source, op.operation, emits, " x ".join(map(str, op.shape)), f"{op.nbytes:,}")
+    shape = " x ".join(map(str, program.input_shape))
+    names = f", {', '.join(program.classes[:3])}, ..." if len(program.classes) > 3 else ""
+    outputs = " x ".join(str(count) for count in program.output_shape if count > 1) or "1"
+    table.caption = f"{size(file_bytes)}; images {shape}; {outputs} outputs{names}"
     table.caption_justify = "left"
     return table
 

@@ -30,6 +30,10 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
     assert "digits_cnn on held-out: accuracy" in text
     packed = json.loads(biper("evaluate", "runs/digits/model.biper", "--data", "digits", "--json").stdout)
     assert packed["accuracy"] == scores["accuracy"]
+    packed_layers = json.loads(biper("inspect", "runs/digits/model.biper", "--json").stdout)
+    assert packed_layers["bytes"] == (tmp_path / "runs/digits/model.biper").stat().st_size
+    assert packed_layers["operations"][-1]["shape"] == [10, 1, 1]
+    assert "images 1 x 8 x 8; 10 outputs, 0, 1, 2, ..." in biper("inspect", "runs/digits/model.biper").stdout
     layers = json.loads(biper("inspect", "runs/digits", "--json").stdout)
     assert layers["packed_bytes"] == summary["sizes"]["packed_bytes"]
     again = json.loads(biper("train", "digits", *TINY, "--resume", "--json").stdout)

@@ -74,6 +74,11 @@ class Operation:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Of its tensors."""
+        return sum(array.nbytes for array in self.tensors.values())
+
 
 @dataclass(frozen=True)
 class Program:
