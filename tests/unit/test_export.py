@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import biper
 from biper.errors import DataError, ExportError, ModelFormatError
 from biper.export import export, lower
 from biper.runtime.model import Model
-from biper.runtime.program import write_program
+from biper.runtime.program import Program, write_program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
 
@@ -138,6 +140,18 @@ def test_a_program_that_computes_something_else_is_refused(tmp_path: Path, monke
     with pytest.raises(ExportError, match=r"does not compute what the model does: .* integer sums differ"):
         export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
     assert not (tmp_path / "m.biper").exists()
+
+
+def test_an_engine_that_computes_something_else_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("biper.export.verify")  # the package has a function of this name
+
+    def broken(program: Program) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda images: np.full((len(images), *program.output_shape), 3.0, np.float32)
+
+    monkeypatch.setattr(module, "Engine", broken)
+    monkeypatch.setattr(module, "engine_is_built", lambda: True)
+    with pytest.raises(ExportError, match="the engine's outputs are another's on 2 images"):
+        export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
 
 
 @pytest.fixture(scope="module")
