@@ -158,23 +158,31 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
     isa: Annotated[str | None, typer.Option(help="scalar, avx2 or avx512; default the best here.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operation.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.01, help="About how long to measure.")] = 2.0,
+    against: Annotated[
+        str | None, typer.Option(metavar="PEERS", help="Other engines: torch,onnxruntime,openvino, or some of them.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="About how long to measure; with peers, each.")] = 2.0,
     as_json: Json = False,
 ) -> None:
     """How fast a packed model runs here, and what share of the processor's own popcount peak that is."""
     from dataclasses import asdict
 
     from biper import tables
+    from biper.peers.compare import compare
     from biper.runtime import Model
     from biper.runtime.bench import bench as measure
 
     program = Model.load(model).program
-    report = measure(program, batch=batch, threads=threads, instruction_set=isa, seconds=seconds)
+    settings: dict[str, Any] = {"batch": batch, "threads": threads, "instruction_set": isa, "seconds": seconds}
+    comparison = None if against is None else compare(program, against.split(","), **settings)
+    report = measure(program, **settings)
     if as_json:
-        typer.echo(json.dumps(asdict(report)))
+        typer.echo(json.dumps(asdict(report) | ({"against": asdict(comparison)} if comparison else {})))
         return
     if profile:
         tables.console.print(tables.operation_table(report))
+    if comparison is not None:
+        tables.console.print(tables.comparison_table(comparison))
     tables.say(tables.bench_line(report))
 
 

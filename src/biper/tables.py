@@ -13,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from biper.analysis.summary import LayerSummary
+    from biper.peers.compare import Comparison, PeerTime
     from biper.recipe import Recipe
     from biper.runtime.bench import BenchReport
     from biper.runtime.program import Program
@@ -135,6 +136,38 @@ def operation_table(report: BenchReport) -> Table:
             f"{macs / op.seconds / 1e9:,.0f} G" if macs else "",
         )
     return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A row an engine: its time for one call, its median over ours, and how its results compare."""
+    table = _compact("engine", "median", "minimum", "ratio", "results", "form")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in comparison.rows:
+        if row.median_seconds is None or row.minimum_seconds is None:
+            table.add_row(row.name, "", "", "", "", row.refused)
+            continue
+        times = [f"{seconds * 1e3:.3f} ms" for seconds in (row.median_seconds, row.minimum_seconds)]
+        table.add_row(row.name, *times, f"{row.ratio:.2f}", _results(row), row.form)
+    processors = ", ".join(map(str, comparison.processors))
+    versions = ", ".join(f"{name} {number}" for name, number in comparison.versions.items())
+    table.caption = (
+        f"a call of {comparison.batch} image(s), {comparison.threads} thread(s) on processor {processors} (had "
+        f"{comparison.processor_share:.2f} of one), all in one run, in turn; ratio: of medians, theirs to ours. The "
+        f"float twin is the same network with float32 weights and relu for binarization. {versions}"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _results(row: PeerTime) -> str:
+    """What an engine's results are beside the reference's."""
+    function = "float twin" if row.twin else "same function"
+    if row.equal_images == row.images:
+        return f"{function}, equal to {row.deviation:.0e}"
+    if row.twin:
+        return f"{function}, within {row.deviation:.1%}"
+    return f"{function}, {row.equal_images} of {row.images} images equal, {row.same_top1} same top-1"
 
 
 def _compact(*headers: str) -> Table:

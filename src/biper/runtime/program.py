@@ -94,7 +94,13 @@ class Program:
     @property
     def output_shape(self) -> Shape:
         """Shape of the result."""
-        return next((op.shape for op in self.operations if op.real == self.output), self.input_shape)
+        return self.shapes[self.output]
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every value, real and bits, by name."""
+        made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}
+        return {"image": self.input_shape} | made
 
 
 def write_program(program: Program) -> bytes:

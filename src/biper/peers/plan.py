@@ -1,0 +1,61 @@
+"""What a peer offers: ways to run a program's network on its engine, each built when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from biper.runtime.program import Program
+
+Array = NDArray[Any]
+Run = Callable[[], Array]
+"""One call of an engine on a job's images: returns the results, (batch, ...) float32."""
+
+EQUAL = 1e-3
+"""Largest deviation of results that are equal up to float rounding, as a share of the image's largest result."""
+
+NEAR = 0.25
+"""The same for int8: a wrong graph is off by more than 1."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every engine is given.
+
+    Attributes:
+        program: the packed program.
+        twin: its float twin (`biper.peers.twin.float_twin`).
+        images: (batch, C, H, W) float32, contiguous: every run reads this very memory, as it is then, so the job has
+            to outlive its runs.
+        threads: how many share the work of one call.
+    """
+
+    program: Program
+    twin: Program
+    images: Array
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to run the network.
+
+    Attributes:
+        row: what it is; of the plans with the same, the fastest is timed.
+        form: how this one differs from those.
+        build: makes it ready to run.
+        twin: whether it computes the float twin, rather than the program.
+        tolerance: largest deviation allowed, as a share of the image's largest result.
+        least: the share of images that must be within it. A bit whose value is within rounding of zero may differ
+            between engines, and with it everything behind it: then one image is off, where a wrong graph is off on all.
+    """
+
+    row: str
+    form: str
+    build: Callable[[Job], Run]
+    twin: bool
+    tolerance: float = EQUAL
+    least: float = 1.0
