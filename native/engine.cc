@@ -356,8 +356,11 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
     return static_cast<int>(values_.size()) - 1;
   };
   using Kind = Operation::Kind;
-  if (op->kind == Kind::kPad || op->kind == Kind::kConcatenate || op->kind == Kind::kResize || op->kind == Kind::kFlatten)
-    op->scratch = make(true);
+  const bool moves = op->kind == Kind::kPad || op->kind == Kind::kConcatenate || op->kind == Kind::kResize ||
+                     op->kind == Kind::kFlatten;
+  const bool plain = spec.real && !spec.bits && spec.residual < 0 && !e.multiplier && !e.offset &&
+                     e.activation == Activation::kNone;
+  if (moves && !plain) op->scratch = make(true);  // else it moves values to where they stay
   if (op->transform) {
     const int stride = op->transform->row_stride();
     require(op->geometry.height <= kMaxElements / stride, "a convolution is too large");
@@ -556,8 +559,8 @@ void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
     });
   if (op.kind == Kind::kElementwise)
     return split(pixels, 4 * blocks, [&](int begin, int end) { kernels_->elementwise(real(op.inputs[0]), e, begin, end); });
-  float* scratch = real(op.scratch);
-  const int stride = values_[op.scratch].stride;
+  float* scratch = real(op.scratch >= 0 ? op.scratch : op.real);
+  const int stride = values_[op.scratch >= 0 ? op.scratch : op.real].stride;
   const float* x = real(op.inputs[0]);
   switch (op.kind) {
     case Kind::kPad:
@@ -587,7 +590,7 @@ void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
       for (int c = 0; c < in.channels; ++c)
         for (std::int64_t p = 0; p < in.pixels(); ++p) scratch[c * in.pixels() + p] = x[p * in.stride + c];
   }
-  kernels_->elementwise(scratch, e, 0, pixels);
+  if (op.scratch >= 0) kernels_->elementwise(scratch, e, 0, pixels);
 }
 
 }  // namespace biper
