@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 
 from biper.errors import MissingDependencyError, ModelError
-from biper.peers.plan import EQUAL, Array, Job, Plan, Run
+from biper.peers.plan import EQUAL, MOST, Array, Job, Plan, Run
 from biper.peers.timing import interleaved
 from biper.peers.twin import float_twin
 from biper.runtime.engine import Engine
@@ -106,7 +106,7 @@ def compare(
     job = Job(program, float_twin(program), images, threads)
     judge = _Judge(job)
     engine = Engine(program, instruction_set, threads)
-    ours = Plan("biper", engine.instruction_set, lambda _: lambda: engine(images), twin=False, least=0.5)
+    ours = Plan("biper", engine.instruction_set, lambda _: lambda: engine(images), twin=False, least=MOST)
     rows = {ours.row: judge.check(ours, run := ours.build(job))}
     forms = {ours.row: [(rows[ours.row], run)]}
     for plan in plans:

@@ -1,4 +1,4 @@
-"""A program of real operations as an ONNX graph, in the operators that float engines recognize and fuse."""
+"""A float twin as an ONNX graph, in the operators that float engines recognize and fuse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
-from biper.errors import ModelError
 from biper.peers.twin import rounds_up
 from biper.runtime.program import Operation, Program, Shape
 
@@ -22,11 +21,8 @@ def onnx_model(program: Program, batch: int) -> ModelProto:
     """The graph: ``"image"`` (batch, C, H, W), normalized, to the program's output, both float32.
 
     Args:
-        program: one without bits, such as `biper.peers.twin.float_twin` makes.
+        program: what `biper.peers.twin.float_twin` makes.
         batch: images of one call.
-
-    Raises:
-        ModelError: the program has bits, weights that are not float32, or a convolution with a multiplier.
     """
     graph = _Graph(batch, program.shapes)
     for op in program.operations:
@@ -52,8 +48,6 @@ class _Graph:
 
     def add(self, op: Operation) -> None:
         """One operation: its own operator, then a node for each step of its epilogue."""
-        if op.real is None or op.bits is not None or "threshold" in op.tensors:
-            raise ModelError(f"{op.source}: bits have no operator here: make the float twin first")
         tensors = op.tensors
         steps: list[tuple[str, Sequence[Any]]] = []
         if op.operation != "convolution":
@@ -64,8 +58,6 @@ class _Graph:
         match op.attributes.get("activation"):
             case "relu":
                 steps.append(("Relu", []))
-            case "clip":
-                steps.append(("Clip", [np.float32(op.attributes["low"]), np.float32(op.attributes["high"])]))
             case "prelu":
                 steps.append(("PRelu", [_by_channel(tensors["slope"])]))
         kind, inputs, attributes = self.operator(op)
@@ -81,13 +73,10 @@ class _Graph:
         x, get = op.inputs[0], op.attributes.get
         match op.operation:
             case "convolution":
-                weight = op.tensors["weight"]
                 top, bottom, left, right = op.attributes["padding"]
-                if "multiplier" in op.tensors or weight.dtype != np.float32:
-                    raise ModelError(f"{op.source} has no float32 weights, or scales them: make the float twin first")
                 attributes = {"strides": get("stride"), "dilations": get("dilation"), "group": get("groups")}
-                inputs = [x, weight, *([op.tensors["offset"]] if "offset" in op.tensors else [])]
-                return "Conv", inputs, attributes | {"pads": [top, left, bottom, right]}
+                attributes["pads"] = [top, left, bottom, right]
+                return "Conv", [x, op.tensors["weight"], op.tensors["offset"]], attributes
             case "pool":
                 kernel, stride, padding = op.attributes["kernel"], op.attributes["stride"], op.attributes["padding"]
                 attributes = {"kernel_shape": kernel, "strides": stride, "pads": [*padding, *padding]}

@@ -9,7 +9,7 @@ import onnxruntime
 
 from biper.peers.int8 import OPERATORS, PAIRS, Scheme, quantized
 from biper.peers.onnx_graph import onnx_model
-from biper.peers.plan import NEAR, Array, Job, Plan, Run
+from biper.peers.plan import MOST, NEAR, Array, Job, Plan, Run
 
 
 def plans() -> list[Plan]:
@@ -17,7 +17,7 @@ def plans() -> list[Plan]:
     return [
         Plan("onnxruntime float32", "", _float32, twin=True),
         *(
-            Plan("onnxruntime int8", str(scheme), partial(_int8, scheme), twin=True, tolerance=NEAR)
+            Plan("onnxruntime int8", str(scheme), partial(_int8, scheme), twin=True, tolerance=NEAR, least=MOST)
             for scheme in (*PAIRS, *OPERATORS)
         ),
     ]

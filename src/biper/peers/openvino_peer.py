@@ -11,7 +11,7 @@ from biper.errors import ModelError
 from biper.peers.int8 import PAIRS, Scheme, quantized
 from biper.peers.onnx_graph import onnx_model
 from biper.peers.openvino_graph import openvino_model
-from biper.peers.plan import NEAR, Array, Job, Plan, Run
+from biper.peers.plan import MOST, NEAR, Array, Job, Plan, Run
 
 
 def plans() -> list[Plan]:
@@ -19,8 +19,11 @@ def plans() -> list[Plan]:
     bfloat16 = partial(_binary, "bf16")
     return [
         Plan("openvino float32", "", _float32, twin=True),
-        *(Plan("openvino int8", str(scheme), partial(_int8, scheme), twin=True, tolerance=NEAR) for scheme in PAIRS),
-        Plan("openvino binary", "", partial(_binary, "f32"), twin=False, least=0.5),
+        *(
+            Plan("openvino int8", str(scheme), partial(_int8, scheme), twin=True, tolerance=NEAR, least=MOST)
+            for scheme in PAIRS
+        ),
+        Plan("openvino binary", "", partial(_binary, "f32"), twin=False, least=MOST),
         Plan("openvino binary, bfloat16 float layers", "", bfloat16, twin=False, tolerance=math.inf),
     ]
 

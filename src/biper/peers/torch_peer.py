@@ -26,10 +26,10 @@ def plans() -> list[Plan]:
 
 
 class TorchNetwork(nn.Module):
-    """A program of real operations in torch's functions.
+    """A float twin in torch's functions.
 
     Args:
-        program: one without bits, such as `biper.peers.twin.float_twin` makes.
+        program: what `biper.peers.twin.float_twin` makes.
         layout: of its weights in memory.
     """
 
@@ -85,8 +85,6 @@ def _epilogue(op: Operation, y: Tensor, tensors: dict[str, Tensor], values: dict
     if op.residual is not None:
         y = y + values[op.residual]
     match op.attributes.get("activation"):
-        case "clip":
-            return F.hardtanh(y, op.attributes["low"], op.attributes["high"])
         case "relu":
             return F.relu(y)
         case "prelu":
