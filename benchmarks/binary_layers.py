@@ -29,8 +29,8 @@ from biper.peers.twin import float_twin
 from biper.runtime.bench import multiply_accumulates
 from biper.runtime.cpu import instruction_sets
 from biper.runtime.engine import Engine
-from biper.runtime.program import Operation, Program
-from biper.runtime.reference import pack_weight, run_reference
+from biper.runtime.program import Operation, Program, pack_weight
+from biper.runtime.reference import run_reference
 
 LAYERS = ((56, 64), (28, 128), (14, 256), (7, 512))
 """Height and width, and channels in and out."""

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.runtime.program import Operation, Program, write_program
+from biper.runtime.program import Operation, Program, pack_weight, write_program
 from biper.runtime.reader import read_program
-from biper.runtime.reference import pack_weight
 
 PLAIN = {"stride": [1, 1], "dilation": [1, 1], "padding": [0, 0, 0, 0], "groups": 1}
 PADDED = PLAIN | {"padding": [1, 1, 1, 1]}

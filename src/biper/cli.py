@@ -43,6 +43,14 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
+class FloatLayers(StrEnum):
+    """What layers that stay real are exported in; see `biper.export`."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data set; else the user's cache.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the computation.")]
@@ -113,7 +121,9 @@ def export(
     model: Annotated[Path, typer.Argument(help="A run folder or a model.safetensors.")],
     out: Annotated[Path | None, typer.Option(help="The file to write; default model.biper beside the model.")] = None,
     data_dir: DataDir = None,
-    float16: Annotated[bool, typer.Option("--float16", help="Store real weights in float16.")] = False,
+    float_layers: Annotated[
+        FloatLayers, typer.Option(help="What the layers that stay real are stored in, and computed with.")
+    ] = FloatLayers.float32,
     as_json: Json = False,
 ) -> None:
     """Pack a trained model into one small file, after comparing both on real images."""
@@ -124,7 +134,7 @@ def export(
 
     source = _model_file(model)
     out = out or source.with_suffix(".biper")
-    report, images = export_saved(source, out, data_dir=data_dir, float16=float16)
+    report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
     if as_json:
         typer.echo(json.dumps({"file": str(out), **asdict(report)}))
     else:

@@ -53,7 +53,7 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
 
 def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     biper("train", "digits", *TINY)
-    text = biper("export", "runs/digits", "--out", "small.biper", "--float16").stdout
+    text = biper("export", "runs/digits", "--out", "small.biper", "--float-layers", "float16").stdout
     assert "small.biper: 393,216 integer sums of 4 binary layers equal" in text
     assert "on digits test images" in text
     image = load_digits().test.images[0, :, :, 0].numpy()

@@ -14,11 +14,11 @@ from programs import PADDED, PLAIN, operation, program_of, random_bits
 from biper.errors import ModelFormatError
 from biper.runtime.cpu import instruction_sets
 from biper.runtime.engine import Engine
-from biper.runtime.program import Program
-from biper.runtime.reference import pack_weight, run_reference
+from biper.runtime.program import Program, pack_weight
+from biper.runtime.reference import run_reference
 
 HAS = set(instruction_sets())
-AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq"} <= HAS
+AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq", "avx512vnni"} <= HAS
 SETS = ["scalar", *(["avx2"] if {"avx2", "fma"} <= HAS else []), *(["avx512"] if AVX512 else [])]
 
 
@@ -126,6 +126,30 @@ def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
     ]
     images = random.standard_normal((2, *shape)).astype(np.float32)
     check(program_of(shape, operations, "v1"), images, exact=False, scale=largest_sum(images, tensors))
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_int8_convolutions_are_the_same_integers(data: st.DataObject) -> None:
+    """Before and after an affine: one product and one sum of float32, rounded alike everywhere."""
+    attributes, weight_shape, shape = data.draw(geometries(60).filter(lambda drawn: drawn[0]["groups"] == 1))
+    random = random_of(data.draw)
+    channels = weight_shape[0]
+    tensors = {
+        "weight": random.integers(-128, 128, weight_shape).astype(np.int8),
+        "multiplier": random.standard_normal(channels).astype(np.float32),
+        "offset": random.standard_normal(channels).astype(np.float32),
+    }
+    attributes |= {
+        "input_factor": float(np.float32(random.uniform(1, 100))),
+        "input_zero": int(random.integers(0, 256)),
+    }
+    reads, operations = "image", []
+    if data.draw(st.booleans()):  # not the input of the network, which may be stored without gaps
+        reads, operations = "v", [operation("elementwise", "image", real="v")]
+    operations.append(operation("convolution", reads, tensors, real="v0", attributes=attributes))
+    images = random.standard_normal((1, *shape)).astype(np.float32)
+    check(program_of(shape, operations, "v0"), images, exact=True)
 
 
 # Shapes for which the kernels have a way of their own: groups, channels in and out of a group, kernel, stride.

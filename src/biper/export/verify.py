@@ -50,7 +50,7 @@ class ExportReport:
     """Images whose outputs the native engine gives to rounding; on the others it flipped a bit. All, if not built."""
     file_bytes: int
     rounded: bool
-    """Whether weights were stored in float16, so that outputs are compared but not required to agree."""
+    """Whether weights of real layers were rounded, so that outputs are compared but not required to agree."""
 
     def problems(self) -> list[str]:
         """What disagrees beyond rounding; empty for a good export."""

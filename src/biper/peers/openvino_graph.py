@@ -18,8 +18,7 @@ from openvino import opset1, opset11
 
 from biper.errors import ModelError
 from biper.peers.twin import folded, rounds_up
-from biper.runtime.program import Operation, Program, Shape
-from biper.runtime.reference import unpack_weight
+from biper.runtime.program import Operation, Program, Shape, unpack_weight
 
 JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
 """A FakeQuantize's bit is ``x > threshold``, ours ``x >= 0``."""

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.runtime.program import Operation, Program, Shape
-from biper.runtime.reference import unpack_weight
 
 
 def float_twin(program: Program) -> Program:
@@ -51,10 +50,7 @@ def folded(op: Operation, channels: int) -> tuple[NDArray[np.float32], NDArray[n
 
     A threshold t becomes the affine ``(sum - t) / sqrt(taps)``, negative where it is flipped: its sign is the bit.
     """
-    weight = op.tensors["weight"]
-    if weight.dtype == np.uint8:
-        weight = unpack_weight(weight, channels // op.attributes["groups"])
-    weight = weight.astype(np.float32)
+    weight = op.real_weight(channels)
     multiplier = op.tensors.get("multiplier", np.ones(len(weight), np.float32))
     offset = op.tensors.get("offset", np.zeros(len(weight), np.float32))
     if "threshold" in op.tensors:
