@@ -71,14 +71,16 @@ def quickstart(
     device: DeviceOption = Device.auto,
     threads: Threads = None,
 ) -> None:
-    """Train a 1-bit network on handwritten digits, both stages, in about a minute."""
+    """Train a 1-bit network on handwritten digits, both stages, in about a minute; pack it and compare."""
     from biper import tables
+    from biper.export.beside_torch import beside_torch
     from biper.recipe import load_recipe
 
     out = out or _next_free(Path("runs/quickstart"))
     summary = _train(load_recipe("digits"), out, None, device, Precision.float32, threads, resume=False, quiet=False)
     tables.console.print(tables.run_table(summary, out))
     packed = out / "model.biper"
+    tables.console.print(tables.side_table(*beside_torch(out / "model.safetensors", packed)))
     tables.say(
         f"Next: biper bench {packed}    biper evaluate {packed} --data digits    biper train cifar10-resnet20-short"
     )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from biper.analysis.summary import LayerSummary
+    from biper.export.beside_torch import Side
     from biper.peers.compare import Comparison, PeerTime
     from biper.recipe import Recipe
     from biper.runtime.bench import BenchReport
@@ -53,6 +54,19 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
     table.add_row("weights", epoch)
     table.add_row("time", f"{summary['seconds']:,.0f} s")
     table.add_row("everything is in", str(out))
+    return table
+
+
+def side_table(real: Side, bits: Side) -> Table:
+    """A model in torch and its packed file, and how many times less the latter takes."""
+    table = _compact("", "torch", "packed", "ratio")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("test accuracy", f"{real.accuracy:.2%}", f"{bits.accuracy:.2%}", "")
+    times = (f"{side.seconds * 1e3:.3f} ms" for side in (real, bits))
+    table.add_row("one image, one thread", *times, f"{real.seconds / bits.seconds:.0f} x")
+    sizes = (size(side.file_bytes) for side in (real, bits))
+    table.add_row("file", *sizes, f"{real.file_bytes / bits.file_bytes:.1f} x")
     return table
 
 

@@ -163,6 +163,7 @@ def test_debug_shows_the_trace(biper: Biper) -> None:
 def test_quickstart_reaches_its_accuracy(biper: Biper, tmp_path: Path) -> None:
     """The whole first README command: both stages, at least 96 % after stage 2, a table, and what to do next."""
     result = biper("quickstart")
+    assert re.search(r"one image, one thread  \d+\.\d{3} ms  \d+\.\d{3} ms +\d+ x", result.stdout)
     summary = json.loads((tmp_path / "runs/quickstart/summary.json").read_text())
     assert summary["stage2"]["test_accuracy"] >= 0.96
     assert summary["seconds"] < 120

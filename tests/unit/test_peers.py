@@ -13,11 +13,11 @@ from biper.errors import MissingDependencyError, ModelError
 from biper.peers import compare as comparing
 from biper.peers.compare import PEERS, PeerTime, compare, load_plans
 from biper.peers.plan import Job, Plan, Run
-from biper.peers.timing import interleaved
 from biper.peers.twin import float_twin, folded
 from biper.runtime.engine import engine_is_built
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
+from biper.runtime.timing import interleaved
 
 needs_engine = pytest.mark.skipif(not engine_is_built(), reason="biper's native extension is not built")
 

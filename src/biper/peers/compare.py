@@ -14,11 +14,11 @@ import numpy as np
 
 from biper.errors import MissingDependencyError, ModelError
 from biper.peers.plan import EQUAL, MOST, Array, Job, Plan, Run
-from biper.peers.timing import interleaved
 from biper.peers.twin import float_twin
 from biper.runtime.engine import Engine
 from biper.runtime.program import Program
 from biper.runtime.reference import run_reference
+from biper.runtime.timing import interleaved
 
 PEERS = {"torch": "train", "onnxruntime": "bench", "openvino": "bench"}
 """Engines to compare with, and the extra of biper that installs each."""
@@ -67,7 +67,7 @@ class Comparison:
     """Rows of one run, ours first.
 
     ``processors`` are the numbers of those that the process may use, ``processor_share`` how much it had of them while
-    it was timed (see `biper.peers.timing.Times`).
+    it was timed (see `biper.runtime.timing.Times`).
     """
 
     batch: int

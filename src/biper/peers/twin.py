@@ -32,6 +32,9 @@ def float_twin(program: Program) -> Program:
             weight, offset = folded(op, shapes[op.inputs[0]][0])
             unused = _without(tensors, "weight", "multiplier", "offset", "threshold", "flip")
             tensors = {"weight": weight, "offset": offset} | unused
+            attributes = _without(
+                attributes, "input_factor", "input_zero"
+            )  # of int8, whose rounding the twin leaves out
         twin = replace(
             op,
             operation="convolution" if op.operation == "binary_convolution" else op.operation,
