@@ -32,6 +32,14 @@ def cifar_dir() -> Path:
     return DATA
 
 
+@pytest.fixture
+def imagenet_sample() -> Path:
+    """The folder that holds a hundred photographs of ImageNet, one of each of a hundred classes."""
+    if not (DATA / "imagenet-sample").is_dir():
+        pytest.skip(f"the sample of ImageNet is not in {DATA}")
+    return DATA / "imagenet-sample"
+
+
 Biper = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -44,14 +52,16 @@ def biper_command(*arguments: str) -> list[str]:
 def biper(tmp_path: Path) -> Biper:
     """Runs the command in a fresh folder, as a real process: ``biper("train", "digits", expect=1)``."""
 
-    def run(*arguments: str, expect: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, expect: int = 0, timeout: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             biper_command(*arguments),
             cwd=tmp_path,
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
         )
         assert result.returncode == expect, result.stdout + result.stderr
         return result

@@ -51,10 +51,13 @@ class FloatLayers(StrEnum):
     int8 = "int8"
 
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder that holds the data set; else the user's cache.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the data set, or tar shards with braces; else the user's cache.")
+]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the computation.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Processes that decode images; default a core each but one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 
 
@@ -77,7 +80,7 @@ def quickstart(
     from biper.recipe import load_recipe
 
     out = out or _next_free(Path("runs/quickstart"))
-    summary = _train(load_recipe("digits"), out, None, device, Precision.float32, threads, resume=False, quiet=False)
+    summary = _train(load_recipe("digits"), out, device=device, threads=threads)
     tables.console.print(tables.run_table(summary, out))
     packed = out / "model.biper"
     tables.console.print(tables.side_table(*beside_torch(out / "model.safetensors", packed)))
@@ -99,6 +102,7 @@ def train(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.float32,
     threads: Threads = None,
+    workers: Workers = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -111,7 +115,17 @@ def train(
     if scale_epochs is not None:
         loaded = loaded.scaled(scale_epochs)
     out = out or Path("runs") / Path(recipe).stem
-    summary = _train(loaded, out, data_dir, device, precision, threads, resume=resume, quiet=as_json)
+    summary = _train(
+        loaded,
+        out,
+        data_dir=data_dir,
+        device=device,
+        precision=precision,
+        threads=threads,
+        workers=workers,
+        resume=resume,
+        quiet=as_json,
+    )
     if as_json:
         typer.echo(json.dumps(summary))
     else:
@@ -206,6 +220,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="The data set; a packed model does not know its own.")] = None,
     device: DeviceOption = Device.auto,
     threads: Threads = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Top-1 accuracy and loss of a trained model on a split of its data set."""
@@ -222,11 +237,15 @@ def evaluate(
         if data is None:
             raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
         packed = Model.load(model)
-        name, scores = str(model), evaluate_packed(packed, load_dataset(data, data_dir).split(split))
+        size = packed.program.input_shape[-1]
+        dataset = load_dataset(data, data_dir, image_size=size, classes=packed.classes, workers=workers)
+        name, scores = str(model), evaluate_packed(packed, dataset.split(split))
     else:
         loaded, info = load_model(_model_file(model))
         target = choose_device(device)
-        images = load_dataset(data or info.dataset, data_dir).split(split).to(target)
+        data = data or info.dataset
+        dataset = load_dataset(data, data_dir, image_size=info.image_size, classes=info.labels, workers=workers)
+        images = dataset.split(split).to(target)
         name, scores = info.name, evaluate_model(loaded.to(target), images, info.mean, info.std)
     if as_json:
         row = {"split": split, "accuracy": scores.accuracy, "loss": scores.loss, "images": scores.images}
@@ -302,15 +321,17 @@ def inspect(
     from biper.models import create_model
     from biper.models.saved import load_model
 
+    size = None
     if Path(target).exists():
         model, info = load_model(_model_file(Path(target)))
-        dataset = info.dataset
+        dataset, size = info.dataset, info.image_size
     elif "/" in target or target.endswith(".safetensors"):
         raise ModelError(f"no file or folder {target}: inspect expects a run folder, a model file or a network's name")
     else:
         model = create_model(target, dataset=dataset, bits=bits)
     spec = dataset_spec(dataset)
-    layers = summarize(model, (spec.channels, spec.image_size, spec.image_size))
+    size = size or spec.image_size
+    layers = summarize(model, (spec.channels, size, size))
     sizes = model_sizes(model)
     if as_json:
         typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes}))
@@ -339,13 +360,14 @@ def _inspect_packed(path: Path, as_json: bool) -> None:
 def _train(
     recipe: Recipe,
     out: Path,
-    data_dir: Path | None,
-    device: Device,
-    precision: Precision,
-    threads: int | None,
     *,
-    resume: bool,
-    quiet: bool,
+    device: Device,
+    threads: int | None,
+    data_dir: Path | None = None,
+    precision: Precision = Precision.float32,
+    workers: int | None = None,
+    resume: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """What `train` and `quickstart` share: threads, progress on the terminal, the run itself, the packed model."""
     from dataclasses import asdict
@@ -364,6 +386,7 @@ def _train(
         data_dir=data_dir,
         device=choose_device(device),
         precision=precision.value,
+        workers=workers,
         resume=resume,
         progress=progress,
     )

@@ -14,12 +14,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from biper.errors import RecipeError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first number must not be above the second")
+    return pair
 
 
 class _Table(BaseModel):
@@ -44,6 +51,19 @@ class DataRecipe(_Table):
     """Random crops of the original size after this many black pixels are added on each side."""
     flip: bool = False
     """Mirror half of the images, left to right."""
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    """Height and width that images are brought to, in pixels, where they are decoded from files (imagenet)."""
+    crop_scale: Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(_rising)] | None = None
+    """Random-resized crops whose area is this share of the image's, from and to; without it the crop of evaluation."""
+    crop_ratio: Annotated[tuple[Positive, Positive], Field(strict=False), AfterValidator(_rising)] = (3 / 4, 4 / 3)
+    """Width through height of random-resized crops, from and to."""
+    colour_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Brightness, contrast and saturation are each multiplied by a random number up to this far from 1."""
+    max_unreadable: Annotated[int, Field(ge=0)] = 100
+    """How many unreadable images are left out, and listed in the run folder, before the run stops."""
+    evaluate_on: Literal["test", "train"] = "test"
+    """``"train"`` scores the training images themselves, unaugmented, and calls that ``fit``: for data without
+    test images."""
     selection: Literal["last", "held-out"] = "last"
     """``"last"``: the last epoch. ``"held-out"``: the epoch with the best accuracy on a fixed, seeded part of
     the training images, which are then not trained on. The test set never selects."""
@@ -55,6 +75,8 @@ class StageRecipe(_Table):
     epochs: Annotated[int, Field(ge=1)]
     learning_rate: Positive
     weight_decay: NonNegative = 0.0
+    weight_decay_on: Literal["all", "weights"] = "all"
+    """``"weights"``: of convolutions and linear layers; no biases, scales and batch norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     periodic_penalty: NonNegative = 0.0
     """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w)."""
@@ -96,7 +118,7 @@ class Recipe(_Table):
 
     def to_toml(self) -> str:
         """The recipe as TOML that `load_recipe` reads back."""
-        document = self.model_dump()
+        document = self.model_dump(exclude_none=True)
         scalars = [
             f"{key} = {json.dumps(value, ensure_ascii=False)}"
             for key, value in document.items()
@@ -191,7 +213,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
             case "missing":
                 yield f"missing key {key!r}"
             case _:
-                message = problem["msg"].removeprefix("Input ").replace("should be", "must be")
+                message = (
+                    problem["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
+                )
                 yield f"{key}: {message}, got {problem['input']!r}"
 
 

@@ -42,7 +42,9 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
     for number, wave in ((1, " (sine)"), (2, " (square wave)")):
         result = summary[f"stage{number}"]
         name = f"stage {number}{wave if model['bits'] != 'W32A32' else ''}"
-        table.add_row(f"{name}: test accuracy", f"{result['test_accuracy']:.2%}")
+        for split, what in (("test", "test accuracy"), ("fit", "accuracy on its training images")):
+            if f"{split}_accuracy" in result:
+                table.add_row(f"{name}: {what}", f"{result[f'{split}_accuracy']:.2%}")
         errors = list(result["quantization_error"].values())
         if errors:
             table.add_row(f"stage {number}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")

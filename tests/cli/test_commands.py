@@ -117,6 +117,11 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["train", "digits", "--set", "model.name=resnet19"], "no network 'resnet19' for digits; did you mean"),
         (["train", "digits", "--set", "data.batch_size=5000"], "batch size 5000 is larger than the 1437"),
         (["train", "cifar10-resnet20", "--data-dir", "nowhere"], "no folder nowhere: --data-dir expects a folder"),
+        (["train", "imagenet-resnet18"], "biper does not download imagenet: give its folder with --data-dir"),
+        (
+            ["train", "imagenet-resnet34", "--data-dir", "{00..01}.tar"],
+            "2 of 2 shards are missing",
+        ),
         (["train", "digits", "--scale-epochs", "0"], "--scale-epochs must be a positive number, got 0"),
         (["evaluate", "nothing"], "no file or folder nothing"),
         (["evaluate", "."], ". holds no model.safetensors"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from biper.data.augment import normalize, random_crop_and_flip
 from biper.data.batches import TrainingBatches, evaluation_batches
 from biper.data.dataset import Split
 from biper.errors import DataError
+from biper.recipe import DataRecipe
 
 CIFAR10 = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
 
@@ -158,9 +160,10 @@ def test_crops_and_flips_are_shifts_and_mirrors_of_the_padded_image() -> None:
     assert len(seen) > 20
 
 
-def batches(seed: int = 0) -> TrainingBatches:
+def batches(seed: int = 0, **settings: Any) -> TrainingBatches:
     digits = load_dataset("digits")
-    return TrainingBatches(digits.train, digits.spec, batch_size=100, crop_padding=1, flip=False, seed=seed)
+    recipe = DataRecipe(**{"name": "digits", "batch_size": 100, "crop_padding": 1, **settings})
+    return TrainingBatches(digits.train, digits.spec, recipe, seed=seed)
 
 
 def test_batches_can_be_made_again_from_any_step() -> None:
@@ -182,9 +185,14 @@ def test_epochs_stages_and_seeds_differ() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    digits = load_dataset("digits")
     with pytest.raises(DataError, match="batch size 2000 is larger than the 1437 training images"):
-        TrainingBatches(digits.train, digits.spec, batch_size=2000, crop_padding=0, flip=False, seed=0)
+        batches(batch_size=2000)
+
+
+@pytest.mark.parametrize("setting", [{"image_size": 16}, {"crop_scale": (0.08, 1.0)}, {"colour_jitter": 0.4}])
+def test_settings_for_decoded_images_are_refused_for_images_in_memory(setting: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=f"data.{next(iter(setting))} is for images that are decoded"):
+        batches(**setting)
 
 
 def test_evaluation_sees_every_image_once_in_order() -> None:

@@ -27,13 +27,31 @@ def test_the_papers_settings() -> None:
         assert {(s.momentum, s.schedule, s.warmup_epochs) for s in recipe.stages} == {(0.9, "cosine", 5.0)}
 
 
+def test_the_papers_settings_for_imagenet() -> None:
+    for network in ("resnet18", "resnet34"):
+        recipe = load_recipe(f"imagenet-{network}")
+        assert (recipe.model.name, recipe.model.frequency, recipe.data.batch_size) == (network, 20.0, 512)
+        assert [(s.epochs, s.learning_rate, s.warmup_epochs) for s in recipe.stages] == [
+            (200, 0.1, 5.0),
+            (100, 0.01, 0.0),
+        ]
+        shared = {
+            (s.weight_decay, s.weight_decay_on, s.periodic_penalty, s.momentum, s.schedule) for s in recipe.stages
+        }
+        assert shared == {(1e-4, "weights", 0.0, 0.9, "cosine")}
+        data = recipe.data
+        assert (data.crop_scale, data.crop_ratio, data.flip, data.colour_jitter) == ((0.08, 1), (3 / 4, 4 / 3), True, 0)
+        assert (data.image_size, data.selection, data.evaluate_on) == (None, "last", "test")
+
+
 def test_overrides_take_toml_and_plain_text() -> None:
     recipe = load_recipe("digits", ["stage1.epochs=3", "data.flip=true", "data.selection=held-out", "seed = 7"])
     assert (recipe.stage1.epochs, recipe.data.flip, recipe.data.selection, recipe.seed) == (3, True, "held-out", 7)
 
 
 def test_a_resolved_recipe_reads_back_the_same(tmp_path: Path) -> None:
-    recipe = load_recipe("digits", ['description="ω = 20, \\"quoted\\" 😀"', "stage1.learning_rate=1e-5"])
+    changes = ['description="ω = 20, \\"quoted\\" 😀"', "stage1.learning_rate=1e-5", "data.crop_scale=[0.1, 1]"]
+    recipe = load_recipe("digits", changes)
     path = tmp_path / "recipe.toml"
     path.write_text(recipe.to_toml(), encoding="utf-8")
     assert load_recipe(path) == recipe
@@ -61,6 +79,12 @@ def test_scaling_keeps_proportions_and_at_least_one_epoch() -> None:
         ("stage1.learning_rate=nan", "stage1.learning_rate: must be a finite number"),
         ("model.bits=W2A2", "model.bits: must be 'W1A1', 'W1A32' or 'W32A32', got 'W2A2'"),
         ("data.selection=test", "data.selection: must be 'last' or 'held-out', got 'test'"),
+        (
+            "data.crop_scale=[0.5, 0.2]",
+            "data.crop_scale: the first number must not be above the second, got [0.5, 0.2]",
+        ),
+        ("data.crop_scale=[0.0, 1.0]", "data.crop_scale.0: must be greater than 0, got 0.0"),
+        ("data.crop_scale=0.5", "data.crop_scale: must be a valid tuple, got 0.5"),
         ("data=3", "data: "),
         ("stage1.epochs", "--set expects key=value"),
         ("description.x=3", "description is a value, not a table"),

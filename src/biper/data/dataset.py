@@ -1,15 +1,20 @@
-"""A data set in memory: one uint8 tensor of images a split, and the splits themselves."""
+"""A data set: its splits, what training and evaluation ask of any split, and a split in memory."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from biper.data.augment import random_crop_and_flip, seeded_generator
 from biper.data.specs import DatasetSpec
 from biper.errors import DataError
+from biper.recipe import DataRecipe
 
 HELD_OUT_SEED = 20240612
 """Seeds the choice of held-out images: the same images in every run, whatever the run's own seed."""
@@ -20,9 +25,49 @@ HELD_OUT_FRACTION = 0.1
 SPLITS = ("train", "held-out", "test")
 
 
+Batch = tuple[Tensor, Tensor]
+"""Images (N, H, W, C) uint8 and labels (N,) int64, on one device."""
+
+
+class Images(ABC):
+    """Labelled images of one size, wherever they are kept: all that training and evaluation ask of a split."""
+
+    evaluation_batch = 500
+    """Images of a batch in evaluation."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """The same images, whose batches come on another device."""
+
+    @abstractmethod
+    def part(self, chosen: Tensor) -> Self:
+        """Some of the images, by their numbers (M,) int64."""
+
+    @abstractmethod
+    def training_batches(self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0) -> Iterator[Batch]:
+        """The shuffled and augmented whole batches of an epoch, from a step on, a pure function of the arguments.
+
+        Args:
+            settings: the batch size and the augmentation.
+            key: seed, stage and epoch, which make every random choice.
+            first_step: batches that are left out at the beginning.
+        """
+
+    @abstractmethod
+    def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
+        """Every image once, in order and unaugmented; ``batch_size`` is ``evaluation_batch`` if it is not given."""
+
+    def first(self, count: int) -> Tensor:
+        """The first images of `in_order`, (count, H, W, C) uint8, or all if there are fewer."""
+        return next(self.in_order(count))[0]
+
+
 @dataclass(frozen=True)
-class Split:
-    """Images (N, H, W, C) uint8 and labels (N,) int64, on one device."""
+class Split(Images):
+    """Images (N, H, W, C) uint8 and labels (N,) int64, in memory, on one device."""
 
     images: Tensor
     labels: Tensor
@@ -38,31 +83,51 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
+
+    def part(self, chosen: Tensor) -> Split:
+        return Split(self.images[chosen], self.labels[chosen])
+
+    def training_batches(self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0) -> Iterator[Batch]:
+        order = torch.randperm(len(self), generator=seeded_generator(*key)).to(self.labels.device)
+        size = settings.batch_size
+        for step in range(first_step, len(self) // size):
+            chosen = order[step * size : (step + 1) * size]
+            generator = seeded_generator(*key, step)
+            images = random_crop_and_flip(self.images[chosen], settings.crop_padding, settings.flip, generator)
+            yield images, self.labels[chosen]
+
+    def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
+        size = batch_size or self.evaluation_batch
+        yield from zip(self.images.split(size), self.labels.split(size), strict=True)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its official training and test images."""
+    """A data set with its official training and test images; ``None`` where somebody's folder has only the others."""
 
     spec: DatasetSpec
     classes: tuple[str, ...]
-    train: Split
-    test: Split
+    train: Images | None
+    test: Images | None
 
-    def hold_out(self) -> tuple[Split, Split]:
+    def hold_out(self) -> tuple[Images, Images]:
         """Split the training images into (to train on, held out).
 
         A fixed tenth is held out, chosen by a seeded permutation: 5,000 of CIFAR's 50,000 images.
-        """
-        order = np.random.Generator(np.random.PCG64(HELD_OUT_SEED)).permutation(len(self.train))
-        count = round(len(self.train) * HELD_OUT_FRACTION)
-        held_out, kept = (torch.from_numpy(np.sort(part)) for part in (order[:count], order[count:]))
-        images, labels = self.train.images, self.train.labels
-        return Split(images[kept], labels[kept]), Split(images[held_out], labels[held_out])
 
-    def split(self, name: str) -> Split:
+        Raises:
+            DataError: there are no training images, or too few of them.
+        """
+        train = self.split("train")
+        order = np.random.Generator(np.random.PCG64(HELD_OUT_SEED)).permutation(len(train))
+        count = round(len(train) * HELD_OUT_FRACTION)
+        if count == 0:
+            raise DataError(f"a tenth of the {len(train)} training images is none: there is nothing to hold out")
+        held_out, kept = (torch.from_numpy(np.sort(part)) for part in (order[:count], order[count:]))
+        return train.part(kept), train.part(held_out)
+
+    def split(self, name: str) -> Images:
         """``"train"`` (all training images), ``"held-out"`` or ``"test"``.
 
         Raises:
@@ -72,4 +137,9 @@ class Dataset:
             raise DataError(f"split must be one of {', '.join(SPLITS)}, got {name!r}")
         if name == "held-out":
             return self.hold_out()[1]
-        return self.train if name == "train" else self.test
+        found = self.train if name == "train" else self.test
+        if found is None:
+            raise DataError(
+                f"these {self.spec.name} files have no {name} images: expected train/ and val/ in one folder"
+            )
+        return found

@@ -14,7 +14,8 @@ class DatasetSpec:
 
     ``mean`` and ``std`` normalize pixels scaled to [0, 1], one number a channel. ``family`` says which form of
     a network fits: ``"cifar"`` for small images, whose networks keep the full resolution in the stem, or
-    ``"imagenet"`` for large ones, whose networks begin by reducing it.
+    ``"imagenet"`` for large ones, whose networks begin by reducing it. Where ``decoded`` is true, images are kept
+    as files and decoded batch by batch, in any size; ``image_size`` is then the usual one. Else they are in memory.
     """
 
     name: str
@@ -24,6 +25,7 @@ class DatasetSpec:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    decoded: bool = False
 
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,7 +36,8 @@ SPECS = {
         DatasetSpec("digits", "cifar", 10, 1, 8, (0.305,), (0.376,)),
         DatasetSpec("cifar10", "cifar", 10, 3, 32, _IMAGENET_MEAN, _IMAGENET_STD),
         DatasetSpec("cifar100", "cifar", 100, 3, 32, (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
-        DatasetSpec("imagenet", "imagenet", 1000, 3, 224, _IMAGENET_MEAN, _IMAGENET_STD),
+        DatasetSpec("tiny-imagenet", "cifar", 200, 3, 64, _IMAGENET_MEAN, _IMAGENET_STD),
+        DatasetSpec("imagenet", "imagenet", 1000, 3, 224, _IMAGENET_MEAN, _IMAGENET_STD, decoded=True),
     )
 }
 """By name. The CIFAR sets are normalized as in the published code: CIFAR-10 with ImageNet's figures."""

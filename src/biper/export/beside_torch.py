@@ -39,9 +39,9 @@ def beside_torch(
     """
     model, info = load_model(model_file)
     set_stage_(model, "binary")
-    packed, test = Model.load(packed_file), load_dataset(info.dataset, data_dir).test
+    packed, test = Model.load(packed_file), load_dataset(info.dataset, data_dir).split("test")
     scores = evaluate(model, test, info.mean, info.std), evaluate_packed(packed, test)
-    image = normalize(test.images[:1], info.mean, info.std)
+    image = normalize(test.first(1), info.mean, info.std)
     array, threads = image.contiguous().numpy(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -21,9 +21,9 @@ def export_saved(
 ) -> tuple[ExportReport, str]:
     """Pack a model that `biper.save_model` or a run wrote.
 
-    Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, or on
-    random ones of the same distribution where the data is not at hand. Class names that the model lacks, as an
-    imported one does, are the data set's.
+    Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, on
+    training images where it has no others, or on random ones of the same distribution where the data is not at hand.
+    Class names that the model lacks, as an imported one does, are the data set's.
 
     Returns:
         The report, and what images it is about.
@@ -36,9 +36,10 @@ def export_saved(
     classes = info.classes
     set_stage_(model, "binary")
     try:
-        dataset = load_dataset(info.dataset, data_dir)
-        test = dataset.test.images[:VERIFIED_IMAGES]
-        images, what = normalize(test, info.mean, info.std), f"{info.dataset} test images"
+        dataset = load_dataset(info.dataset, data_dir, image_size=info.image_size, classes=info.labels)
+        split = "train" if dataset.test is None else "test"
+        pixels = dataset.split(split).first(VERIFIED_IMAGES)
+        images, what = normalize(pixels, info.mean, info.std), f"{info.dataset} {split} images"
         if not classes and len(dataset.classes) == info.num_classes:
             classes = dataset.classes
     except DataError:

@@ -30,11 +30,17 @@ class ModelInfo:
     classes: tuple[str, ...]
     details: dict[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, such as the run's recipe and accuracy."""
+    image_size: int = 0
+    """Height and width of the images that the model was trained on, in pixels; 0 stands for the data set's."""
+
+    def __post_init__(self) -> None:
+        if not self.image_size:
+            object.__setattr__(self, "image_size", dataset_spec(self.dataset).image_size)
 
     @property
-    def image_size(self) -> int:
-        """Height and width of the images that the model was trained on, in pixels."""
-        return dataset_spec(self.dataset).image_size
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; their numbers where the model has none."""
+        return self.classes or tuple(map(str, range(self.num_classes)))
 
     def create(self) -> nn.Module:
         """The network with fresh weights."""

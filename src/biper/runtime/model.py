@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from biper.errors import BiperError, DataError, ModelFormatError
+from biper.images import UNREADABLE, in_mode
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
@@ -127,8 +128,8 @@ class Model:
             raise DataError(f"the model takes {channels} channels, which is no picture; call it with an array")
         try:
             opened = image if isinstance(image, Image.Image) else Image.open(image)
-            picture = opened.convert("L" if channels == 1 else "RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            picture = in_mode(opened, "L" if channels == 1 else "RGB")
+        except UNREADABLE as error:
             raise DataError(f"cannot read the image {image}: {error}") from error
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -14,7 +14,7 @@ import torch
 
 from biper.runtime.cpu import instruction_sets
 
-_PACKAGES = ("biper", "torch", "lightning-fabric", "numpy", "safetensors", "pydantic")
+_PACKAGES = ("biper", "torch", "lightning-fabric", "numpy", "pillow", "safetensors", "pydantic")
 
 
 def describe_environment(*, seed: int, device: str, precision: str) -> dict[str, Any]:

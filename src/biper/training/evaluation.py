@@ -7,17 +7,21 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.data.batches import evaluation_batches
-from biper.data.dataset import Split
+from biper.data.dataset import Images
+from biper.errors import DataError
 from biper.runtime.model import Model
 
 
 @dataclass(frozen=True)
 class Scores:
-    """``loss``: mean cross-entropy in nats; ``correct`` of ``images`` have their label on top."""
+    """``loss``: mean cross-entropy in nats; ``correct`` of ``images`` have their label on top.
+
+    ``images`` are those that could be read, each counted once.
+    """
 
     loss: float
     correct: int
@@ -31,7 +35,7 @@ class Scores:
 
 def evaluate(
     model: nn.Module,
-    split: Split,
+    split: Images,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     *,
@@ -44,33 +48,49 @@ def evaluate(
         split: what to evaluate on.
         mean, std: the normalization that the model was trained with, one number a channel.
         precision_context: makes the context to compute in, such as an autocast.
+
+    Raises:
+        DataError: no image of the split can be read.
     """
     was_training = model.training
     model.eval()
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    loss, correct = 0.0, 0
+    total = _Total()
     try:
         with torch.inference_mode(), precision_context():
             for images, labels in evaluation_batches(split, mean, std):
-                logits = model(images.to(dtype)).float()
-                loss += F.cross_entropy(logits, labels, reduction="sum").item()
-                correct += int((logits.argmax(1) == labels).sum())
+                total.add(model(images.to(dtype)).float(), labels)
     finally:
         model.train(was_training)
-    return Scores(loss / len(split), correct, len(split))
+    return total.scores()
 
 
-def evaluate_packed(model: Model, split: Split) -> Scores:
+def evaluate_packed(model: Model, split: Images) -> Scores:
     """The same scores for a packed model, which normalizes the images by itself.
 
     Raises:
-        DataError: the images are not of the model's size.
+        DataError: the images are not of the model's size, or no image can be read.
     """
-    loss, correct = 0.0, 0
-    for start in range(0, len(split), 500):
-        images, labels = split.images[start : start + 500], split.labels[start : start + 500]
-        logits = torch.from_numpy(model(images.cpu().numpy())).flatten(1)
-        labels = labels.cpu()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        correct += int((logits.argmax(1) == labels).sum())
-    return Scores(loss / len(split), correct, len(split))
+    total = _Total()
+    for images, labels in split.in_order():
+        total.add(torch.from_numpy(model(images.cpu().numpy())).flatten(1), labels.cpu())
+    return total.scores()
+
+
+@dataclass
+class _Total:
+    """Sums over the batches so far."""
+
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        self.loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        self.correct += int((logits.argmax(1) == labels).sum())
+        self.images += len(labels)
+
+    def scores(self) -> Scores:
+        if self.images == 0:
+            raise DataError("no image of the split can be read")
+        return Scores(self.loss / self.images, self.correct, self.images)

@@ -66,7 +66,7 @@ class RichProgress(Progress):
     def epoch(self, row: dict[str, Any]) -> None:
         scores = "  ".join(
             f"{split} {row[f'{split}_accuracy']:.2%}"
-            for split in ("train", "held_out", "test")
+            for split in ("train", "fit", "held_out", "test")
             if f"{split}_accuracy" in row
         )
         self.console.print(

@@ -12,6 +12,9 @@ from biper.files import atomic_write
 from biper.recipe import Recipe, load_recipe
 from biper.training.checkpoint import CheckpointFolder
 
+_FREE = ("description", "max_unreadable")
+"""Recipe keys that may differ when a run is resumed."""
+
 
 class RunFolder:
     """The files of a run.
@@ -24,6 +27,7 @@ class RunFolder:
     ``checkpoints/``                      what resuming needs
     ``stage1.safetensors``, ``stage2...`` the model that each stage ended with
     ``model.safetensors``                 the final model
+    ``unreadable.txt``                    images that could not be read and why, one a line; there if there are any
     ``summary.json``                      what the run reached; there when, and only when, it is complete
     ====================================  ==========================================================
 
@@ -38,6 +42,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = CheckpointFolder(self.path / "checkpoints")
         self.model_file = self.path / "model.safetensors"
+        self.unreadable_file = self.path / "unreadable.txt"
         self.summary_file = self.path / "summary.json"
 
     def stage_file(self, stage: int) -> Path:
@@ -110,5 +115,5 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "
     for key in was:
         if isinstance(was[key], dict):
             yield from _differences(was[key], now[key], f"{prefix}{key}.")
-        elif was[key] != now[key] and key != "description":
+        elif was[key] != now[key] and key not in _FREE:
             yield f"{prefix}{key}", was[key], now[key]

@@ -20,6 +20,9 @@ from biper.analysis.quantization_error import quantization_errors
 from biper.analysis.summary import model_sizes
 from biper.data import load_dataset
 from biper.data.batches import TrainingBatches
+from biper.data.dataset import Images
+from biper.data.unreadable import UnreadableImages
+from biper.data.workers import one_line_worker_errors
 from biper.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from biper.models.saved import ModelInfo, load_state, save_model
 from biper.nn import set_stage_
@@ -28,6 +31,7 @@ from biper.regularizers import periodic_penalty
 from biper.training.environment import describe_environment
 from biper.training.evaluation import Scores, evaluate
 from biper.training.interruption import StopRequest
+from biper.training.optimizer import make_optimizer
 from biper.training.progress import Progress
 from biper.training.run_folder import RunFolder, write_json
 from biper.training.schedules import learning_rate
@@ -44,6 +48,7 @@ def train(
     data_dir: str | Path | None = None,
     device: str = "auto",
     precision: str = "float32",
+    workers: int | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -55,6 +60,7 @@ def train(
         data_dir: where the data is; see `biper.load_dataset`.
         device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
         precision: ``"float32"``, ``"float64"``, or the mixed ``"bfloat16"`` and ``"float16"``.
+        workers: processes that decode images, see `biper.load_dataset`; changes no result.
         resume: go on from the newest valid checkpoint in ``out``, or start if there is none.
         progress: what shows progress; default nothing.
 
@@ -63,7 +69,7 @@ def train(
 
     Raises:
         RecipeError: ``out`` holds a run and ``resume`` is false, or a run of another recipe.
-        DataError: the data is missing or corrupt.
+        DataError: the data is missing or corrupt, or too many images cannot be read.
         CheckpointError: a checkpoint could not be written, or is not of this recipe.
         NonFiniteLossError: the loss or a gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C or SIGTERM; everything is saved.
@@ -78,7 +84,9 @@ def train(
         folder.environment_file,
         describe_environment(seed=recipe.seed, device=str(fabric.device), precision=precision),
     )
-    trainer = Trainer(recipe, folder, fabric, data_dir, progress or Progress(), scales_loss=precision == "float16")
+    trainer = Trainer(
+        recipe, folder, fabric, data_dir, progress or Progress(), workers=workers, scales_loss=precision == "float16"
+    )
     return trainer.run()
 
 
@@ -93,34 +101,33 @@ class Trainer:
         data_dir: str | Path | None,
         progress: Progress,
         *,
+        workers: int | None,
         scales_loss: bool,
     ) -> None:
         self.recipe, self.folder, self.fabric, self.progress = recipe, folder, fabric, progress
         self.scales_loss = scales_loss
-        dataset = load_dataset(recipe.data.name, data_dir)
+        unreadable = UnreadableImages(recipe.data.max_unreadable, folder.unreadable_file, self.progress.message)
+        dataset = load_dataset(
+            recipe.data.name, data_dir, image_size=recipe.data.image_size, workers=workers, unreadable=unreadable
+        )
         self.spec = dataset.spec
-        train_split, held_out = dataset.train, None
+        train_split, held_out = dataset.split("train"), None
         if recipe.data.selection == "held-out":
             train_split, held_out = dataset.hold_out()
         self.held_out = held_out.to(fabric.device) if held_out else None
-        self.test = dataset.test.to(fabric.device)
-        self.batches = TrainingBatches(
-            train_split.to(fabric.device),
-            dataset.spec,
-            batch_size=recipe.data.batch_size,
-            crop_padding=recipe.data.crop_padding,
-            flip=recipe.data.flip,
-            seed=recipe.seed,
-        )
+        self.test = dataset.split(recipe.data.evaluate_on).to(fabric.device)
+        self.test_name = "fit" if recipe.data.evaluate_on == "train" else "test"
+        self.batches = TrainingBatches(train_split.to(fabric.device), self.spec, recipe.data, seed=recipe.seed)
         self.info = ModelInfo(
             name=recipe.model.name,
             dataset=recipe.data.name,
-            num_classes=dataset.spec.num_classes,
+            num_classes=len(dataset.classes),
             bits=recipe.model.bits,
             frequency=recipe.model.frequency,
-            mean=dataset.spec.mean,
-            std=dataset.spec.std,
+            mean=self.spec.mean,
+            std=self.spec.std,
             classes=dataset.classes,
+            image_size=recipe.data.image_size or self.spec.image_size,
         )
         self.module = self.info.create().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.position = Position()
@@ -137,7 +144,7 @@ class Trainer:
         steps = [stage.epochs * len(self.batches) for stage in self.recipe.stages]
         self.progress.begin(sum(steps), self._steps_done())
         try:
-            with self._stop, SummaryWriter(str(self.folder.tensorboard)) as self._events:
+            with self._stop, one_line_worker_errors(), SummaryWriter(str(self.folder.tensorboard)) as self._events:
                 for number in range(self.position.stage, 3):
                     if number > self.position.stage:
                         self.position = Position(
@@ -156,16 +163,7 @@ class Trainer:
         """Train one stage; ``found`` is the checkpoint to go on from, if it is one of this stage."""
         set_stage_(self.module, self.position.stage)
         self.best = None
-        self.model, self.optimizer = self.fabric.setup(
-            self.module,
-            torch.optim.SGD(
-                self.module.parameters(),
-                lr=stage.learning_rate,
-                momentum=stage.momentum,
-                weight_decay=stage.weight_decay,
-                fused=True,
-            ),
-        )
+        self.model, self.optimizer = self.fabric.setup(self.module, make_optimizer(self.module, stage))
         if found is not None:
             _, tensors, document = found
             restore_optimizer(self.optimizer, tensors, document)
@@ -242,15 +240,20 @@ class Trainer:
     def _evaluate_epoch(self) -> dict[str, float]:
         """Scores after an epoch: on the held-out images if the recipe has them, else on the test images."""
         if self.held_out is None:
-            scores = self._scores(self.test)
-            return {"test_loss": scores.loss, "test_accuracy": scores.accuracy}
+            return self._test()
         scores = self._scores(self.held_out)
         if scores.accuracy > self.position.best_accuracy:
             self.position.best_accuracy, self.position.best_epoch = scores.accuracy, self.position.epoch
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         return {"held_out_loss": scores.loss, "held_out_accuracy": scores.accuracy}
 
-    def _scores(self, split: Any) -> Scores:
+    def _test(self) -> dict[str, float]:
+        """Scores on the test images; on the training images, and called fit, if the recipe says so."""
+        scores = self._scores(self.test)
+        self.test_images = scores.images
+        return {f"{self.test_name}_loss": scores.loss, f"{self.test_name}_accuracy": scores.accuracy}
+
+    def _scores(self, split: Images) -> Scores:
         return evaluate(self.module, split, self.spec.mean, self.spec.std, precision_context=self.fabric.autocast)
 
     def _end_stage(self) -> None:
@@ -258,12 +261,10 @@ class Trainer:
         position = self.position
         if self.best is not None:
             load_state(self.module, self.best, "the best epoch", self.info.name)
-        scores = self._scores(self.test)
         position.results[f"stage{position.stage}"] = {
             "epochs": position.epoch,
             "selected_epoch": position.best_epoch if self.best is not None else position.epoch,
-            "test_accuracy": scores.accuracy,
-            "test_loss": scores.loss,
+            **self._test(),
             "quantization_error": quantization_errors(self.module),
         }
         save_model(self.folder.stage_file(position.stage), self.module, self.info)
@@ -271,10 +272,10 @@ class Trainer:
     def _finish(self) -> dict[str, Any]:
         save_model(self.folder.model_file, self.module, self.info)
         summary = {
-            "recipe": self.recipe.model_dump(),
+            "recipe": self.recipe.model_dump(mode="json"),
             "selection": self.recipe.data.selection,
             **self.position.results,
-            "test_images": len(self.test),
+            f"{self.test_name}_images": self.test_images,
             "sizes": model_sizes(self.module),
             "seconds": round(self._seconds(), 3),
             "model": str(self.folder.model_file),
@@ -294,12 +295,18 @@ class Trainer:
         self.position.seconds += now - self._started
         self._started = now
         tensors, document = pack_state(self.position, self.module, self.optimizer, self.best)
-        self.folder.checkpoints.save(self.position, tensors, {"recipe": self.recipe.model_dump(), **document})
+        document |= {"recipe": self.recipe.model_dump(), "training_images": len(self.batches.split)}
+        self.folder.checkpoints.save(self.position, tensors, document)
 
     def _restore_model(self, path: Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
         was, now = document.get("recipe", {}).get("model"), self.recipe.model.model_dump()
         if was != now:
             raise CheckpointError(f"{path} is a checkpoint of another model: expected {now}, got {was}")
+        trained, here = document.get("training_images"), len(self.batches.split)
+        if trained not in (None, here):
+            raise CheckpointError(
+                f"{path} is of a run on {trained:,} training images, here are {here:,}: resume with the same --data-dir"
+            )
         load_state(self.module, entries(tensors, "model/"), str(path), self.info.name)
         self.position = Position(**document["position"])
         self.progress.message(

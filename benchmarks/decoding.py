@@ -1,0 +1,106 @@
+"""Images a second that one worker makes ready for training: biper's way against Pillow and transforms image by image.
+
+Both read the same files and draw the same random-resized crops and flips, in turns within one run in one thread; the
+median over the rounds is printed as a Markdown table. Time is the processor's, so that other work on the machine counts
+less.
+
+    python benchmarks/decoding.py FOLDER --size 224 64 --rounds 15
+
+*Plain* is how it is usually written: open, convert to RGB (which decodes every pixel), crop, resize, mirror, make a
+float tensor, normalize, stack. *biper* decodes a JPEG reduced where its crop allows, crops and resizes in one pass, and
+ends with bytes: normalizing whole batches is the training process's work, or the GPU's. One column counts it in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image, features
+from PIL import __version__ as pillow_version
+from torch import Tensor
+
+from biper.data.augment import normalize, seeded_generator
+from biper.data.decode import random_box
+from biper.data.image_folder import FolderImages
+from biper.data.specs import dataset_spec
+from biper.data.stream import StreamedImages
+from biper.data.unreadable import UnreadableImages
+from biper.recipe import DataRecipe
+
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+MEAN, STD = dataset_spec("imagenet").mean, dataset_spec("imagenet").std
+
+
+def plain(files: FolderImages, size: int, key: tuple[int, int, int]) -> Tensor:
+    """All images once, by Pillow and per-image transforms: (N, 3, size, size) float32, normalized."""
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    batch = []
+    for number in files.shuffled(seeded_generator(*key)).tolist():
+        numbers = torch.rand(44, generator=seeded_generator(*key, number), dtype=torch.float64).tolist()
+        with open(files.name(number), "rb") as file:
+            image = Image.open(file).convert("RGB")
+        left, top, right, bottom = map(int, random_box(*image.size, SCALE, RATIO, numbers[4:]))
+        image = image.crop((left, top, right, bottom)).resize((size, size), Image.Resampling.BILINEAR)
+        if numbers[0] < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, 3)
+        batch.append(pixels.permute(2, 0, 1).contiguous().float().div(255).sub(mean).div(std))
+    return torch.stack(batch)
+
+
+def ours(files: FolderImages, size: int, key: tuple[int, int, int]) -> Tensor:
+    """The same by biper, up to what a worker hands over: (N, size, size, 3) uint8."""
+    settings = DataRecipe(name="imagenet", batch_size=len(files), flip=True, crop_scale=SCALE, crop_ratio=RATIO)
+    streamed = StreamedImages(files, size=size, workers=0, unreadable=UnreadableImages(0))
+    return next(streamed.training_batches(settings, key))[0]
+
+
+def ours_normalized(files: FolderImages, size: int, key: tuple[int, int, int]) -> Tensor:
+    """The same, normalized as a whole batch: (N, 3, size, size) float32."""
+    return normalize(ours(files, size, key), MEAN, STD)
+
+
+WAYS: dict[str, Callable[[FolderImages, int, tuple[int, int, int]], Tensor]] = {
+    "plain Pillow, image by image": plain,
+    "biper, a worker's part": ours,
+    "biper, normalized too": ours_normalized,
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="class folders with pictures")
+    parser.add_argument("--size", type=int, nargs="+", default=[224], help="pixels of the result, one table row each")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    files = FolderImages(options.folder)
+    turbo = f"libjpeg-turbo {features.version('libjpeg_turbo')}" if features.check("libjpeg_turbo") else "libjpeg"
+    print(
+        f"`python {' '.join(sys.argv)}`: {len(files)} images, one thread, Pillow {pillow_version} ({turbo}), median of "
+        f"{options.rounds} rounds in turns, images a second of processor time:\n"
+    )
+    print("| size | " + " | ".join(WAYS) + " |")
+    print("| --- |" + " --- |" * len(WAYS))
+    for size in options.size:
+        rates: dict[str, list[float]] = {name: [] for name in WAYS}
+        for turn in range(-1, options.rounds):  # the first is thrown away: files come from the disk
+            for name, way in WAYS.items():
+                started = time.process_time()
+                way(files, size, (0, 1, turn))
+                if turn >= 0:
+                    rates[name].append(len(files) / (time.process_time() - started))
+        medians = [statistics.median(rates[name]) for name in WAYS]
+        cells = [f"{medians[0]:,.0f}", *(f"{rate:,.0f} ({rate / medians[0]:.2f} times)" for rate in medians[1:])]
+        print(f"| {size} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

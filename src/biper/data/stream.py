@@ -1,0 +1,215 @@
+"""Images that are decoded batch by batch, in worker processes, from wherever their files are kept.
+
+What comes out depends on the seed, the stage, the epoch and the image alone: not on how many workers there are, how
+they are started, or which one decodes an image.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from biper.data.augment import seeded_generator
+from biper.data.dataset import Batch, Images, Split
+from biper.data.decode import EVALUATION_CROP, decode_for_evaluation, decode_for_training
+from biper.data.unreadable import UnreadableImages
+from biper.data.workers import one_line_worker_errors, worker_loader
+from biper.errors import DataError
+from biper.images import UNREADABLE
+from biper.recipe import DataRecipe
+
+CHUNK = 32
+"""Images that a worker decodes at a time: parts of a batch, so that all workers share in each."""
+
+
+class EncodedImages(Protocol):
+    """Picture files by number. Sent to each worker, so it holds no open file and is small."""
+
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int: ...
+
+    def name(self, number: int) -> str:
+        """What to call a picture in a message."""
+
+    def read(self, number: int) -> bytes:
+        """The content of a picture's file. Raises OSError."""
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """All numbers in a random order, (N,) int64."""
+
+
+class _Request(NamedTuple):
+    numbers: list[int]
+    settings: DataRecipe | None
+    """None: as for evaluation."""
+    key: tuple[int, ...]
+
+
+class _Chunk(NamedTuple):
+    images: Tensor
+    labels: Tensor
+    unreadable: list[tuple[str, str]]
+
+
+class _Decoder(TorchDataset[_Chunk]):
+    """What a worker process holds: answers each request with pixels."""
+
+    def __init__(self, source: EncodedImages, size: int, evaluation_crop: float) -> None:
+        self.source, self.size, self.evaluation_crop = source, size, evaluation_crop
+
+    def __getitem__(self, request: _Request) -> _Chunk:
+        numbers = request.numbers
+        pixels = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
+        kept: list[int] = []
+        unreadable: list[tuple[str, str]] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Pillow warns of odd metadata, which nothing here needs
+            for place, number in enumerate(numbers):
+                others = [] if request.settings is None else [*numbers[place + 1 :], *numbers[:place]]
+                for candidate in (number, *others):  # in training another image stands in, so that batches stay whole
+                    try:
+                        pixels[len(kept)] = self._decode(candidate, request, number)
+                    except UNREADABLE as error:
+                        unreadable.append((self.source.name(candidate), str(error) or type(error).__name__))
+                    else:
+                        kept.append(candidate)
+                        break
+        images, labels = torch.from_numpy(pixels[: len(kept)]), torch.from_numpy(self.source.labels[kept])
+        return _Chunk(images, labels, unreadable)
+
+    def _decode(self, number: int, request: _Request, place: int) -> NDArray[np.uint8]:
+        """Picture ``number``, augmented as it is for picture ``place``."""
+        blob = self.source.read(number)
+        if request.settings is None:
+            return decode_for_evaluation(blob, self.size, self.evaluation_crop)
+        return decode_for_training(blob, self.size, request.settings, seeded_generator(*request.key, place))
+
+
+class _Requests:
+    """What a loader asks its workers for; set anew before each pass, so that the workers live on between passes."""
+
+    def __init__(self) -> None:
+        self.pending: Iterator[_Request] = iter(())
+
+    def __iter__(self) -> Iterator[_Request]:
+        return self.pending
+
+
+class StreamedImages(Images):
+    """A split whose images are decoded as they are needed.
+
+    Args:
+        source: the picture files.
+        size: height and width that they are brought to, in pixels.
+        workers: processes that decode; 0 decodes in this one.
+        unreadable: told of every image that cannot be read.
+        evaluation_crop: as of `biper.data.decode.decode_for_evaluation`.
+        start_method: how worker processes are started, ``"fork"`` or ``"spawn"``; default the platform's way.
+
+    Raises:
+        DataError: (while batches are made) too many unreadable images, or a worker process that died.
+    """
+
+    evaluation_batch = 128
+
+    def __init__(
+        self,
+        source: EncodedImages,
+        *,
+        size: int,
+        workers: int,
+        unreadable: UnreadableImages,
+        evaluation_crop: float = EVALUATION_CROP,
+        start_method: str | None = None,
+    ) -> None:
+        self.source, self.size, self.workers, self.unreadable = source, size, workers, unreadable
+        self.evaluation_crop, self.start_method = evaluation_crop, start_method
+        self.device = torch.device("cpu")
+        self.chosen = torch.arange(len(source))
+        self._loader: DataLoader[_Chunk] | None = None
+        self._requests = _Requests()
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def to(self, device: torch.device | str) -> StreamedImages:
+        return self._changed(device=torch.device(device))
+
+    def part(self, chosen: Tensor) -> StreamedImages:
+        return self._changed(chosen=self.chosen[chosen])
+
+    def training_batches(self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0) -> Iterator[Batch]:
+        order = self.source.shuffled(seeded_generator(*key))
+        ours = torch.zeros(len(self.source), dtype=torch.bool)
+        ours[self.chosen] = True
+        order = order[ours[order]]
+        size = settings.batch_size
+        batches = [order[step * size : (step + 1) * size] for step in range(first_step, len(order) // size)]
+        for images, labels in self._decoded(batches, settings, key):
+            if not len(labels):
+                raise DataError(f"no image of a batch of {size} can be read, such as {[*self.unreadable.names][-1]}")
+            yield images, labels
+
+    def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
+        for images, labels in self._decoded(self.chosen.split(batch_size or self.evaluation_batch), None, ()):
+            if len(labels):
+                yield images, labels
+
+    def in_memory(self) -> Split:
+        """All images decoded at once, as for evaluation.
+
+        Raises:
+            DataError: none of them can be read.
+        """
+        batches = list(self.in_order())
+        if not batches:
+            raise DataError(f"none of the {len(self)} images can be read; the first is {self.source.name(0)}")
+        images, labels = zip(*batches, strict=True)
+        return Split(torch.cat(images), torch.cat(labels))
+
+    def _changed(self, **changes: Any) -> StreamedImages:
+        other = copy.copy(self)
+        other._loader, other._requests = None, _Requests()
+        for name, value in changes.items():
+            setattr(other, name, value)
+        return other
+
+    def _decoded(self, batches: Sequence[Tensor], settings: DataRecipe | None, key: tuple[int, ...]) -> Iterator[Batch]:
+        """A batch of decoded images for each batch of numbers."""
+        self._requests.pending = (
+            _Request(part.tolist(), settings, key) for batch in batches for part in batch.split(CHUNK)
+        )
+        with one_line_worker_errors():
+            chunks = iter(self._workers())
+            for batch in batches:
+                parts = [next(chunks) for _ in batch.split(CHUNK)]
+                for part in parts:
+                    for name, reason in part.unreadable:
+                        self.unreadable.add(name, reason)
+                images, labels = (
+                    torch.cat([tensor.to(self.device, non_blocking=True) for tensor in tensors])
+                    for tensors in ([part.images for part in parts], [part.labels for part in parts])
+                )
+                yield images, labels
+
+    def _workers(self) -> DataLoader[_Chunk]:
+        """The loader, made when it is first needed; its worker processes live on until it is forgotten."""
+        if self._loader is None:
+            self._loader = worker_loader(
+                _Decoder(self.source, self.size, self.evaluation_crop),
+                self._requests,
+                self.workers,
+                pin_memory=self.device.type == "cuda",
+                start_method=self.start_method,
+            )
+        return self._loader

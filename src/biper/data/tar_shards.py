@@ -1,0 +1,205 @@
+"""WebDataset shards: tar files whose members come in groups, ``KEY.jpg`` (or .jpeg, .png, .webp) and ``KEY.cls``.
+
+``KEY.cls`` holds the label, a number in text; other members of a group are left alone. The shards' headers are read
+once, at the start, shared out to the workers; from then on a picture is read from its place in its shard. Shuffling
+permutes the shards and then moves each picture by less than a buffer's length, so that shards are read from front to
+back, a few at a time, and the order is still a function of the seed and the epoch alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from biper.data.unreadable import UnreadableImages
+from biper.data.workers import one_line_worker_errors, worker_loader
+from biper.errors import DataError
+
+ENDINGS = ("jpg", "jpeg", "png", "webp")
+SHUFFLE_BUFFER = 16_384
+"""Shuffling moves a picture by less than this many places, in the row of all pictures of the permuted shards."""
+
+_OPEN_SHARDS = 64
+_LABEL_BYTES = 20
+_END_OF_ARCHIVE = bytes(tarfile.BLOCKSIZE)
+
+
+class TarImages:
+    """The pictures of one split, ordered by shard and place; see `biper.data.stream.EncodedImages`.
+
+    Args:
+        shards: the tar files.
+        classes: names of the classes, in the order of their labels; default the numbers up to the largest label.
+        workers: processes that read the headers.
+        unreadable: told of shards that are cut short, and of pictures without a label or labels without a picture.
+
+    Raises:
+        DataError: no picture at all, or too much that is unreadable.
+    """
+
+    def __init__(
+        self, shards: Sequence[Path], classes: Sequence[str] | None, *, workers: int, unreadable: UnreadableImages
+    ) -> None:
+        self.shards = tuple(shards)
+        headers = _HeaderReader(self.shards)
+        rows: list[tuple[int, int, int, int]] = []
+        keys: list[bytes] = []
+        with one_line_worker_errors():
+            for number, header in enumerate(worker_loader(headers, range(len(headers)), workers)):
+                for name, reason in header.unreadable:
+                    unreadable.add(name, reason)
+                for picture in header.pictures:
+                    if classes is not None and picture.label >= len(classes):
+                        name = f"{self.shards[number]}: {picture.key}"
+                        unreadable.add(name, f"its label is {picture.label}, expected 0 to {len(classes) - 1}")
+                    else:
+                        rows.append((number, picture.offset, picture.size, picture.label))
+                        keys.append(os.fsencode(picture.key))
+        if not rows:
+            raise DataError(
+                f"no picture with a label in {len(self.shards)} shards, the first is {self.shards[0]}: expected "
+                f"members KEY.jpg ({', '.join(ENDINGS)}) and KEY.cls"
+            )
+        table = np.array(rows, np.int64)
+        self._shard, self._offset, self._size, self.labels = (np.ascontiguousarray(column) for column in table.T)
+        self._keys = np.array(keys)
+        self.classes = tuple(map(str, range(self.labels.max() + 1)) if classes is None else classes)
+        self._open: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, number: int) -> str:
+        return f"{self.shards[self._shard[number]]}: {os.fsdecode(self._keys[number])}"
+
+    def read(self, number: int) -> bytes:
+        size = int(self._size[number])
+        blob = os.pread(self._opened(int(self._shard[number])), size, int(self._offset[number]))
+        if len(blob) != size:
+            raise OSError(f"the shard ends inside it: expected {size:,} bytes, got {len(blob):,}")
+        return blob
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        turn = torch.empty(len(self.shards), dtype=torch.int64)
+        turn[torch.randperm(len(self.shards), generator=generator)] = torch.arange(len(self.shards))
+        row = turn[torch.from_numpy(self._shard)].argsort(stable=True)
+        moved = torch.arange(len(self)) + SHUFFLE_BUFFER * torch.rand(
+            len(self), generator=generator, dtype=torch.float64
+        )
+        return row[moved.argsort(stable=True)]
+
+    def _opened(self, shard: int) -> int:
+        """The file descriptor of a shard; the one opened longest ago is closed when there are many."""
+        if shard not in self._open:
+            if len(self._open) >= _OPEN_SHARDS:
+                os.close(self._open.pop(next(iter(self._open))))
+            self._open[shard] = os.open(self.shards[shard], os.O_RDONLY | os.O_CLOEXEC)
+            if hasattr(os, "posix_fadvise"):  # its other pictures are wanted soon: one long read, not many short ones
+                os.posix_fadvise(self._open[shard], 0, 0, os.POSIX_FADV_WILLNEED)
+        return self._open[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}
+
+    def __del__(self) -> None:
+        for descriptor in getattr(self, "_open", {}).values():
+            os.close(descriptor)
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """All paths that a pattern with braces stands for, sorted: ``{000..127}`` counts up, ``{train,val}`` lists.
+
+    Raises:
+        DataError: a brace that is not closed, or a range that falls.
+    """
+    start = pattern.rfind("{")
+    if start < 0:
+        return [pattern]
+    end = pattern.find("}", start)
+    if end < 0:
+        raise DataError(f"the brace in {pattern} is not closed: expected something like shard-{{000..127}}.tar")
+    inner = pattern[start + 1 : end]
+    options = inner.split(",")
+    if counted := re.fullmatch(r"(\d+)\.\.(\d+)", inner):
+        first, last = counted.groups()
+        options = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+        if not options:
+            raise DataError(f"the range {{{inner}}} in {pattern} falls: expected the smaller number first")
+    return sorted({path for option in options for path in expand_braces(pattern[:start] + option + pattern[end + 1 :])})
+
+
+class _Picture(NamedTuple):
+    key: str
+    label: int
+    offset: int
+    size: int
+
+
+class _Header(NamedTuple):
+    """What is in a shard."""
+
+    pictures: list[_Picture]
+    unreadable: list[tuple[str, str]]
+
+
+class _HeaderReader(TorchDataset[_Header]):
+    """What a worker process holds to read the headers of shard after shard."""
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        self.shards = shards
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, number: int) -> _Header:
+        return _read_header(self.shards[number])
+
+
+def _read_header(shard: Path) -> _Header:
+    places: dict[str, tuple[int, int]] = {}
+    labels: dict[str, bytes] = {}
+    unreadable: list[tuple[str, str]] = []
+    key = ""
+    try:
+        length = shard.stat().st_size
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                folder, slash, base = member.name.rpartition("/")
+                stem, _, ending = base.partition(".")
+                key = folder + slash + stem
+                if not member.isreg() or member.offset_data + member.size > length:
+                    continue
+                if ending.lower() in ENDINGS:
+                    places[key] = member.offset_data, member.size
+                elif ending.lower() == "cls" and (content := tar.extractfile(member)) is not None:
+                    labels[key] = content.read(_LABEL_BYTES)
+            with open(shard, "rb") as file:  # tarfile takes a damaged header for the end of the archive
+                file.seek(tar.offset)
+                if file.read(tarfile.BLOCKSIZE) != _END_OF_ARCHIVE:
+                    raise tarfile.ReadError("it does not end as an archive")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        after = f" after {key}" if key else ""
+        unreadable.append((str(shard), f"truncated, corrupt, or no tar file{after} ({error}); the rest is left out"))
+        if not (key in places and key in labels):  # cut in the middle of this group, which is said already
+            places.pop(key, None)
+            labels.pop(key, None)
+    pictures = []
+    for key in {**places, **labels}:
+        if key not in places:
+            unreadable.append((f"{shard}: {key}", f"there is no picture ({', '.join(ENDINGS)}) beside {key}.cls"))
+        elif key not in labels:
+            unreadable.append((f"{shard}: {key}", f"there is no {key}.cls beside it"))
+        elif not re.fullmatch(rb"\s*\d{1,6}\s*", labels[key]):
+            unreadable.append((f"{shard}: {key}", f"{key}.cls holds {labels[key]!r}, expected a class number"))
+        else:
+            pictures.append(_Picture(key, int(labels[key]), *places[key]))
+    return _Header(pictures, unreadable)

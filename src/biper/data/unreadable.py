@@ -1,0 +1,49 @@
+"""Images that cannot be read: counted, named, listed in a file, and too many of them stop the run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from biper.errors import DataError
+
+
+class UnreadableImages:
+    """The unreadable images that were met so far, each once however often it is met.
+
+    Args:
+        limit: how many are accepted.
+        file: a text file to list them in, one a line, name, tab, reason; those in it already count. None for none.
+        report: told of each new one in a line; default a warning.
+
+    Raises:
+        DataError: (from `add`) one more than ``limit``.
+    """
+
+    def __init__(
+        self, limit: int = 100, file: Path | None = None, report: Callable[[str], object] = warnings.warn
+    ) -> None:
+        self.limit, self.file, self.report = limit, file, report
+        self.names: dict[str, None] = {}
+        if file is not None and file.exists():
+            whole, newline, _half = file.read_text(encoding="utf-8").rpartition("\n")
+            file.write_text(whole + newline, encoding="utf-8")  # a kill may have left half a line
+            self.names = dict.fromkeys(line.partition("\t")[0] for line in whole.splitlines())
+
+    def add(self, name: str, reason: str) -> None:
+        """Note that an image cannot be read."""
+        name, reason = " ".join(name.split()), " ".join(reason.split())
+        if name in self.names:
+            return
+        self.names[name] = None
+        if self.file is not None:
+            with open(self.file, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"{name}\t{reason}\n")
+        if len(self.names) > self.limit:
+            listed = f"; all are listed in {self.file}" if self.file is not None else ""
+            raise DataError(
+                f"more than {self.limit} images cannot be read, the last one {name}: {reason}{listed}. Repair the "
+                "data, or accept more with --set data.max_unreadable=N"
+            )
+        self.report(f"unreadable image {len(self.names)} (at most {self.limit} are left out): {name}: {reason}")
