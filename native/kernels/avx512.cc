@@ -90,7 +90,7 @@ struct Avx512 {
   // ones alone: eight instructions for three words instead of nine.
   struct ThreeRows : Binary {
     static constexpr Form kForm = Form::kThreeRows;
-    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 4; }
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 5; }
     struct Sum {
       __m512i ones, twos;
     };
