@@ -23,8 +23,8 @@ from openvino import CompiledModel
 
 from biper.peers.int8 import Scheme, quantized
 from biper.peers.openvino_graph import openvino_model
-from biper.peers.openvino_peer import compiled, convolutions_in_int8
-from biper.peers.plan import Job
+from biper.peers.openvino_peer import compiled, require_int8
+from biper.peers.plan import NEAR
 from biper.peers.twin import float_twin
 from biper.runtime.bench import multiply_accumulates
 from biper.runtime.cpu import instruction_sets
@@ -72,17 +72,16 @@ def layer(size: int, channels: int, bits: bool) -> Program:
 def ours(program: Program, instruction_set: str, images: np.ndarray, expected: np.ndarray) -> Turn:
     """Turns of our engine."""
     engine = Engine(program, instruction_set)
-    require_equal(engine(images), expected, instruction_set)
+    require_near(engine(images), expected, instruction_set, 0)
     return lambda: engine.profile(ROUNDS)[1]
 
 
-def openvino(network: CompiledModel, images: np.ndarray, expected: np.ndarray | None, kind: str) -> Turn:
+def openvino(network: CompiledModel, images: np.ndarray, expected: np.ndarray, kind: str) -> Turn:
     """Turns of OpenVINO; ``kind`` is the type of the node that is timed, the first such."""
     request = network.create_infer_request()
     request.get_input_tensor().data[:] = images
     request.infer()
-    if expected is not None:
-        require_equal(request.get_output_tensor().data, expected, "OpenVINO")
+    require_near(request.get_output_tensor().data, expected, f"OpenVINO {kind}", NEAR if kind == "Convolution" else 0)
 
     def turn() -> float:
         times = []
@@ -95,10 +94,11 @@ def openvino(network: CompiledModel, images: np.ndarray, expected: np.ndarray | 
     return turn
 
 
-def require_equal(results: np.ndarray, expected: np.ndarray, name: str) -> None:
-    """Integer sums, so nothing but equality is right."""
-    if not np.array_equal(results, expected):
-        raise SystemExit(f"{name}: {np.mean(results != expected):.1%} of its results are wrong; nothing was timed")
+def require_near(results: np.ndarray, expected: np.ndarray, name: str, tolerance: float) -> None:
+    """Stop at results that are further off than a share of the largest; integer sums have to be equal."""
+    off = np.abs(results - expected).max() / np.abs(expected).max()
+    if off > tolerance:
+        raise SystemExit(f"{name}: its results are wrong by {off:.1%} of the largest; nothing was timed")
 
 
 def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
@@ -113,12 +113,11 @@ def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
         network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
         turns[f"openvino {out}"] = openvino(network, images, expected, "BinaryConvolution")
         if out == "bits":
-            model = quantized(Job(program, float_twin(program), images, 1), Scheme())
-            network = compiled(model, 1, "f32", PERF_COUNT="YES")
-            found, count = convolutions_in_int8(network)
-            if found < count:
-                raise SystemExit(f"OpenVINO runs {found} of {count} convolutions in int8; nothing was timed")
-            turns["openvino int8"] = openvino(network, images, None, "Convolution")
+            twin = float_twin(program)
+            network = compiled(quantized(twin, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
+            require_int8(network, 2)
+            expected = run_reference(twin, images)[twin.output]
+            turns["openvino int8"] = openvino(network, images, expected, "Convolution")
     return turns
 
 
@@ -146,7 +145,10 @@ def main() -> None:
             row += [median[f"{name} {out}"] for name in sets] + [median[f"openvino {out}"]]
             row.append(f"{median[f'openvino {out}'] / median[f'{sets[0]} {out}']:.2f}")
         row += [median["openvino int8"], f"{median['openvino int8'] / median[f'{sets[-1]} bits']:.2f}"]
-        row += [f"{macs / median[f'{name} bits'] / Engine(program, name).measure_peak():.0%}" for name in sets]
+        for name in sets:
+            engine = Engine(program, name)
+            peak = max(engine.measure_peak() for _ in range(5))
+            row.append(f"{macs / median[f'{name} bits'] / peak:.0%}")
         rows.append(row)
     print(f"Microseconds, medians, one thread on processor {sorted(os.sched_getaffinity(0))}.\n")
     header = ["layer"]

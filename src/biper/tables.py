@@ -178,10 +178,10 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def _results(row: PeerTime) -> str:
     """What an engine's results are beside the reference's."""
-    function = "float twin" if row.twin else "same function"
+    function = "same function" if row.network == "program" else row.network
     if row.equal_images == row.images:
         return f"{function}, equal to {row.deviation:.0e}"
-    if row.twin:
+    if row.network == "float twin":
         return f"{function}, within {row.deviation:.1%}"
     return f"{function}, {row.equal_images} of {row.images} images equal, {row.same_top1} same top-1"
 

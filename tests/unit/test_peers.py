@@ -10,9 +10,10 @@ import pytest
 from programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.errors import MissingDependencyError, ModelError
+from biper.export.quantize import quantize_real_convolutions
 from biper.peers import compare as comparing
 from biper.peers.compare import PEERS, PeerTime, compare, load_plans
-from biper.peers.plan import Job, Plan, Run
+from biper.peers.plan import Job, Network, Plan, Run
 from biper.peers.twin import float_twin, folded
 from biper.runtime.engine import engine_is_built
 from biper.runtime.program import Operation, Program
@@ -103,6 +104,22 @@ def test_every_engine_computes_what_the_reference_does(peer: str) -> None:
 
 
 @needs_engine
+def test_programs_with_int8_layers_are_compared_with_both_kinds_of_float_layers() -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    images = np.random.Generator(np.random.PCG64(2)).standard_normal((8, 3, 12, 10), np.float32)
+    rows = rows_of(quantize_real_convolutions(every_operation(), images), "openvino")
+    networks = {name: row.network for name, row in rows.items() if "binary" in name}
+    assert networks == {
+        "openvino binary": "float layers",
+        "openvino binary, bfloat16 float layers": "float layers",
+        "openvino binary, int8 float layers": "program",
+    }
+    for name in ("openvino float32", "openvino binary", "openvino binary, int8 float layers"):
+        assert rows[name].refused is None, rows[name]
+        assert rows[name].equal_images >= 6, name
+
+
+@needs_engine
 def test_what_openvinos_binary_operator_cannot_do_is_not_timed() -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
     rows = rows_of(every_operation(groups=2), "openvino")
@@ -117,16 +134,16 @@ def test_a_wrong_engine_is_not_timed_and_the_fastest_form_is_chosen(monkeypatch:
     def reference(job: Job, wait: float, error: float) -> Run:
         def run() -> np.ndarray:
             time.sleep(wait)
-            return run_reference(job.twin, job.images)[job.twin.output] * np.float32(1 + error)
+            return run_reference(job.program, job.images)[job.program.output] * np.float32(1 + error)
 
         return run
 
     plans = [
-        Plan("a", "slow", lambda job: reference(job, 0.03, 0), twin=True),
-        Plan("a", "fast", lambda job: reference(job, 0, 0), twin=True),
-        Plan("b", "", lambda job: reference(job, 0, 0.01), twin=True),
-        Plan("c", "", lambda job: reference(job, 0, float("nan")), twin=True, tolerance=float("inf")),
-        Plan("d", "", lambda job: job.nothing, twin=True),
+        Plan("a", "slow", Network.float_twin, lambda job: reference(job, 0.03, 0)),
+        Plan("a", "fast", Network.float_twin, lambda job: reference(job, 0, 0)),
+        Plan("b", "", Network.float_twin, lambda job: reference(job, 0, 0.01)),
+        Plan("c", "", Network.float_twin, lambda job: reference(job, 0, float("nan")), tolerance=float("inf")),
+        Plan("d", "", Network.float_twin, lambda job: job.nothing),
     ]
     monkeypatch.setattr(comparing, "load_plans", lambda _: plans)
     rows = rows_of(every_operation(), "torch")

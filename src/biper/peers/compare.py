@@ -6,15 +6,15 @@ import difflib
 import importlib
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
 
 from biper.errors import MissingDependencyError, ModelError
-from biper.peers.plan import EQUAL, MOST, Array, Job, Plan, Run
-from biper.peers.twin import float_twin
+from biper.peers.plan import EQUAL, MOST, Array, Job, Network, Plan, Run
+from biper.peers.twin import float_twin, with_float_layers
 from biper.runtime.engine import Engine
 from biper.runtime.program import Program
 from biper.runtime.reference import run_reference
@@ -37,7 +37,7 @@ class PeerTime:
     Attributes:
         name: the engine and its number format.
         form: how the network was given to it; where several forms were tried, the fastest.
-        twin: whether it computes the float twin rather than the program.
+        network: which was computed.
         images: on how many the results were compared.
         equal_images: of those, how many agree with `biper.runtime.reference` to float rounding.
         deviation: the largest difference, as a share of its image's largest result.
@@ -50,7 +50,7 @@ class PeerTime:
 
     name: str
     form: str
-    twin: bool
+    network: Network
     images: int = 0
     equal_images: int = 0
     deviation: float | None = None
@@ -103,19 +103,24 @@ def compare(
     """
     plans = [plan for name in peers for plan in load_plans(name)]
     images = np.zeros((batch, *program.input_shape), np.float32)
-    job = Job(program, float_twin(program), images, threads)
-    judge = _Judge(job)
+    networks = {Network.program: program, Network.float_twin: float_twin(program)}
+    float_layers = with_float_layers(program)
+    if float_layers is program:
+        plans = [_without_int8(plan) for plan in plans if plan.network != Network.program]
+    else:
+        networks[Network.float_layers] = float_layers
+    judge = _Judge(networks, images)
     engine = Engine(program, instruction_set, threads)
-    ours = Plan("biper", engine.instruction_set, lambda _: lambda: engine(images), twin=False, least=MOST)
-    rows = {ours.row: judge.check(ours, run := ours.build(job))}
+    ours = Plan("biper", engine.instruction_set, Network.program, lambda _: lambda: engine(images), least=MOST)
+    rows = {ours.row: judge.check(ours, run := ours.build(Job(program, images, threads)))}
     forms = {ours.row: [(rows[ours.row], run)]}
     for plan in plans:
         try:
-            run = plan.build(job)
+            run = plan.build(Job(networks[plan.network], images, threads))
             checked = judge.check(plan, run)
         except Exception as error:  # an engine may raise anything; the others are compared all the same
             reason = " ".join(str(error).split())[:300]
-            rows.setdefault(plan.row, PeerTime(plan.row, plan.form, plan.twin, refused=reason))
+            rows.setdefault(plan.row, PeerTime(plan.row, plan.form, plan.network, refused=reason))
         else:
             forms.setdefault(plan.row, []).append((checked, run))
             rows[plan.row] = checked
@@ -162,15 +167,14 @@ def load_plans(peer: str) -> list[Plan]:
 class _Judge:
     """Compares results of engines with those of the reference, on the same images."""
 
-    def __init__(self, job: Job) -> None:
-        batch = len(job.images)
-        self.job = job
-        shape = (-(-IMAGES // batch), *job.images.shape)
+    def __init__(self, networks: Mapping[Network, Program], images: Array) -> None:
+        self.images = images
+        shape = (-(-IMAGES // len(images)), *images.shape)
         self.batches = np.random.Generator(np.random.PCG64(0)).standard_normal(shape, np.float32)
-        images = self.batches.reshape(-1, *job.images.shape[1:])[:IMAGES]
+        checked = self.batches.reshape(-1, *images.shape[1:])[:IMAGES]
         self.expected = {
-            twin: run_reference(program, images)[program.output].reshape(IMAGES, -1)
-            for twin, program in ((False, job.program), (True, job.twin))
+            network: run_reference(program, checked)[program.output].reshape(IMAGES, -1)
+            for network, program in networks.items()
         }
 
     def check(self, plan: Plan, run: Run) -> PeerTime:
@@ -179,7 +183,7 @@ class _Judge:
         Raises:
             ModelError: the results are another function's.
         """
-        expected, results = self.expected[plan.twin], self._results(run).reshape(IMAGES, -1)
+        expected, results = self.expected[plan.network], self._results(run).reshape(IMAGES, -1)
         deviations = np.abs(results - expected).max(1) / np.abs(expected).max(1)
         near = int((deviations <= plan.tolerance).sum())
         if not np.isfinite(results).all() or near < plan.least * IMAGES:
@@ -190,7 +194,7 @@ class _Judge:
         return PeerTime(
             plan.row,
             plan.form,
-            plan.twin,
+            plan.network,
             images=IMAGES,
             equal_images=int((deviations <= EQUAL).sum()),
             deviation=float(deviations.max()),
@@ -200,9 +204,14 @@ class _Judge:
     def _results(self, run: Run) -> Array:
         found = []
         for batch in self.batches:
-            np.copyto(self.job.images, batch)
+            np.copyto(self.images, batch)
             found.append(run().copy())
         return np.concatenate(found)[:IMAGES]
+
+
+def _without_int8(plan: Plan) -> Plan:
+    """A peer's plan for a program that has nothing in int8: its float layers are the program's."""
+    return replace(plan, network=Network.program) if plan.network == Network.float_layers else plan
 
 
 def _fastest(forms: list[tuple[PeerTime, Run]]) -> tuple[PeerTime, Run]:

@@ -13,7 +13,8 @@ import numpy as np
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from biper.peers.onnx_graph import onnx_model
-from biper.peers.plan import Array, Job
+from biper.peers.plan import Array
+from biper.runtime.program import Program
 
 CALIBRATION_IMAGES = 8
 
@@ -35,14 +36,14 @@ PAIRS = (Scheme(), Scheme(signed=True), Scheme(convolutions_alone=True))
 OPERATORS = (Scheme(pairs=False), Scheme(pairs=False, signed=True))
 
 
-def quantized(job: Job, scheme: Scheme) -> bytes:
-    """The float twin as an int8 ONNX file, its ranges taken from random images."""
+def quantized(twin: Program, batch: int, scheme: Scheme) -> bytes:
+    """A float twin as an int8 ONNX file for ``batch`` images, its ranges taken from random ones."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            onnx_model(job.twin, len(job.images)),
+            onnx_model(twin, batch),
             path,
-            _RandomImages(job),
+            _RandomImages((batch, *twin.input_shape)),
             quant_format=QuantFormat.QDQ if scheme.pairs else QuantFormat.QOperator,
             op_types_to_quantize=["Conv"] if scheme.convolutions_alone else None,
             per_channel=True,
@@ -53,10 +54,10 @@ def quantized(job: Job, scheme: Scheme) -> bytes:
 
 
 class _RandomImages(CalibrationDataReader):
-    def __init__(self, job: Job) -> None:
-        shape, random = job.images.shape, np.random.Generator(np.random.PCG64(1))
-        count = -(-CALIBRATION_IMAGES // len(job.images))
-        self.batches: Iterator[Array] = iter([random.standard_normal(shape).astype(np.float32) for _ in range(count)])
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        count = -(-CALIBRATION_IMAGES // shape[0])
+        images = np.random.Generator(np.random.PCG64(1)).standard_normal((count, *shape), np.float32)
+        self.batches: Iterator[Array] = iter(images)
 
     def get_next(self) -> dict[str, Array] | None:
         batch = next(self.batches, None)

@@ -32,8 +32,9 @@ def openvino_model(program: Program, batch: int) -> openvino.Model:
     """
     image = opset11.parameter([batch, *program.input_shape], np.float32)
     values: dict[str, Any] = {"image": image}
+    shapes = program.shapes
     for op in program.operations:
-        y = _operator(op, [values[name] for name in op.inputs], program.shapes[op.inputs[0]], batch)
+        y = _operator(op, [values[name] for name in op.inputs], shapes[op.inputs[0]], batch)
         if "threshold" in op.tensors:
             low = _constant(op.tensors["threshold"].astype(np.float32) - np.float32(0.5))
             flip = op.tensors["flip"].astype(np.float32)
@@ -52,9 +53,11 @@ def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any
     x, a = inputs[0], op.attributes
     match op.operation:
         case "convolution":
-            weight, offset = folded(op, shape[0])
             top, bottom, left, right = a["padding"]
             geometry = a["stride"], [top, left], [bottom, right], a["dilation"]
+            if "input_factor" in a:
+                return _int8_convolution(op, x, geometry)
+            weight, offset = folded(op, shape[0])
             if a["groups"] == 1:
                 return opset11.add(opset11.convolution(x, _constant(weight, None), *geometry), _constant(offset))
             split = (a["groups"], len(weight) // a["groups"], *weight.shape[1:])
@@ -80,6 +83,16 @@ def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any
         case "flatten":
             return opset11.reshape(x, _whole([batch, -1, 1, 1]), False)
     return x
+
+
+def _int8_convolution(op: Operation, x: Any, geometry: tuple[Any, ...]) -> Any:
+    """Rounded inputs and scaled int8 weights: OpenVINO recognizes these and multiplies in int8."""
+    factor, zero = np.float32(op.attributes["input_factor"]), op.attributes["input_zero"]
+    low, high = (_constant(np.array([level / factor])) for level in (-zero, 255 - zero))
+    levels = opset11.fake_quantize(x, low, high, low, high, 256)
+    scale = _constant(op.tensors["multiplier"] * factor, (-1, 1, 1, 1))
+    weight = opset11.multiply(opset11.convert(opset11.constant(op.tensors["weight"]), np.float32), scale)
+    return opset11.add(opset11.convolution(levels, weight, *geometry), _constant(op.tensors["offset"]))
 
 
 def binary_convolution(op: Operation, x: Any, channels: int) -> Any:

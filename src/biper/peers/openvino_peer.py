@@ -11,20 +11,21 @@ from biper.errors import ModelError
 from biper.peers.int8 import PAIRS, Scheme, quantized
 from biper.peers.onnx_graph import onnx_model
 from biper.peers.openvino_graph import openvino_model
-from biper.peers.plan import MOST, NEAR, Array, Job, Plan, Run
+from biper.peers.plan import MOST, NEAR, Array, Job, Network, Plan, Run
 
 
 def plans() -> list[Plan]:
-    """Float32, every form of int8, and the binary network with float layers in float32 and in bfloat16."""
-    bfloat16 = partial(_binary, "bf16")
+    """Float32, every form of int8, and the binary network with float layers in float32, bfloat16 and int8."""
+    float32, bfloat16 = partial(_binary, "f32"), partial(_binary, "bf16")
     return [
-        Plan("openvino float32", "", _float32, twin=True),
+        Plan("openvino float32", "", Network.float_twin, _float32),
         *(
-            Plan("openvino int8", str(scheme), partial(_int8, scheme), twin=True, tolerance=NEAR, least=MOST)
+            Plan("openvino int8", str(scheme), Network.float_twin, partial(_int8, scheme), NEAR, MOST)
             for scheme in PAIRS
         ),
-        Plan("openvino binary", "", partial(_binary, "f32"), twin=False, least=MOST),
-        Plan("openvino binary, bfloat16 float layers", "", bfloat16, twin=False, tolerance=math.inf),
+        Plan("openvino binary", "", Network.float_layers, float32, least=MOST),
+        Plan("openvino binary, bfloat16 float layers", "", Network.float_layers, bfloat16, tolerance=math.inf),
+        Plan("openvino binary, int8 float layers", "", Network.program, float32, least=MOST),
     ]
 
 
@@ -39,27 +40,33 @@ def compiled(model: openvino.Model | bytes, threads: int, precision: str, **sett
     return core.compile_model(core.read_model(model) if isinstance(model, bytes) else model, "CPU", options | settings)
 
 
-def convolutions_in_int8(network: openvino.CompiledModel) -> tuple[int, int]:
-    """How many convolutions of a compiled network run in int8, and how many it has."""
+def require_int8(network: openvino.CompiledModel, count: int) -> None:
+    """Make sure that ``count`` convolutions of a compiled network run in int8.
+
+    Raises:
+        ModelError: fewer do.
+    """
     kinds = [op.get_rt_info() for op in network.get_runtime_model().get_ordered_ops()]
     names = [kind["primitiveType"].astype(str) for kind in kinds if kind["layerType"].astype(str) == "Convolution"]
-    return sum(name.lower().endswith("i8") or name.lower().endswith("u8") for name in names), len(names)
+    found = sum(name.lower().endswith(("i8", "u8")) for name in names)
+    if found < count:
+        raise ModelError(f"OpenVINO runs {found} convolutions in int8 where {count} should be")
 
 
 def _float32(job: Job) -> Run:
-    return _run(job, compiled(onnx_model(job.twin, len(job.images)).SerializeToString(), job.threads, "f32"))
+    return _run(job, compiled(onnx_model(job.program, len(job.images)).SerializeToString(), job.threads, "f32"))
 
 
 def _int8(scheme: Scheme, job: Job) -> Run:
-    network = compiled(quantized(job, scheme), job.threads, "f32")
-    found, count = convolutions_in_int8(network)
-    if found < count:
-        raise ModelError(f"only {found} of {count} convolutions run in int8")
+    network = compiled(quantized(job.program, len(job.images), scheme), job.threads, "f32")
+    require_int8(network, sum(op.operation == "convolution" for op in job.program.operations))
     return _run(job, network)
 
 
 def _binary(precision: str, job: Job) -> Run:
-    return _run(job, compiled(openvino_model(job.program, len(job.images)), job.threads, precision))
+    network = compiled(openvino_model(job.program, len(job.images)), job.threads, precision)
+    require_int8(network, sum("input_factor" in op.attributes for op in job.program.operations))
+    return _run(job, network)
 
 
 def _run(job: Job, network: openvino.CompiledModel) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,20 +25,26 @@ MOST = 0.5
 """A share of images; see `Plan.least`."""
 
 
+class Network(StrEnum):
+    """What is computed: the program; that with float32 for its int8 layers; or its float twin (`biper.peers.twin`)."""
+
+    program = "program"
+    float_layers = "float layers"
+    float_twin = "float twin"
+
+
 @dataclass(frozen=True)
 class Job:
-    """What every engine is given.
+    """What an engine is given.
 
     Attributes:
-        program: the packed program.
-        twin: its float twin (`biper.peers.twin.float_twin`).
+        program: the network, of the kind that the plan says.
         images: (batch, C, H, W) float32, contiguous: every run reads this very memory, as it is then, so the job has
             to outlive its runs.
         threads: how many share the work of one call.
     """
 
     program: Program
-    twin: Program
     images: Array
     threads: int
 
@@ -49,8 +56,8 @@ class Plan:
     Attributes:
         row: what it is; of the plans with the same, the fastest is timed.
         form: how this one differs from those.
+        network: which it runs.
         build: makes it ready to run.
-        twin: whether it computes the float twin, rather than the program.
         tolerance: largest deviation allowed, as a share of the image's largest result.
         least: the share of images that must be within it. A bit whose value is within rounding of zero may differ
             between engines, and with it all that follows: then an image or two are off, where a wrong graph is off on
@@ -59,7 +66,7 @@ class Plan:
 
     row: str
     form: str
+    network: Network
     build: Callable[[Job], Run]
-    twin: bool
     tolerance: float = EQUAL
     least: float = 1.0

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from biper.peers.plan import Array, Job, Plan, Run
+from biper.peers.plan import Array, Job, Network, Plan, Run
 from biper.peers.twin import rounds_up
 from biper.runtime.program import Operation, Program
 
@@ -22,7 +22,7 @@ def plans() -> list[Plan]:
         "eager, channels last": _channels_last,
         "frozen TorchScript": _frozen,
     }
-    return [Plan("torch float32", form, build, twin=True) for form, build in forms.items()]
+    return [Plan("torch float32", form, Network.float_twin, build) for form, build in forms.items()]
 
 
 class TorchNetwork(nn.Module):
@@ -93,17 +93,17 @@ def _epilogue(op: Operation, y: Tensor, tensors: dict[str, Tensor], values: dict
 
 
 def _eager(job: Job) -> Run:
-    return _run(job, TorchNetwork(job.twin).eval())
+    return _run(job, TorchNetwork(job.program).eval())
 
 
 def _channels_last(job: Job) -> Run:
-    return _run(job, TorchNetwork(job.twin, torch.channels_last).eval(), torch.channels_last)
+    return _run(job, TorchNetwork(job.program, torch.channels_last).eval(), torch.channels_last)
 
 
 def _frozen(job: Job) -> Run:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
-        traced = torch.jit.trace(TorchNetwork(job.twin).eval(), torch.from_numpy(job.images))
+        traced = torch.jit.trace(TorchNetwork(job.program).eval(), torch.from_numpy(job.images))
         return _run(job, torch.jit.freeze(traced))
 
 

@@ -18,34 +18,40 @@ from biper.runtime.program import Operation, Program, Shape
 
 
 def float_twin(program: Program) -> Program:
-    """The twin, a program of real operations: no bits, no thresholds, no multiplier on a convolution."""
+    """The twin, a program of real operations: no bits, no thresholds, float32 weights without multipliers."""
     names = {op.bits: op.real or op.bits for op in program.operations if op.bits is not None}
     shapes = program.shapes
     operations = []
     for op in program.operations:
-        relu = op.bits is not None or op.attributes.get("activation") == "clip"
-        attributes, tensors = dict(op.attributes), dict(op.tensors)
-        if relu:
-            attributes = _without(attributes, "activation", "low", "high") | {"activation": "relu"}
-            tensors = _without(tensors, "slope")
-        if "weight" in tensors:
-            weight, offset = folded(op, shapes[op.inputs[0]][0])
-            unused = _without(tensors, "weight", "multiplier", "offset", "threshold", "flip")
-            tensors = {"weight": weight, "offset": offset} | unused
-            attributes = _without(
-                attributes, "input_factor", "input_zero"
-            )  # of int8, whose rounding the twin leaves out
-        twin = replace(
-            op,
-            operation="convolution" if op.operation == "binary_convolution" else op.operation,
-            inputs=tuple(names.get(name, name) for name in op.inputs),
-            real=op.real or op.bits,
-            bits=None,
-            attributes=attributes,
-            tensors=tensors,
-        )
+        inputs = tuple(names.get(name, name) for name in op.inputs)
+        twin = replace(_in_float32(op, shapes[op.inputs[0]][0]), inputs=inputs, real=op.real or op.bits, bits=None)
+        if op.bits is not None or op.attributes.get("activation") == "clip":
+            attributes = _without(twin.attributes, "low", "high") | {"activation": "relu"}
+            twin = replace(twin, attributes=attributes, tensors=_without(twin.tensors, "slope"))
         operations.append(twin)
     return replace(program, operations=tuple(_bare_pools(operations)))
+
+
+def with_float_layers(program: Program) -> Program:
+    """The program with float32 for int8: convolutions multiply by the same weights, their inputs are not rounded."""
+    if not any("input_factor" in op.attributes for op in program.operations):
+        return program
+    operations = (
+        _in_float32(op, program.shapes[op.inputs[0]][0]) if "input_factor" in op.attributes else op
+        for op in program.operations
+    )
+    return replace(program, operations=tuple(operations))
+
+
+def _in_float32(op: Operation, channels: int) -> Operation:
+    """A convolution of any kind as one with float32 weights that have its multiplier in them; others as they are."""
+    if "weight" not in op.tensors:
+        return op
+    weight, offset = folded(op, channels)
+    rest = _without(op.tensors, "weight", "multiplier", "offset", "threshold", "flip")
+    attributes = _without(op.attributes, "input_factor", "input_zero")
+    tensors = {"weight": weight, "offset": offset} | rest
+    return replace(op, operation="convolution", attributes=attributes, tensors=tensors)
 
 
 def folded(op: Operation, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
