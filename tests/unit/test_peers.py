@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +218,27 @@ def test_unknown_peers_and_missing_packages_are_one_line(monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "biper.peers.openvino_peer", raising=False)
     with pytest.raises(MissingDependencyError, match=r"needs the package 'openvino': pip install 'biper\[bench\]'"):
         load_plans("openvino")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signal stacks are looked at as Linux has them")
+def test_signals_still_find_their_stack_after_openvino() -> None:
+    """It must be where it was: OpenVINO frees what it puts there instead, and the next signal kills the process."""
+    pytest.importorskip("openvino")
+    code = """
+import faulthandler
+import numpy as np
+from programs import operation, program_of
+from biper.peers.compare import load_plans
+from biper.peers.plan import Job
+from biper.peers.signal_stack import signal_stack
+from biper.peers.twin import float_twin
+faulthandler.enable()  # sets a stack, as pytest does
+before = signal_stack()
+program = program_of((2, 4, 4), [operation("elementwise", "image", real="v")], "v")
+load_plans("openvino")[0].build(Job(float_twin(program), np.zeros((1, 2, 4, 4), np.float32), 1))()
+after = signal_stack()
+print(before.start is not None, (after.start, after.flags, after.size) == (before.start, before.flags, before.size))
+"""
+    folder = Path(__file__).resolve().parents[1]
+    run = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "True True\n"), run.stderr

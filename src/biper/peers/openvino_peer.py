@@ -12,6 +12,7 @@ from biper.peers.int8 import PAIRS, Scheme, quantized
 from biper.peers.onnx_graph import onnx_model
 from biper.peers.openvino_graph import openvino_model
 from biper.peers.plan import MOST, NEAR, Array, Job, Network, Plan, Run
+from biper.peers.signal_stack import signal_stack_kept
 
 
 def plans() -> list[Plan]:
@@ -31,13 +32,15 @@ def plans() -> list[Plan]:
 
 def compiled(model: openvino.Model | bytes, threads: int, precision: str, **settings: str) -> openvino.CompiledModel:
     """A network compiled for short answers on ``threads``; ``precision`` of its float layers, "f32" or "bf16"."""
-    core = openvino.Core()
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
     }
-    return core.compile_model(core.read_model(model) if isinstance(model, bytes) else model, "CPU", options | settings)
+    with signal_stack_kept():
+        core = openvino.Core()
+        read = core.read_model(model) if isinstance(model, bytes) else model
+        return core.compile_model(read, "CPU", options | settings)
 
 
 def require_int8(network: openvino.CompiledModel, count: int) -> None:
