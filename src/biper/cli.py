@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biper.errors import BiperError, MissingDependencyError, ModelError
+from biper.training.launch import STEP_TIMEOUT, Place, launch, needs_launch, speaks
 
 if TYPE_CHECKING:
     from biper.recipe import Recipe
@@ -63,9 +64,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error; goes anywhere.")] = False,
+    context: typer.Context,
+    debug: Annotated[  # noqa: ARG001  read by main, so that it may stand anywhere
+        bool, typer.Option("--debug", help="Show the whole trace of an error; goes anywhere.")
+    ] = False,
 ) -> None:
     """Options of every verb."""
+    if Place.here().processes > 1 and context.invoked_subcommand != "train":
+        raise ModelError(f"torchrun started several processes, but biper {context.invoked_subcommand} is for one")
 
 
 @app.command()
@@ -103,10 +109,16 @@ def train(
     precision: PrecisionOption = Precision.float32,
     threads: Threads = None,
     workers: Workers = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Processes on this machine, a GPU each with CUDA.")] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that all run this command; needs --rendezvous.")] = 1,
+    rendezvous: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the machines meet.")] = None,
+    step_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds to wait for the others in a step.")
+    ] = STEP_TIMEOUT,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe through both stages into a run folder."""
+    """Train a recipe through both stages into a run folder, in one process or in many."""
     from biper import tables
     from biper.recipe import load_recipe
 
@@ -114,6 +126,11 @@ def train(
     loaded = load_recipe(recipe, settings)
     if scale_epochs is not None:
         loaded = loaded.scaled(scale_epochs)
+    if needs_launch(devices, nodes, rendezvous):
+        count = devices or 1
+        loaded.require_even_shares(count * nodes)
+        launch(sys.argv[1:], device=device, devices=count, machines=nodes, rendezvous=rendezvous)
+        return
     out = out or Path("runs") / Path(recipe).stem
     summary = _train(
         loaded,
@@ -123,6 +140,7 @@ def train(
         precision=precision,
         threads=threads,
         workers=workers,
+        step_timeout=step_timeout,
         resume=resume,
         quiet=as_json,
     )
@@ -366,6 +384,7 @@ def _train(
     data_dir: Path | None = None,
     precision: Precision = Precision.float32,
     workers: int | None = None,
+    step_timeout: float = STEP_TIMEOUT,
     resume: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -379,7 +398,8 @@ def _train(
     from biper.training.trainer import train as train_recipe
 
     set_threads(threads)
-    progress: Progress = Progress() if quiet else RichProgress(tables.console)
+    first = Place.here().rank == 0
+    progress: Progress = Progress() if quiet or not first else RichProgress(tables.console)
     summary = train_recipe(
         recipe,
         out,
@@ -389,7 +409,10 @@ def _train(
         workers=workers,
         resume=resume,
         progress=progress,
+        step_timeout=step_timeout,
     )
+    if not first:
+        raise typer.Exit
     report, images = export_saved(out / "model.safetensors", out / "model.biper", data_dir=data_dir)
     progress.message(f"{out / 'model.biper'}: {report} (on {images})")
     return summary | {"packed": asdict(report)}
@@ -419,7 +442,10 @@ def main() -> None:
     """The entry point: runs a verb and turns what goes wrong into one line and an exit status."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)
+    if Place.here().rank == 0:
+        warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)
+    else:
+        warnings.simplefilter("ignore")
     try:
         status = app(arguments, prog_name="biper", standalone_mode=False)
     except KeyboardInterrupt:
@@ -446,5 +472,6 @@ def _fail(message: str, status: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    if speaks(sys.exception()):
+        typer.echo(f"error: {' '.join(message.split())}", err=True)
     return status

@@ -47,3 +47,9 @@ class TrainingInterrupted(BiperError):
     """Training was asked to stop (Ctrl-C or SIGTERM) and stopped cleanly after saving everything."""
 
     exit_code = 130
+
+
+class LostProcessError(BiperError):
+    """Another process of the run died, or did not answer in time; this one stopped because of it."""
+
+    exit_code = 75

@@ -40,6 +40,8 @@ class ModelRecipe(_Table):
     bits: Literal["W1A1", "W1A32", "W32A32"] = "W1A1"
     frequency: Positive = 20.0
     """ω of the binary layers, in radians per unit of latent weight."""
+    sync_batch_norm: bool = False
+    """Batch norms take the mean and variance of a batch over all processes, not of each process's share of it."""
 
 
 class DataRecipe(_Table):
@@ -47,6 +49,10 @@ class DataRecipe(_Table):
 
     name: str
     batch_size: Annotated[int, Field(ge=2)]
+    """Images of a step, over all processes."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts that a process takes its share of a batch in, one after the other, to save memory; their gradients are
+    averaged. Batch norms take each part for itself."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
     """Random crops of the original size after this many black pixels are added on each side."""
     flip: bool = False
@@ -100,6 +106,21 @@ class Recipe(_Table):
     def stages(self) -> tuple[StageRecipe, StageRecipe]:
         """Both stages, in order."""
         return self.stage1, self.stage2
+
+    def require_even_shares(self, processes: int) -> None:
+        """Check that the processes can share a batch evenly.
+
+        Raises:
+            RecipeError: the batch size is not a multiple of processes times ``data.accumulate``.
+        """
+        size, parts = self.data.batch_size, processes * self.data.accumulate
+        if size % parts:
+            among = f"{processes} processes" if processes > 1 else "one process"
+            near = " or ".join(str(n) for n in (size // parts * parts, (size // parts + 1) * parts) if n >= 2)
+            raise RecipeError(
+                f"data.batch_size = {size} is the batch of all processes, and {among} with data.accumulate = "
+                f"{self.data.accumulate} cannot share it evenly: choose a multiple of {parts}, such as {near}"
+            )
 
     def scaled(self, factor: float) -> Recipe:
         """The same recipe with the epochs and the warm-up of both stages multiplied by ``factor`` (at least 1 epoch).

@@ -116,6 +116,8 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["train", "digits", "--set", "stage1.epoch=3"], "unknown key 'stage1.epoch'; did you mean 'stage1.epochs'?"),
         (["train", "digits", "--set", "stage1.epochs=many"], "stage1.epochs: must be a valid integer, got 'many'"),
         (["train", "digits", "--set", "model.name=resnet19"], "no network 'resnet19' for digits; did you mean"),
+        (["train", "digits", "--devices", "3"], "3 processes with data.accumulate = 1 cannot share it evenly"),
+        (["train", "digits", "--nodes", "2"], "--nodes needs --rendezvous HOST:PORT"),
         (["train", "digits", "--set", "data.batch_size=5000"], "batch size 5000 is larger than the 1437"),
         (["train", "cifar10-resnet20", "--data-dir", "nowhere"], "no folder nowhere: --data-dir expects a folder"),
         (["train", "imagenet-resnet18"], "biper does not download imagenet: give its folder with --data-dir"),

@@ -235,7 +235,8 @@ from biper.peers.twin import float_twin
 faulthandler.enable()  # sets a stack, as pytest does
 before = signal_stack()
 program = program_of((2, 4, 4), [operation("elementwise", "image", real="v")], "v")
-load_plans("openvino")[0].build(Job(float_twin(program), np.zeros((1, 2, 4, 4), np.float32), 1))()
+run = load_plans("openvino")[0].build(Job(float_twin(program), np.zeros((1, 2, 4, 4), np.float32), 1))
+run()
 after = signal_stack()
 print(before.start is not None, (after.start, after.flags, after.size) == (before.start, before.flags, before.size))
 """

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from biper.data.share import ALL, Share
+
 
 def seeded_generator(*key: int) -> torch.Generator:
     """A CPU generator whose stream depends on the key alone, so that any batch of a run can be made again."""
@@ -22,29 +24,41 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return torch.addcmul(shift, images.float(), factor).permute(0, 3, 1, 2)
 
 
-def random_crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
+def random_crop_and_flip(
+    images: Tensor,
+    padding: int,
+    flip: bool,
+    generator: torch.Generator,
+    *,
+    share: Share = ALL,
+    batch_size: int | None = None,
+) -> Tensor:
     """Crop each image at a random place after padding it with black, and mirror half of them.
 
-    The random numbers are drawn on the CPU, so that a seed gives the same images on every device.
+    The random numbers are drawn on the CPU and for the whole batch, so that a seed gives the same images on every
+    device and in however many processes.
 
     Args:
         images: (N, H, W, C) uint8.
         padding: black pixels added on each side before the crop of the original size; 0 for no crop.
         flip: mirror each image left to right with probability one half.
-        generator: a CPU generator; advanced by two numbers an image for crops and one for flips.
+        generator: a CPU generator; advanced by two numbers an image of the batch for crops and one for flips.
+        share: which part of a batch the images are.
+        batch_size: how many images that batch has; default these.
 
     Returns:
         (N, H, W, C) uint8.
     """
     n, height, width, _ = images.shape
-    device = images.device
+    device, total = images.device, batch_size or n
+    ours = share.of(total)
     rows = torch.arange(height, device=device).expand(n, height)
     columns = torch.arange(width, device=device).expand(n, width)
     if flip:
-        mirrored = torch.randint(2, (n, 1), generator=generator, dtype=torch.bool).to(device)
+        mirrored = torch.randint(2, (total, 1), generator=generator, dtype=torch.bool)[ours].to(device)
         columns = torch.where(mirrored, width - 1 - columns, columns)
     if padding:
-        offsets = torch.randint(2 * padding + 1, (2, n, 1), generator=generator).to(device)
+        offsets = torch.randint(2 * padding + 1, (2, total, 1), generator=generator)[:, ours].to(device)
         rows, columns = rows + offsets[0], columns + offsets[1]
         images = F.pad(images, (0, 0, padding, padding, padding, padding))
     if not flip and not padding:

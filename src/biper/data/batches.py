@@ -8,22 +8,26 @@ from torch import Tensor
 
 from biper.data.augment import normalize
 from biper.data.dataset import Images
+from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
 from biper.errors import DataError
 from biper.recipe import DataRecipe
 
 
 class TrainingBatches:
-    """Shuffled, augmented, normalized batches of a split.
+    """Shuffled, augmented, normalized batches of a split, or a process's share of each.
 
     Every random choice is a function of (seed, stage, epoch) and of the step or the image: resuming needs no state,
-    and the batches do not depend on the device. Each epoch leaves out a different remainder of less than a batch.
+    and the batches do not depend on the device or the number of processes. Each epoch leaves out a different remainder
+    of less than a batch.
 
     Raises:
         DataError: the split is smaller than one batch, or does not have an augmentation that the settings ask for.
     """
 
-    def __init__(self, split: Images, spec: DatasetSpec, settings: DataRecipe, *, seed: int) -> None:
+    def __init__(
+        self, split: Images, spec: DatasetSpec, settings: DataRecipe, *, seed: int, share: Share = ALL
+    ) -> None:
         if len(split) < settings.batch_size:
             raise DataError(f"the batch size {settings.batch_size} is larger than the {len(split)} training images")
         if spec.decoded and settings.crop_padding:
@@ -35,7 +39,7 @@ class TrainingBatches:
                         f"data.{key} is for images that are decoded batch by batch (imagenet); {spec.name} is in "
                         "memory as it is, for data.crop_padding and data.flip"
                     )
-        self.split, self.spec, self.settings, self.seed = split, spec, settings, seed
+        self.split, self.spec, self.settings, self.seed, self.share = split, spec, settings, seed, share
 
     def __len__(self) -> int:
         """Batches (steps) in an epoch."""
@@ -43,7 +47,8 @@ class TrainingBatches:
 
     def epoch(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches ``first_step`` to the last of an epoch: (N, C, H, W) float32 channels-last, and (N,) int64."""
-        for images, labels in self.split.training_batches(self.settings, (self.seed, stage, epoch), first_step):
+        key = self.seed, stage, epoch
+        for images, labels in self.split.training_batches(self.settings, key, first_step, self.share):
             yield normalize(images, self.spec.mean, self.spec.std), labels
 
 

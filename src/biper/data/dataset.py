@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from biper.data.augment import random_crop_and_flip, seeded_generator
+from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
 from biper.errors import DataError
 from biper.recipe import DataRecipe
@@ -46,14 +47,21 @@ class Images(ABC):
     def part(self, chosen: Tensor) -> Self:
         """Some of the images, by their numbers (M,) int64."""
 
+    def share(self, share: Share) -> Self:
+        """The images that one of several processes works on; each image is in one share."""
+        return self if share.count == 1 else self.part(torch.arange(len(self))[share.of(len(self))])
+
     @abstractmethod
-    def training_batches(self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0) -> Iterator[Batch]:
+    def training_batches(
+        self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0, share: Share = ALL
+    ) -> Iterator[Batch]:
         """The shuffled and augmented whole batches of an epoch, from a step on, a pure function of the arguments.
 
         Args:
             settings: the batch size and the augmentation.
             key: seed, stage and epoch, which make every random choice.
             first_step: batches that are left out at the beginning.
+            share: the part of each batch that is wanted; the same images, augmented alike, as in the whole batch.
         """
 
     @abstractmethod
@@ -88,13 +96,17 @@ class Split(Images):
     def part(self, chosen: Tensor) -> Split:
         return Split(self.images[chosen], self.labels[chosen])
 
-    def training_batches(self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0) -> Iterator[Batch]:
+    def training_batches(
+        self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0, share: Share = ALL
+    ) -> Iterator[Batch]:
         order = torch.randperm(len(self), generator=seeded_generator(*key)).to(self.labels.device)
         size = settings.batch_size
         for step in range(first_step, len(self) // size):
-            chosen = order[step * size : (step + 1) * size]
+            chosen = order[step * size : (step + 1) * size][share.of(size)]
             generator = seeded_generator(*key, step)
-            images = random_crop_and_flip(self.images[chosen], settings.crop_padding, settings.flip, generator)
+            images = random_crop_and_flip(
+                self.images[chosen], settings.crop_padding, settings.flip, generator, share=share, batch_size=size
+            )
             yield images, self.labels[chosen]
 
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 from biper.data.augment import seeded_generator
 from biper.data.dataset import Batch, Images, Split
 from biper.data.decode import EVALUATION_CROP, decode_for_evaluation, decode_for_training
+from biper.data.share import ALL, Share
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import one_line_worker_errors, worker_loader
 from biper.errors import DataError
@@ -148,13 +149,16 @@ class StreamedImages(Images):
     def part(self, chosen: Tensor) -> StreamedImages:
         return self._changed(chosen=self.chosen[chosen])
 
-    def training_batches(self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0) -> Iterator[Batch]:
+    def training_batches(
+        self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0, share: Share = ALL
+    ) -> Iterator[Batch]:
         order = self.source.shuffled(seeded_generator(*key))
         ours = torch.zeros(len(self.source), dtype=torch.bool)
         ours[self.chosen] = True
         order = order[ours[order]]
         size = settings.batch_size
-        batches = [order[step * size : (step + 1) * size] for step in range(first_step, len(order) // size)]
+        steps = range(first_step, len(order) // size)
+        batches = [order[step * size : (step + 1) * size][share.of(size)] for step in steps]
         for images, labels in self._decoded(batches, settings, key):
             if not len(labels):
                 raise DataError(f"no image of a batch of {size} can be read, such as {[*self.unreadable.names][-1]}")

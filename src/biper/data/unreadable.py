@@ -25,18 +25,19 @@ class UnreadableImages:
         self, limit: int = 100, file: Path | None = None, report: Callable[[str], object] = warnings.warn
     ) -> None:
         self.limit, self.file, self.report = limit, file, report
-        self.names: dict[str, None] = {}
+        self.names: dict[str, str] = {}
+        """What cannot be read, and why."""
         if file is not None and file.exists():
             whole, newline, _half = file.read_text(encoding="utf-8").rpartition("\n")
             file.write_text(whole + newline, encoding="utf-8")  # a kill may have left half a line
-            self.names = dict.fromkeys(line.partition("\t")[0] for line in whole.splitlines())
+            self.names = {name: reason for name, _, reason in (line.partition("\t") for line in whole.splitlines())}
 
     def add(self, name: str, reason: str) -> None:
         """Note that an image cannot be read."""
         name, reason = " ".join(name.split()), " ".join(reason.split())
         if name in self.names:
             return
-        self.names[name] = None
+        self.names[name] = reason
         if self.file is not None:
             with open(self.file, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{name}\t{reason}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,16 +11,20 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from biper.errors import DataError
+from biper.runtime.cpu import usable_cores
 
 T = TypeVar("T")
 
 MOST_WORKERS = 16
 
 
-def default_workers() -> int:
-    """Worker processes where nobody says how many: a core each, one left for training, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores - 1, MOST_WORKERS)
+def default_workers(processes: int = 1) -> int:
+    """Worker processes where nobody says how many: a core each, one left for training, at most 16.
+
+    Args:
+        processes: training processes that share this machine's cores.
+    """
+    return min(max(usable_cores() // processes - 1, 0), MOST_WORKERS)
 
 
 def worker_loader(

@@ -1,6 +1,8 @@
-"""What the processor can do, as the native extension found it."""
+"""The processor: what it can do, as the native extension found it, and how much of it there is."""
 
 from __future__ import annotations
+
+import os
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -14,3 +16,8 @@ def instruction_sets() -> tuple[str, ...]:
     except ImportError:
         return ()
     return tuple(_native.instruction_sets())
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,8 +17,8 @@ from biper.runtime.cpu import instruction_sets
 _PACKAGES = ("biper", "torch", "lightning-fabric", "numpy", "pillow", "safetensors", "pydantic")
 
 
-def describe_environment(*, seed: int, device: str, precision: str) -> dict[str, Any]:
-    """Versions, processor, threads, device and git revision, for ``environment.json``. Plain JSON values."""
+def describe_environment(*, seed: int, device: str, precision: str, processes: int) -> dict[str, Any]:
+    """Versions, processor, threads, device, processes and git revision, for ``environment.json``. Plain JSON values."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -30,6 +30,7 @@ def describe_environment(*, seed: int, device: str, precision: str) -> dict[str,
         "device": device,
         "device_name": torch.cuda.get_device_name() if device.startswith("cuda") else _cpu_name(),
         "precision": precision,
+        "processes": processes,
         "git_revision": _git_revision(),
         "seed": seed,
         "command": sys.argv,

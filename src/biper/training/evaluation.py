@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -40,6 +40,7 @@ def evaluate(
     std: tuple[float, ...],
     *,
     precision_context: Callable[[], AbstractContextManager[object]] = nullcontext,
+    sum_over_processes: Callable[[Sequence[float]], Sequence[float]] = tuple,
 ) -> Scores:
     """Top-1 accuracy and cross-entropy over a whole split, in evaluation mode (the model's mode is put back).
 
@@ -48,6 +49,7 @@ def evaluate(
         split: what to evaluate on.
         mean, std: the normalization that the model was trained with, one number a channel.
         precision_context: makes the context to compute in, such as an autocast.
+        sum_over_processes: adds numbers up over the processes, where each was given its share of the split.
 
     Raises:
         DataError: no image of the split can be read.
@@ -62,7 +64,7 @@ def evaluate(
                 total.add(model(images.to(dtype)).float(), labels)
     finally:
         model.train(was_training)
-    return total.scores()
+    return total.scores(sum_over_processes)
 
 
 def evaluate_packed(model: Model, split: Images) -> Scores:
@@ -90,7 +92,8 @@ class _Total:
         self.correct += int((logits.argmax(1) == labels).sum())
         self.images += len(labels)
 
-    def scores(self) -> Scores:
-        if self.images == 0:
+    def scores(self, sum_over_processes: Callable[[Sequence[float]], Sequence[float]] = tuple) -> Scores:
+        loss, correct, images = sum_over_processes((self.loss, self.correct, self.images))
+        if images == 0:
             raise DataError("no image of the split can be read")
-        return Scores(self.loss / self.images, self.correct, self.images)
+        return Scores(loss / images, int(correct), int(images))

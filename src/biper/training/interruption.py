@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -13,11 +14,20 @@ class StopRequest:
 
     A second SIGINT raises `KeyboardInterrupt` at once. Outside the main thread, where Python allows no signal
     handlers, signals keep their meaning and nothing is ever requested.
+
+    Args:
+        needs_parent: the end of the process that started this one is a request too.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, *, needs_parent: bool = False) -> None:
+        self._signalled = False
+        self._parent = os.getppid() if needs_parent else None
         self._previous: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop."""
+        return self._signalled or (self._parent is not None and os.getppid() != self._parent)
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -32,6 +42,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _request(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self._signalled and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self._signalled = True

@@ -24,3 +24,16 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelError("--device cuda: torch sees no CUDA GPU here; use --device cpu")
     return str(name)
+
+
+def require_devices(name: str, count: int) -> None:
+    """Check that there is a device for each of this machine's processes.
+
+    Raises:
+        ModelError: fewer GPUs than processes.
+    """
+    if choose_device(name) == "cuda" and count > torch.cuda.device_count():
+        raise ModelError(
+            f"--devices {count} needs a GPU for each process, torch sees {torch.cuda.device_count()} here; ask for "
+            "fewer, or --device cpu"
+        )

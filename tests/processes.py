@@ -1,0 +1,72 @@
+"""Several processes of one test, told their places as torchrun tells them.
+
+They are forked from one server that has imported torch, so that they start at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+SECONDS = 120
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["biper.training.trainer"])
+
+
+def outcomes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What ``function(*arguments)`` returns, or raises, in each of ``count`` processes of one thread on a CPU.
+
+    For a process that ends otherwise it is its exit status.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes, answers = [], []
+    for rank in range(count):
+        answer, send = _context.Pipe(duplex=False)
+        processes.append(_context.Process(target=_run, args=(send, rank, count, port, function, arguments)))
+        processes[-1].start()
+        send.close()
+        answers.append(answer)
+    found: list[Any] = []
+    try:
+        for process, answer in zip(processes, answers, strict=True):
+            assert answer.poll(SECONDS), f"no answer within {SECONDS} s"
+            try:
+                found.append(answer.recv())
+            except EOFError:
+                process.join(SECONDS)
+                found.append(process.exitcode)
+        return found
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What ``function(*arguments)`` returns in each of ``count`` processes; an error in any of them is raised."""
+    found = outcomes(count, function, *arguments)
+    for answer in found:
+        if isinstance(answer, BaseException):
+            raise answer
+    return found
+
+
+def _run(send: Any, rank: int, count: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count}
+    place |= {"GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1, "TORCHELASTIC_RESTART_COUNT": 0, "TORCHELASTIC_RUN_ID": "test"}
+    place |= {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    torch.set_num_threads(1)
+    try:
+        answer = function(*arguments)
+    except Exception as error:
+        answer = error
+    send.send(answer)
