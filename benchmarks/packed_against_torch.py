@@ -43,19 +43,20 @@ def main() -> None:
     model, info = load_model(options.run / "model.safetensors")
     set_stage_(model, "binary")
     packed = Model.load(options.run / "model.biper", threads=options.threads)
-    test = load_dataset(info.dataset, options.data_dir).test
+    test = load_dataset(info.dataset, options.data_dir).split("test")
     exact = copy.deepcopy(model).double()
-    both = []
+    both, all_labels = [], []
     with torch.inference_mode():
-        for images, _ in evaluation_batches(test, info.mean, info.std):
+        for images, labels in evaluation_batches(test, info.mean, info.std):
             images = images.contiguous()
+            all_labels.append(labels.numpy())
             logits, packed_logits = model(images).numpy(), packed(images.numpy())
             apart = np.flatnonzero(np.abs(logits - packed_logits).max(1) > ROUNDING * np.abs(logits).max())
             truth = np.full(logits.shape, np.nan)
             truth[apart] = exact(images[apart].double()).numpy()
             both.append((logits, packed_logits, truth))
     real, bits, truth = (np.concatenate(side) for side in zip(*both, strict=True))
-    labels, scale = test.labels.numpy(), np.abs(real).max()
+    labels, scale = np.concatenate(all_labels), np.abs(real).max()
     flipped = ~np.isnan(truth[:, 0])
     print("| | torch | packed |\n| --- | --- | --- |")
     print(f"| right of {len(labels):,} | {(real.argmax(1) == labels).sum():,} | {(bits.argmax(1) == labels).sum():,} |")

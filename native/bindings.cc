@@ -58,6 +58,11 @@ NB_MODULE(_native, module) {
            [](Engine& engine, int input, Array<float> weight, const std::vector<int>& geometry, const EpilogueSpec& e) {
              return ids(engine.add_convolution(input, weight.data(), shape_of(weight), geometry, e));
            })
+      .def("add_int8_convolution",
+           [](Engine& engine, int input, Array<std::int8_t> weight, const std::vector<int>& geometry, float factor, int zero,
+              const EpilogueSpec& e) {
+             return ids(engine.add_int8_convolution(input, weight.data(), shape_of(weight), geometry, factor, zero, e));
+           })
       .def("add_binary_convolution",
            [](Engine& engine, int input, Array<std::uint8_t> weight, const std::vector<int>& geometry,
               const EpilogueSpec& e) {

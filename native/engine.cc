@@ -68,9 +68,10 @@ const Kernels* choose(const std::string& name) {
     return std::find(has.begin(), has.end(), set) != has.end();
   };
 #if defined(__x86_64__) || defined(_M_X64)
-  const bool avx512 = supports("avx512f") && supports("avx512bw") && supports("avx512vl") && supports("avx512vpopcntdq");
+  const bool avx512 = supports("avx512f") && supports("avx512bw") && supports("avx512vl") &&
+                      supports("avx512vpopcntdq") && supports("avx512vnni");
   const bool avx2 = supports("avx2") && supports("fma");
-  if (name == "avx512" && !avx512) refuse("this processor has no AVX-512 with VPOPCNTDQ");
+  if (name == "avx512" && !avx512) refuse("this processor has no AVX-512 with VPOPCNTDQ and VNNI");
   if (name == "avx2" && !avx2) refuse("this processor has no AVX2 with FMA");
   if (name == "avx512" || (name.empty() && avx512)) return &kAvx512;
   if (name == "avx2" || (name.empty() && avx2)) return &kAvx2;
@@ -93,7 +94,7 @@ struct Engine::Value {
 };
 
 struct Engine::Operation {
-  enum class Kind { kConvolution, kBinaryConvolution, kPool, kElementwise, kPad, kConcatenate, kResize, kFlatten };
+  enum class Kind { kConvolution, kInt8Convolution, kBinaryConvolution, kPool, kElementwise, kPad, kConcatenate, kResize, kFlatten };
   explicit Operation(Kind k) : kind(k) {}
 
   Kind kind;
@@ -102,6 +103,8 @@ struct Engine::Operation {
   Pooling pooling{};
   int before = 0;
   Aligned<float> weights;
+  Levels levels{};                          // of int8, whose weights are in `bit_weights`
+  Aligned<std::int32_t> initial;
   std::optional<RowTransform> transform;    // its transformed rows are in `scratch`
   Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights;  // see BitWeights
   Aligned<float> multiplier, offset, slope;
@@ -246,6 +249,38 @@ Emitted Engine::add_binary_convolution(int input, const std::uint8_t* weight, co
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }
 
+Emitted Engine::add_int8_convolution(int input, const std::int8_t* weight, const std::vector<int>& shape,
+                                     const std::vector<int>& geometry, float factor, int zero,
+                                     const EpilogueSpec& epilogue) {
+  const Value& value = real_value(input);
+  require(shape.size() == 4 && shape[0] > 0, "a weight needs four dimensions");
+  auto op = std::make_unique<Operation>(Operation::Kind::kInt8Convolution);
+  Geometry& g = op->geometry =
+      checked_geometry(value.channels, value.height, value.width, geometry, shape[0], shape[2], shape[3]);
+  require(g.groups == 1 && shape[1] == g.channels, "the weight has another number of input channels");
+  require(std::int64_t{g.channels} * g.kernel_y * g.kernel_x < (std::int64_t{1} << 31) / (255 * 128), "sums could overflow");
+  require(factor > 0 && factor < 1e30f && zero >= 0 && zero <= 255, "the levels are out of range");
+  op->inputs = {input};
+  const int runs = g.row_runs(), quads = g.run_quads();
+  const std::int64_t row = std::int64_t{g.padded_width()} * g.channels;
+  require(row <= kMaxElements / g.padded_height(), "a convolution is too large");
+  op->levels = Levels{factor, zero, round_up(static_cast<int>(row), 4)};
+  const std::int64_t blocks = round_up(g.out_channels, kLanes) / kLanes;
+  op->bit_weights = Aligned<std::uint32_t>(blocks * g.kernel_y * runs * quads * kLanes);
+  op->initial = Aligned<std::int32_t>(blocks * kLanes);
+  for (int o = 0; o < g.out_channels; ++o)
+    for (int c = 0; c < g.channels; ++c)
+      for (int y = 0; y < g.kernel_y; ++y)
+        for (int x = 0; x < g.kernel_x; ++x) {
+          const std::int8_t w = weight[((std::int64_t{o} * g.channels + c) * g.kernel_y + y) * g.kernel_x + x];
+          const int run = runs == 1 ? 0 : x, place = runs == 1 ? x * g.channels + c : c;
+          const std::int64_t quad = ((std::int64_t{o / kLanes} * g.kernel_y + y) * runs + run) * quads + place / 4;
+          op->bit_weights[quad * kLanes + o % kLanes] |= std::uint32_t{static_cast<std::uint8_t>(w)} << (8 * (place % 4));
+          op->initial[o] -= zero * w;
+        }
+  return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
+}
+
 // Geometry: kernel y x, stride y x, padding y x, size y x, count_padding.
 Emitted Engine::add_pool(int input, bool maximum, const std::vector<int>& geometry, const EpilogueSpec& epilogue) {
   const Value& value = real_value(input);
@@ -356,14 +391,18 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
     return static_cast<int>(values_.size()) - 1;
   };
   using Kind = Operation::Kind;
-  if (op->kind == Kind::kPad || op->kind == Kind::kConcatenate || op->kind == Kind::kResize || op->kind == Kind::kFlatten)
-    op->scratch = make(true);
-  if (op->transform) {
-    const int stride = op->transform->row_stride();
-    require(op->geometry.height <= kMaxElements / stride, "a convolution is too large");
-    values_.push_back(Value{true, stride, op->geometry.height, 1, stride, index, index});
+  const bool moves = op->kind == Kind::kPad || op->kind == Kind::kConcatenate || op->kind == Kind::kResize ||
+                     op->kind == Kind::kFlatten;
+  const bool plain = spec.real && !spec.bits && spec.residual < 0 && !e.multiplier && !e.offset &&
+                     e.activation == Activation::kNone;
+  if (moves && !plain) op->scratch = make(true);  // else it moves values to where they stay
+  const auto make_rows = [&](int rows, int stride) {  // of floats
+    require(rows <= kMaxElements / stride, "a convolution is too large");
+    values_.push_back(Value{true, stride, rows, 1, stride, index, index});
     op->scratch = static_cast<int>(values_.size()) - 1;
-  }
+  };
+  if (op->transform) make_rows(op->geometry.height, op->transform->row_stride());
+  if (op->kind == Kind::kInt8Convolution) make_rows(op->geometry.padded_height(), op->levels.row_stride / 4);
   if (spec.real) op->real = make(true);
   if (spec.bits) op->bits = make(false);
   const Emitted emitted{op->real, op->bits};
@@ -384,7 +423,8 @@ void Engine::finish(int output) {
 void Engine::pack_input() {
   for (const auto& op : operations_) {
     const bool reads = std::find(op->inputs.begin(), op->inputs.end(), 0) != op->inputs.end();
-    const bool dense = op->kind == Operation::Kind::kConvolution && op->geometry.groups == 1;
+    const bool convolves = op->kind == Operation::Kind::kConvolution || op->kind == Operation::Kind::kInt8Convolution;
+    const bool dense = convolves && op->geometry.groups == 1;
     if (op->residual == 0 || (reads && !dense)) return;
   }
   if (output_ != 0) values_[0].stride = values_[0].channels;
@@ -467,8 +507,14 @@ void Engine::run_one(const float* image, float* result, std::uint8_t* arena, boo
   const Value& in = values_[0];
   const Value& out = values_[output_];
   float* input = reinterpret_cast<float*>(arena + in.offset);
-  for (int c = 0; c < in.channels; ++c)
-    for (std::int64_t p = 0; p < in.pixels(); ++p) input[p * in.stride + c] = image[c * in.pixels() + p];
+  const std::int64_t pixels = in.pixels();
+  if (in.stride == 3) {  // written in order, which is what takes the time
+    for (std::int64_t p = 0; p < pixels; ++p)
+      for (int c = 0; c < 3; ++c) input[3 * p + c] = image[c * pixels + p];
+  } else {
+    for (int c = 0; c < in.channels; ++c)
+      for (std::int64_t p = 0; p < pixels; ++p) input[p * in.stride + c] = image[c * pixels + p];
+  }
   for (const auto& operation : operations_) execute(*operation, arena, parallel);
   const float* output = reinterpret_cast<const float*>(arena + out.offset);
   for (int c = 0; c < out.channels; ++c)
@@ -527,10 +573,19 @@ void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
   };
   const int pixels = op.height * op.width;
   const std::int64_t blocks = std::int64_t{pixels} * round_up(op.channels, kLanes) / kLanes;
-  if (op.kind == Kind::kConvolution || op.kind == Kind::kBinaryConvolution) {
+  if (op.kind == Kind::kConvolution || op.kind == Kind::kInt8Convolution || op.kind == Kind::kBinaryConvolution) {
     Geometry g = op.geometry;
     g.stride = in.stride;
     const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x;
+    if (op.kind == Kind::kInt8Convolution) {
+      auto* levels = arena + values_[op.scratch].offset;
+      split(g.padded_height(), std::int64_t{g.height} * g.width * g.channels / kLanes, [&](int begin, int end) {
+        kernels_->round_to_levels(g, op.levels, real(op.inputs[0]), levels, begin, end);
+      });
+      return split(op.height, blocks * taps * g.channels / 4, [&](int begin, int end) {
+        kernels_->int8_convolution(g, op.levels, levels, op.bit_weights.data(), op.initial.data(), e, begin, end);
+      });
+    }
     if (op.transform) {
       const RowTransform& t = *op.transform;
       split(g.height, std::int64_t{g.height} * t.tiles * t.points * t.points, [&](int begin, int end) {
@@ -556,8 +611,8 @@ void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
     });
   if (op.kind == Kind::kElementwise)
     return split(pixels, 4 * blocks, [&](int begin, int end) { kernels_->elementwise(real(op.inputs[0]), e, begin, end); });
-  float* scratch = real(op.scratch);
-  const int stride = values_[op.scratch].stride;
+  float* scratch = real(op.scratch >= 0 ? op.scratch : op.real);
+  const int stride = values_[op.scratch >= 0 ? op.scratch : op.real].stride;
   const float* x = real(op.inputs[0]);
   switch (op.kind) {
     case Kind::kPad:
@@ -587,7 +642,7 @@ void Engine::execute(const Operation& op, std::uint8_t* arena, bool parallel) {
       for (int c = 0; c < in.channels; ++c)
         for (std::int64_t p = 0; p < in.pixels(); ++p) scratch[c * in.pixels() + p] = x[p * in.stride + c];
   }
-  kernels_->elementwise(scratch, e, 0, pixels);
+  if (op.scratch >= 0) kernels_->elementwise(scratch, e, 0, pixels);
 }
 
 }  // namespace biper

@@ -41,6 +41,9 @@ class Engine {
   // Each adds an operation and throws std::invalid_argument, saying what is wrong, if it cannot run.
   Emitted add_convolution(int input, const float* weight, const std::vector<int>& shape, const std::vector<int>& geometry,
                           const EpilogueSpec& epilogue);
+  // With inputs rounded to levels, see Levels.
+  Emitted add_int8_convolution(int input, const std::int8_t* weight, const std::vector<int>& shape,
+                               const std::vector<int>& geometry, float factor, int zero, const EpilogueSpec& epilogue);
   Emitted add_binary_convolution(int input, const std::uint8_t* weight, const std::vector<int>& shape,
                                  const std::vector<int>& geometry, EpilogueSpec epilogue);
   Emitted add_pool(int input, bool maximum, const std::vector<int>& geometry, const EpilogueSpec& epilogue);

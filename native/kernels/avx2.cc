@@ -56,6 +56,17 @@ struct Avx2 {
     };
     return {one(differing.a), one(differing.b)};
   }
+  static Floats to_floats(Integers x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+  static void store_levels(std::uint8_t* p, Floats x, float factor, int zero) {
+    const Floats low = all(static_cast<float>(-zero)), high = all(static_cast<float>(255 - zero));
+    const Floats clipped = smaller(larger(multiply(x, all(factor)), low), high);
+    const __m256i shift = _mm256_set1_epi32(zero);
+    const __m256i a = _mm256_add_epi32(_mm256_cvtps_epi32(clipped.a), shift);
+    const __m256i b = _mm256_add_epi32(_mm256_cvtps_epi32(clipped.b), shift);
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
   static Integers most_differing(int valid, Integers threshold) {
     const auto one = [valid](__m256i t) { return _mm256_srai_epi32(_mm256_sub_epi32(_mm256_set1_epi32(valid), t), 1); };
     return {one(threshold.a), one(threshold.b)};
@@ -152,6 +163,31 @@ struct Avx2 {
     static __m256 broadcast(const Input* p) { return _mm256_set1_ps(*p); }
     static void step(Sum& sum, __m256 x, Floats w) {
       sum = {_mm256_fmadd_ps(x, w.a, sum.a), _mm256_fmadd_ps(x, w.b, sum.b)};
+    }
+  };
+
+  // Four levels by four weights, widened to 16 bits: the instruction for bytes would saturate.
+  struct Int8 {
+    using Input = std::uint8_t;
+    using Weight = std::uint32_t;
+    using Sum = Integers;
+    static constexpr Form kForm = Form::kInt8;
+    static constexpr bool kBinary = false;
+    static constexpr int kVectors = 1, kSteps = 0, kInputsAStep = 4;
+    static constexpr int pixels(int) { return 4; }
+    static Integers load(const Weight* p) { return {load256(p), load256(p + 8)}; }
+    static __m256i broadcast(const Input* p) {
+      int four;
+      __builtin_memcpy(&four, p, sizeof(four));
+      return _mm256_set1_epi32(four);
+    }
+    static __m256i add_products(__m256i sum, __m256i x, __m256i w) {
+      const __m256i low_x = _mm256_and_si256(x, _mm256_set1_epi16(255)), high_x = _mm256_srli_epi16(x, 8);
+      const __m256i low_w = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), high_w = _mm256_srai_epi16(w, 8);
+      return _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(low_x, low_w), _mm256_madd_epi16(high_x, high_w)));
+    }
+    static void step(Sum& sum, __m256i x, Integers w) {
+      sum = {add_products(sum.a, x, w.a), add_products(sum.b, x, w.b)};
     }
   };
 

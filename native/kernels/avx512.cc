@@ -1,5 +1,5 @@
-// AVX-512 with VPOPCNTDQ: a block of 16 output channels is one vector; inputs are broadcast, several pixels by several
-// blocks stay in registers. One step of a binary tile is xor, popcount, add; of a real one, a fused multiply-add.
+// AVX-512 with VPOPCNTDQ and VNNI: a block of 16 output channels is one vector; inputs are broadcast, several pixels by several
+// blocks stay in registers. One step of a binary tile is xor, popcount, add; of a real one, a fused multiply-add; of one in int8, four products and their sum.
 #include <immintrin.h>
 
 #include "blocks.h"
@@ -37,6 +37,12 @@ struct Avx512 {
   // Of `valid` products of signs: their sum, and how many may differ for it to reach a threshold.
   static Floats sum(int valid, Integers differing) {
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_slli_epi32(differing, 1)));
+  }
+  static Floats to_floats(Integers a) { return _mm512_cvtepi32_ps(a); }
+  static void store_levels(std::uint8_t* p, Floats x, float factor, int zero) {
+    const Floats low = all(static_cast<float>(-zero)), high = all(static_cast<float>(255 - zero));
+    const Integers rounded = _mm512_cvtps_epi32(smaller(larger(multiply(x, all(factor)), low), high));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, _mm512_set1_epi32(zero))));
   }
   static Integers most_differing(int valid, Integers threshold) {
     return _mm512_srai_epi32(_mm512_sub_epi32(_mm512_set1_epi32(valid), threshold), 1);
@@ -84,7 +90,7 @@ struct Avx512 {
   // ones alone: eight instructions for three words instead of nine.
   struct ThreeRows : Binary {
     static constexpr Form kForm = Form::kThreeRows;
-    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 4; }
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 5; }
     struct Sum {
       __m512i ones, twos;
     };
@@ -111,6 +117,30 @@ struct Avx512 {
     static __m512 load(const Input* p) { return _mm512_loadu_ps(p); }
     static __m512 broadcast(const Input* p) { return _mm512_set1_ps(*p); }
     static void step(Sum& sum, __m512 x, __m512 w) { sum = _mm512_fmadd_ps(x, w, sum); }
+  };
+
+  struct Int8 {
+    using Input = std::uint8_t;
+    using Weight = std::uint32_t;
+    using Sum = __m512i;
+    static constexpr Form kForm = Form::kInt8;
+    static constexpr bool kBinary = false;
+    static constexpr int kVectors = 4, kSteps = 0, kInputsAStep = 4;
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
+    static __m512i load(const Weight* p) { return _mm512_loadu_si512(p); }
+    static __m512i broadcast(const Input* p) {
+      int four;
+      __builtin_memcpy(&four, p, sizeof(four));
+      return _mm512_set1_epi32(four);
+    }
+    static void step(Sum& sum, __m512i x, __m512i w) {
+#if defined(__GNUC__)
+      // The compiler copies the sums back and forth around the intrinsic, which costs more than the products.
+      __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+#else
+      sum = _mm512_dpbusd_epi32(sum, x, w);
+#endif
+    }
   };
 
   struct Depthwise : Real {

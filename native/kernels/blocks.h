@@ -122,8 +122,8 @@ inline void clear_spare_bits(const Epilogue& e, std::int64_t begin, std::int64_t
 }
 
 // How a kind takes its inputs: a tap at a time; two taps in a word at a time, and the odd one in half a word; the three rows of
-// a kernel at once, with the xor of all three precomputed; each channel for itself (depthwise).
-enum class Form { kTaps, kHalves, kThreeRows, kDepthwise };
+// a kernel at once, with the xor of all three precomputed; each channel for itself (depthwise); four levels at a time.
+enum class Form { kTaps, kHalves, kThreeRows, kDepthwise, kInt8 };
 
 // The inputs that a tile multiplies: runs of consecutive ones, at the same distances for every pixel. Where the taps of a
 // kernel row stand side by side (no dilation, no gap between pixels) the row is one run.
@@ -164,6 +164,7 @@ struct Operands {
   const Input* all_rows = nullptr;
   const Weight* all_rows_weights = nullptr;
   std::int64_t block_all_rows = 0;
+  const std::int32_t* initial = nullptr;  // int8: what the sums begin with
 };
 template <typename Kind>
 using OperandsOf = Operands<typename Kind::Input, typename Kind::Weight>;
@@ -174,7 +175,14 @@ template <typename Isa, typename Kind, int P, int V>
 BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first, const Epilogue& e, int valid,
                        std::int64_t pixel, int block) {
   typename Kind::Sum sums[P][V];
-  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { sums[p][v] = Kind::zero(); }); });
+  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      if constexpr (Kind::kForm == Form::kInt8)
+        sums[p][v] = Isa::load(from.initial + v * kLanes);
+      else
+        sums[p][v] = Kind::zero();
+    });
+  });
   const std::int64_t start = first * runs.next_pixel;
   for (int row = 0; row < runs.rows; ++row) {
     for (int column = 0; column < runs.columns; ++column) {
@@ -241,6 +249,12 @@ BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first
       repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { differing[p][v] = Kind::differing(sums[p][v]); });
     });
     store_differing<Isa>(e, differing, valid, pixel, block);
+  } else if constexpr (Kind::kForm == Form::kInt8) {
+    typename Isa::Floats y[P][V];
+    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[p][v] = Isa::to_floats(sums[p][v]); });
+    });
+    store_real<Isa>(e, y, pixel, block);
   } else {
     store_real<Isa>(e, sums, pixel, block);
   }
@@ -336,6 +350,67 @@ void convolve_blocks(const Job<Kind>& job, int block) {
     whole_tiles(Kind{});
     border(whole.last, g.out_width);
   }
+}
+
+// The levels of `count` neighbouring values.
+template <typename Isa>
+void round_values(const Levels& l, const float* in, std::uint8_t* out, int count) {
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) Isa::store_levels(out + i, Isa::load(in + i), l.factor, l.zero);
+  if (i == count) return;
+  float last[kLanes] = {};
+  std::uint8_t rounded[kLanes];
+  for (int k = i; k < count; ++k) last[k - i] = in[k];
+  Isa::store_levels(rounded, Isa::load(last), l.factor, l.zero);
+  for (int k = i; k < count; ++k) out[k] = rounded[k - i];
+}
+
+template <typename Isa>
+void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::uint8_t* levels, int begin, int end) {
+  // A kernel may end within the padding on the left.
+  const int columns = greater(lesser(g.width, g.padded_width() - g.pad_left), 0);
+  for (int row = begin; row < end; ++row) {
+    std::uint8_t* out = levels + static_cast<std::int64_t>(row) * l.row_stride;
+    const bool inside = row >= g.pad_top && row - g.pad_top < g.height;
+    const int first = inside ? lesser(g.pad_left * g.channels, l.row_stride) : l.row_stride, last = inside ? first + columns * g.channels : first;
+    for (int i = 0; i < first; ++i) out[i] = static_cast<std::uint8_t>(l.zero);
+    for (int i = last; i < l.row_stride; ++i) out[i] = static_cast<std::uint8_t>(l.zero);
+    if (!inside) continue;
+    const float* x = in + static_cast<std::int64_t>(row - g.pad_top) * g.width * g.stride;
+    if (g.stride == g.channels) {
+      round_values<Isa>(l, x, out + first, columns * g.channels);
+    } else {
+      for (int column = 0; column < columns; ++column)
+        round_values<Isa>(l, x + static_cast<std::int64_t>(column) * g.stride, out + first + column * g.channels, g.channels);
+    }
+  }
+}
+
+template <typename Isa, int V = Isa::Int8::kVectors>
+void int8_row(const Geometry& g, const Levels& l, const std::uint8_t* levels, const std::uint32_t* weights,
+              const std::int32_t* initial, const Epilogue& e, int row, int block) {
+  using Int8 = typename Isa::Int8;
+  const int quads = g.run_quads(), end = blocks_of(g.out_channels);
+  const std::int64_t kernel_row = static_cast<std::int64_t>(g.row_runs()) * quads;
+  const Runs runs{g.kernel_y, g.row_runs(), std::int64_t{g.dilation_y} * l.row_stride,
+                  std::int64_t{g.dilation_x} * g.channels, kernel_row, quads, quads, false,
+                  std::int64_t{g.step_x} * g.channels};
+  for (; block + V <= end; block += V) {
+    OperandsOf<Int8> from{levels + static_cast<std::int64_t>(row) * g.step_y * l.row_stride,
+                          weights + block * g.kernel_y * kernel_row * kLanes, g.kernel_y * kernel_row * kLanes};
+    from.initial = initial + block * kLanes;
+    tiles<Isa, Int8, Int8::pixels(V), V>(runs, from, 0, g.out_width, e, 0, static_cast<std::int64_t>(row) * g.out_width, block);
+  }
+  if constexpr (V > 1) {
+    if (block < end) int8_row<Isa, V - 1>(g, l, levels, weights, initial, e, row, block);
+  }
+}
+
+template <typename Isa>
+void int8_convolution(const Geometry& g, const Levels& l, const std::uint8_t* levels, const std::uint32_t* weights,
+                      const std::int32_t* initial, const Epilogue& e, int begin, int end) {
+  for (int row = begin; row < end; ++row) int8_row<Isa>(g, l, levels, weights, initial, e, row, 0);
+  clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width, static_cast<std::int64_t>(end) * g.out_width);
 }
 
 // Blocks [block, end): as many at once as fit into registers, then the rest; V counts down to it.
@@ -472,29 +547,55 @@ void transformed_convolution(const Geometry& g, const RowTransform& t, const flo
   clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width, static_cast<std::int64_t>(end) * g.out_width);
 }
 
+// The window of a pixel, cut at the border of the image.
+struct Window {
+  int y0, y1, x0, x1, count;
+};
+inline Window window_of(const Pooling& p, int row, int column) {
+  const int top = row * p.step_y - p.pad_y, left = column * p.step_x - p.pad_x;
+  const int y0 = greater(top, 0), y1 = lesser(top + p.kernel_y, p.height);
+  const int x0 = greater(left, 0), x1 = lesser(left + p.kernel_x, p.width);
+  const int count = p.count_padding ? (lesser(top + p.kernel_y, p.height + p.pad_y) - top) *
+                                          (lesser(left + p.kernel_x, p.width + p.pad_x) - left)
+                                    : (y1 - y0) * (x1 - x0);
+  return {y0, y1, x0, x1, count};
+}
+
+// Blocks [block, end) of a pixel, V at once; V counts down for the rest.
+template <typename Isa, int V = 4>
+void pool_pixel(const Pooling& p, const float* in, const Window& w, const Epilogue& e, std::int64_t pixel, int block) {
+  const int blocks = blocks_of(p.channels), stride = blocks * kLanes;
+  for (; block + V <= blocks; block += V) {
+    typename Isa::Floats y[1][V];
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[0][v] = Isa::all(p.maximum ? -__builtin_inff() : 0.0f); });
+    for (int iy = w.y0; iy < w.y1; ++iy) {
+      const float* x = in + (static_cast<std::int64_t>(iy) * p.width + w.x0) * stride + block * kLanes;
+      for (int ix = w.x0; ix < w.x1; ++ix, x += stride)
+        repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+          const auto value = Isa::load(x + v * kLanes);
+          y[0][v] = p.maximum ? Isa::larger(y[0][v], value) : Isa::add(y[0][v], value);
+        });
+    }
+    if (!p.maximum) {
+      // By multiplication where that is exact, as it is for most windows: a division takes ten times as long.
+      const bool exact = (w.count & (w.count - 1)) == 0;
+      const auto factor = Isa::all(exact ? 1.0f / static_cast<float>(w.count) : static_cast<float>(w.count));
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+        y[0][v] = exact ? Isa::multiply(y[0][v], factor) : Isa::divide(y[0][v], factor);
+      });
+    }
+    store_real<Isa>(e, y, pixel, block);
+  }
+  if constexpr (V > 1) {
+    if (block < blocks) pool_pixel<Isa, V - 1>(p, in, w, e, pixel, block);
+  }
+}
+
 template <typename Isa>
 void pool_blocks(const Pooling& p, const float* in, const Epilogue& e, int begin, int end) {
-  const int blocks = blocks_of(p.channels), stride = blocks * kLanes;
-  for (int row = begin; row < end; ++row) {
-    for (int column = 0; column < p.out_width; ++column) {
-      const int top = row * p.step_y - p.pad_y, left = column * p.step_x - p.pad_x;
-      const int y0 = greater(top, 0), y1 = lesser(top + p.kernel_y, p.height);
-      const int x0 = greater(left, 0), x1 = lesser(left + p.kernel_x, p.width);
-      const int count = p.count_padding ? (lesser(top + p.kernel_y, p.height + p.pad_y) - top) *
-                                              (lesser(left + p.kernel_x, p.width + p.pad_x) - left)
-                                        : (y1 - y0) * (x1 - x0);
-      for (int block = 0; block < blocks; ++block) {
-        auto y = Isa::all(p.maximum ? -__builtin_inff() : 0.0f);
-        for (int iy = y0; iy < y1; ++iy) {
-          const float* x = in + (static_cast<std::int64_t>(iy) * p.width + x0) * stride + block * kLanes;
-          for (int ix = x0; ix < x1; ++ix, x += stride)
-            y = p.maximum ? Isa::larger(y, Isa::load(x)) : Isa::add(y, Isa::load(x));
-        }
-        if (!p.maximum) y = Isa::divide(y, Isa::all(static_cast<float>(count)));
-        store_real<Isa>(e, y, static_cast<std::int64_t>(row) * p.out_width + column, block);
-      }
-    }
-  }
+  for (int row = begin; row < end; ++row)
+    for (int column = 0; column < p.out_width; ++column)
+      pool_pixel<Isa>(p, in, window_of(p, row, column), e, static_cast<std::int64_t>(row) * p.out_width + column, 0);
   clear_spare_bits(e, static_cast<std::int64_t>(begin) * p.out_width, static_cast<std::int64_t>(end) * p.out_width);
 }
 
@@ -542,6 +643,8 @@ constexpr Kernels kernels_of(const char* name) {
   return {name,
           binary_convolution<Isa>,
           convolution<Isa>,
+          round_to_levels<Isa>,
+          int8_convolution<Isa>,
           transform_rows<Isa>,
           transformed_convolution<Isa>,
           pool_blocks<Isa>,

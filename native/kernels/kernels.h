@@ -41,6 +41,13 @@ struct Geometry {
   int out_channels, out_height, out_width;
   int kernel_y, kernel_x, step_y, step_x, pad_top, pad_left, dilation_y, dilation_x;
   int groups;
+
+  // Of what the taps reach, padding included.
+  int padded_height() const { return (out_height - 1) * step_y + (kernel_y - 1) * dilation_y + 1; }
+  int padded_width() const { return (out_width - 1) * step_x + (kernel_x - 1) * dilation_x + 1; }
+  // Runs of neighbouring inputs of a kernel row, and the quads of each.
+  int row_runs() const { return dilation_x == 1 ? 1 : kernel_x; }
+  int run_quads() const { return (channels * (dilation_x == 1 ? kernel_x : 1) + 3) / 4; }
 };
 
 // The bits of weights, a word for 32 input channels. Null: an arrangement that this convolution does not have.
@@ -54,6 +61,15 @@ struct Pooling {
   int channels, height, width, out_height, out_width;
   int kernel_y, kernel_x, step_y, step_x, pad_y, pad_x;
   bool maximum, count_padding;
+};
+
+// A real convolution whose inputs are rounded to levels [0, 255], `zero` of which stands for 0, padding included:
+// level = round(clip(x * factor, -zero, 255 - zero)) + zero. Weights are [block][ky][run][quad of levels][16][4] int8, where a
+// run is a kernel row (dilation_x 1) or a tap, padded with zeros to whole quads.
+struct Levels {
+  float factor;
+  int zero;
+  int row_stride;  // bytes of a row of levels: [padded row][column][channel], three more may be read at the end
 };
 
 // A real convolution in tiles of 4 results of a row; see row_transform.h.
@@ -72,6 +88,10 @@ struct Kernels {
   void (*binary_convolution)(const Geometry&, const std::uint16_t* in, const BitWeights&, const Epilogue&, int begin,
                              int end);
   void (*convolution)(const Geometry&, const float* in, const float* weights, const Epilogue&, int begin, int end);
+  // Rows [begin, end) of the padded input, and of the result. `initial` are the sums' first values, by channel.
+  void (*round_to_levels)(const Geometry&, const Levels&, const float* in, std::uint8_t* levels, int begin, int end);
+  void (*int8_convolution)(const Geometry&, const Levels&, const std::uint8_t* levels, const std::uint32_t* weights,
+                           const std::int32_t* initial, const Epilogue&, int begin, int end);
   // Rows [begin, end) of the input, and of the result. Null where there are none.
   void (*transform_rows)(const Geometry&, const RowTransform&, const float* in, float* transformed, int begin, int end);
   void (*transformed_convolution)(const Geometry&, const RowTransform&, const float* transformed, const float* weights,

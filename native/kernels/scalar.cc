@@ -115,6 +115,47 @@ void convolution(const Geometry& g, const float* in, const float* weights, const
   }
 }
 
+void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::uint8_t* levels, int begin, int end) {
+  const auto low = static_cast<float>(-l.zero), high = static_cast<float>(255 - l.zero);
+  for (int row = begin; row < end; ++row) {
+    std::uint8_t* out = levels + static_cast<std::int64_t>(row) * l.row_stride;
+    const int y = row - g.pad_top;
+    for (int column = 0; column < g.padded_width(); ++column) {
+      const int x = column - g.pad_left;
+      const bool inside = y >= 0 && y < g.height && x >= 0 && x < g.width;
+      const float* pixel = in + (static_cast<std::int64_t>(y) * g.width + x) * g.stride;
+      for (int c = 0; c < g.channels; ++c)
+        *out++ = static_cast<std::uint8_t>(
+            l.zero + (inside ? static_cast<int>(std::nearbyint(std::min(std::max(pixel[c] * l.factor, low), high))) : 0));
+    }
+  }
+}
+
+void int8_convolution(const Geometry& g, const Levels& l, const std::uint8_t* levels, const std::uint32_t* weights,
+                      const std::int32_t* initial, const Epilogue& e, int begin, int end) {
+  const int runs = g.row_runs(), quads = g.run_quads();
+  for (int row = begin; row < end; ++row) {
+    for (int column = 0; column < g.out_width; ++column) {
+      Pixel pixel(e, row * g.out_width + column);
+      for (int channel = 0; channel < g.out_channels; ++channel) {
+        int sum = initial[channel];
+        for (int ky = 0; ky < g.kernel_y; ++ky)
+          for (int run = 0; run < runs; ++run) {
+            const std::uint8_t* x = levels + static_cast<std::int64_t>(row * g.step_y + ky * g.dilation_y) * l.row_stride +
+                                    static_cast<std::int64_t>(column * g.step_x + run * g.dilation_x) * g.channels;
+            const std::int64_t first =
+                ((static_cast<std::int64_t>(channel / kLanes) * g.kernel_y + ky) * runs + run) * quads * kLanes;
+            for (int quad = 0; quad < quads; ++quad) {
+              const std::uint32_t four = weights[first + quad * kLanes + channel % kLanes];
+              for (int i = 0; i < 4; ++i) sum += x[4 * quad + i] * static_cast<std::int8_t>(four >> (8 * i));
+            }
+          }
+        pixel.real(channel, static_cast<float>(sum));
+      }
+    }
+  }
+}
+
 void pool(const Pooling& p, const float* in, const Epilogue& e, int begin, int end) {
   const int stride = stride_of(p.channels);
   for (int row = begin; row < end; ++row) {
@@ -159,6 +200,7 @@ std::uint32_t peak(std::int64_t rounds) {
 
 }  // namespace
 
-const Kernels kScalar{"scalar", binary_convolution, convolution, nullptr, nullptr, pool, elementwise, peak, 8 * 32};
+const Kernels kScalar{"scalar", binary_convolution, convolution, round_to_levels, int8_convolution,
+                      nullptr,  nullptr,            pool,         elementwise, peak, 8 * 32};
 
 }  // namespace biper

@@ -44,6 +44,14 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
+class FloatLayers(StrEnum):
+    """What layers that stay real are exported in; see `biper.export`."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the data set, or tar shards with braces; else the user's cache.")
 ]
@@ -72,14 +80,16 @@ def quickstart(
     device: DeviceOption = Device.auto,
     threads: Threads = None,
 ) -> None:
-    """Train a 1-bit network on handwritten digits, both stages, in about a minute."""
+    """Train a 1-bit network on handwritten digits, both stages, in about a minute; pack it and compare."""
     from biper import tables
+    from biper.export.beside_torch import beside_torch
     from biper.recipe import load_recipe
 
     out = out or _next_free(Path("runs/quickstart"))
     summary = _train(load_recipe("digits"), out, device=device, threads=threads)
     tables.console.print(tables.run_table(summary, out))
     packed = out / "model.biper"
+    tables.console.print(tables.side_table(*beside_torch(out / "model.safetensors", packed)))
     tables.say(
         f"Next: biper bench {packed}    biper evaluate {packed} --data digits    biper train cifar10-resnet20-short"
     )
@@ -145,7 +155,9 @@ def export(
     model: Annotated[Path, typer.Argument(help="A run folder or a model.safetensors.")],
     out: Annotated[Path | None, typer.Option(help="The file to write; default model.biper beside the model.")] = None,
     data_dir: DataDir = None,
-    float16: Annotated[bool, typer.Option("--float16", help="Store real weights in float16.")] = False,
+    float_layers: Annotated[
+        FloatLayers, typer.Option(help="What the layers that stay real are stored in, and computed with.")
+    ] = FloatLayers.float32,
     as_json: Json = False,
 ) -> None:
     """Pack a trained model into one small file, after comparing both on real images."""
@@ -156,7 +168,7 @@ def export(
 
     source = _model_file(model)
     out = out or source.with_suffix(".biper")
-    report, images = export_saved(source, out, data_dir=data_dir, float16=float16)
+    report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
     if as_json:
         typer.echo(json.dumps({"file": str(out), **asdict(report)}))
     else:
@@ -190,23 +202,31 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
     isa: Annotated[str | None, typer.Option(help="scalar, avx2 or avx512; default the best here.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operation.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.01, help="About how long to measure.")] = 2.0,
+    against: Annotated[
+        str | None, typer.Option(metavar="PEERS", help="Other engines: torch,onnxruntime,openvino, or some of them.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="About how long to measure; with peers, each.")] = 2.0,
     as_json: Json = False,
 ) -> None:
     """How fast a packed model runs here, and what share of the processor's own popcount peak that is."""
     from dataclasses import asdict
 
     from biper import tables
+    from biper.peers.compare import compare
     from biper.runtime import Model
     from biper.runtime.bench import bench as measure
 
     program = Model.load(model).program
-    report = measure(program, batch=batch, threads=threads, instruction_set=isa, seconds=seconds)
+    settings: dict[str, Any] = {"batch": batch, "threads": threads, "instruction_set": isa, "seconds": seconds}
+    comparison = None if against is None else compare(program, against.split(","), **settings)
+    report = measure(program, **settings)
     if as_json:
-        typer.echo(json.dumps(asdict(report)))
+        typer.echo(json.dumps(asdict(report) | ({"against": asdict(comparison)} if comparison else {})))
         return
     if profile:
         tables.console.print(tables.operation_table(report))
+    if comparison is not None:
+        tables.console.print(tables.comparison_table(comparison))
     tables.say(tables.bench_line(report))
 
 
@@ -299,7 +319,9 @@ def recipes(as_json: Json = False) -> None:
 
 @app.command()
 def inspect(
-    target: Annotated[str, typer.Argument(help="A network's name, a run folder or a model.safetensors.")],
+    target: Annotated[
+        str, typer.Argument(help="A network's name, a run folder, a model.safetensors, or a packed MODEL.biper.")
+    ],
     dataset: Annotated[str, typer.Option(help="For a network's name: the data set that it is for.")] = "cifar10",
     bits: Annotated[str, typer.Option(help="For a network's name: W1A1, W1A32 or W32A32.")] = "W1A1",
     as_json: Json = False,
@@ -308,6 +330,10 @@ def inspect(
     from dataclasses import asdict
 
     from biper import tables
+
+    if target.endswith(".biper"):
+        _inspect_packed(Path(target), as_json)
+        return
     from biper.analysis.summary import model_sizes, summarize
     from biper.data.specs import dataset_spec
     from biper.models import create_model
@@ -329,6 +355,24 @@ def inspect(
         typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes}))
     else:
         tables.console.print(tables.layer_table(layers, sizes))
+
+
+def _inspect_packed(path: Path, as_json: bool) -> None:
+    """Operations of a packed model; needs no torch."""
+    from biper import tables
+    from biper.runtime import Model
+
+    program = Model.load(path).program
+    size = path.stat().st_size
+    if as_json:
+        rows = [
+            {"source": op.source, "operation": op.operation, "shape": op.shape, "bytes": op.nbytes}
+            for op in program.operations
+        ]
+        row = {"input": program.input_shape, "classes": program.classes, "bytes": size, "operations": rows}
+        typer.echo(json.dumps(row))
+    else:
+        tables.console.print(tables.program_table(program, size))
 
 
 def _train(

@@ -13,8 +13,11 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from biper.analysis.summary import LayerSummary
+    from biper.export.beside_torch import Side
+    from biper.peers.compare import Comparison, PeerTime
     from biper.recipe import Recipe
     from biper.runtime.bench import BenchReport
+    from biper.runtime.program import Program
 
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Standard output. Lines of text are left whole; tables fit the terminal, or 160 columns in a file or a pipe."""
@@ -56,6 +59,19 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
     return table
 
 
+def side_table(real: Side, bits: Side) -> Table:
+    """A model in torch and its packed file, and how many times less the latter takes."""
+    table = _compact("", "torch", "packed", "ratio")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("test accuracy", f"{real.accuracy:.2%}", f"{bits.accuracy:.2%}", "")
+    times = (f"{side.seconds * 1e3:.3f} ms" for side in (real, bits))
+    table.add_row("one image, one thread", *times, f"{real.seconds / bits.seconds:.0f} x")
+    sizes = (size(side.file_bytes) for side in (real, bits))
+    table.add_row("file", *sizes, f"{real.file_bytes / bits.file_bytes:.1f} x")
+    return table
+
+
 def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
     """A row a recipe."""
     table = _compact("recipe", "bits", "data", "epochs", "what it is")
@@ -93,6 +109,20 @@ def layer_table(layers: Sequence[LayerSummary], sizes: Mapping[str, int]) -> Tab
     return table
 
 
+def program_table(program: Program, file_bytes: int) -> Table:
+    """The operations of a packed model, and what it takes and gives."""
+    table = _compact("operation", "kind", "emits", "channels x height x width", "bytes")
+    for op in program.operations:
+        emits = " and ".join(name for name, value in (("real", op.real), ("bits", op.bits)) if value is not None)
+        table.add_row(op.source, op.operation, emits, " x ".join(map(str, op.shape)), f"{op.nbytes:,}")
+    shape = " x ".join(map(str, program.input_shape))
+    names = f", {', '.join(program.classes[:3])}, ..." if len(program.classes) > 3 else ""
+    outputs = " x ".join(str(count) for count in program.output_shape if count > 1) or "1"
+    table.caption = f"{size(file_bytes)}; images {shape}; {outputs} outputs{names}"
+    table.caption_justify = "left"
+    return table
+
+
 def bench_line(report: BenchReport) -> str:
     """The measured time of a call, and the speed of its binary operations against the peak."""
     spent = sum(op.seconds for op in report.operations if op.binary_macs)
@@ -122,6 +152,38 @@ def operation_table(report: BenchReport) -> Table:
             f"{macs / op.seconds / 1e9:,.0f} G" if macs else "",
         )
     return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A row an engine: its time for one call, its median over ours, and how its results compare."""
+    table = _compact("engine", "median", "minimum", "ratio", "results", "form")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in comparison.rows:
+        if row.median_seconds is None or row.minimum_seconds is None:
+            table.add_row(row.name, "", "", "", "", row.refused)
+            continue
+        times = [f"{seconds * 1e3:.3f} ms" for seconds in (row.median_seconds, row.minimum_seconds)]
+        table.add_row(row.name, *times, f"{row.ratio:.2f}", _results(row), row.form)
+    processors = ", ".join(map(str, comparison.processors))
+    versions = ", ".join(f"{name} {number}" for name, number in comparison.versions.items())
+    table.caption = (
+        f"a call of {comparison.batch} image(s), {comparison.threads} thread(s) on processor {processors} (had "
+        f"{comparison.processor_share:.2f} of one), all in one run, in turn; ratio: of medians, theirs to ours. The "
+        f"float twin is the same network with float32 weights and relu for binarization. {versions}"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _results(row: PeerTime) -> str:
+    """What an engine's results are beside the reference's."""
+    function = "same function" if row.network == "program" else row.network
+    if row.equal_images == row.images:
+        return f"{function}, equal to {row.deviation:.0e}"
+    if row.network == "float twin":
+        return f"{function}, within {row.deviation:.1%}"
+    return f"{function}, {row.equal_images} of {row.images} images equal, {row.same_top1} same top-1"
 
 
 def _compact(*headers: str) -> Table:

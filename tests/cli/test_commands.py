@@ -30,6 +30,10 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
     assert "digits_cnn on held-out: accuracy" in text
     packed = json.loads(biper("evaluate", "runs/digits/model.biper", "--data", "digits", "--json").stdout)
     assert packed["accuracy"] == scores["accuracy"]
+    packed_layers = json.loads(biper("inspect", "runs/digits/model.biper", "--json").stdout)
+    assert packed_layers["bytes"] == (tmp_path / "runs/digits/model.biper").stat().st_size
+    assert packed_layers["operations"][-1]["shape"] == [10, 1, 1]
+    assert "images 1 x 8 x 8; 10 outputs, 0, 1, 2, ..." in biper("inspect", "runs/digits/model.biper").stdout
     layers = json.loads(biper("inspect", "runs/digits", "--json").stdout)
     assert layers["packed_bytes"] == summary["sizes"]["packed_bytes"]
     again = json.loads(biper("train", "digits", *TINY, "--resume", "--json").stdout)
@@ -49,7 +53,7 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
 
 def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     biper("train", "digits", *TINY)
-    text = biper("export", "runs/digits", "--out", "small.biper", "--float16").stdout
+    text = biper("export", "runs/digits", "--out", "small.biper", "--float-layers", "float16").stdout
     assert "small.biper: 393,216 integer sums of 4 binary layers equal" in text
     assert "on digits test images" in text
     image = load_digits().test.images[0, :, :, 0].numpy()
@@ -65,6 +69,13 @@ def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     assert "block2.conv1" in text
     assert "of one core's measured peak" in text
     assert "unknown instruction set mmx" in error_line(biper("bench", "small.biper", "--isa", "mmx", expect=1))
+    beside_torch = ["bench", "small.biper", "--seconds", "0.02", "--against", "torch"]
+    ours, theirs = json.loads(biper(*beside_torch, "--json").stdout)["against"]["rows"]
+    assert (ours["name"], ours["ratio"]) == ("biper", 1)
+    assert (theirs["name"], theirs["network"]) == ("torch float32", "float twin")
+    assert theirs["ratio"] == theirs["median_seconds"] / ours["median_seconds"]
+    assert re.search(r"torch float32 .* ms .* float twin, equal to \de-\d\d", biper(*beside_torch).stdout)
+    assert "no peer 'tensorrt'" in error_line(biper("bench", "small.biper", "--against", "tensorrt", expect=1))
     (tmp_path / "bad.biper").write_bytes((tmp_path / "small.biper").read_bytes()[:-5])
     line = error_line(biper("predict", "bad.biper", "digit.jpg", expect=1))
     assert "bad.biper: the model is corrupt: its content does not match its checksum" in line
@@ -160,6 +171,7 @@ def test_debug_shows_the_trace(biper: Biper) -> None:
 def test_quickstart_reaches_its_accuracy(biper: Biper, tmp_path: Path) -> None:
     """The whole first README command: both stages, at least 96 % after stage 2, a table, and what to do next."""
     result = biper("quickstart")
+    assert re.search(r"one image, one thread  \d+\.\d{3} ms  \d+\.\d{3} ms +\d+ x", result.stdout)
     summary = json.loads((tmp_path / "runs/quickstart/summary.json").read_text())
     assert summary["stage2"]["test_accuracy"] >= 0.96
     assert summary["seconds"] < 120

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,38 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.errors import ModelFormatError
 from biper.runtime.cpu import instruction_sets
 from biper.runtime.engine import Engine
-from biper.runtime.program import Operation, Program, write_program
-from biper.runtime.reader import read_program
-from biper.runtime.reference import pack_weight, run_reference
+from biper.runtime.program import Program, pack_weight
+from biper.runtime.reference import run_reference
 
 HAS = set(instruction_sets())
-AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq"} <= HAS
+AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq", "avx512vnni"} <= HAS
 SETS = ["scalar", *(["avx2"] if {"avx2", "fma"} <= HAS else []), *(["avx512"] if AVX512 else [])]
-
-
-def program_of(shape: tuple[int, int, int], operations: Sequence[Operation], output: str) -> Program:
-    """A program that went through a file, so that it is one that the reader accepts."""
-    channels = shape[0]
-    program = Program(shape, (0.0,) * channels, (1.0,) * channels, (), output, tuple(operations))
-    return read_program(write_program(program))
-
-
-PLAIN = {"stride": [1, 1], "dilation": [1, 1], "padding": [0, 0, 0, 0], "groups": 1}
-PADDED = PLAIN | {"padding": [1, 1, 1, 1]}
-
-
-def operation(kind: str, reads: str, tensors: dict[str, NDArray] | None = None, **rest: object) -> Operation:
-    """An operation on one value; its shape is left to the reader, ``rest`` are fields of `Operation`."""
-    return Operation(kind, "test", (reads,), (0, 0, 0), tensors=tensors or {}, **rest)
-
-
-def random_bits(random: np.random.Generator, *shape: int) -> dict[str, NDArray]:
-    """The tensors of a binary convolution with random weights (O, I / groups, kh, kw)."""
-    return {"weight": pack_weight(random.random(shape) < 0.5)}
 
 
 def check(program: Program, images: NDArray[np.float32], *, exact: bool, scale: float = 1.0) -> None:
@@ -148,6 +126,30 @@ def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
     ]
     images = random.standard_normal((2, *shape)).astype(np.float32)
     check(program_of(shape, operations, "v1"), images, exact=False, scale=largest_sum(images, tensors))
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_int8_convolutions_are_the_same_integers(data: st.DataObject) -> None:
+    """Before and after an affine: one product and one sum of float32, rounded alike everywhere."""
+    attributes, weight_shape, shape = data.draw(geometries(60).filter(lambda drawn: drawn[0]["groups"] == 1))
+    random = random_of(data.draw)
+    channels = weight_shape[0]
+    tensors = {
+        "weight": random.integers(-128, 128, weight_shape).astype(np.int8),
+        "multiplier": random.standard_normal(channels).astype(np.float32),
+        "offset": random.standard_normal(channels).astype(np.float32),
+    }
+    attributes |= {
+        "input_factor": float(np.float32(random.uniform(1, 100))),
+        "input_zero": int(random.integers(0, 256)),
+    }
+    reads, operations = "image", []
+    if data.draw(st.booleans()):  # not the input of the network, which may be stored without gaps
+        reads, operations = "v", [operation("elementwise", "image", real="v")]
+    operations.append(operation("convolution", reads, tensors, real="v0", attributes=attributes))
+    images = random.standard_normal((1, *shape)).astype(np.float32)
+    check(program_of(shape, operations, "v0"), images, exact=True)
 
 
 # Shapes for which the kernels have a way of their own: groups, channels in and out of a group, kernel, stride.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import biper
 from biper.errors import DataError, ExportError, ModelFormatError
 from biper.export import export, lower
 from biper.runtime.model import Model
-from biper.runtime.program import write_program
+from biper.runtime.program import Program, write_program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
 
@@ -80,10 +82,32 @@ def test_float16_halves_the_real_weights(tmp_path: Path) -> None:
     model = trained_like("resnet18", "cifar10")
     x = torch.randn(4, 3, 32, 32)
     full = export(model, tmp_path / "a.biper", x)
-    half = export(model, tmp_path / "b.biper", x, float16=True)
+    half = export(model, tmp_path / "b.biper", x, float_layers="float16")
     real_weights = 3 * 64 * 9 + 512 * 10
     assert full.file_bytes - half.file_bytes == pytest.approx(2 * real_weights, abs=64)
     assert half.rounded
+
+
+def test_int8_quarters_the_real_weights_and_stays_near(tmp_path: Path) -> None:
+    model = trained_like("resnet20", "cifar10")
+    x = torch.randn(64, 3, 32, 32)
+    full = export(model, tmp_path / "a.biper", x)
+    small = export(model, tmp_path / "b.biper", x, float_layers="int8")
+    real_weights = 3 * 16 * 9 + 64 * 10
+    assert full.file_bytes - small.file_bytes > 3 * real_weights - 700  # less the scales and their names
+    assert small.wrong_sums == 0
+    assert small.engine_images == 64
+    # Later layers of an untrained network turn any difference into noise; the first is what was rounded.
+    first = [run_reference(read_program(tmp_path / name), x.numpy())["v0"] for name in ("a.biper", "b.biper")]
+    assert 0 < np.abs(first[0] - first[1]).mean() < 0.02 * first[0].std()
+    kinds = {
+        op.operation: op.tensors["weight"].dtype
+        for op in read_program(tmp_path / "b.biper").operations
+        if "weight" in op.tensors
+    }
+    assert kinds == {"convolution": np.int8, "binary_convolution": np.uint8}
+    with pytest.raises(ExportError, match="float layers 'int4' are not known: expected float32, float16, int8"):
+        export(model, tmp_path / "c.biper", x, float_layers="int4")
 
 
 def test_export_is_a_function_and_a_room(tmp_path: Path) -> None:
@@ -138,6 +162,18 @@ def test_a_program_that_computes_something_else_is_refused(tmp_path: Path, monke
     with pytest.raises(ExportError, match=r"does not compute what the model does: .* integer sums differ"):
         export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
     assert not (tmp_path / "m.biper").exists()
+
+
+def test_an_engine_that_computes_something_else_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("biper.export.verify")  # the package has a function of this name
+
+    def broken(program: Program) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda images: np.full((len(images), *program.output_shape), 3.0, np.float32)
+
+    monkeypatch.setattr(module, "Engine", broken)
+    monkeypatch.setattr(module, "engine_is_built", lambda: True)
+    with pytest.raises(ExportError, match="the engine's outputs are another's on 2 images"):
+        export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,11 @@ def test_the_runtime_does_not_import_torch() -> None:
     fastest(code)
 
 
+def test_the_comparison_imports_no_other_engine() -> None:
+    engines = "{'torch', 'onnx', 'onnxruntime', 'openvino'}"
+    fastest(f"import biper.cli, biper.peers.compare, sys; assert not {engines} & set(sys.modules)")
+
+
 @pytest.mark.parametrize("name", biper.__all__)
 def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
     thing = getattr(biper, name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from biper.errors import ExportError
@@ -15,11 +17,27 @@ from biper.export.fold import fold_flattening_, fold_multipliers_, fold_threshol
 from biper.export.fuse import drop_activations_before_signs_, fuse_epilogues_
 from biper.export.graph import Graph
 from biper.export.pack import pack_graph
+from biper.export.quantize import quantize_real_convolutions
 from biper.export.trace import trace
 from biper.export.verify import ExportReport, verify
 from biper.files import atomic_write
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
+
+
+class FloatLayers(StrEnum):
+    """What the layers that are not binary are stored in, and computed with: see `export`."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+    @classmethod
+    def of(cls, value: FloatLayers | str) -> FloatLayers:
+        """The member of a name; raises ExportError for another."""
+        if value not in list(cls):
+            raise ExportError(f"float layers {value!r} are not known: expected {', '.join(cls)}")
+        return cls(value)
 
 
 def lower(model: nn.Module, example_input: Tensor) -> Graph:
@@ -45,7 +63,7 @@ def export(
     *,
     classes: Sequence[str] = (),
     normalization: tuple[Sequence[float], Sequence[float]] | None = None,
-    float16: bool = False,
+    float_layers: FloatLayers | str = FloatLayers.float32,
 ) -> ExportReport:
     """Pack a model into one file, after checking that the packed program computes what the model does.
 
@@ -56,7 +74,8 @@ def export(
             both sides, so give real ones.
         classes: a name for each output, or none.
         normalization: (mean, std) of pixels scaled to [0, 1], one number a channel; default 0 and 1.
-        float16: store the weights of real layers in float16, half the space, rounded.
+        float_layers: what the layers that stay real have and do: ``"float32"``; ``"float16"``, weights rounded to half
+            the space; ``"int8"``, weights in a quarter of it and integer products, calibrated on the example input.
 
     Returns:
         What was compared and found; print it.
@@ -70,9 +89,14 @@ def export(
     mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
     if len(mean) != channels or len(std) != channels:
         raise ExportError(f"normalization expects {channels} numbers of mean and std, got {len(mean)} and {len(std)}")
-    program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), float16=float16)
+    float_layers = FloatLayers.of(float_layers)
+    real_type = np.float16 if float_layers is FloatLayers.float16 else np.float32
+    program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
+    if float_layers is FloatLayers.int8:
+        program = quantize_real_convolutions(program, example_input.detach().cpu().float().numpy())
+    rounded = float_layers is not FloatLayers.float32
     blob = write_program(program)
-    report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=float16)
+    report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=rounded)
     report.require_agreement()
     atomic_write(Path(path), blob)
     return report

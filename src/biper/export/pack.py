@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.export.graph import Graph, Node
-from biper.runtime.program import Operation, Program
-from biper.runtime.reference import pack_weight
+from biper.runtime.program import Operation, Program, pack_weight
 
 
 def pack_graph(
@@ -18,9 +17,9 @@ def pack_graph(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     classes: tuple[str, ...],
-    float16: bool = False,
+    real_type: type[np.floating[Any]] = np.float32,
 ) -> Program:
-    """Make the program of a graph; ``float16`` stores the weights of real convolutions in half the space.
+    """Make the program of a graph; ``real_type`` is what the weights of real convolutions are stored in.
 
     Values get short names: ``"v3"`` is the real result of operation 3, ``"b3"`` its bits.
     """
@@ -33,11 +32,11 @@ def pack_graph(
         std=std,
         classes=classes,
         output=names[graph.output],
-        operations=tuple(_operation(node, names, float16) for node in graph.nodes),
+        operations=tuple(_operation(node, names, real_type) for node in graph.nodes),
     )
 
 
-def _operation(node: Node, names: dict[str, str], float16: bool) -> Operation:
+def _operation(node: Node, names: dict[str, str], real_type: type[np.floating[Any]]) -> Operation:
     attributes = dict(node.attributes)
     if node.operation == "pool":
         attributes["size"] = list(node.shape[1:])
@@ -52,15 +51,15 @@ def _operation(node: Node, names: dict[str, str], float16: bool) -> Operation:
         bits=None if node.bits is None else names[node.bits],
         residual=None if node.residual is None else names[node.residual],
         attributes=attributes,
-        tensors={name: _stored(node, name, array, float16) for name, array in node.tensors.items()},
+        tensors={name: _stored(node, name, array, real_type) for name, array in node.tensors.items()},
     )
 
 
-def _stored(node: Node, name: str, array: NDArray[Any], float16: bool) -> NDArray[Any]:
+def _stored(node: Node, name: str, array: NDArray[Any], real_type: type[np.floating[Any]]) -> NDArray[Any]:
     if name == "flip":
         return array.astype(np.uint8)
     if name != "weight":
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
         return pack_weight(array)
-    return array.astype(np.float16 if float16 and node.operation == "convolution" else np.float32)
+    return array.astype(real_type if node.operation == "convolution" else np.float32)

@@ -17,7 +17,7 @@ VERIFIED_IMAGES = 64
 
 
 def export_saved(
-    model_file: str | Path, out: str | Path, *, data_dir: str | Path | None = None, float16: bool = False
+    model_file: str | Path, out: str | Path, *, data_dir: str | Path | None = None, float_layers: str = "float32"
 ) -> tuple[ExportReport, str]:
     """Pack a model that `biper.save_model` or a run wrote.
 
@@ -46,5 +46,5 @@ def export_saved(
         size = info.image_size
         shape = (VERIFIED_IMAGES, len(info.mean), size, size)
         images, what = torch.randn(shape, generator=torch.Generator().manual_seed(0)), "random images"
-    report = export(model, out, images, classes=classes, normalization=(info.mean, info.std), float16=float16)
+    report = export(model, out, images, classes=classes, normalization=(info.mean, info.std), float_layers=float_layers)
     return report, what

@@ -1,4 +1,7 @@
-"""Verification: the model and its packed program on the same images, compared layer by layer."""
+"""Verification: the model, its packed program and the engine on the same images.
+
+The model and the program's reference are compared layer by layer, the reference and the engine by their outputs.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch.nn import functional as F
 
 from biper.errors import ExportError
 from biper.export.custom_ops import ExportedLayer, with_exported_layers
+from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
 from biper.runtime.reference import run_reference
 
@@ -42,9 +46,11 @@ class ExportReport:
     same_top1: int
     margin: float
     """The largest distance between the first and the second output of an image whose top-1 differs; 0 if none does."""
+    engine_images: int
+    """Images whose outputs the native engine gives to rounding; on the others it flipped a bit. All, if not built."""
     file_bytes: int
     rounded: bool
-    """Whether weights were stored in float16, so that outputs are compared but not required to agree."""
+    """Whether weights of real layers were rounded, so that outputs are compared but not required to agree."""
 
     def problems(self) -> list[str]:
         """What disagrees beyond rounding; empty for a good export."""
@@ -55,6 +61,8 @@ class ExportReport:
             found.append(f"bits flipped at values up to {self.largest_flipped:.1e} of their layer's largest")
         if not self.rounded and not self.logit_difference <= LOGIT_TOLERANCE:
             found.append(f"outputs differ by {self.logit_difference:.1e} of the largest, without a flipped bit")
+        if 2 * self.engine_images < self.images:
+            found.append(f"the engine's outputs are another's on {self.images - self.engine_images} images")
         return found
 
     def require_agreement(self) -> None:
@@ -68,8 +76,8 @@ class ExportReport:
             top1 += f" (others within a margin of {self.margin:.1e})"
         return (
             f"{self.sums:,} integer sums of {self.binary_layers} binary layers equal, {self.flipped_bits:,} of "
-            f"{self.bits:,} bits flipped by rounding, outputs within {self.logit_difference:.1e}, {top1}, "
-            f"{self.file_bytes:,} bytes"
+            f"{self.bits:,} bits flipped by rounding, outputs within {self.logit_difference:.1e}, {top1}, the engine "
+            f"agrees on {self.engine_images}, {self.file_bytes:,} bytes"
         )
 
 
@@ -110,6 +118,8 @@ def verify(
         correct = _sums(layer, ours)
         wrong, sums = wrong + int((correct != values[f"{index}.sum"]).sum()), sums + correct.size
     scale = max(float(np.abs(expected).max()), 1e-30)
+    native = Engine(program)(images.numpy()).reshape(actual.shape) if engine_is_built() else actual
+    close = np.abs(native - actual).max(1) <= LOGIT_TOLERANCE * scale
     difference = float(np.abs(actual - expected)[clean].max() / scale) if clean.any() else 0.0
     agrees = actual.argmax(1) == expected.argmax(1)
     ordered = np.sort(expected, 1)
@@ -125,6 +135,7 @@ def verify(
         logit_difference=difference,
         same_top1=int(agrees.sum()),
         margin=float(gaps.max()) if len(gaps) else 0.0,
+        engine_images=int(close.sum()),
         file_bytes=file_bytes,
         rounded=rounded,
     )

@@ -89,9 +89,8 @@ def bench(
 def profile(program: Program, engine: Engine, rounds: int = 100) -> tuple[OperationTime, ...]:
     """How long each operation of a program takes on one image: medians of ``rounds`` runs."""
     rows = []
-    shapes = {"image": program.input_shape}
+    shapes = program.shapes
     for op, spent in zip(program.operations, engine.profile(rounds), strict=True):
-        shapes |= {name: op.shape for name in (op.real, op.bits) if name is not None}
         macs = multiply_accumulates(op, shapes[op.inputs[0]][0])
         binary = op.operation == "binary_convolution"
         rows.append(OperationTime(op.source, op.operation, spent, macs if binary else 0, 0 if binary else macs))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from biper.errors import ModelFormatError
 from biper.runtime.program import Operation, Program
-from biper.runtime.reference import unpack_weight
 
 try:
     from biper import _native as _extension
@@ -91,11 +90,12 @@ class Engine:
                 geometry = [*get("stride", ()), *get("padding", ()), *get("dilation", ()), get("groups")]
                 if op.operation == "binary_convolution":
                     return self._engine.add_binary_convolution(inputs[0], op.tensors["weight"], geometry, epilogue)
-                weight = op.tensors["weight"]
-                if weight.dtype == np.uint8:
-                    channels = self._engine.shape(inputs[0])[0] // get("groups")
-                    weight = unpack_weight(weight, channels)
-                weight = np.ascontiguousarray(weight, np.float32)
+                if op.tensors["weight"].dtype == np.int8:
+                    levels = get("input_factor"), get("input_zero")
+                    return self._engine.add_int8_convolution(
+                        inputs[0], op.tensors["weight"], geometry, *levels, epilogue
+                    )
+                weight = op.real_weight(self._engine.shape(inputs[0])[0])
                 return self._engine.add_convolution(inputs[0], weight, geometry, epilogue)
             case "pool":
                 geometry = [*get("kernel", ()), *get("stride", ()), *get("padding", ()), *get("size", ())]

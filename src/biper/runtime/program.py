@@ -12,7 +12,9 @@ A *value* is one image's tensor (C, H, W): real (float32) or bits (each -1 or +1
 input. An operation reads ``inputs``, computes, applies its epilogue and emits ``real``, ``bits`` or both:
 
 =======================  ==========================================================================================
-``convolution``          real; ``weight`` (O, I / groups, kh, kw) float32 or float16, or bits (see below)
+``convolution``          real; ``weight`` (O, I / groups, kh, kw) float32 or float16, or bits (see below), or int8
+                         with ``input_factor`` and ``input_zero``: the integer ``sum`` of products of the weights and
+                         ``clip(round(x * input_factor), -input_zero, 255 - input_zero)``, halves to even
 ``binary_convolution``   bits; ``weight`` bits; the integer ``sum`` of products of signs; padding adds nothing
 ``pool``                 real; ``kind`` ``"max"`` or ``"average"``; windows that start inside the padded image and
                          are cut at its border; ``count_padding``: averages count padded places
@@ -74,6 +76,22 @@ class Operation:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
+    def real_weight(self, in_channels: int) -> NDArray[np.float32]:
+        """Of a convolution: the real weights (O, I / groups, kh, kw) by which it multiplies, however they are stored.
+
+        For int8 they are those of real inputs, without the rounding of these and the multiplier.
+        """
+        weight = self.tensors["weight"]
+        if weight.dtype == np.uint8:
+            weight = unpack_weight(weight, in_channels // self.attributes["groups"])
+        weight = np.ascontiguousarray(weight, np.float32)
+        return weight * np.float32(self.attributes["input_factor"]) if "input_factor" in self.attributes else weight
+
+    @property
+    def nbytes(self) -> int:
+        """Of its tensors."""
+        return sum(array.nbytes for array in self.tensors.values())
+
 
 @dataclass(frozen=True)
 class Program:
@@ -89,7 +107,24 @@ class Program:
     @property
     def output_shape(self) -> Shape:
         """Shape of the result."""
-        return next((op.shape for op in self.operations if op.real == self.output), self.input_shape)
+        return self.shapes[self.output]
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every value, real and bits, by name."""
+        made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}
+        return {"image": self.input_shape} | made
+
+
+def unpack_weight(packed: NDArray[np.uint8], channels: int) -> NDArray[np.int8]:
+    """Weight bits (O, kh, kw, bytes) as int8 -1 and +1 (O, channels, kh, kw)."""
+    bits = np.unpackbits(packed, axis=-1, count=channels, bitorder="little")
+    return (bits.astype(np.int8) * 2 - 1).transpose(0, 3, 1, 2)
+
+
+def pack_weight(positive: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Bool (O, channels, kh, kw) as weight bits (O, kh, kw, bytes), True for +1."""
+    return np.packbits(positive.transpose(0, 2, 3, 1), axis=-1, bitorder="little")
 
 
 def write_program(program: Program) -> bytes:

@@ -26,6 +26,9 @@ MAX_OPERATIONS = 10_000
 MAX_ELEMENTS = 1 << 26
 """Of one value: a map of 256 MiB in float32. Larger ones are refused before anything is allocated."""
 
+MAX_INT8_TERMS = (1 << 31) // (255 * 128)
+"""Of one sum: more could overflow 32 bits."""
+
 MAX_WORK = 1 << 40
 """Of one image, in multiply-accumulates and values: minutes. A file that asks for more is not a model but an attack."""
 
@@ -196,13 +199,23 @@ class _Reader:
             self.require(not spare or not (weight[..., -1] >> (8 - spare)).any(), "has weight bits beyond its channels")
         else:
             out, given, *kernel = weight.shape
-            self.require(weight.dtype in (np.float32, np.float16), f"has weights of type {weight.dtype}")
+            allowed = (np.float32, np.float16, np.int8)
+            self.require(weight.dtype in allowed, f"has weights of type {weight.dtype}")
             self.require(given == inside, f"has weight {weight.shape} for {inside} channels a group")
         self.require(out >= 1 and out % groups == 0, f"has {out} output channels for {groups} groups")
         self.require(min(kernel) >= 1, f"has an empty kernel {tuple(kernel)}")
         rows = (height + top + bottom - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
         columns = (width + left + right - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
-        return (out, rows, columns), {"groups", "stride", "dilation", "padding"}, {"weight"}
+        names = {"groups", "stride", "dilation", "padding"}
+        if weight.dtype == np.int8:
+            self.require(groups == 1, "has int8 weights and groups")
+            self.require("multiplier" in tensors, "has int8 weights without multiplier")
+            self.require(math.prod(weight.shape[1:]) < MAX_INT8_TERMS, "has int8 sums that could overflow")
+            (factor,) = self.numbers([attributes.get("input_factor")], "input_factor", 1)
+            self.require(0 < factor < 1e30, f"has input_factor {factor}")
+            self.integers([attributes.get("input_zero")], "input_zero", 1, 0, 255)
+            names |= {"input_factor", "input_zero"}
+        return (out, rows, columns), names, {"weight"}
 
     def binary_convolution(
         self, shapes: list[Shape], attributes: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]

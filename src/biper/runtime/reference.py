@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.runtime.program import Operation, Program
+from biper.runtime.program import Operation, Program, unpack_weight
 
 Array = NDArray[Any]
 
@@ -41,17 +41,6 @@ def run_reference(program: Program, images: Array) -> dict[str, Array]:
         if op.bits is not None:
             values[op.bits] = bits
     return values
-
-
-def unpack_weight(packed: Array, channels: int) -> Array:
-    """Weight bits (O, kh, kw, bytes) as int8 -1 and +1 (O, channels, kh, kw)."""
-    bits = np.unpackbits(packed, axis=-1, count=channels, bitorder="little")
-    return (bits.astype(np.int8) * 2 - 1).transpose(0, 3, 1, 2)
-
-
-def pack_weight(positive: Array) -> Array:
-    """Bool (O, channels, kh, kw) as weight bits (O, kh, kw, bytes), True for +1."""
-    return np.packbits(positive.transpose(0, 2, 3, 1), axis=-1, bitorder="little")
 
 
 def _by_channel(numbers: Array) -> Array:
@@ -97,10 +86,12 @@ def _convolve(op: Operation, x: Array, weight: Array) -> Array:
 
 
 def _convolution(op: Operation, inputs: list[Array]) -> Array:
-    weight = op.tensors["weight"]
-    if weight.dtype == np.uint8:
-        weight = unpack_weight(weight, inputs[0].shape[1] // op.attributes["groups"])
-    return _convolve(op, inputs[0], weight.astype(np.float32))
+    x, weight = inputs[0], op.tensors["weight"]
+    if weight.dtype == np.int8:
+        zero = np.float32(op.attributes["input_zero"])
+        levels = np.rint(np.clip(x * np.float32(op.attributes["input_factor"]), -zero, 255 - zero))
+        return _convolve(op, levels.astype(np.float64), weight).astype(np.int32)  # float64 holds the sums exactly
+    return _convolve(op, x, op.real_weight(x.shape[1]))
 
 
 def _binary_convolution(op: Operation, inputs: list[Array]) -> Array:

@@ -1,0 +1,164 @@
+"""Single binary 3x3 layers: our kernels against OpenVINO's binary and int8 convolution nodes.
+
+    taskset -c 0 python benchmarks/binary_layers.py [--seconds 20]
+
+Each layer is a program that all run: bits of the image, a 3x3 binary convolution (padding 1, stride 1), and for the
+columns "bits" a threshold, its bits read by a small second convolution. What is compared is the time of the 3x3 node
+alone, ours by `Engine.profile`, OpenVINO's by its own profiling, one thread, in turns of random order; medians. Results
+are compared with `biper.runtime.reference` before anything is timed. Needs `pip install 'biper[bench]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from openvino import CompiledModel
+
+from biper.peers.int8 import Scheme, quantized
+from biper.peers.openvino_graph import openvino_model
+from biper.peers.openvino_peer import compiled, require_int8
+from biper.peers.plan import NEAR
+from biper.peers.twin import float_twin
+from biper.runtime.bench import multiply_accumulates
+from biper.runtime.cpu import instruction_sets
+from biper.runtime.engine import Engine
+from biper.runtime.program import Operation, Program, pack_weight
+from biper.runtime.reference import run_reference
+
+LAYERS = ((56, 64), (28, 128), (14, 256), (7, 512))
+"""Height and width, and channels in and out."""
+
+ROUNDS = 20
+"""Runs of one turn."""
+
+Turn = Callable[[], float]
+"""Seconds of the 3x3 node, the median of one turn."""
+
+
+def layer(size: int, channels: int, bits: bool) -> Program:
+    """A 3x3 layer that emits bits, or its sums as real numbers."""
+    random_ = np.random.Generator(np.random.PCG64(size))
+    shape = (channels, size, size)
+    geometry = {"stride": [1, 1], "dilation": [1, 1], "groups": 1}
+    tensors = {"weight": pack_weight(random_.random((channels, channels, 3, 3)) < 0.5)}
+    if bits:
+        tensors["threshold"] = random_.integers(-20, 21, channels).astype(np.int32)
+        tensors["flip"] = random_.integers(0, 2, channels).astype(np.uint8)
+    operations = [
+        Operation("elementwise", "binarize", ("image",), shape, bits="b0"),
+        Operation(
+            "binary_convolution", "layer", ("b0",), shape, None if bits else "sums", "b1" if bits else None,
+            attributes=geometry | {"padding": [1, 1, 1, 1]}, tensors=tensors,
+        ),
+    ]  # fmt: skip
+    if bits:
+        weight = {"weight": pack_weight(random_.random((8, channels, 1, 1)) < 0.5)}
+        end = Operation(
+            "binary_convolution", "reader", ("b1",), (8, size, size), "read",
+            attributes=geometry | {"padding": [0, 0, 0, 0]}, tensors=weight,
+        )  # fmt: skip
+        operations.append(end)
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    return Program(shape, zeros, ones, (), "read" if bits else "sums", tuple(operations))
+
+
+def ours(program: Program, instruction_set: str, images: np.ndarray, expected: np.ndarray) -> Turn:
+    """Turns of our engine."""
+    engine = Engine(program, instruction_set)
+    require_near(engine(images), expected, instruction_set, 0)
+    return lambda: engine.profile(ROUNDS)[1]
+
+
+def openvino(network: CompiledModel, images: np.ndarray, expected: np.ndarray, kind: str) -> Turn:
+    """Turns of OpenVINO; ``kind`` is the type of the node that is timed, the first such."""
+    request = network.create_infer_request()
+    request.get_input_tensor().data[:] = images
+    request.infer()
+    require_near(request.get_output_tensor().data, expected, f"OpenVINO {kind}", NEAR if kind == "Convolution" else 0)
+
+    def turn() -> float:
+        times = []
+        for _ in range(ROUNDS):
+            request.infer()
+            node = next(node for node in request.profiling_info if node.node_type == kind)
+            times.append(node.real_time.total_seconds())
+        return statistics.median(times)
+
+    return turn
+
+
+def require_near(results: np.ndarray, expected: np.ndarray, name: str, tolerance: float) -> None:
+    """Stop at results that are further off than a share of the largest; integer sums have to be equal."""
+    off = np.abs(results - expected).max() / np.abs(expected).max()
+    if off > tolerance:
+        raise SystemExit(f"{name}: its results are wrong by {off:.1%} of the largest; nothing was timed")
+
+
+def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
+    """Everything that is timed on one layer, by name."""
+    images = np.random.Generator(np.random.PCG64(1)).standard_normal((1, channels, size, size), np.float32)
+    turns: dict[str, Turn] = {}
+    for out in ("bits", "sums"):
+        program = layer(size, channels, out == "bits")
+        expected = run_reference(program, images)[program.output]
+        for name in sets:
+            turns[f"{name} {out}"] = ours(program, name, images, expected)
+        network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
+        turns[f"openvino {out}"] = openvino(network, images, expected, "BinaryConvolution")
+        if out == "bits":
+            twin = float_twin(program)
+            network = compiled(quantized(twin, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
+            require_int8(network, 2)
+            expected = run_reference(twin, images)[twin.output]
+            turns["openvino int8"] = openvino(network, images, expected, "Convolution")
+    return turns
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=20.0, help="about how long to measure each layer")
+    seconds = parser.parse_args().seconds
+    has = set(instruction_sets())
+    sets = [name for name, needs in (("avx512", "avx512vpopcntdq"), ("avx2", "avx2")) if needs in has]
+    shuffled = random.Random(0)
+    rows: list[list[Any]] = []
+    for size, channels in LAYERS:
+        turns = turns_of(size, channels, sets)
+        times: dict[str, list[float]] = {name: [] for name in turns}
+        stop = time.perf_counter() + seconds
+        while time.perf_counter() < stop:
+            for name in shuffled.sample(list(turns), len(turns)):
+                times[name].append(turns[name]())
+        median = {name: statistics.median(spent) for name, spent in times.items()}
+        program = layer(size, channels, True)
+        macs = multiply_accumulates(program.operations[1], channels)
+        row: list[Any] = [f"{size}x{size}x{channels}"]
+        for out in ("bits", "sums"):
+            row += [median[f"{name} {out}"] for name in sets] + [median[f"openvino {out}"]]
+            row.append(f"{median[f'openvino {out}'] / median[f'{sets[0]} {out}']:.2f}")
+        row += [median["openvino int8"], f"{median['openvino int8'] / median[f'{sets[-1]} bits']:.2f}"]
+        for name in sets:
+            engine = Engine(program, name)
+            peak = max(engine.measure_peak() for _ in range(5))
+            row.append(f"{macs / median[f'{name} bits'] / peak:.0%}")
+        rows.append(row)
+    print(f"Microseconds, medians, one thread on processor {sorted(os.sched_getaffinity(0))}.\n")
+    header = ["layer"]
+    for out in ("bits", "sums"):
+        header += [f"{name}, {out} out" for name in sets] + [f"OpenVINO binary, {out} out", f"ratio to {sets[0]}"]
+    header += ["OpenVINO int8", f"ratio to {sets[-1]}", *(f"{name}, share of its peak" for name in sets)]
+    print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+    for row in rows:
+        print("| " + " | ".join(f"{cell * 1e6:.1f}" if isinstance(cell, float) else cell for cell in row) + " |")
+
+
+if __name__ == "__main__":
+    main()

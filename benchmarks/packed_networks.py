@@ -1,0 +1,44 @@
+"""Packs the networks that docs/results.md times, untrained: the time of a network does not depend on its weights.
+
+    python benchmarks/packed_networks.py FOLDER
+
+Writes cifar-resnet20, cifar-resnet18, imagenet-resnet18 and imagenet-resnet18-int8 (int8 for the
+layers that stay real), each compared with its model as `biper.export` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import biper
+
+NETWORKS = (
+    ("cifar-resnet20", "resnet20", "cifar10", 32, "float32"),
+    ("cifar-resnet18", "resnet18", "cifar10", 32, "float32"),
+    ("imagenet-resnet18", "resnet18", "imagenet", 224, "float32"),
+    ("imagenet-resnet18-int8", "resnet18", "imagenet", 224, "int8"),
+)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, name, dataset, size, float_layers in NETWORKS:
+        torch.manual_seed(0)
+        model = biper.set_stage_(biper.create_model(name, dataset=dataset), "binary")
+        images = torch.randn(8, 3, size, size)
+        with torch.no_grad():
+            for _ in range(3):  # batch norms see some images
+                model(images)
+        path = folder / f"{file}.biper"
+        print(f"{path}: {biper.export(model.eval(), path, images, float_layers=float_layers)}")
+
+
+if __name__ == "__main__":
+    main()

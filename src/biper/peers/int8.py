@@ -1,0 +1,75 @@
+"""A float ONNX graph in int8, by ONNX Runtime's static quantization: per-channel symmetric int8 weights."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from biper.peers.onnx_graph import onnx_model
+from biper.peers.plan import Array
+from biper.runtime.program import Program
+
+CALIBRATION_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How to write int8: as quantize and dequantize pairs (QDQ) or as operators; of what; activations' type."""
+
+    pairs: bool = True
+    signed: bool = False
+    convolutions_alone: bool = False
+
+    def __str__(self) -> str:
+        form = f"{'QDQ' if self.pairs else 'QOperator'}, {'int8' if self.signed else 'uint8'} activations"
+        return form + (", convolutions alone" if self.convolutions_alone else "")
+
+
+PAIRS = (Scheme(), Scheme(signed=True), Scheme(convolutions_alone=True))
+OPERATORS = (Scheme(pairs=False), Scheme(pairs=False, signed=True))
+
+
+def quantized(twin: Program, batch: int, scheme: Scheme) -> bytes:
+    """A float twin as an int8 ONNX file for ``batch`` images, its ranges taken from random ones."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            onnx_model(twin, batch),
+            path,
+            _RandomImages((batch, *twin.input_shape)),
+            quant_format=QuantFormat.QDQ if scheme.pairs else QuantFormat.QOperator,
+            op_types_to_quantize=["Conv"] if scheme.convolutions_alone else None,
+            per_channel=True,
+            activation_type=QuantType.QInt8 if scheme.signed else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return path.read_bytes()
+
+
+class _RandomImages(CalibrationDataReader):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        count = -(-CALIBRATION_IMAGES // shape[0])
+        images = np.random.Generator(np.random.PCG64(1)).standard_normal((count, *shape), np.float32)
+        self.batches: Iterator[Array] = iter(images)
+
+    def get_next(self) -> dict[str, Array] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else {"image": batch}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice that the quantizer logs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

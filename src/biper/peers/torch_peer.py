@@ -1,0 +1,118 @@
+"""PyTorch on the processor: the float twin, eager in both memory layouts and as a frozen TorchScript graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from biper.peers.plan import Array, Job, Network, Plan, Run
+from biper.peers.twin import rounds_up
+from biper.runtime.program import Operation, Program
+
+
+def plans() -> list[Plan]:
+    """The forms of float32. Compilation by inductor takes 20 s and was not faster than these."""
+    forms: dict[str, Callable[[Job], Run]] = {
+        "eager": _eager,
+        "eager, channels last": _channels_last,
+        "frozen TorchScript": _frozen,
+    }
+    return [Plan("torch float32", form, Network.float_twin, build) for form, build in forms.items()]
+
+
+class TorchNetwork(nn.Module):
+    """A float twin in torch's functions.
+
+    Args:
+        program: what `biper.peers.twin.float_twin` makes.
+        layout: of its weights in memory.
+    """
+
+    def __init__(self, program: Program, layout: torch.memory_format = torch.contiguous_format) -> None:
+        super().__init__()
+        self.program = program
+        for number, op in enumerate(program.operations):
+            for key, array in op.tensors.items():
+                tensor = torch.from_numpy(np.array(array))
+                laid = tensor.contiguous(memory_format=layout) if key == "weight" else tensor
+                self.register_buffer(f"{key}{number}", laid)
+
+    def forward(self, image: Tensor) -> Tensor:
+        values, shapes = {"image": image}, self.program.shapes
+        for number, op in enumerate(self.program.operations):
+            tensors = {key: getattr(self, f"{key}{number}") for key in op.tensors}
+            ceil = op.operation == "pool" and rounds_up(op, shapes[op.inputs[0]])
+            y = _operator(op, [values[name] for name in op.inputs], tensors, ceil)
+            values[op.real or ""] = _epilogue(op, y, tensors, values)
+        return values[self.program.output]
+
+
+def _operator(op: Operation, inputs: list[Tensor], tensors: dict[str, Tensor], ceil: bool) -> Tensor:
+    x, a = inputs[0], op.attributes
+    match op.operation:
+        case "convolution":
+            top, bottom, left, right = a["padding"]
+            if (top, left) != (bottom, right):
+                x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+            geometry = a["stride"], (top, left), a["dilation"], a["groups"]
+            return F.conv2d(x, tensors["weight"], tensors["offset"], *geometry)
+        case "pool":
+            if a["kind"] == "max":
+                return F.max_pool2d(x, a["kernel"], a["stride"], a["padding"], ceil_mode=ceil)
+            return F.avg_pool2d(x, a["kernel"], a["stride"], a["padding"], ceil, a["count_padding"])
+        case "pad_channels":
+            return F.pad(x, (0, 0, 0, 0, a["before"], a["after"]))
+        case "concatenate":
+            return torch.cat(inputs, 1)
+        case "resize":
+            return F.interpolate(x, size=(a["height"], a["width"]))
+        case "flatten":
+            return x.reshape(len(x), -1, 1, 1)
+    return x
+
+
+def _epilogue(op: Operation, y: Tensor, tensors: dict[str, Tensor], values: dict[str, Tensor]) -> Tensor:
+    if op.operation != "convolution":
+        if "multiplier" in tensors:
+            y = y * tensors["multiplier"].view(-1, 1, 1)
+        if "offset" in tensors:
+            y = y + tensors["offset"].view(-1, 1, 1)
+    if op.residual is not None:
+        y = y + values[op.residual]
+    match op.attributes.get("activation"):
+        case "relu":
+            return F.relu(y)
+        case "prelu":
+            return F.prelu(y, tensors["slope"])
+    return y
+
+
+def _eager(job: Job) -> Run:
+    return _run(job, TorchNetwork(job.program).eval())
+
+
+def _channels_last(job: Job) -> Run:
+    return _run(job, TorchNetwork(job.program, torch.channels_last).eval(), torch.channels_last)
+
+
+def _frozen(job: Job) -> Run:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+        traced = torch.jit.trace(TorchNetwork(job.program).eval(), torch.from_numpy(job.images))
+        return _run(job, torch.jit.freeze(traced))
+
+
+def _run(job: Job, network: Callable[[Tensor], Tensor], layout: torch.memory_format = torch.contiguous_format) -> Run:
+    torch.set_num_threads(job.threads)
+    images = torch.from_numpy(job.images)
+
+    def run() -> Array:
+        with torch.inference_mode():
+            return network(images.contiguous(memory_format=layout)).numpy()
+
+    return run

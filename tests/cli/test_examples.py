@@ -1,0 +1,69 @@
+"""The examples, as a user runs them; the packed one also where PyTorch is not installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from biper.data.digits import load_digits
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what own_model.py writes, and two test images as pictures, 3.png and so on by their label."""
+    folder = tmp_path_factory.mktemp("examples")
+    command = [sys.executable, ROOT / "examples/own_model.py", "--out", folder / "digits.biper"]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # two that share a core with other tests wait for each other
+    text = subprocess.run(command, capture_output=True, text=True, check=True, env=one_thread).stdout
+    accuracy = re.findall(r"^(relaxed|binary): ([\d.]+)% of 360 test images", text, re.MULTILINE)
+    assert [name for name, _ in accuracy] == ["relaxed", "binary"]
+    assert float(accuracy[1][1]) > 93
+    test = load_digits().test
+    for index in (0, 1):
+        pixels = test.images[index].squeeze(-1).numpy()
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(
+            folder / f"{int(test.labels[index])}.png"
+        )
+    return folder
+
+
+def check_predictions(python: Path | str, folder: Path, *flags: str) -> None:
+    pictures = sorted(folder.glob("*.png"))
+    command = [python, *flags, ROOT / "examples/run_packed.py", folder / "digits.biper", *pictures]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    best = re.findall(r"(\d)\.png  (\d) ", run.stdout)
+    assert len(best) == len(pictures)
+    assert all(label == found for label, found in best), run.stdout
+    assert "slowest operation" in run.stdout
+
+
+def test_a_packed_model_of_ones_own_runs_without_importing_torch(made: Path) -> None:
+    check_predictions(sys.executable, made)
+
+
+@pytest.mark.slow
+def test_a_packed_model_of_ones_own_runs_where_torch_is_not_installed(made: Path, tmp_path: Path) -> None:
+    """Installs the base package into a fresh virtual environment: builds the extension, takes a few minutes."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    install = [python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", ROOT]
+    subprocess.run(install, check=True)
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0
+    check_predictions(python, made)
+    verbs = (
+        ["predict", "digits.biper", *map(str, made.glob("*.png"))],
+        ["bench", "digits.biper", "--json"],
+        ["inspect", "digits.biper"],
+    )
+    for verb in verbs:
+        run = subprocess.run([tmp_path / "venv/bin/biper", *verb], capture_output=True, text=True, cwd=made)
+        assert run.returncode == 0, run.stderr
