@@ -6,14 +6,12 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Biper, biper_command
+from conftest import Biper
 from pictures import encoded, make_folder, make_tar, picture
 from torch import nn
 
@@ -192,10 +190,6 @@ def test_weight_decay_can_be_for_weights_alone() -> None:
     assert (len(everything["params"]), everything["weight_decay"]) == (len(names), 0.5)
 
 
-def settings(*changes: str) -> list[str]:
-    return [word for change in (*SMALL, *changes) for word in ("--set", change)]
-
-
 def test_evaluating_a_saved_model_goes_by_its_own_classes_and_size(biper: Biper, folder: Path, tmp_path: Path) -> None:
     """A model of another order of classes that always answers the first of them, ``cat``."""
     classes = ("cat", "dog", "bee", "ant")
@@ -210,32 +204,6 @@ def test_evaluating_a_saved_model_goes_by_its_own_classes_and_size(biper: Biper,
     result = biper("evaluate", "model.safetensors", *arguments)
     assert "resnet18 on train: accuracy 29.41% (5 of 17)" in result.stdout
     assert result.stderr.startswith("warning: unreadable image 1 (at most 100 are left out): ")
-
-
-def test_a_decoding_process_that_is_killed_ends_the_run_with_one_line(folder: Path, tmp_path: Path) -> None:
-    """And the run goes on from its checkpoint."""
-    out = tmp_path / "run"
-    arguments = ["--data-dir", str(folder), *settings("stage1.epochs=500"), "--threads", "1", "--device", "cpu"]
-    command = biper_command("train", "imagenet-sample-short", *arguments, "--workers", "2", "--out", str(out))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not (out / "metrics.jsonl").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert len(children) == 4, "two for the training and two for the test images"
-        os.kill(int(children[0]), signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == 1
-    (line,) = errors.splitlines()
-    assert line.startswith("error: a decoding process failed (DataLoader worker")
-    assert line.endswith("use fewer --workers, or 0")
-    assert (out / "checkpoints").exists()
 
 
 @pytest.mark.slow

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -45,6 +50,9 @@ def worker_loader(
         start_method: ``"fork"`` or ``"spawn"``; default the platform's way.
     """
     several = workers > 0
+    leaving = multiprocessing.get_context(start_method).RawValue("b", 0)
+    if several:
+        atexit.register(setattr, leaving, "value", 1)  # before multiprocessing ends and awaits its processes
     return _Loader(
         dataset,
         batch_size=None,
@@ -52,7 +60,7 @@ def worker_loader(
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=partial(_answer_signals, leaving),
         generator=torch.Generator(),  # each pass would advance the global one, and a resumed run makes fewer passes
         prefetch_factor=4 if several else None,
         persistent_workers=several,
@@ -84,7 +92,15 @@ def _as_it_is(answer: Any) -> Any:
     return answer
 
 
-def _ignore_signals(_worker: int) -> None:
-    """Ctrl-C and SIGTERM reach every process; the main one answers, and workers end when it does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _answer_signals(leaving: Any, _worker: int) -> None:
+    """Ctrl-C and SIGTERM reach every process of a run: the main one answers, and still needs its workers until it ends.
+
+    ``leaving`` is a shared number, not 0 once the main process ends; its own SIGTERM, which then comes, is obeyed.
+    """
+
+    def on_sigterm(_number: int, _frame: FrameType | None) -> None:
+        if leaving.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_sigterm)
