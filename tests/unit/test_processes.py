@@ -147,7 +147,7 @@ def interrupted(out: Path, *overrides: str) -> str:
 
 def restarted(out: Path, *overrides: str) -> dict[str, Any]:
     """As torchrun starts a process anew, here on one of two machines."""
-    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(rank())
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(int(rank() == Place.here().processes - 1))
     return run(out, *overrides)
 
 
@@ -176,6 +176,12 @@ def test_a_run_that_goes_on_in_other_numbers_of_processes_sees_the_same_batches(
     RunFolder(out).checkpoints.newest_first()[0].unlink()
     run(out, *overrides, resume=True)
     assert RunFolder(out).read_metrics()[-1]["train_loss"] == pytest.approx(one[-1]["train_loss"], rel=1e-6)
+
+
+def test_a_single_process_that_torchrun_starts_anew_goes_on_too(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").create(load_recipe("digits", ONE_STEP), resume=False)
+    (summary,) = in_processes(1, restarted, tmp_path / "run", *ONE_STEP)
+    assert summary["stage2"]["epochs"] == 1
 
 
 # What one of them does

@@ -10,8 +10,10 @@ import pytest
 import torch
 from pictures import encoded, make_folder, make_tar, picture
 
+from biper.data import load_dataset
 from biper.data.dataset import Batch, Images
 from biper.data.image_folder import FolderImages
+from biper.data.share import Share
 from biper.data.stream import CHUNK, StreamedImages
 from biper.data.tar_shards import TarImages
 from biper.data.unreadable import UnreadableImages
@@ -108,6 +110,23 @@ def test_what_an_image_looks_like_depends_on_seed_stage_epoch_and_the_image_alon
     for key in ((1, 1, 0), (0, 2, 0), (0, 1, 1)):
         again = looks(10, key)
         assert sum(torch.equal(one[number], again[number]) for number in clear if number in again) <= 2
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("source", ["memory", "stream"])
+def test_the_shares_of_a_batch_make_up_the_batch(root: Path, source: str, count: int) -> None:
+    images: Images = stream(root).part(torch.tensor([number for number in range(COUNT) if number != 42]))
+    settings = SETTINGS
+    if source == "memory":
+        digits = load_dataset("digits").train
+        images, settings = digits, DataRecipe(name="digits", batch_size=BATCH, crop_padding=2, flip=True)
+    expected = list(images.training_batches(settings, (0, 1, 0), 1))
+    shares = [list(images.training_batches(settings, (0, 1, 0), 1, Share(index, count))) for index in range(count)]
+    together = [
+        tuple(torch.cat(parts) for parts in zip(*batches, strict=True)) for batches in zip(*shares, strict=True)
+    ]
+    assert len(expected) == len(images) // BATCH - 1 > 0
+    assert same(together, expected)
 
 
 def test_decoding_leaves_the_global_random_generators_alone(root: Path) -> None:

@@ -143,7 +143,8 @@ def join(device: str, precision: str, step_timeout: float = STEP_TIMEOUT) -> Ite
     """
     place = Place.here()
     if place.processes == 1:
-        yield Processes(Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision]), place)  # type: ignore[arg-type]
+        alone = Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision])  # type: ignore[arg-type]
+        yield Processes(alone, place, restarted=place.restarts > 0)
         return
     from lightning_fabric.strategies import DDPStrategy
     from torch import distributed
@@ -169,11 +170,10 @@ def join(device: str, precision: str, step_timeout: float = STEP_TIMEOUT) -> Ite
             yield Processes(fabric, place, step_group, restarted=bool(restarts))
     except LostProcessError:
         raise  # with its process groups broken, a process can only end
-    except BaseException:
+    except (BiperError, OSError):
         distributed.destroy_process_group()
         raise
-    else:
-        distributed.destroy_process_group()
+    distributed.destroy_process_group()
 
 
 def _store_of_this_attempt(place: Place) -> torch.distributed.Store:
