@@ -8,6 +8,7 @@
 
 #include "cpu.h"
 #include "engine.h"
+#include "training/bindings.h"
 
 namespace nb = nanobind;
 using biper::Emitted;
@@ -37,6 +38,9 @@ NB_MODULE(_native, module) {
   module.doc() = "The native part of biper.";
   module.def("instruction_sets", &biper::instruction_sets,
              "Names of the instruction sets that this processor and operating system support.");
+#ifdef BIPER_TRAINING
+  biper::training::add_to(module);
+#endif
 
   nb::class_<EpilogueSpec>(module, "Epilogue", "What happens to the result of an operation.")
       .def(nb::init<>())

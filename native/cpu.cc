@@ -66,12 +66,15 @@ std::vector<std::string> instruction_sets() {
   add("popcnt", bit(basic.ecx, 23));
   add("avx", ymm && bit(basic.ecx, 28));
   add("fma", ymm && bit(basic.ecx, 12));
+  add("bmi2", bit(extended.ebx, 8));
   add("avx2", ymm && bit(extended.ebx, 5));
   add("avx512f", zmm && bit(extended.ebx, 16));
   add("avx512bw", zmm && bit(extended.ebx, 30));
   add("avx512vl", zmm && bit(extended.ebx, 31));
+  add("avx512dq", zmm && bit(extended.ebx, 17));
   add("avx512vpopcntdq", zmm && bit(extended.ecx, 14));
   add("avx512vnni", zmm && bit(extended.ecx, 11));
+  add("gfni", zmm && bit(extended.ecx, 8));
   add("avx512bf16", zmm && bit(more.eax, 5));
   return names;
 }

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from biper import fused
 from biper.errors import ModelError
+from biper.kernels import Geometry
 from biper.quantizers import ApproxSign, PeriodicSign, Stage
 
 DEFAULT_FREQUENCY = 20.0
@@ -167,19 +169,44 @@ class BinaryConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; see the class."""
+        return self.branch(x)[0]
+
+    def branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the layer, and hand ``x`` on for a residual: where both ways join, their gradients take one pass."""
         if x.dim() not in (3, 4) or x.shape[-3] != self.in_channels:
             raise ModelError(f"BinaryConv2d expected input (N, {self.in_channels}, H, W), got shape {tuple(x.shape)}")
         if x.dim() == 3:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
-        x = self.input_quantizer(x)
-        padding = self.padding
-        if isinstance(padding, str) or self.padding_mode != "zeros":
+            return self.forward(x.unsqueeze(0)).squeeze(0), x
+        weight, padding = self.weight_quantizer(self.weight), self.padding
+        pads_zeros = not isinstance(padding, str) and self.padding_mode == "zeros"
+        if pads_zeros and fused.fits_convolution(x, weight, self.input_quantizer, self.groups):
+            y, x = fused.convolution(x, weight, self.scale, self.input_quantizer, Geometry.of(self))
+            return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1), x
+        a = self.input_quantizer(x)
+        if not pads_zeros:
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+            a = F.pad(a, self._reversed_padding_repeated_twice, mode=mode)
             padding = (0, 0)
-        weight = self.weight_quantizer(self.weight)
-        y = _ScaledConvolution.apply(x, weight, self.scale, self.stride, padding, self.dilation, self.groups)
-        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+        y = _ScaledConvolution.apply(a, weight, self.scale, self.stride, padding, self.dilation, self.groups)
+        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1), x
+
+
+def branch(convolution: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``convolution(x)``, and ``x`` for a residual; see `BinaryConv2d.branch`."""
+    if isinstance(convolution, BinaryConv2d) and fused.is_unwatched(convolution):
+        return convolution.branch(x)
+    return convolution(x), x
+
+
+def norm_activation(norm: nn.Module, x: Tensor, activation: nn.Module, residual: Tensor | None = None) -> Tensor:
+    """``activation(norm(x) + residual)``, in one pass where it can be; ``x`` may be overwritten."""
+    if fused.fits_norm(norm, x, residual, activation):
+        assert isinstance(norm, nn.BatchNorm2d)
+        return fused.norm_activation(norm, x, residual, activation)
+    out = norm(x)
+    if residual is not None:
+        out += residual
+    return activation(out)
 
 
 class BinaryLinear(nn.Linear):

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from biper import kernels
 from biper.errors import CheckpointError, ModelError
 
 VARIANCE_EPSILON = 1e-5
@@ -67,6 +68,12 @@ def sample_rows(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
+def _in_layout_of(x: Tensor, other: Tensor) -> Tensor:
+    """``other``, a tensor of the shape of ``x``, such that `sample_rows` has both in the same order."""
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return other.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
 def _from_rows(rows: Tensor, like: Tensor) -> Tensor:
     """Undo `sample_rows`: ``rows`` in the shape and layout of ``like``."""
     if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
@@ -102,6 +109,8 @@ class _PeriodicSignFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
+        if kernels.fits_weights(weight, grad) and not torch.is_grad_enabled():
+            return kernels.wave_gradient(weight, grad, ctx.frequency), None, None
         return grad * (ctx.frequency * torch.cos(ctx.frequency * weight)), None, None
 
 
@@ -141,10 +150,8 @@ class _WindowedSignFunction(torch.autograd.Function):
         if not statistics:
             return apply_window(x, grad), None, None
         mean, inverse_std = statistics
-        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            grad = grad.contiguous(memory_format=torch.channels_last)
         rows = sample_rows(x)
-        inside = apply_window(rows * inverse_std, sample_rows(grad))
+        inside = apply_window(rows * inverse_std, sample_rows(_in_layout_of(x, grad)))
         slope = (inside * rows).sum(1, keepdim=True) * inverse_std.pow(3) / max(rows.shape[1] - 1, 1)
         grad_rows = inside.mul_(inverse_std).addcmul_(rows, slope, value=-1).add_(mean * slope)
         return _from_rows(grad_rows, x), None, None

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from biper import kernels
 from biper.nn import periodic_weights
+
+
+class _Penalty(torch.autograd.Function):
+    """The penalty over all layers at once, from their weights alone: no tensor of sines is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, strength: float, frequencies: tuple[float, ...], *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(*weights)
+        ctx.strength, ctx.frequencies = strength, frequencies
+        layers = zip(weights, frequencies, strict=True)
+        total = sum(kernels.squared_sines(weight, frequency) / weight.numel() for weight, frequency in layers)
+        return torch.tensor(strength * total)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = []
+        for weight, frequency in zip(ctx.saved_tensors, ctx.frequencies, strict=True):
+            factor = grad.item() * ctx.strength * frequency / weight.numel()
+            gradients.append(kernels.double_angle_sines(weight, frequency, factor))
+        return None, None, *gradients
 
 
 def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
@@ -26,5 +51,8 @@ def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
     weights = periodic_weights(model).values()
     if not weights or strength == 0:
         return torch.zeros(())
+    if all(kernels.fits_weights(weight) for weight, _ in weights):
+        frequencies = tuple(quantizer.frequency for _, quantizer in weights)
+        return _Penalty.apply(strength, frequencies, *(weight for weight, _ in weights))
     means = [torch.sin(weight * quantizer.frequency).square().mean() for weight, quantizer in weights]
     return strength * torch.stack(means).sum()

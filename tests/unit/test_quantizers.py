@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -136,3 +137,17 @@ def test_impossible_frequencies_are_refused(frequency: float) -> None:
 def test_impossible_stages_are_refused(stage: int | str) -> None:
     with pytest.raises(ModelError, match="stage must be"):
         PeriodicSign(20.0, stage)
+
+
+@pytest.mark.parametrize("quantizer", [ApproxSign(normalize=True), SteSign(normalize=True)])
+def test_the_layouts_of_input_and_gradient_may_differ(quantizer: torch.nn.Module) -> None:
+    x, grad = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    layouts = torch.contiguous_format, torch.channels_last
+    answers = []
+    for of_input, of_gradient in itertools.product(layouts, layouts):
+        y = x.clone(memory_format=of_input).requires_grad_()
+        quantizer(y).backward(grad.contiguous(memory_format=of_gradient))
+        assert y.grad is not None
+        answers.append(y.grad)
+    for answer in answers[1:]:
+        torch.testing.assert_close(answer, answers[0])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from biper.models.layers import Bits, activation, initialize_
 from biper.models.resnet import BasicBlock
-from biper.nn import DEFAULT_FREQUENCY
+from biper.nn import DEFAULT_FREQUENCY, norm_activation
 
 
 class DigitsCnn(nn.Module):
@@ -44,6 +44,6 @@ class DigitsCnn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images to logits."""
-        x = self.activation(self.bn1(self.conv1(x)))
+        x = norm_activation(self.bn1, self.conv1(x), self.activation)
         x = self.block2(self.block1(x))
         return self.fc(self.pool(x).flatten(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from biper.models.layers import Bits, PadShortcut, activation, convolution_factory, initialize_
-from biper.nn import DEFAULT_FREQUENCY
+from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
 GROUP_WIDTH = 16
 """Channels of a group of the 3x3 convolutions, as the method's authors have it; the real MobileNet-V1 has 1."""
@@ -33,14 +33,11 @@ class MobileNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        out = self.bn1(self.conv1(x))
-        out += self.shortcut(x)
-        out = self.activation(out)
-        out = self.activation(self.bn2(self.conv2(out)))
-        residual = out
-        out = self.bn3(self.conv3(out))
-        out += residual
-        return self.activation(out)
+        out, x = branch(self.conv1, x)
+        out = norm_activation(self.bn1, out, self.activation, self.shortcut(x))
+        out = norm_activation(self.bn2, self.conv2(out), self.activation)
+        out, residual = branch(self.conv3, out)
+        return norm_activation(self.bn3, out, self.activation, residual)
 
 
 class MobileNet(nn.Module):
@@ -86,5 +83,5 @@ class MobileNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images to logits."""
-        x = self.blocks(self.activation(self.bn1(self.conv1(x))))
+        x = self.blocks(norm_activation(self.bn1, self.conv1(x), self.activation))
         return self.fc(self.pool(x).flatten(1))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from biper.models.layers import Bits, PadShortcut, activation, convolution_factory, initialize_
-from biper.nn import DEFAULT_FREQUENCY
+from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
 ShortcutFactory = Callable[[int, int, int], nn.Module]
 """Makes a shortcut that changes the shape, from (in channels, out channels, stride)."""
@@ -51,14 +51,11 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        out = self.bn1(self.conv1(x))
-        if self.bi_real:
-            out += self.shortcut(x)
-        out = self.activation(out)
-        residual = out if self.bi_real else self.shortcut(x)
-        out = self.bn2(self.conv2(out))
-        out += residual
-        return self.activation(out)
+        out, x = branch(self.conv1, x)
+        shortcut = self.shortcut(x)
+        out = norm_activation(self.bn1, out, self.activation, shortcut if self.bi_real else None)
+        out, residual = branch(self.conv2, out)
+        return norm_activation(self.bn2, out, self.activation, residual if self.bi_real else shortcut)
 
 
 class ResNet(nn.Module):
@@ -115,7 +112,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images to logits."""
-        x = self.stem_pool(self.stem_activation(self.bn1(self.conv1(x))))
+        x = self.stem_pool(norm_activation(self.bn1, self.conv1(x), self.stem_activation))
         for group in self.groups:
             x = group(x)
         x = self.bn2(self.pool(x).flatten(1))

@@ -5,7 +5,22 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from biper.models.layers import Bits, activation, convolution_factory, initialize_
-from biper.nn import DEFAULT_FREQUENCY
+from biper.nn import DEFAULT_FREQUENCY, norm_activation
+
+
+class VggLayer(nn.Module):
+    """A convolution, a 2x2 max-pool where ``pools``, batch norm and activation."""
+
+    def __init__(self, conv: nn.Conv2d, pools: bool, bits: Bits | str) -> None:
+        super().__init__()
+        self.conv = conv
+        self.pool = nn.MaxPool2d(2) if pools else nn.Identity()
+        self.bn = nn.BatchNorm2d(conv.out_channels)
+        self.activation = activation(bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H, W), or to half of H and W."""
+        return norm_activation(self.bn, self.pool(self.conv(x)), self.activation)
 
 
 class VggSmall(nn.Module):
@@ -44,12 +59,7 @@ class VggSmall(nn.Module):
                 if index == 0
                 else conv(channels, width, 3, padding=1)
             )
-            pool = nn.MaxPool2d(2) if index % 2 else nn.Identity()
-            layers.append(nn.Sequential())
-            layers[-1].add_module("conv", convolution)
-            layers[-1].add_module("pool", pool)
-            layers[-1].add_module("bn", nn.BatchNorm2d(width))
-            layers[-1].add_module("activation", activation(bits))
+            layers.append(VggLayer(convolution, index % 2 == 1, bits))
             channels = width
         self.layers = nn.ModuleList(layers)
         self.pool = nn.AdaptiveAvgPool2d(4)

@@ -8,8 +8,8 @@ import os
 def instruction_sets() -> tuple[str, ...]:
     """Instruction sets that this processor and operating system support, oldest first.
 
-    On x86-64 a subset of ``sse4.2 popcnt avx avx2 fma avx512f avx512bw avx512vl avx512vpopcntdq avx512vnni
-    avx512bf16``, on Arm of ``neon dotprod``. Empty where the native extension is not built.
+    On x86-64 a subset of ``sse4.2 popcnt avx avx2 fma bmi2 avx512f avx512bw avx512vl avx512dq avx512vpopcntdq
+    avx512vnni gfni avx512bf16``, on Arm of ``neon dotprod``. Empty where the native extension is not built.
     """
     try:
         from biper import _native

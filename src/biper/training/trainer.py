@@ -21,6 +21,7 @@ from biper.analysis.quantization_error import quantization_errors
 from biper.analysis.summary import model_sizes
 from biper.data.workers import one_line_worker_errors
 from biper.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
+from biper.kernels import keep_freed_memory
 from biper.models.saved import ModelInfo, load_state, save_model
 from biper.nn import set_stage_
 from biper.recipe import ModelRecipe, Recipe, StageRecipe
@@ -86,6 +87,7 @@ def train(
         if (summary := processes.alone(folder.read_summary)) is not None:
             return summary
         fabric = processes.fabric
+        keep_freed_memory()
         fabric.seed_everything(recipe.seed, verbose=False)
         environment = describe_environment(
             seed=recipe.seed, device=str(fabric.device), precision=precision, processes=processes.count

@@ -1,0 +1,165 @@
+// Tensors come as addresses: biper.training_kernels has checked their types, shapes and layouts.
+#include "training/bindings.h"
+
+#include <nanobind/stl/vector.h>
+#include <unistd.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <vector>
+
+#include "training/training.h"
+
+namespace nb = nanobind;
+
+namespace biper::training {
+namespace {
+
+using Address = std::uintptr_t;
+
+template <typename T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+Type type_of(bool bfloat16) { return bfloat16 ? Type::kBfloat16 : Type::kFloat; }
+
+Shape shape_of(const std::vector<std::int64_t>& s) {
+  if (s.size() != 3) throw std::invalid_argument("a shape is samples, pixels, channels");
+  return {s[0], s[1], s[2]};
+}
+
+// samples, in and out (channels, height, width), kernel, stride, padding and dilation (y, x).
+Convolution convolution_of(const std::vector<std::int64_t>& s) {
+  if (s.size() != 15) throw std::invalid_argument("a convolution has 15 numbers");
+  const auto small = [&](int i) { return static_cast<int>(s[static_cast<std::size_t>(i)]); };
+  return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], small(7), small(8), small(9), small(10), small(11), small(12), small(13), small(14)};
+}
+
+// The pool of a number of threads, kept for the next call. A process that was forked starts its own.
+std::shared_ptr<ThreadPool> pool_of(int threads) {
+  static std::mutex mutex;
+  static std::shared_ptr<ThreadPool> pool;
+  static pid_t owner = 0;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (pool && owner != getpid()) new std::shared_ptr<ThreadPool>(std::move(pool));  // its threads are not here to be joined
+  if (!pool || pool->threads() != threads) pool = std::make_shared<ThreadPool>(threads), owner = getpid();
+  return pool;
+}
+
+}  // namespace
+
+void add_to(nb::module_& module) {
+  const auto released = nb::call_guard<nb::gil_scoped_release>();
+  module.attr("SLACK") = kSlack;
+  module.def(
+      "sign_forward",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address bits, Address statistics,
+         float epsilon, int threads) {
+        sign_forward(type_of(bfloat16), shape_of(shape), at<void>(x), at<std::uint8_t>(bits), at<float>(statistics),
+                     epsilon, *pool_of(threads));
+      },
+      released);
+  module.def(
+      "sign_backward",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address statistics, bool box,
+         Address to_add, Address grad, int threads) {
+        sign_backward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(statistics),
+                      box ? Window::kBox : Window::kTriangle, at<void>(to_add), at<void>(grad), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "channel_sums",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address sums, int threads) {
+        channel_sums(type_of(bfloat16), shape_of(shape), at<void>(x), at<double>(sums), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "affine_clamp",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address multiplier, Address offset,
+         Address residual, float low, float high, Address out, int threads) {
+        affine_clamp(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(multiplier), at<float>(offset),
+                     at<void>(residual), low, high, at<void>(out), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "clamp_backward",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address grad, Address out, Address x, Address mean,
+         float low, float high, Address inner, Address sums, int threads) {
+        clamp_backward(type_of(bfloat16), shape_of(shape), at<void>(grad), at<void>(out), at<void>(x), at<float>(mean),
+                       low, high, at<void>(inner), at<double>(sums), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "norm_backward",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address inner, Address x, Address a, Address b,
+         Address c, Address result, int threads) {
+        norm_backward(type_of(bfloat16), shape_of(shape), at<void>(inner), at<void>(x), at<float>(a), at<float>(b),
+                      at<float>(c), at<void>(result), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "lookup_forward",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address weight, Address scale,
+         Address out, int threads) {
+        lookup_forward(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<float>(weight),
+                       at<float>(scale), at<void>(out), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "lookup_weight_gradient",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address grad, Address gradient,
+         int threads) {
+        lookup_weight_gradient(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<void>(grad),
+                               at<float>(gradient), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "wave_gradient",
+      [](std::int64_t count, Address weight, Address grad, float frequency, Address out, int threads) {
+        wave_gradient(count, at<float>(weight), at<float>(grad), frequency, at<float>(out), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "squared_sines",
+      [](std::int64_t count, Address weight, float frequency, int threads) {
+        return squared_sines(count, at<float>(weight), frequency, *pool_of(threads));
+      },
+      released);
+  module.def(
+      "double_angle_sines",
+      [](std::int64_t count, Address weight, float frequency, float factor, Address out, int threads) {
+        double_angle_sines(count, at<float>(weight), frequency, factor, at<float>(out), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "scale_gradient",
+      [](std::int64_t channels, std::int64_t size, Address weight, Address scale, Address gradient, Address result,
+         int threads) {
+        scale_gradient(channels, size, at<float>(weight), at<float>(scale), at<float>(gradient), at<float>(result),
+                       *pool_of(threads));
+      },
+      released);
+  module.def(
+      "scaled_weights",
+      [](bool bfloat16, std::int64_t channels, std::int64_t size, Address weight, Address scale, Address out,
+         int threads) {
+        scaled_weights(type_of(bfloat16), channels, size, at<float>(weight), at<float>(scale), at<void>(out),
+                       *pool_of(threads));
+      },
+      released);
+#if defined(__GLIBC__)
+  module.def("keep_freed_memory", [] {
+    // Memory for a step's tensors stays with the process instead of being mapped and cleared anew in every step.
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_TOP_PAD, 64 << 20);
+  });
+#endif
+}
+
+}  // namespace biper::training

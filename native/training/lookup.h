@@ -1,0 +1,202 @@
+// What both convolutions by table share: the bits of a chunk of output pixels, brought into the order of the taps.
+//
+// Sixteen pixels (or sixteen channels) are the lanes of a register of 32-bit indices. An index holds the bits of two fours: the
+// first in its low half, the second in its high half, whose bit 4 is set. So vpermw finds in one table of 32 integers, sixteen
+// for each four, both sums of a lane in one instruction, and vpdpwssd adds both to the lane's total: 128 multiply-
+// accumulates in two instructions. Tables of floats have sixteen entries and take an instruction more for the second four.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "training/vectors.h"
+
+namespace biper::training {
+
+inline __m512i indices(__m128i bytes) {
+  const __m512i wide = _mm512_cvtepu8_epi32(bytes);
+  const __m512i both = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 12));
+  return _mm512_or_si512(_mm512_and_si512(both, _mm512_set1_epi32(0x000F000F)), _mm512_set1_epi32(0x00100000));
+}
+
+struct alignas(64) Register {
+  std::uint8_t bytes[64];
+};
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+template <typename T>
+using Room = std::unique_ptr<T[], Free>;
+
+template <typename T>
+Room<T> room(std::int64_t count) {
+  const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+  T* p = static_cast<T*>(std::aligned_alloc(64, bytes));
+  if (!p) throw std::bad_alloc();
+  return Room<T>(p);
+}
+
+// What a tap does not see at the border.
+struct Unseen {
+  std::int64_t pixel;
+  int tap;
+};
+
+// The output pixels of some images in a row, padded to a multiple of kUnit, and the input bytes that each tap sees.
+class Chunk {
+ public:
+  static constexpr std::int64_t kUnit = 48;
+
+  Chunk(const Convolution& shape, std::int64_t images)
+      : shape_(shape),
+        pixels_(images * shape.out_pixels()),
+        padded_((pixels_ + kUnit - 1) / kUnit * kUnit),
+        valid_(static_cast<std::size_t>(shape.taps() * padded_), 0),
+        source_(static_cast<std::size_t>(shape.taps() * padded_), 0) {
+    const std::int64_t plane = shape.in_channels / 8 * shape.in_pixels();  // bytes of an image
+    std::int64_t at = 0;
+    for (int ky = 0; ky < shape.kernel_height; ++ky)
+      for (int kx = 0; kx < shape.kernel_width; ++kx, at += padded_) {
+        std::int64_t i = at;
+        for (std::int64_t n = 0; n < images; ++n)
+          for (std::int64_t y = 0; y < shape.out_height; ++y)
+            for (std::int64_t x = 0; x < shape.out_width; ++x, ++i) {
+              const std::int64_t row = y * shape.stride_y - shape.padding_y + ky * shape.dilation_y;
+              const std::int64_t column = x * shape.stride_x - shape.padding_x + kx * shape.dilation_x;
+              if (row < 0 || row >= shape.in_height || column < 0 || column >= shape.in_width) continue;
+              valid_[static_cast<std::size_t>(i)] = 0xFF;
+              source_[static_cast<std::size_t>(i)] =
+                  static_cast<std::int32_t>(n * plane + row * shape.in_width + column);
+            }
+      }
+    for (std::int64_t p = 0; p < pixels_; ++p)
+      for (int tap = 0; tap < shape.taps(); ++tap)
+        if (!valid(tap)[p]) unseen_.push_back({p, tap});
+    same_ = shape.stride_y == 1 && shape.stride_x == 1 && shape.in_height == shape.out_height &&
+            shape.in_width == shape.out_width;
+  }
+
+  std::int64_t pixels() const { return pixels_; }
+  std::int64_t padded() const { return padded_; }
+  // One byte a pixel: 0xFF where the tap lies inside the image, else 0.
+  const std::uint8_t* valid(int tap) const { return valid_.data() + tap * padded_; }
+
+  // Calls f for what is not seen at pixels [first, first + count).
+  template <typename F>
+  void each_unseen(std::int64_t first, std::int64_t count, F&& f) const {
+    const auto earlier = [](const Unseen& u, std::int64_t p) { return u.pixel < p; };
+    auto u = std::lower_bound(unseen_.begin(), unseen_.end(), first, earlier);
+    for (; u != unseen_.end() && u->pixel < first + count; ++u) f(u->pixel - first, u->tap);
+  }
+
+  // The bytes of a group of eight channels that a tap sees at pixels [first, first + count), whatever they are where it lies
+  // outside; in place where the order is the same, with 32 more readable ones, else copied to `room`. `image` is the first image of the chunk.
+  const std::uint8_t* bytes(const std::uint8_t* image, int tap, std::int64_t group, std::int64_t first,
+                            std::int64_t count, std::uint8_t* room) const {
+    const std::uint8_t* plane = image + group * shape_.in_pixels();
+    if (same_) {
+      const std::int64_t row = tap / shape_.kernel_width * shape_.dilation_y - shape_.padding_y;
+      const std::int64_t column = tap % shape_.kernel_width * shape_.dilation_x - shape_.padding_x;
+      const std::int64_t shift = row * shape_.in_width + column, size = shape_.in_pixels();
+      if (pixels_ == size) {
+        if (first + shift >= -kSlack && first + shift + count + 32 <= size + kSlack) return plane + first + shift;
+      } else if (shift >= -kSlack && shift <= kSlack) {
+        // Whole images, so that their copies are of one length; what lies outside comes from the next plane.
+        for (std::int64_t i = first / size * size; i < std::min(first + count, pixels_); i += size) {
+          const std::uint8_t* from = plane + i / size * (shape_.in_channels / 8) * size + shift;
+          const std::int64_t skip = std::max(first - i, std::int64_t{0});
+          std::memcpy(room + i + skip - first, from + skip, static_cast<std::size_t>(std::min(size, first + count - i) - skip));
+        }
+        return room;
+      }
+    }
+    const std::int32_t* from = source_.data() + tap * padded_ + first;
+    for (std::int64_t i = 0; i < count; ++i) room[i] = plane[from[i]];
+    return room;
+  }
+
+ private:
+  Convolution shape_;
+  std::int64_t pixels_, padded_;
+  std::vector<std::uint8_t> valid_;
+  std::vector<std::int32_t> source_;
+  std::vector<Unseen> unseen_;
+  bool same_;
+};
+
+// How images are shared: some in a chunk, about `pixels` of them or one image; the last may be shorter.
+struct Chunks {
+  Chunks(const Convolution& shape, std::int64_t pixels)
+      : images(std::clamp<std::int64_t>(pixels / shape.out_pixels(), 1, shape.samples)),
+        count(static_cast<int>((shape.samples + images - 1) / images)),
+        whole(shape, images),
+        last(shape, shape.samples - (count - 1) * images) {}
+
+  const Chunk& at(int index) const { return index + 1 < count ? whole : last; }
+
+  std::int64_t images;
+  int count;
+  Chunk whole, last;
+};
+
+// Lookups in tables of integers: one register of 32 of them holds the tables of two fours.
+struct Integers {
+  static constexpr int kRegisters = 1;
+  using Total = __m512i;
+  using Table = __m512i;
+
+  static Total zero() { return _mm512_setzero_si512(); }
+  static Table table(const Register* t) { return _mm512_load_si512(t); }
+  static Total add(Total total, __m512i index, Table table) {
+    return _mm512_dpwssd_epi32(total, _mm512_permutexvar_epi16(index, table), _mm512_set1_epi16(1));
+  }
+  // Some of the sixteen lanes, and adding in them alone.
+  using Lanes = __mmask32;
+  static Lanes lanes(__mmask16 mask) { return _pdep_u32(mask, 0x55555555u) * 3u; }
+  static Total add(Total total, __m512i index, Lanes lanes, Table table) {
+    return _mm512_dpwssd_epi32(total, _mm512_maskz_permutexvar_epi16(lanes, index, table), _mm512_set1_epi16(1));
+  }
+  static __m512 value(Total total) { return _mm512_cvtepi32_ps(total); }
+};
+
+// Lookups in tables of floats: two registers of sixteen.
+struct Floats {
+  static constexpr int kRegisters = 2;
+  using Total = __m512;
+  struct Table {
+    __m512 low, high;
+  };
+
+  static Total zero() { return _mm512_setzero_ps(); }
+  static Table table(const Register* t) { return {_mm512_load_ps(t), _mm512_load_ps(t + 1)}; }
+  static Total add(Total total, __m512i index, const Table& t) {
+    const __m512 sum = _mm512_add_ps(total, _mm512_permutexvar_ps(index, t.low));
+    return _mm512_add_ps(sum, _mm512_permutexvar_ps(_mm512_srli_epi32(index, 16), t.high));
+  }
+  using Lanes = __mmask16;
+  static Lanes lanes(__mmask16 mask) { return mask; }
+  static Total add(Total total, __m512i index, Lanes lanes, const Table& t) {
+    const __m512 sum = _mm512_add_ps(total, _mm512_maskz_permutexvar_ps(lanes, index, t.low));
+    return _mm512_add_ps(sum, _mm512_maskz_permutexvar_ps(lanes, _mm512_srli_epi32(index, 16), t.high));
+  }
+  static __m512 value(Total total) { return total; }
+};
+
+// The sixteen sums of +w and -w, w four floats: bit j of the place is 1 for +w[j].
+inline __m512 sixteen_sums(const float* w) {
+  const __mmask16 bit[4] = {0xAAAA, 0xCCCC, 0xF0F0, 0xFF00};
+  __m512 total = _mm512_setzero_ps();
+  for (int j = 0; j < 4; ++j) {
+    const __m512 v = _mm512_set1_ps(w[j]);
+    total = _mm512_mask_add_ps(_mm512_sub_ps(total, v), bit[j], total, v);
+  }
+  return total;
+}
+
+}  // namespace biper::training

@@ -1,0 +1,127 @@
+// Signs of activations, and the gradient through them and through the division by a sample's standard deviation.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "training/vectors.h"
+
+namespace biper::training {
+namespace {
+
+// Values that are added up in float before the sum goes on in double.
+constexpr std::int64_t kBlock = 4096;
+
+template <typename T>
+void signs(const Shape& shape, const T* x, std::uint8_t* bits) {
+  const std::int64_t groups = shape.channels / 16;
+  for (std::int64_t g = 0; g < groups; ++g) {
+    std::uint8_t* low = bits + 2 * g * shape.pixels;
+    std::uint8_t* high = low + shape.pixels;
+    const T* from = x + 16 * g;
+    for (std::int64_t p = 0; p < shape.pixels; ++p, from += shape.channels) {
+      const __mmask16 mask = _mm512_cmp_ps_mask(load(from), _mm512_setzero_ps(), _CMP_GE_OQ);
+      low[p] = static_cast<std::uint8_t>(mask);
+      high[p] = static_cast<std::uint8_t>(mask >> 8);
+    }
+  }
+}
+
+template <typename T>
+void statistics_of(const Shape& shape, const T* x, float epsilon, float* statistics) {
+  double total = 0, squares = 0;
+  const std::int64_t n = shape.values();
+  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+    const std::int64_t end = std::min(begin + kBlock, n);
+    __m512 s0 = _mm512_setzero_ps(), s1 = s0, q0 = s0, q1 = s0;
+    std::int64_t i = begin;
+    for (; i + 32 <= end; i += 32) {
+      const __m512 a = load(x + i), b = load(x + i + 16);
+      s0 = _mm512_add_ps(s0, a), s1 = _mm512_add_ps(s1, b);
+      q0 = _mm512_fmadd_ps(a, a, q0), q1 = _mm512_fmadd_ps(b, b, q1);
+    }
+    if (i < end) {
+      const __m512 a = load(x + i);
+      s0 = _mm512_add_ps(s0, a), q0 = _mm512_fmadd_ps(a, a, q0);
+    }
+    total += sum(_mm512_add_ps(s0, s1));
+    squares += sum(_mm512_add_ps(q0, q1));
+  }
+  const double mean = total / static_cast<double>(n);
+  const double variance = std::max(squares - total * mean, 0.0) / static_cast<double>(std::max<std::int64_t>(n - 1, 1));
+  statistics[0] = static_cast<float>(mean);
+  statistics[1] = static_cast<float>(1 / std::sqrt(variance + epsilon));
+}
+
+template <Window W>
+__m512 windowed(__m512 grad, __m512 u) {
+  const __m512 size = _mm512_abs_ps(u);
+  if constexpr (W == Window::kBox) {
+    const __mmask16 inside = _mm512_cmp_ps_mask(size, _mm512_set1_ps(1), _CMP_LE_OQ);
+    return _mm512_maskz_mov_ps(inside, grad);
+  } else {
+    const __m512 triangle = _mm512_fnmadd_ps(_mm512_set1_ps(2), size, _mm512_set1_ps(2));
+    return _mm512_mul_ps(grad, _mm512_max_ps(triangle, _mm512_setzero_ps()));
+  }
+}
+
+template <Window W, typename T>
+void backward(const Shape& shape, const T* x, const float* statistics, const T* to_add, T* grad) {
+  const std::int64_t n = shape.values();
+  float mean = 0, inverse = 1, slope = 0;
+  if (statistics) {
+    mean = statistics[0], inverse = statistics[1];
+    const __m512 r = _mm512_set1_ps(inverse);
+    double total = 0;
+    for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+      const std::int64_t end = std::min(begin + kBlock, n);
+      __m512 s = _mm512_setzero_ps();
+      for (std::int64_t i = begin; i < end; i += 16) {
+        const __m512 v = load(x + i);
+        s = _mm512_fmadd_ps(windowed<W>(load(grad + i), _mm512_mul_ps(v, r)), v, s);
+      }
+      total += sum(s);
+    }
+    const double cube = static_cast<double>(inverse) * inverse * inverse;
+    slope = static_cast<float>(total * cube / static_cast<double>(std::max<std::int64_t>(n - 1, 1)));
+  }
+  const __m512 r = _mm512_set1_ps(inverse), k = _mm512_set1_ps(slope), shift = _mm512_set1_ps(mean * slope);
+  for (std::int64_t i = 0; i < n; i += 16) {
+    const __m512 v = load(x + i);
+    __m512 result = _mm512_fmadd_ps(windowed<W>(load(grad + i), _mm512_mul_ps(v, r)), r, shift);
+    result = _mm512_fnmadd_ps(v, k, result);
+    if (to_add) result = _mm512_add_ps(result, load(to_add + i));
+    store(grad + i, result);
+  }
+}
+
+}  // namespace
+
+void sign_forward(Type type, Shape shape, const void* x, std::uint8_t* bits, float* statistics, float epsilon,
+                  ThreadPool& pool) {
+  with_type(type, [&]<typename T>(const T*) {
+    pool.run(static_cast<int>(shape.samples), [&](int n) {
+      const T* sample = static_cast<const T*>(x) + n * shape.values();
+      if (statistics) statistics_of(shape, sample, epsilon, statistics + 2 * n);
+      signs(shape, sample, bits + n * shape.values() / 8);
+    });
+  });
+}
+
+void sign_backward(Type type, Shape shape, const void* x, const float* statistics, Window window, const void* to_add,
+                   void* grad, ThreadPool& pool) {
+  with_type(type, [&]<typename T>(const T*) {
+    pool.run(static_cast<int>(shape.samples), [&](int n) {
+      const std::int64_t first = n * shape.values();
+      const T* values = static_cast<const T*>(x) + first;
+      const T* more = to_add ? static_cast<const T*>(to_add) + first : nullptr;
+      T* result = static_cast<T*>(grad) + first;
+      const float* mean_and_inverse = statistics ? statistics + 2 * n : nullptr;
+      if (window == Window::kBox)
+        backward<Window::kBox>(shape, values, mean_and_inverse, more, result);
+      else
+        backward<Window::kTriangle>(shape, values, mean_and_inverse, more, result);
+    });
+  });
+}
+
+}  // namespace biper::training

@@ -1,0 +1,249 @@
+"""The native kernels of training against torch in float64, and against themselves in other circumstances."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from biper import BinaryConv2d, kernels, set_stage_
+from biper.models import create_model
+from biper.nn import branch, norm_activation
+from biper.quantizers import ApproxSign, SteSign
+from biper.regularizers import periodic_penalty
+
+pytestmark = pytest.mark.skipif(
+    kernels.why_not(torch.bfloat16) is not None, reason=f"no kernels here: {kernels.why_not(torch.bfloat16)}"
+)
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    os.environ["BIPER_KERNELS"] = "0"
+    try:
+        yield
+    finally:
+        del os.environ["BIPER_KERNELS"]
+
+
+def error(got: Tensor, expected: Tensor) -> float:
+    """Largest difference, in units of the expected numbers' root mean square, or of 1 if that is less."""
+    got, expected = got.detach().double(), expected.detach().double()
+    return float((got - expected).abs().max() / expected.square().mean().sqrt().clamp_min(1))
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[BinaryConv2d, Tensor]:
+    kernel = draw(st.sampled_from([(1, 1), (3, 3), (5, 5), (3, 1), (2, 4)]))
+    dilation = draw(st.integers(1, 2))
+    padding = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    size = [draw(st.integers(max(1, dilation * (kernel[i] - 1) + 1 - 2 * padding[i]), 20)) for i in range(2)]
+    torch.manual_seed(draw(st.integers(0, 2**32)))
+    layer = BinaryConv2d(
+        16 * draw(st.integers(1, 5)),
+        16 * draw(st.integers(1, 6)),
+        kernel,
+        stride=draw(st.integers(1, 3)),
+        padding=padding,
+        dilation=dilation,
+        stage=draw(st.integers(1, 2)),
+        input_quantizer=draw(st.sampled_from([ApproxSign, SteSign]))(normalize=draw(st.booleans())),
+    )
+    layer.scale.data.normal_()
+    if draw(st.booleans()):
+        layer.to(memory_format=torch.channels_last)
+    x = torch.randn(draw(st.integers(1, 70)), layer.in_channels, *size) + 0.3
+    return layer, x.to(memory_format=torch.channels_last) if draw(st.booleans()) else x
+
+
+def results(layer: BinaryConv2d, x: Tensor, seed: int) -> dict[str, Tensor]:
+    """Output and gradients, where the input also goes past the layer."""
+    layer.zero_grad()
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    y, passed_on = layer.branch(x)
+    generator = torch.Generator().manual_seed(seed)
+    grad = torch.randn(y.shape, generator=generator)
+    grad_past = torch.randn(x.shape, generator=generator)
+    torch.autograd.backward([y, passed_on], [grad.to(y.dtype), grad_past.to(x.dtype)])
+    assert x.grad is not None and layer.weight.grad is not None and layer.scale.grad is not None  # noqa: PT018
+    return {"y": y.detach(), "x": x.grad, "weight": layer.weight.grad, "scale": layer.scale.grad}
+
+
+@given(convolutions())
+@settings(max_examples=60, deadline=None)
+def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
+    layer, x = case
+    got = results(layer, x, 1)
+    expected = results(layer.double(), x.double(), 1)
+    for name, value in expected.items():
+        assert error(got[name], value) < 2e-5, name
+
+
+@given(convolutions())
+@settings(max_examples=30, deadline=None)
+def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
+    """Against float64 on what bfloat16 makes of input and gradients; weights stay as they are."""
+    layer, x = case
+    x = x.bfloat16()
+    got = results(layer, x, 1)
+    exact = results(layer.double(), x.double(), 1)
+    torch.testing.assert_close(got["y"].double(), exact["y"], rtol=2**-8, atol=2e-3)
+    for name, value in exact.items():
+        assert (got[name] - value).norm() <= 0.01 * value.norm(), name
+
+
+@given(convolutions())
+@settings(max_examples=30, deadline=None)
+def test_sums_of_signs_are_exact(case: tuple[BinaryConv2d, Tensor]) -> None:
+    layer, x = case
+    set_stage_(layer, 2)
+    exact = layer.double()(x.double())
+    layer.float()
+    for dtype in DTYPES:
+        sums = layer(x.to(dtype))
+        bits = layer.double()(x.to(dtype).double()) / layer.scale.view(-1, 1, 1)
+        expected = (bits.round().float() * layer.float().scale.view(-1, 1, 1)).to(dtype)
+        assert torch.equal(sums, expected)
+    assert exact.shape == sums.shape
+
+
+@given(convolutions(), st.sampled_from(DTYPES))
+@settings(max_examples=20, deadline=None)
+def test_threads_change_nothing(case: tuple[BinaryConv2d, Tensor], dtype: torch.dtype) -> None:
+    layer, x = case
+    norm = nn.BatchNorm2d(layer.out_channels)
+    threads, answers = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            bits = kernels.signs(x.to(dtype).contiguous(memory_format=torch.channels_last), 1e-5)
+            weight, scale = kernels.taps_last(layer.weight), layer.scale
+            geometry = kernels.Geometry.of(layer)
+            y = kernels.lookup_convolution(bits, weight, scale, geometry, dtype)
+            gradients = kernels.lookup_weight_gradient(bits, y, weight, scale, geometry)
+            normed = norm_activation(norm, y.requires_grad_(), nn.Hardtanh())
+            (grad,) = torch.autograd.grad(normed.float().square().sum(), y)
+            answers.append([bits.memory[128:-128], bits.statistics, y, *gradients, normed, grad])
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(*answers, strict=True):
+        assert torch.equal(one, other)
+
+
+ACTIVATIONS = (nn.Hardtanh(), nn.ReLU(), nn.Identity(), nn.Hardtanh(-0.5, 2.0))
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 6),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from(ACTIVATIONS),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_batch_norm(n: int, c: int, h: int, w: int, activation: nn.Module, with_residual: bool) -> None:
+    assume(n * h * w >= 16)  # of fewer, a channel's variance may be next to nothing, and rounding counts
+    fast, plain = nn.BatchNorm2d(16 * c), nn.BatchNorm2d(16 * c).double()
+    fast.weight.data.normal_()
+    fast.bias.data.normal_()
+    plain.load_state_dict(fast.state_dict())
+    x, residual = 3 * torch.randn(n, 16 * c, h, w) + 1, torch.randn(n, 16 * c, h, w)
+    grad = torch.randn_like(x)
+    answers = []
+    for norm, dtype in ((fast, torch.float32), (plain, torch.float64)):
+        a, b = (t.to(dtype, copy=True).requires_grad_() for t in (x, residual))
+        out = norm_activation(norm, a, activation, b if with_residual else None)
+        inputs = [a, norm.weight, norm.bias, *([b] if with_residual else [])]
+        gradients = torch.autograd.grad(out, inputs, grad.to(dtype))
+        norm.eval()
+        with torch.no_grad():
+            evaluated = norm_activation(norm, a, activation, b if with_residual else None)
+        answers.append([out, *gradients, norm.running_mean, norm.running_var, evaluated])
+        assert norm.num_batches_tracked == 1
+    for got, expected in zip(*answers, strict=True):
+        assert error(got, expected) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("where", ["input", "weight", "gradient"])
+def test_what_is_not_finite_stays_so(dtype: torch.dtype, where: str) -> None:
+    """So that training stops before the update."""
+    layer = BinaryConv2d(16, 16, 3, padding=1)
+    x, grad = torch.randn(2, 16, 8, 8, dtype=dtype), torch.randn(2, 16, 8, 8, dtype=dtype)
+    {"input": x, "weight": layer.weight.data, "gradient": grad}[where].view(-1)[37] = float("nan")
+    x.requires_grad_()
+    y = norm_activation(nn.BatchNorm2d(16), layer(x), nn.Hardtanh(), x)
+    if where != "gradient":
+        assert y.isnan().any()
+    else:
+        y.backward(grad)
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.isnan().any()
+
+
+def test_a_model_takes_the_fast_way_and_hooks_the_slow_one() -> None:
+    model = create_model("resnet20", dataset="cifar10").to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 32, 32)
+    names = {type(node).__name__ for node in nodes(model(x))}
+    assert {"_ConvolutionBackward", "_NormActivationBackward"} <= names
+    assert not names & {"_ScaledConvolutionBackward", "HardtanhBackward1"}
+    with without_kernels():
+        slow = {type(node).__name__ for node in nodes(model(x))}
+    assert "_ScaledConvolutionBackward" in slow
+    assert not slow & {"_ConvolutionBackward", "_NormActivationBackward"}
+    seen = []
+    for module in model.modules():
+        if isinstance(module, BinaryConv2d | nn.BatchNorm2d | ApproxSign):
+            module.register_forward_hook(lambda module, _inputs, _output: seen.append(module))
+    model(x)
+    assert len(seen) == 18 + 19 + 18
+
+
+def nodes(result: Tensor) -> set[torch.autograd.graph.Node]:
+    """The nodes of the backward pass of a result."""
+    found: set[torch.autograd.graph.Node] = set()
+    waiting = [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting.extend(earlier for earlier, _ in node.next_functions)
+    return found
+
+
+def test_a_step_of_a_network_is_that_of_torchs_operators() -> None:
+    """Stage 2, to the accuracy of float32: no activation is so near to zero that its bit flips."""
+    model = create_model("digits_cnn", dataset="digits")
+    set_stage_(model, 2)
+    x, labels = torch.randn(16, 1, 8, 8), torch.randint(10, (16,))
+
+    def gradients() -> list[Tensor]:
+        loss = nn.functional.cross_entropy(model(x), labels) + periodic_penalty(model, 0.05)
+        return [loss, *torch.autograd.grad(loss, list(model.parameters()))]
+
+    fast = gradients()
+    with without_kernels():
+        slow = gradients()
+    for got, expected in zip(fast, slow, strict=True):
+        assert error(got, expected) < 1e-4
+
+
+def test_frozen_weights_have_no_gradient_and_pass_it_on() -> None:
+    layer = BinaryConv2d(16, 16, 3, padding=1).requires_grad_(False)
+    x = torch.randn(2, 16, 5, 5, requires_grad=True)
+    y, passed_on = branch(layer, x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert layer.weight.grad is None
+    (alone,) = torch.autograd.grad((2 * branch(layer, x)[1]).sum(), x)
+    assert torch.equal(alone, torch.full_like(x, 2))
+    assert torch.equal(passed_on, x)
