@@ -26,5 +26,5 @@ def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
     weights = periodic_weights(model).values()
     if not weights or strength == 0:
         return torch.zeros(())
-    means = [torch.sin(weight * quantizer.frequency).square().mean() for weight, quantizer in weights]
+    means = [torch.sin(quantizer.phase(weight)).square().mean() for weight, quantizer in weights]
     return strength * torch.stack(means).sum()

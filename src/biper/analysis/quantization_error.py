@@ -17,6 +17,6 @@ def quantization_errors(model: nn.Module) -> dict[str, float]:
     errors = {}
     with torch.no_grad():
         for name, (weight, quantizer) in periodic_weights(model).items():
-            wave = torch.sin(quantizer.frequency * weight)
+            wave = quantizer.real(weight)
             errors[name] = (wave - sign(wave)).abs().mean().item()
     return errors
