@@ -15,7 +15,10 @@ import math
 from biper.errors import ModelError
 
 LARGEST_PRODUCT = 0.9549
-"""Where QE is largest, 0.1028: up to here it rises with ωb, beyond it falls to its limit, ``1/2 - 4/π²`` (0.0947)."""
+"""Where QE is largest: up to here it rises with ωb, beyond it falls to its limit, ``1/2 - 4/π²`` (0.0947)."""
+
+LARGEST_ERROR = 0.1028
+"""The largest QE, rounded down."""
 
 
 def laplace_quantization_error(product: float) -> float:
@@ -33,11 +36,10 @@ def frequency_for_error(target: float, diversity: float) -> float:
     Raises:
         ModelError: no frequency gives that error.
     """
-    largest = laplace_quantization_error(LARGEST_PRODUCT)
-    if not 0 < target <= largest or not 0 < diversity < math.inf:
+    if not 0 < target <= LARGEST_ERROR or not 0 < diversity < math.inf:
         raise ModelError(
             f"no frequency gives a quantization error of {target!r} to weights of diversity {diversity!r}: expected "
-            f"an error above 0 and up to {largest:.4f}, and a positive diversity"
+            f"an error above 0 and up to {LARGEST_ERROR}, and a positive diversity"
         )
     low, high = 0.0, LARGEST_PRODUCT
     for _ in range(60):  # halvings: more than a float's digits

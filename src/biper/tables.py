@@ -39,9 +39,12 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
     """What a run reached: a row a stage, sizes, time and where everything is."""
     model, data = summary["recipe"]["model"], summary["recipe"]["data"]
     table = Table(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
-    for number, wave in ((1, " (sine)"), (2, " (square wave)")):
-        result = summary[f"stage{number}"]
-        name = f"stage {number}{wave if model['bits'] != 'W32A32' else ''}"
+    waves = (" (sine)", " (square wave)") if "stage2" in summary and model["bits"] != "W32A32" else ("", "")
+    for number, wave in enumerate(waves, 1):
+        result = summary.get(f"stage{number}")
+        if result is None:
+            continue
+        name = f"stage {number}{wave}"
         for split, what in (("test", "test accuracy"), ("fit", "accuracy on its training images")):
             if f"{split}_accuracy" in result:
                 table.add_row(f"{name}: {what}", f"{result[f'{split}_accuracy']:.2%}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, activation, convolution_factory, initialize_
+from biper.methods import BiperMethod, Method
+from biper.models.layers import Bits, InnerLayers, initialize_
 from biper.nn import DEFAULT_FREQUENCY
 
 
@@ -19,6 +20,7 @@ class VggSmall(nn.Module):
         in_channels: channels of the images.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions but the first.
         frequency: ω of the binary layers, in radians per unit of weight.
+        method: how weights and inputs become bits, see `biper.methods`.
 
     Shapes:
         input (N, in_channels, H, W) with H and W at least 8; output (N, num_classes).
@@ -33,23 +35,24 @@ class VggSmall(nn.Module):
         in_channels: int = 3,
         bits: Bits | str = Bits.W1A1,
         frequency: float = DEFAULT_FREQUENCY,
+        method: Method = BiperMethod(),  # noqa: B008  frozen
     ) -> None:
         super().__init__()
-        conv = convolution_factory(bits, frequency)
+        inner = InnerLayers(Bits(bits), frequency, method)
         layers: list[nn.Module] = []
         channels = in_channels
         for index, width in enumerate(self.widths):
             convolution = (
                 nn.Conv2d(channels, width, 3, padding=1, bias=False)
                 if index == 0
-                else conv(channels, width, 3, padding=1)
+                else inner.convolution(channels, width, 3, padding=1)
             )
             pool = nn.MaxPool2d(2) if index % 2 else nn.Identity()
             layers.append(nn.Sequential())
             layers[-1].add_module("conv", convolution)
             layers[-1].add_module("pool", pool)
             layers[-1].add_module("bn", nn.BatchNorm2d(width))
-            layers[-1].add_module("activation", activation(bits))
+            layers[-1].add_module("activation", inner.activation(width))
             channels = width
         self.layers = nn.ModuleList(layers)
         self.pool = nn.AdaptiveAvgPool2d(4)

@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from biper.analysis.quantization_error import quantization_errors
+from biper.analysis.quantization_error import quantization_errors, relative_errors
 from biper.analysis.summary import model_sizes
 from biper.data.workers import one_line_worker_errors
 from biper.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
+from biper.methods import read_method
 from biper.models.saved import ModelInfo, load_state, save_model
-from biper.nn import set_stage_
+from biper.nn import set_progress_, set_stage_
 from biper.recipe import ModelRecipe, Recipe, StageRecipe
 from biper.regularizers import periodic_penalty
 from biper.training.environment import describe_environment
@@ -126,6 +127,7 @@ class Trainer:
             std=spec.std,
             classes=self.images.classes,
             image_size=self.images.image_size,
+            method=recipe.method.model_dump(),
         )
         self.module = self.info.create().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.position = Position()
@@ -147,7 +149,7 @@ class Trainer:
         try:
             writer: Any = SummaryWriter(str(self.folder.tensorboard)) if self.processes.first else nullcontext()
             with self._stop, one_line_worker_errors(), writer as self._events:
-                for number in range(self.position.stage, 3):
+                for number in range(self.position.stage, len(self.recipe.stages) + 1):
                     if number > self.position.stage:
                         self.position = Position(
                             stage=number,
@@ -163,9 +165,12 @@ class Trainer:
 
     def _run_stage(self, stage: StageRecipe, found: tuple[Path, dict[str, Tensor], dict[str, Any]] | None) -> None:
         """Train one stage; ``found`` is the checkpoint to go on from, if it is one of this stage."""
-        set_stage_(self.module, self.position.stage)
+        set_stage_(self.module, self.recipe.method.stages[self.position.stage - 1])
         self.best = None
-        self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(make_optimizer(self.module, stage)))
+        self.optimizer = cast(
+            torch.optim.Optimizer,
+            self.fabric.setup_optimizers(make_optimizer(self.module, stage, self.recipe.method.learning_rate_factor)),
+        )
         if found is not None:
             _, tensors, document = found
             restore_optimizer(self.optimizer, tensors, document)
@@ -212,7 +217,8 @@ class Trainer:
         position = self.position
         done = position.epoch * len(self.batches) + position.step
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, done, len(self.batches))
+            group["lr"] = learning_rate(stage, done, len(self.batches)) * group.get("learning_rate_factor", 1.0)
+        set_progress_(self.module, (done + 1) / (stage.epochs * len(self.batches)))
         self.optimizer.zero_grad(set_to_none=True)
         dtype, count = next(self.module.parameters()).dtype, self.recipe.data.accumulate
         parts = list(zip(images.chunk(count), labels.chunk(count), strict=True))
@@ -284,6 +290,7 @@ class Trainer:
             "selected_epoch": position.best_epoch if self.best is not None else position.epoch,
             **self._test(),
             "quantization_error": quantization_errors(self.module),
+            "relative_error": relative_errors(self.module),
         }
         self.processes.alone(lambda: save_model(self.folder.stage_file(position.stage), self.module, self.info))
 
@@ -323,7 +330,7 @@ class Trainer:
 
     def _restore_model(self, path: Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
         was, now = ModelRecipe(**document["recipe"]["model"]), self.recipe.model
-        if was != now:
+        if (was, read_method(document["recipe"].get("method"))) != (now, self.recipe.method):
             raise CheckpointError(f"{path} is a checkpoint of another model: expected {now}, got {was}")
         trained, here = document.get("training_images"), len(self.batches.split)
         if trained not in (None, here):
