@@ -1,4 +1,4 @@
-"""Every method's layers, packed: the same numbers as the network itself, also at borders, in groups and after a flatten."""
+"""Every method, packed: the numbers of the network itself, also at borders, in groups and after a flatten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biper.binarizers import make_activation
 from biper.errors import ExportError
 from biper.export import export
 from biper.methods import METHODS, read_method
-from biper.quantizers import AdaBinInput, AdaBinWeight, Quantizer, RPReLU, RSign
+from biper.quantizers import AdaBinInput, AdaBinWeight, DoReFaInput, Quantizer, RPReLU, RSign
 from biper.runtime import Model
 
 
@@ -100,6 +100,13 @@ class WrongReal(AdaBinInput):
         return self.scale * self.sign((x - self.offset) / self.scale) + self.offset
 
 
+class TwoRegimes(DoReFaInput):
+    """0 and 1, but 0 far out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (x < 1.6)
+
+
 class ThreeValues(Quantizer):
     """-1, 0 and +1."""
 
@@ -117,6 +124,7 @@ class ThreeValues(Quantizer):
             {"stage": "binary", "input_quantizer": WrongReal()},
             "0: its input quantizer has not the two values of a sign",
         ),
+        ({"stage": "binary", "input_quantizer": TwoRegimes()}, "0: signs, scales and offsets are not what its quant"),
     ],
 )
 def test_quantizers_that_do_not_say_what_they_do_are_refused(
