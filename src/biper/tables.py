@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from biper.analysis.comparison import MethodComparison
     from biper.analysis.summary import LayerSummary
     from biper.export.beside_torch import Side
     from biper.peers.compare import Comparison, PeerTime
@@ -175,6 +176,20 @@ def comparison_table(comparison: Comparison) -> Table:
         f"{comparison.processor_share:.2f} of one), all in one run, in turn; ratio: of medians, theirs to ours. The "
         f"float twin is the same network with float32 weights and relu for binarization. {versions}"
     )
+    table.caption_justify = "left"
+    return table
+
+
+def methods_table(comparison: MethodComparison) -> Table:
+    """A row a method, and what the columns mean in the caption."""
+    from biper.analysis.comparison import HEADERS, caption, cells
+
+    table = _compact(*HEADERS)
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for row in comparison.rows:
+        table.add_row(*cells(row))
+    table.caption = caption(comparison)
     table.caption_justify = "left"
     return table
 
