@@ -117,20 +117,27 @@ def to_png(comparison: MethodComparison) -> bytes:
     figure = Figure(figsize=(12 if several else 7, 1.5 + 0.4 * len(comparison.rows)), layout="constrained")
     axes = figure.subplots(1, 2 if several else 1, squeeze=False)[0]
     rows: Sequence[MethodRow] = sorted(comparison.rows, key=lambda row: row.mean or 0.0)
+    colours = {row.label: f"C{number}" for number, row in enumerate(comparison.rows)}
     for height, row in enumerate(rows):
-        axes[0].plot([100 * accuracy for accuracy in row.accuracies], [height] * len(row.accuracies), "o", alpha=0.4)
+        points = [100 * accuracy for accuracy in row.accuracies]
+        axes[0].plot(points, [height] * len(points), "o", color=colours[row.label], alpha=0.5)
         if row.mean is not None:
             axes[0].plot([100 * row.mean], [height], "k|", markersize=16)
     axes[0].set_yticks(range(len(rows)), [row.label for row in rows])
+    axes[0].set_ylim(-0.6, len(rows) - 0.4)
     axes[0].set_xlabel(f"{comparison.split} accuracy, %")
     axes[0].set_title(f"{comparison.network} on {comparison.dataset}")
     axes[0].grid(axis="x", alpha=0.3)
     if several:
         for row in comparison.rows:
-            points = [(point.factor, 100 * point.accuracy) for point in row.grid if point.accuracy is not None]
-            axes[1].plot(*zip(*points, strict=True), "o-", label=row.label) if points else None
+            tried = [(point.factor, 100 * point.accuracy) for point in row.grid if point.accuracy is not None]
+            axes[1].plot(*zip(*tried, strict=True), "o-", color=colours[row.label], label=row.label) if tried else None
+        factors = sorted({point.factor for row in comparison.rows for point in row.grid})
         axes[1].set_xscale("log")
+        axes[1].set_xticks(factors, [f"{factor:g}" for factor in factors])
+        axes[1].minorticks_off()
         axes[1].set_xlabel("factor of the latent weights' learning rate, first seed")
+        axes[1].set_ylabel(f"{comparison.split} accuracy, %")
         axes[1].grid(alpha=0.3)
         axes[1].legend(fontsize="small")
     buffer = BytesIO()

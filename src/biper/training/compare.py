@@ -114,7 +114,7 @@ def compare(
         raise RecipeError(f"a comparison needs variants with labels that differ, got {', '.join(labels) or 'none'}")
     if any(override.split("=")[0].split(".")[0].strip() == "method" for override in overrides):
         raise RecipeError(
-            "--set changes every variant of a comparison, its method too: use --variant 'LABEL KEY=VALUE'"
+            "--set is for all variants of a comparison, a method for one: use --variant 'LABEL KEY=VALUE'"
         )
     out = Path(out)
     options = {"data_dir": data_dir, **options}
