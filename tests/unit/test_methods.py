@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -78,6 +80,16 @@ def test_methods_are_read_from_names_and_tables() -> None:
             read_method(wrong)
     with pytest.raises(ModelError, match="methods: biper, bnn"):
         create_model("digits_cnn", dataset="digits", method="bin")
+
+
+def test_every_method_and_option_is_in_the_docs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    for name, kind in METHODS.items():
+        assert len(re.findall(rf"^\| `{name}` \|", page, re.MULTILINE)) == 2
+        for option, field in kind.model_fields.items():
+            if option != "name":
+                default = "" if field.default is None else f" = {json.dumps(field.default)}"
+                assert f"`{option}{default}`" in page, (name, option)
 
 
 def test_one_stage_methods_train_the_epochs_of_both_stages_with_the_settings_of_the_first() -> None:
