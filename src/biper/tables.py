@@ -52,6 +52,9 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
         errors = list(result["quantization_error"].values())
         if errors:
             table.add_row(f"stage {number}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
+        lost = list(result.get("relative_error", {}).values())
+        if lost:
+            table.add_row(f"stage {number}: energy of weights lost to one bit", f"{sum(lost) / len(lost):.1%}")
     sizes = summary["sizes"]
     table.add_row("float size", size(sizes["float_bytes"]))
     packed = summary["packed"]["file_bytes"]

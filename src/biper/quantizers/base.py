@@ -55,11 +55,11 @@ class _SurrogateSign(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return grad * ctx.slope(x), None
+        return ctx.slope(x).mul_(grad), None
 
 
 def sign_with_slope(x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-    """Forward ``sign(x)``, backward ``g * slope(x)``; ``slope`` maps a tensor to one of its shape."""
+    """Forward ``sign(x)``, backward ``g * slope(x)``; ``slope`` maps a tensor to a new one of its shape."""
     return _SurrogateSign.apply(x, slope)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from biper.analysis.comparison import MethodComparison, MethodRow, Tried, to_markdown, to_png
-from biper.errors import NonFiniteLossError, RecipeError, TrainingInterrupted
+from biper.errors import ExportError, NonFiniteLossError, RecipeError, TrainingInterrupted
 from biper.export.saved import export_saved
 from biper.files import atomic_write
 from biper.methods import METHODS
@@ -195,9 +195,12 @@ def _run(recipe: Recipe, folder: RunFolder, progress: Progress, options: dict[st
             f"stopped in {folder.path}, everything is saved; the same command goes on from there"
         ) from error
     packed = folder.path / "model.biper"
-    if not packed.exists():
-        export_saved(folder.model_file, packed, data_dir=options["data_dir"])
-    return _Run(summary, folder.read_metrics()[-1], packed.stat().st_size)
+    try:
+        if not packed.exists():
+            export_saved(folder.model_file, packed, data_dir=options["data_dir"])
+    except ExportError as error:  # after hours of training, a row without a size is better than no row
+        progress.message(f"not packed: {error}")
+    return _Run(summary, folder.read_metrics()[-1], packed.stat().st_size if packed.exists() else None)
 
 
 def _row(variant: Variant, recipe: Recipe, grid: list[tuple[float, _Run]], best: int, runs: list[_Run]) -> MethodRow:
