@@ -13,7 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from biper import BinarizeConfig, BinaryConv2d, BinaryLinear, binarize_, create_model, load_model, load_recipe, train
+from biper import (
+    BinarizeConfig,
+    BinaryConv2d,
+    BinaryLinear,
+    binarize_,
+    create_model,
+    load_model,
+    load_recipe,
+    periodic_penalty,
+    train,
+)
 from biper.analysis.quantization_error import relative_errors
 from biper.binarizers import choose_frequencies_
 from biper.errors import ModelError, RecipeError, TrainingInterrupted
@@ -180,6 +190,20 @@ def test_what_the_wave_has_come_to_is_saved() -> None:
     set_stage_(other, "binary")
     set_progress_(other, 0.1)  # stage 2 keeps the frequency that stage 1 ended with
     assert {quantizer.frequency for _, quantizer in periodic_weights(other).values()} == {10 * 4**0.75}
+
+
+@pytest.mark.parametrize("strength", [0.5, -0.5])
+def test_the_penalty_is_of_the_frequency_that_is_used_and_may_be_negative(strength: float) -> None:
+    quantizer = TunedPeriodicSign(7.0, learned_frequencies=3)
+    layer = BinaryConv2d(2, 3, 3, weight_quantizer=quantizer).double()
+    nn.init.normal_(quantizer.log_gain)
+    penalty = periodic_penalty(layer, strength)
+    phase = 7 * quantizer.log_gain.detach().exp().view(3, 1, 1, 1) * layer.weight.detach()
+    torch.testing.assert_close(penalty, strength * torch.sin(phase).square().mean())
+    penalty.backward()
+    expected = strength * torch.sin(2 * phase) * phase / layer.weight / layer.weight.numel()
+    torch.testing.assert_close(layer.weight.grad, expected)
+    assert load_recipe("digits", [f"stage1.periodic_penalty={strength}"]).stage1.periodic_penalty == strength
 
 
 def test_the_closed_form_is_the_integral() -> None:
