@@ -33,6 +33,11 @@ Shape shape_of(const std::vector<std::int64_t>& s) {
   return {s[0], s[1], s[2]};
 }
 
+ImageShape images_of(const std::vector<std::int64_t>& s) {
+  if (s.size() != 4) throw std::invalid_argument("a shape of images is count, height, width, channels");
+  return {s[0], s[1], s[2], s[3]};
+}
+
 // samples, in and out (channels, height, width), kernel, stride, padding and dilation (y, x).
 Convolution convolution_of(const std::vector<std::int64_t>& s) {
   if (s.size() != 15) throw std::invalid_argument("a convolution has 15 numbers");
@@ -150,6 +155,22 @@ void add_to(nb::module_& module) {
          int threads) {
         scaled_weights(type_of(bfloat16), channels, size, at<float>(weight), at<float>(scale), at<void>(out),
                        *pool_of(threads));
+      },
+      released);
+  module.def(
+      "crop_and_mirror",
+      [](const std::vector<std::int64_t>& shape, Address images, Address rows, Address columns, Address mirrored,
+         std::int64_t padding, Address out, int threads) {
+        crop_and_mirror(images_of(shape), at<std::uint8_t>(images), at<std::int64_t>(rows), at<std::int64_t>(columns),
+                        at<std::uint8_t>(mirrored), padding, at<std::uint8_t>(out), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "normalize",
+      [](const std::vector<std::int64_t>& shape, Address images, Address factor, Address shift, Address out,
+         int threads) {
+        normalize(images_of(shape), at<std::uint8_t>(images), at<float>(factor), at<float>(shift), at<float>(out),
+                  *pool_of(threads));
       },
       released);
 #if defined(__GLIBC__)

@@ -88,4 +88,18 @@ void scale_gradient(std::int64_t channels, std::int64_t size, const float* weigh
 void scaled_weights(Type type, std::int64_t channels, std::int64_t size, const float* weight, const float* scale,
                     void* out, ThreadPool& pool);
 
+struct ImageShape {
+  std::int64_t count, height, width, channels;
+};
+
+// Each image's crop of the original size at (rows, columns), 0 to 2 padding each, of the image with `padding` black pixels
+// added on all sides; then mirrored left to right where that is not 0.
+void crop_and_mirror(const ImageShape& shape, const std::uint8_t* images, const std::int64_t* rows,
+                     const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding,
+                     std::uint8_t* out, ThreadPool& pool);
+
+// out = shift + image * factor, by channel.
+void normalize(const ImageShape& shape, const std::uint8_t* images, const float* factor, const float* shift,
+               float* out, ThreadPool& pool);
+
 }  // namespace biper::training

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from biper.export import export
     from biper.models import create_model
     from biper.models.saved import load_model, save_model
-    from biper.nn import BinaryConv2d, BinaryLinear, set_stage_
+    from biper.nn import BinaryConv2d, BinaryLinear, set_progress_, set_stage_
     from biper.quantizers import ApproxSign, PeriodicSign, SteSign
     from biper.recipe import Recipe, load_recipe
     from biper.regularizers import periodic_penalty
@@ -47,6 +47,7 @@ _MODULES = {
     "periodic_penalty": "regularizers",
     "quantization_errors": "analysis.quantization_error",
     "save_model": "models.saved",
+    "set_progress_": "nn",
     "set_stage_": "nn",
     "summarize": "analysis.summary",
     "train": "training.trainer",

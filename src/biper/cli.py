@@ -107,6 +107,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Override the recipe's seed.")] = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.float32,
+    compiled: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
     threads: Threads = None,
     workers: Workers = None,
     devices: Annotated[int | None, typer.Option(min=1, help="Processes on this machine, a GPU each with CUDA.")] = None,
@@ -142,12 +143,68 @@ def train(
         workers=workers,
         step_timeout=step_timeout,
         resume=resume,
+        compiled=compiled,
         quiet=as_json,
     )
     if as_json:
         typer.echo(json.dumps(summary))
     else:
         tables.console.print(tables.run_table(summary, out))
+
+
+@app.command()
+def compare(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `biper recipes`) or a TOML file.")],
+    methods: Annotated[str, typer.Option(help="Names, such as biper,ir-net,recu; or all.")] = "",
+    variants: Annotated[
+        list[str] | None, typer.Option("--variant", metavar="'LABEL KEY=VALUE ...'", help="A row with other settings.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with the recipe's seed and those after it.")] = 1,
+    learning_rates: Annotated[
+        str | None, typer.Option(help="Factors of the latent weights' learning rate to try for each: 1,10,30.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where all runs go; default runs/compare-RECIPE.")] = None,
+    data_dir: DataDir = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key for all of them.")
+    ] = None,
+    scale_epochs: Annotated[float, typer.Option(help="Multiply the epochs of both stages: 0.05.")] = 1.0,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.float32,
+    threads: Threads = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Train methods of binarization under one recipe, and say how they compare; run it again to go on."""
+    from biper import tables
+    from biper.methods import METHODS
+    from biper.training.compare import Variant, read_factors
+    from biper.training.compare import compare as compare_methods
+    from biper.training.progress import Progress, RichProgress
+    from biper.training.setup import choose_device, set_threads
+
+    names = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
+    out = out or Path("runs") / f"compare-{Path(recipe).stem}"
+    set_threads(threads)
+    comparison = compare_methods(
+        recipe,
+        [*map(Variant.of_method, names), *map(Variant.read, variants or ())],
+        out,
+        overrides=overrides or (),
+        scale_epochs=scale_epochs,
+        seeds=seeds,
+        factors=read_factors(learning_rates),
+        progress=lambda: Progress() if as_json else RichProgress(tables.console),
+        data_dir=data_dir,
+        device=choose_device(device),
+        precision=precision.value,
+        workers=workers,
+    )
+    if as_json:
+        typer.echo((out / "compare.json").read_text(encoding="utf-8"))
+        return
+    tables.console.print(tables.methods_table(comparison))
+    tables.say(f"{out}: compare.md, compare.png, compare.json, and a run folder for each run")
 
 
 @app.command()
@@ -386,6 +443,7 @@ def _train(
     workers: int | None = None,
     step_timeout: float = STEP_TIMEOUT,
     resume: bool = False,
+    compiled: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """What `train` and `quickstart` share: threads, progress on the terminal, the run itself, the packed model."""
@@ -410,6 +468,7 @@ def _train(
         resume=resume,
         progress=progress,
         step_timeout=step_timeout,
+        compiled=compiled,
     )
     if not first:
         raise typer.Exit

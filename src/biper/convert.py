@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from biper.binarizers import choose_frequencies_, make_input_quantizer, make_weight_quantizer
 from biper.errors import ModelError
+from biper.methods import AnyMethod, BiperMethod
 from biper.nn import BINARY_LAYERS, BinaryConv2d, BinaryLinear
 
 
@@ -29,6 +31,8 @@ class BinarizeConfig(BaseModel):
     bits: Literal["W1A1", "W1A32"] = "W1A1"
     frequency: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """ω of the new layers, in radians per unit of weight."""
+    method: AnyMethod = BiperMethod()
+    """How weights and inputs become bits. The model keeps its activations."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def binarize_(model: nn.Module, config: BinarizeConfig | None = None) -> Binariz
             f"no layer was made binary: of {len(layers)} convolution and linear layers, the first and the last stay "
             "real by default; name layers with BinarizeConfig(include=...)"
         )
+    choose_frequencies_(model, config.method)
     return BinarizeReport(tuple(layers))
 
 
@@ -135,10 +140,12 @@ def _decider(names: list[str], config: BinarizeConfig) -> Callable[[str], str]:
 
 
 def _binary_twin(module: nn.Conv2d | nn.Linear, config: BinarizeConfig) -> BinaryConv2d | BinaryLinear:
+    real_input = config.bits == "W1A32"
+    inputs = module.in_channels if isinstance(module, nn.Conv2d) else module.in_features
     options: dict[str, Any] = {
         "bias": module.bias is not None,
-        "frequency": config.frequency,
-        "input_quantizer": nn.Identity() if config.bits == "W1A32" else None,
+        "weight_quantizer": make_weight_quantizer(config.method, config.frequency, len(module.weight)),
+        "input_quantizer": nn.Identity() if real_input else make_input_quantizer(config.method, inputs),
         "device": module.weight.device,
         "dtype": module.weight.dtype,
     }
@@ -150,7 +157,7 @@ def _binary_twin(module: nn.Conv2d | nn.Linear, config: BinarizeConfig) -> Binar
     else:
         twin = BinaryLinear(module.in_features, module.out_features, **options)
     twin.weight, twin.bias = module.weight, module.bias
-    return twin.train(module.training)
+    return twin.to(module.weight.device, module.weight.dtype).train(module.training)
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

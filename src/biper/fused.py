@@ -36,9 +36,7 @@ def _dtype(x: Tensor) -> torch.dtype:
 def fits_convolution(x: Tensor, weight: Tensor, input_quantizer: nn.Module, groups: int) -> bool:
     """Whether `convolution` can compute a layer."""
     return (
-        type(input_quantizer) in (ApproxSign, SteSign)
-        and groups == 1
-        and weight.shape[0] % 16 == 0
+        why_not_convolution(weight, input_quantizer, groups) is None
         and weight.dtype is torch.float32
         and not torch.compiler.is_compiling()
         and x.is_floating_point()
@@ -46,6 +44,17 @@ def fits_convolution(x: Tensor, weight: Tensor, input_quantizer: nn.Module, grou
         and kernels.why_not(_dtype(x)) is None
         and is_unwatched(input_quantizer)
     )
+
+
+def why_not_convolution(weight: Tensor, input_quantizer: nn.Module, groups: int) -> str | None:
+    """Why `convolution` cannot compute a layer, whatever its input; None if it can."""
+    if type(input_quantizer) not in (ApproxSign, SteSign):
+        return f"{type(input_quantizer).__name__} inputs"
+    if groups != 1:
+        return "grouped channels"
+    if weight.shape[0] % 16 or weight.shape[1] % 16:
+        return "channels that are not a multiple of 16"
+    return None
 
 
 class _Convolution(torch.autograd.Function):

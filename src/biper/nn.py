@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from biper import fused
+from biper import fused, kernels
 from biper.errors import ModelError
 from biper.kernels import Geometry
-from biper.quantizers import ApproxSign, PeriodicSign, Stage
+from biper.quantizers import ApproxSign, PeriodicSign, Quantizer, Stage
 
 DEFAULT_FREQUENCY = 20.0
 """ω of the paper's experiments, in radians per unit of latent weight."""
@@ -106,6 +107,16 @@ def _default_quantizers(
     return weight_quantizer, input_quantizer
 
 
+def _add_scale_(layer: nn.Conv2d | nn.Linear, weight_quantizer: nn.Module) -> None:
+    """Give a layer its scale: learned, or constant ones where the weights have a magnitude of their own."""
+    weight = layer.weight
+    if isinstance(weight_quantizer, Quantizer) and weight_quantizer.scaled:
+        layer.register_buffer("scale", weight.new_ones(len(weight)))
+    else:
+        start = weight.new_full((len(weight),), weight[0].numel() ** -0.5)
+        layer.register_parameter("scale", nn.Parameter(start))
+
+
 class BinaryConv2d(nn.Conv2d):
     r"""Convolution with binary weights and (by default) binary inputs.
 
@@ -113,7 +124,8 @@ class BinaryConv2d(nn.Conv2d):
 
     ``weight`` is the latent weight, (out_channels, in_channels / groups, kh, kw); ``scale`` is learned, one
     number a channel of the output, (out_channels,), and starts at ``1 / sqrt(fan_in)`` so that the output of
-    independent signs has unit variance. Padding adds zeros after binarization: a padded tap adds nothing.
+    independent signs has unit variance; where the weight quantizer has a magnitude of its own, it is constant ones.
+    Padding adds zeros after binarization: a padded tap adds nothing.
 
     Takes all arguments of `torch.nn.Conv2d` (groups, dilation, bias, padding modes) and these:
 
@@ -129,6 +141,8 @@ class BinaryConv2d(nn.Conv2d):
 
     Source: Vargas et al., CVPR 2024, section 3; the scale as in XNOR-Net++ (learned).
     """
+
+    scale: Tensor
 
     def __init__(
         self,
@@ -165,7 +179,7 @@ class BinaryConv2d(nn.Conv2d):
         self.weight_quantizer, self.input_quantizer = _default_quantizers(
             weight_quantizer, input_quantizer, frequency, stage
         )
-        self.scale = nn.Parameter(self.weight.new_full((out_channels,), self.weight[0].numel() ** -0.5))
+        _add_scale_(self, self.weight_quantizer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; see the class."""
@@ -222,6 +236,8 @@ class BinaryLinear(nn.Linear):
         for the default input quantizer, is everything under one index of the first dimension.
     """
 
+    scale: Tensor
+
     def __init__(
         self,
         in_features: int,
@@ -239,7 +255,7 @@ class BinaryLinear(nn.Linear):
         self.weight_quantizer, self.input_quantizer = _default_quantizers(
             weight_quantizer, input_quantizer, frequency, stage
         )
-        self.scale = nn.Parameter(self.weight.new_full((out_features,), in_features**-0.5))
+        _add_scale_(self, self.weight_quantizer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer; see the class."""
@@ -249,6 +265,26 @@ class BinaryLinear(nn.Linear):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         y = _ScaledLinear.apply(self.input_quantizer(x), self.weight_quantizer(self.weight), self.scale)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+def describe_kernels(model: nn.Module, device: str, dtype: torch.dtype, compiled: bool = False) -> str:
+    """A line on which of a model's binary convolutions train in `biper.kernels`, and why others do not.
+
+    Args:
+        model: any module.
+        device: ``"cpu"`` or ``"cuda"``.
+        dtype: what it computes in.
+        compiled: whether it goes through `torch.compile`.
+    """
+    reason = "torch.compile fuses operators in its own way" if compiled else None
+    reason = "they are for CPUs" if device != "cpu" else reason or kernels.why_not(dtype)
+    if reason is not None:
+        return f"native training kernels: off, {reason}"
+    layers = [layer for layer in binary_layers(model).values() if isinstance(layer, BinaryConv2d)]
+    reasons = [fused.why_not_convolution(layer.weight, layer.input_quantizer, layer.groups) for layer in layers]
+    others = Counter(reason for reason in reasons if reason is not None)
+    left = "".join(f"; {count} use torch's operators for {reason}" for reason, count in others.items())
+    return f"native training kernels: on for {len(layers) - others.total()} of {len(layers)} binary convolutions{left}"
 
 
 BINARY_LAYERS = (BinaryConv2d, BinaryLinear)
@@ -282,4 +318,19 @@ def set_stage_(model: nn.Module, stage: Stage | str | int) -> nn.Module:
     for module in model.modules():
         if isinstance(module, PeriodicSign):
             module.stage = stage
+    return model
+
+
+def set_progress_(model: nn.Module, fraction: float) -> nn.Module:
+    """Tell every quantizer of a model how much of the stage training has done, in place: above 0, up to 1.
+
+    What a method changes on the way (an estimator's steepness, a frequency) is a function of this number alone, so
+    that a resumed run goes on with the same bits.
+
+    Returns:
+        The same model.
+    """
+    for module in model.modules():
+        if isinstance(module, Quantizer):
+            module.set_progress(fraction)
     return model

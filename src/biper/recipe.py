@@ -14,13 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
 
 from biper.errors import RecipeError
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
+from biper.methods import METHODS, AnyMethod, BiperMethod, Method
+from biper.settings import Finite, NonNegative, Positive, Share, Table
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -29,11 +27,7 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ModelRecipe(_Table):
+class ModelRecipe(Table):
     """Which network; the data set decides its form, its input channels and its number of classes."""
 
     name: str
@@ -44,7 +38,7 @@ class ModelRecipe(_Table):
     """Batch norms take the mean and variance of a batch over all processes, not of each process's share of it."""
 
 
-class DataRecipe(_Table):
+class DataRecipe(Table):
     """Which images, how they are augmented, and which epoch's weights a stage hands on."""
 
     name: str
@@ -75,7 +69,7 @@ class DataRecipe(_Table):
     the training images, which are then not trained on. The test set never selects."""
 
 
-class StageRecipe(_Table):
+class StageRecipe(Table):
     """One training stage: stochastic gradient descent with momentum under one learning-rate schedule."""
 
     epochs: Annotated[int, Field(ge=1)]
@@ -84,28 +78,44 @@ class StageRecipe(_Table):
     weight_decay_on: Literal["all", "weights"] = "all"
     """``"weights"``: of convolutions and linear layers; no biases, scales and batch norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    periodic_penalty: NonNegative = 0.0
-    """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w)."""
+    periodic_penalty: Finite = 0.0
+    """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w). Positive, as
+    published, it draws weights to the zeros of the wave; negative to its crests, where it meets its signs; 0 is off."""
     warmup_epochs: NonNegative = 0.0
     """Epochs (or parts of one) over which the learning rate rises linearly from zero."""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    learning_rate_end: NonNegative = 0.0
+    """What it falls to, where it falls: the next stage may go on from there."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class Recipe(_Table):
-    """A whole run: stage 1 trains with the sine, stage 2 with the square wave of the same period."""
+class Recipe(Table):
+    """A whole run: stage 1 trains with the sine, stage 2 with the square wave of the same period.
+
+    A method that is binary from the start trains one stage, with the settings of stage 1 and the epochs of both.
+    """
 
     description: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     model: ModelRecipe
+    method: AnyMethod = BiperMethod()
+    """How weights and inputs become bits: the name of a method, and its options."""
     data: DataRecipe
     stage1: StageRecipe
     stage2: StageRecipe
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _biper_if_unnamed(cls, value: Any) -> Any:
+        return {"name": "biper"} | value if isinstance(value, dict) else value
+
     @property
-    def stages(self) -> tuple[StageRecipe, StageRecipe]:
-        """Both stages, in order."""
-        return self.stage1, self.stage2
+    def stages(self) -> tuple[StageRecipe, ...]:
+        """What is trained, in order."""
+        if len(self.method.stages) == 2:
+            return self.stage1, self.stage2
+        return (self.stage1.model_copy(update={"epochs": self.stage1.epochs + self.stage2.epochs}),)
 
     def require_even_shares(self, processes: int) -> None:
         """Check that the processes can share a batch evenly.
@@ -225,14 +235,21 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
+        near: str | None
         path = [str(part) for part in problem["loc"]]
+        method = path.pop(1) if path[0] == "method" and len(path) > 1 else ""  # names the table that was chosen
         key = ".".join(path)
         match problem["type"]:
             case "extra_forbidden":
-                near = _nearest_key(path)
+                near = _nearest_key(path, METHODS.get(method))
                 yield f"unknown key {key!r}" + (f"; did you mean {near!r}?" if near else "")
             case "missing":
                 yield f"missing key {key!r}"
+            case "union_tag_invalid":
+                name = problem["input"]["name"]
+                near = next(iter(difflib.get_close_matches(str(name), METHODS, n=1)), None)
+                hint = f"did you mean {near!r}? " if near else ""
+                yield f"no method {name!r}; {hint}Known: {', '.join(METHODS)}"
             case _:
                 message = (
                     problem["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
@@ -240,9 +257,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
                 yield f"{key}: {message}, got {problem['input']!r}"
 
 
-def _nearest_key(path: list[str]) -> str | None:
+def _nearest_key(path: list[str], method: type[Method] | None) -> str | None:
     """The valid key nearest to an unknown one: in its own table first, else in any table."""
-    tables: dict[str, type[BaseModel]] = {"": Recipe}
+    tables: dict[str, type[BaseModel]] = {"": Recipe} | ({"method": method} if method else {})
     for name, field in Recipe.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             tables[name] = field.annotation

@@ -51,8 +51,8 @@ def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
     weights = periodic_weights(model).values()
     if not weights or strength == 0:
         return torch.zeros(())
-    if all(kernels.fits_weights(weight) for weight, _ in weights):
+    if all(kernels.fits_weights(weight) and not quantizer.learns_frequency for weight, quantizer in weights):
         frequencies = tuple(quantizer.frequency for _, quantizer in weights)
         return _Penalty.apply(strength, frequencies, *(weight for weight, _ in weights))
-    means = [torch.sin(weight * quantizer.frequency).square().mean() for weight, quantizer in weights]
+    means = [torch.sin(quantizer.phase(weight)).square().mean() for weight, quantizer in weights]
     return strength * torch.stack(means).sum()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from biper.analysis.comparison import MethodComparison
     from biper.analysis.summary import LayerSummary
     from biper.export.beside_torch import Side
     from biper.peers.compare import Comparison, PeerTime
@@ -39,15 +40,21 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
     """What a run reached: a row a stage, sizes, time and where everything is."""
     model, data = summary["recipe"]["model"], summary["recipe"]["data"]
     table = Table(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
-    for number, wave in ((1, " (sine)"), (2, " (square wave)")):
-        result = summary[f"stage{number}"]
-        name = f"stage {number}{wave if model['bits'] != 'W32A32' else ''}"
+    waves = (" (sine)", " (square wave)") if "stage2" in summary and model["bits"] != "W32A32" else ("", "")
+    for number, wave in enumerate(waves, 1):
+        result = summary.get(f"stage{number}")
+        if result is None:
+            continue
+        name = f"stage {number}{wave}"
         for split, what in (("test", "test accuracy"), ("fit", "accuracy on its training images")):
             if f"{split}_accuracy" in result:
                 table.add_row(f"{name}: {what}", f"{result[f'{split}_accuracy']:.2%}")
         errors = list(result["quantization_error"].values())
         if errors:
             table.add_row(f"stage {number}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
+        lost = list(result.get("relative_error", {}).values())
+        if lost:
+            table.add_row(f"stage {number}: energy of weights lost to one bit", f"{sum(lost) / len(lost):.1%}")
     sizes = summary["sizes"]
     table.add_row("float size", size(sizes["float_bytes"]))
     packed = summary["packed"]["file_bytes"]
@@ -172,6 +179,20 @@ def comparison_table(comparison: Comparison) -> Table:
         f"{comparison.processor_share:.2f} of one), all in one run, in turn; ratio: of medians, theirs to ours. The "
         f"float twin is the same network with float32 weights and relu for binarization. {versions}"
     )
+    table.caption_justify = "left"
+    return table
+
+
+def methods_table(comparison: MethodComparison) -> Table:
+    """A row a method, and what the columns mean in the caption."""
+    from biper.analysis.comparison import HEADERS, caption, cells
+
+    table = _compact(*HEADERS)
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for row in comparison.rows:
+        table.add_row(*cells(row))
+    table.caption = caption(comparison)
     table.caption_justify = "left"
     return table
 

@@ -32,6 +32,8 @@ def test_schedule_rises_then_falls_along_a_cosine() -> None:
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert 0 < rates[-1] < 0.001
     constant = StageRecipe(epochs=1, learning_rate=0.5, schedule="constant")
+    linear = StageRecipe(epochs=4, learning_rate=0.5, schedule="linear", learning_rate_end=0.1)
+    assert [learning_rate(linear, step, 1) for step in range(4)] == pytest.approx([0.5, 0.4, 0.3, 0.2])
     assert {learning_rate(constant, step, 10) for step in range(10)} == {0.5}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from biper import kernels
 from biper.data.share import ALL, Share
 
 
@@ -21,6 +22,8 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     """``(images / 255 - mean) / std``: (N, H, W, C) uint8 to (N, C, H, W) float32 in channels-last layout."""
     factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)
     shift = images.new_tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)
+    if kernels.fits_images(images):
+        return kernels.normalize(images, factor, shift).permute(0, 3, 1, 2)
     return torch.addcmul(shift, images.float(), factor).permute(0, 3, 1, 2)
 
 
@@ -50,18 +53,21 @@ def random_crop_and_flip(
         (N, H, W, C) uint8.
     """
     n, height, width, _ = images.shape
-    device, total = images.device, batch_size or n
+    total = batch_size or n
     ours = share.of(total)
-    rows = torch.arange(height, device=device).expand(n, height)
-    columns = torch.arange(width, device=device).expand(n, width)
-    if flip:
-        mirrored = torch.randint(2, (total, 1), generator=generator, dtype=torch.bool)[ours].to(device)
-        columns = torch.where(mirrored, width - 1 - columns, columns)
-    if padding:
-        offsets = torch.randint(2 * padding + 1, (2, total, 1), generator=generator)[:, ours].to(device)
-        rows, columns = rows + offsets[0], columns + offsets[1]
-        images = F.pad(images, (0, 0, padding, padding, padding, padding))
     if not flip and not padding:
         return images
-    sample = torch.arange(n, device=device).view(n, 1, 1)
-    return images[sample, rows.unsqueeze(2), columns.unsqueeze(1)]
+    mirrored, offsets = torch.zeros(n, dtype=torch.bool), torch.zeros(2, n, dtype=torch.int64)
+    if flip:
+        mirrored = torch.randint(2, (total, 1), generator=generator, dtype=torch.bool)[ours, 0]
+    if padding:
+        offsets = torch.randint(2 * padding + 1, (2, total, 1), generator=generator)[:, ours, 0]
+    if kernels.fits_images(images):
+        return kernels.crop_and_mirror(images, offsets[0], offsets[1], mirrored, padding)
+    device = images.device
+    mirrored, offsets = mirrored.to(device), offsets.to(device)
+    columns = torch.arange(width, device=device).expand(n, width)
+    columns = torch.where(mirrored.view(n, 1), width - 1 - columns, columns) + offsets[1].view(n, 1)
+    rows = torch.arange(height, device=device) + offsets[0].view(n, 1)
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    return padded[torch.arange(n, device=device).view(n, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]

@@ -105,7 +105,12 @@ class Split(Images):
             chosen = order[step * size : (step + 1) * size][share.of(size)]
             generator = seeded_generator(*key, step)
             images = random_crop_and_flip(
-                self.images[chosen], settings.crop_padding, settings.flip, generator, share=share, batch_size=size
+                self.images.index_select(0, chosen),
+                settings.crop_padding,
+                settings.flip,
+                generator,
+                share=share,
+                batch_size=size,
             )
             yield images, self.labels[chosen]
 

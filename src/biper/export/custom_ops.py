@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biper.errors import ExportError
-from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.nn import BinaryConv2d, BinaryLinear
 from biper.quantizers import sign
 
 
@@ -50,35 +47,36 @@ def _(
 
 
 class ExportedLayer(nn.Module):
-    """Stands in for a binary layer while a model is traced: constant bits, one operator."""
+    """One operator in place of a binary layer while a model is traced: ``scale * conv(signs of x, bits) + bias``.
 
-    def __init__(self, layer: BinaryConv2d | BinaryLinear, name: str) -> None:
+    Args:
+        layer: what it stands in for: whether it is linear, and the geometry.
+        bits: -1 and +1, in the shape of a weight of that kind of layer.
+        scale: (out,).
+        bias: (out,) or None.
+        binary_input: whether signs of the input are taken, or the input itself.
+        geometry: stride, padding (left, right, top, bottom), dilation and groups, if not the layer's.
+    """
+
+    def __init__(
+        self,
+        layer: BinaryConv2d | BinaryLinear,
+        bits: Tensor,
+        scale: Tensor,
+        bias: Tensor | None,
+        binary_input: bool,
+        geometry: Geometry | None = None,
+    ) -> None:
         super().__init__()
-        with torch.no_grad():
-            bits = layer.weight_quantizer(layer.weight)
-            if not torch.equal(bits.abs(), torch.ones_like(bits)):
-                raise ExportError(
-                    f"{name}: its weights are not all -1 or +1; put the model into stage 2 first: "
-                    'biper.set_stage_(model, "binary")'
-                )
-            probe = torch.tensor([[-1.5, -0.25, -0.0, 0.0, 0.25, 1.5]], dtype=bits.dtype, device=bits.device)
-            self.binary_input = not torch.equal(layer.input_quantizer(probe), probe)
-            if self.binary_input and not torch.equal(layer.input_quantizer(probe), sign(probe)):
-                raise ExportError(f"{name}: its input quantizer is neither a sign (with sign(0) = +1) nor the identity")
         self.bits: Tensor
         self.scale: Tensor
         self.bias: Tensor | None
         self.is_linear = isinstance(layer, BinaryLinear)
-        self.register_buffer("bits", bits.detach().reshape(*bits.shape, 1, 1) if self.is_linear else bits.detach())
-        self.register_buffer("scale", layer.scale.detach())
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
-        if isinstance(layer, BinaryConv2d):
-            if layer.padding_mode != "zeros":
-                raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')
-            self.padding = list(layer._reversed_padding_repeated_twice)
-            self.geometry = list(layer.stride), self.padding, list(layer.dilation), layer.groups
-        else:
-            self.geometry = [1, 1], [0, 0, 0, 0], [1, 1], 1
+        self.binary_input = binary_input
+        self.geometry = geometry_of(layer) if geometry is None else geometry
+        self.register_buffer("bits", bits.reshape(*bits.shape, 1, 1) if self.is_linear else bits)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = x.reshape(*x.shape, 1, 1) if self.is_linear else x
@@ -86,20 +84,14 @@ class ExportedLayer(nn.Module):
         return y.flatten(1) if self.is_linear else y
 
 
-def with_exported_layers(model: nn.Module) -> nn.Module:
-    """A copy of a model in evaluation mode, on the CPU, whose binary layers are single operators.
+Geometry = tuple[list[int], list[int], list[int], int]
+"""Stride, padding (left, right, top, bottom), dilation and groups of a convolution."""
 
-    Raises:
-        ExportError: a layer's weights are not bits, or one of its options is not supported.
-    """
-    model = copy.deepcopy(model).cpu().eval()
-    stand_ins: dict[nn.Module | None, nn.Module] = {
-        layer: ExportedLayer(layer, name) for name, layer in binary_layers(model).items()
-    }
-    if model in stand_ins:
-        return stand_ins[model]
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child in stand_ins:
-                setattr(parent, name, stand_ins[child])
-    return model.eval()
+NO_GEOMETRY: Geometry = ([1, 1], [0, 0, 0, 0], [1, 1], 1)
+
+
+def geometry_of(layer: BinaryConv2d | BinaryLinear) -> Geometry:
+    """The geometry of a binary layer, as a convolution."""
+    if isinstance(layer, BinaryLinear):
+        return NO_GEOMETRY
+    return list(layer.stride), list(layer._reversed_padding_repeated_twice), list(layer.dilation), layer.groups

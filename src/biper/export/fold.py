@@ -27,9 +27,11 @@ def fold_flattening_(graph: Graph) -> None:
             continue
         before = graph.producer(flatten.inputs[0])
         shape = graph.input_shape if before is None else before.shape
-        if node.operation == "convolution" and graph.sole_reader(node.inputs[0]) is node:
+        if graph.sole_reader(node.inputs[0]) is not node:
+            continue
+        if node.operation == "convolution":
             node.inputs = list(flatten.inputs)
-        elif node.operation == "binary_convolution" and flatten.real is None and before and before.bits is None:
+        elif flatten.real is None and before and before.bits is None:
             before.bits, flatten.bits = flatten.bits, None
         else:
             continue

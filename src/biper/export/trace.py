@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from biper.errors import ExportError
-from biper.export.custom_ops import with_exported_layers
 from biper.export.graph import Graph, Node, Shape
+from biper.export.stand_ins import with_exported_layers
 
 Handler = Callable[["Tracer", torch.fx.Node], str]
 _HANDLERS: dict[str, Handler] = {}
@@ -72,6 +72,10 @@ class Tracer:
             elif node.op == "placeholder":
                 self.names[node] = graph.input
                 graph.input_shape = shape_of(node)
+            elif node.op == "call_function" and operator_name(node) == "_assert_tensor_metadata":
+                continue  # of a conversion to the dtype that there is: computes nothing
+            elif node.op == "call_function" and self.is_constant(node):
+                self.constants[node] = self.evaluate(node)
             elif node.op == "call_function":
                 self.names[node] = self.lower(node)
             elif node.op == "output":
@@ -87,6 +91,21 @@ class Tracer:
         if len(results) != 1 or len(seen) != 1:
             raise ExportError(f"the model must return one tensor, got {len(seen)} results")
         return self.names[results[0]]
+
+    def is_constant(self, node: torch.fx.Node) -> bool:
+        """Whether a node computes something from constants alone, such as another shape of a parameter."""
+        return bool(node.all_input_nodes) and all(argument in self.constants for argument in node.all_input_nodes)
+
+    def evaluate(self, node: torch.fx.Node) -> NDArray[Any]:
+        """The value of a node that is constant."""
+
+        def known(argument: torch.fx.Node) -> Tensor:
+            return torch.from_numpy(self.constants[argument])
+
+        target: Any = node.target
+        arguments: Any = torch.fx.map_arg(node.args, known)
+        keywords: Any = torch.fx.map_arg(node.kwargs, known)
+        return target(*arguments, **keywords).detach().numpy()
 
     def lower(self, node: torch.fx.Node) -> str:
         """The value of a torch node; the module and the operator's name go into the error if it has no handler."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import nn
 
+from biper.binarizers import choose_frequencies_
 from biper.data.specs import dataset_spec
 from biper.errors import ModelError
+from biper.methods import Method, read_method
 from biper.models.digits_cnn import DigitsCnn
 from biper.models.layers import Bits
 from biper.models.mobilenet import MobileNet
@@ -58,6 +60,7 @@ def create_model(
     num_classes: int | None = None,
     bits: Bits | str = Bits.W1A1,
     frequency: float = DEFAULT_FREQUENCY,
+    method: Method | str | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
     """Make a network with fresh weights.
@@ -69,6 +72,7 @@ def create_model(
         bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone, and relu in place of hardtanh) or
             ``"W32A32"`` (full precision).
         frequency: ω of the binary layers, in radians per unit of weight.
+        method: how weights and inputs become bits: ``"ir-net"``, say, or a table of a name and options; default BiPer.
         options: further arguments of the network's class.
 
     Returns:
@@ -76,7 +80,7 @@ def create_model(
 
     Raises:
         DataError: unknown data set.
-        ModelError: unknown network for that data set (the nearest one is named), or an option out of range.
+        ModelError: unknown network for that data set (the nearest one is named) or method, or an option out of range.
     """
     spec = dataset_spec(dataset)
     family = _REGISTRY[spec.family]
@@ -89,7 +93,9 @@ def create_model(
     classes = spec.num_classes if num_classes is None else num_classes
     if classes < 1:
         raise ModelError(f"num_classes must be at least 1, got {classes}")
-    return family[name](num_classes=classes, in_channels=spec.channels, bits=Bits(bits), frequency=frequency, **options)
+    method = read_method(method)
+    options |= {"num_classes": classes, "in_channels": spec.channels, "bits": Bits(bits)}
+    return choose_frequencies_(family[name](frequency=frequency, method=method, **options), method)
 
 
 __all__ = ["create_model", "model_names"]

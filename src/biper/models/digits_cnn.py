@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, activation, initialize_
+from biper.methods import BiperMethod, Method
+from biper.models.layers import Bits, InnerLayers, initialize_
 from biper.models.resnet import BasicBlock
 from biper.nn import DEFAULT_FREQUENCY, norm_activation
 
@@ -17,6 +18,7 @@ class DigitsCnn(nn.Module):
         in_channels: channels of the images.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions but the stem.
         frequency: ω of the binary layers, in radians per unit of weight.
+        method: how weights and inputs become bits, see `biper.methods`.
         width: channels of the stem and the first block; the second block has twice as many.
 
     Shapes:
@@ -30,14 +32,16 @@ class DigitsCnn(nn.Module):
         in_channels: int = 1,
         bits: Bits | str = Bits.W1A1,
         frequency: float = DEFAULT_FREQUENCY,
+        method: Method = BiperMethod(),  # noqa: B008  frozen
         width: int = 32,
     ) -> None:
         super().__init__()
+        layers = InnerLayers(Bits(bits), frequency, method)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.activation = activation(bits)
-        self.block1 = BasicBlock(width, width, 1, bits, frequency, bi_real=True)
-        self.block2 = BasicBlock(width, 2 * width, 2, bits, frequency, bi_real=True)
+        self.activation = layers.activation(width)
+        self.block1 = BasicBlock(width, width, 1, layers, bi_real=True)
+        self.block2 = BasicBlock(width, 2 * width, 2, layers, bi_real=True)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(2 * width, num_classes)
         initialize_(self)

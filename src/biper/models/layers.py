@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biper.binarizers import make_activation, make_input_quantizer, make_weight_quantizer
+from biper.methods import Method
 from biper.nn import BinaryConv2d
 
 
@@ -19,33 +22,41 @@ class Bits(StrEnum):
     W32A32 = "W32A32"
 
 
-class ConvolutionFactory(Protocol):
-    """Makes an inner convolution without bias, (in, out, kernel size), with stride, padding and groups."""
+@dataclass(frozen=True)
+class InnerLayers:
+    """Makes a network's inner convolutions and its activations, for a choice of bits and of a method.
 
-    def __call__(self, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> nn.Conv2d: ...
+    ``frequency`` is ω where the method has one, in radians per unit of weight.
+    """
 
+    bits: Bits
+    frequency: float
+    method: Method
 
-def convolution_factory(bits: Bits | str, frequency: float) -> ConvolutionFactory:
-    """The maker of a network's inner convolutions for a choice of bits and of ω (radians per unit of weight)."""
-    bits = Bits(bits)
-
-    def make(in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> nn.Conv2d:
-        if bits is Bits.W32A32:
+    def convolution(self, in_channels: int, out_channels: int, kernel_size: int, **options: Any) -> nn.Conv2d:
+        """An inner convolution without bias; ``options`` are stride, padding and groups."""
+        if self.bits is Bits.W32A32:
             return nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **options)
-        input_quantizer = nn.Identity() if bits is Bits.W1A32 else None
+        real_input = self.bits is Bits.W1A32
         return BinaryConv2d(
-            in_channels, out_channels, kernel_size, frequency=frequency, input_quantizer=input_quantizer, **options
+            in_channels,
+            out_channels,
+            kernel_size,
+            weight_quantizer=make_weight_quantizer(self.method, self.frequency, out_channels),
+            input_quantizer=nn.Identity() if real_input else make_input_quantizer(self.method, in_channels),
+            **options,
         )
 
-    return make
+    def activation(self, channels: int) -> nn.Module:
+        """What follows a batch norm of this many channels: the method's own activation if it brings one.
 
-
-def activation(bits: Bits | str) -> nn.Module:
-    """What follows a batch norm: hardtanh, or relu where only the weights are binary, as the method's authors have it.
-
-    W32A32 has hardtanh too: it is the W1A1 network without its quantizers, and nothing else.
-    """
-    return nn.ReLU(inplace=True) if Bits(bits) is Bits.W1A32 else nn.Hardtanh(inplace=True)
+        Else hardtanh, or relu where only the weights are binary, as the authors of BiPer have it. W32A32 has hardtanh
+        too: it is the W1A1 network without its quantizers, and nothing else.
+        """
+        own = make_activation(self.method, channels)
+        if own is not None:
+            return own
+        return nn.ReLU(inplace=True) if self.bits is Bits.W1A32 else nn.Hardtanh(inplace=True)
 
 
 class PadShortcut(nn.Module):

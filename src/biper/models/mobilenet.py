@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, PadShortcut, activation, convolution_factory, initialize_
+from biper.methods import BiperMethod, Method
+from biper.models.layers import Bits, InnerLayers, PadShortcut, initialize_
 from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
 GROUP_WIDTH = 16
@@ -18,26 +19,27 @@ class MobileNetBlock(nn.Module):
     grouped convolution, whose shortcut is then averaged over 2x2 pixels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, bits: Bits | str, frequency: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, layers: InnerLayers) -> None:
         super().__init__()
-        conv = convolution_factory(bits, frequency)
         groups = in_channels // GROUP_WIDTH
-        self.conv1 = conv(in_channels, in_channels, 3, stride=stride, padding=1, groups=groups)
+        self.conv1 = layers.convolution(in_channels, in_channels, 3, stride=stride, padding=1, groups=groups)
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv2 = conv(in_channels, out_channels, 1)
+        self.conv2 = layers.convolution(in_channels, out_channels, 1)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.conv3 = conv(out_channels, out_channels, 1)
+        self.conv3 = layers.convolution(out_channels, out_channels, 1)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.shortcut = nn.Identity() if stride == 1 else PadShortcut(in_channels, in_channels, stride)
-        self.activation = activation(bits)
+        self.activation1 = layers.activation(in_channels)
+        self.activation2 = layers.activation(out_channels)
+        self.activation3 = layers.activation(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         out, x = branch(self.conv1, x)
-        out = norm_activation(self.bn1, out, self.activation, self.shortcut(x))
-        out = norm_activation(self.bn2, self.conv2(out), self.activation)
+        out = norm_activation(self.bn1, out, self.activation1, self.shortcut(x))
+        out = norm_activation(self.bn2, self.conv2(out), self.activation2)
         out, residual = branch(self.conv3, out)
-        return norm_activation(self.bn3, out, self.activation, residual)
+        return norm_activation(self.bn3, out, self.activation3, residual)
 
 
 class MobileNet(nn.Module):
@@ -48,6 +50,7 @@ class MobileNet(nn.Module):
         in_channels: channels of the images.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions but the stem.
         frequency: ω of the binary layers, in radians per unit of weight.
+        method: how weights and inputs become bits, see `biper.methods`.
 
     Shapes:
         input (N, in_channels, H, W) with any H and W; output (N, num_classes).
@@ -65,16 +68,18 @@ class MobileNet(nn.Module):
         in_channels: int = 3,
         bits: Bits | str = Bits.W1A1,
         frequency: float = DEFAULT_FREQUENCY,
+        method: Method = BiperMethod(),  # noqa: B008  frozen
     ) -> None:
         super().__init__()
+        layers = InnerLayers(Bits(bits), frequency, method)
         self.conv1 = nn.Conv2d(in_channels, self.stem_width, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(self.stem_width)
-        self.activation = activation(bits)
+        self.activation = layers.activation(self.stem_width)
         blocks = []
         channels = self.stem_width
         for index, width in enumerate(self.widths):
             stride = 2 if index in self.halving_blocks else 1
-            blocks.append(MobileNetBlock(channels, width, stride, bits, frequency))
+            blocks.append(MobileNetBlock(channels, width, stride, layers))
             channels = width
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.AdaptiveAvgPool2d(1)

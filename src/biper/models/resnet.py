@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, PadShortcut, activation, convolution_factory, initialize_
+from biper.methods import BiperMethod, Method
+from biper.models.layers import Bits, InnerLayers, PadShortcut, initialize_
 from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
 ShortcutFactory = Callable[[int, int, int], nn.Module]
@@ -32,30 +33,29 @@ class BasicBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         stride: int,
-        bits: Bits | str,
-        frequency: float,
+        layers: InnerLayers,
         *,
         bi_real: bool,
         shortcut: ShortcutFactory = PadShortcut,
     ) -> None:
         super().__init__()
-        conv = convolution_factory(bits, frequency)
         self.bi_real = bi_real
-        self.conv1 = conv(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.conv1 = layers.convolution(in_channels, out_channels, 3, stride=stride, padding=1)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv(out_channels, out_channels, 3, padding=1)
+        self.conv2 = layers.convolution(out_channels, out_channels, 3, padding=1)
         self.bn2 = nn.BatchNorm2d(out_channels)
         same = stride == 1 and in_channels == out_channels
         self.shortcut = nn.Identity() if same else shortcut(in_channels, out_channels, stride)
-        self.activation = activation(bits)
+        self.activation1 = layers.activation(out_channels)
+        self.activation2 = layers.activation(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         out, x = branch(self.conv1, x)
         shortcut = self.shortcut(x)
-        out = norm_activation(self.bn1, out, self.activation, shortcut if self.bi_real else None)
+        out = norm_activation(self.bn1, out, self.activation1, shortcut if self.bi_real else None)
         out, residual = branch(self.conv2, out)
-        return norm_activation(self.bn2, out, self.activation, residual if self.bi_real else shortcut)
+        return norm_activation(self.bn2, out, self.activation2, residual if self.bi_real else shortcut)
 
 
 class ResNet(nn.Module):
@@ -71,6 +71,7 @@ class ResNet(nn.Module):
         num_classes: outputs of the last layer.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions of the blocks.
         frequency: ω of the binary layers, in radians per unit of weight.
+        method: how weights and inputs become bits, see `biper.methods`.
 
     Shapes:
         input (N, C, H, W) as the stem takes it, any H and W; output (N, num_classes).
@@ -88,11 +89,13 @@ class ResNet(nn.Module):
         num_classes: int,
         bits: Bits | str = Bits.W1A1,
         frequency: float = DEFAULT_FREQUENCY,
+        method: Method = BiperMethod(),  # noqa: B008  frozen
     ) -> None:
         super().__init__()
+        layers = InnerLayers(Bits(bits), frequency, method)
         self.conv1 = stem
         self.bn1 = nn.BatchNorm2d(stem.out_channels)
-        self.stem_activation = activation(bits) if bi_real else nn.Identity()
+        self.stem_activation = layers.activation(stem.out_channels) if bi_real else nn.Identity()
         self.stem_pool = stem_pool
         groups = []
         channels = stem.out_channels
@@ -100,7 +103,7 @@ class ResNet(nn.Module):
             group = []
             for position in range(count):
                 stride = 2 if index > 0 and position == 0 else 1
-                block = BasicBlock(channels, width, stride, bits, frequency, bi_real=bi_real, shortcut=shortcut)
+                block = BasicBlock(channels, width, stride, layers, bi_real=bi_real, shortcut=shortcut)
                 group.append(block)
                 channels = width
             groups.append(nn.Sequential(*group))

@@ -21,7 +21,7 @@ class CifarResNet(ResNet):
         widths: output channels of each group; the stem has the first group's.
         num_classes: outputs of the last layer.
         in_channels: channels of the images.
-        options: ``bi_real``, ``bits`` and ``frequency``, as of `biper.models.resnet.ResNet`.
+        options: ``bi_real``, ``bits``, ``frequency`` and ``method``, as of `biper.models.resnet.ResNet`.
 
     Shapes:
         input (N, in_channels, H, W) with any H and W; output (N, num_classes).

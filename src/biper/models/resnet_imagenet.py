@@ -23,7 +23,7 @@ class ImageNetResNet(ResNet):
         blocks: number of blocks in each of the four groups.
         num_classes: outputs of the last layer.
         in_channels: channels of the images.
-        options: ``bits`` and ``frequency``, as of `biper.models.resnet.ResNet`.
+        options: ``bits``, ``frequency`` and ``method``, as of `biper.models.resnet.ResNet`.
 
     Shapes:
         input (N, in_channels, H, W) with any H and W; output (N, num_classes).

@@ -32,6 +32,8 @@ class ModelInfo:
     """Anything else worth keeping, such as the run's recipe and accuracy."""
     image_size: int = 0
     """Height and width of the images that the model was trained on, in pixels; 0 stands for the data set's."""
+    method: dict[str, Any] = field(default_factory=lambda: {"name": "biper"})
+    """How weights and inputs become bits: the name and the options of one of `biper.methods`."""
 
     def __post_init__(self) -> None:
         if not self.image_size:
@@ -45,7 +47,12 @@ class ModelInfo:
     def create(self) -> nn.Module:
         """The network with fresh weights."""
         return create_model(
-            self.name, dataset=self.dataset, num_classes=self.num_classes, bits=self.bits, frequency=self.frequency
+            self.name,
+            dataset=self.dataset,
+            num_classes=self.num_classes,
+            bits=self.bits,
+            frequency=self.frequency,
+            method=self.method,
         )
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.models.layers import Bits, activation, convolution_factory, initialize_
+from biper.methods import BiperMethod, Method
+from biper.models.layers import Bits, InnerLayers, initialize_
 from biper.nn import DEFAULT_FREQUENCY, norm_activation
 
 
 class VggLayer(nn.Module):
     """A convolution, a 2x2 max-pool where ``pools``, batch norm and activation."""
 
-    def __init__(self, conv: nn.Conv2d, pools: bool, bits: Bits | str) -> None:
+    def __init__(self, conv: nn.Conv2d, pools: bool, activation: nn.Module) -> None:
         super().__init__()
         self.conv = conv
         self.pool = nn.MaxPool2d(2) if pools else nn.Identity()
         self.bn = nn.BatchNorm2d(conv.out_channels)
-        self.activation = activation(bits)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W), or to half of H and W."""
@@ -34,6 +35,7 @@ class VggSmall(nn.Module):
         in_channels: channels of the images.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions but the first.
         frequency: ω of the binary layers, in radians per unit of weight.
+        method: how weights and inputs become bits, see `biper.methods`.
 
     Shapes:
         input (N, in_channels, H, W) with H and W at least 8; output (N, num_classes).
@@ -48,18 +50,19 @@ class VggSmall(nn.Module):
         in_channels: int = 3,
         bits: Bits | str = Bits.W1A1,
         frequency: float = DEFAULT_FREQUENCY,
+        method: Method = BiperMethod(),  # noqa: B008  frozen
     ) -> None:
         super().__init__()
-        conv = convolution_factory(bits, frequency)
+        inner = InnerLayers(Bits(bits), frequency, method)
         layers: list[nn.Module] = []
         channels = in_channels
         for index, width in enumerate(self.widths):
             convolution = (
                 nn.Conv2d(channels, width, 3, padding=1, bias=False)
                 if index == 0
-                else conv(channels, width, 3, padding=1)
+                else inner.convolution(channels, width, 3, padding=1)
             )
-            layers.append(VggLayer(convolution, index % 2 == 1, bits))
+            layers.append(VggLayer(convolution, index % 2 == 1, inner.activation(width)))
             channels = width
         self.layers = nn.ModuleList(layers)
         self.pool = nn.AdaptiveAvgPool2d(4)

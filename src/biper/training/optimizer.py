@@ -1,4 +1,4 @@
-"""The optimizer of a stage, and which parameters its weight decay is for."""
+"""The optimizer of a stage: which parameters its weight decay is for, and which have a learning rate of their own."""
 
 from __future__ import annotations
 
@@ -7,21 +7,36 @@ from typing import Any
 import torch
 from torch import nn
 
+from biper.nn import binary_layers
 from biper.recipe import StageRecipe
 
 
-def make_optimizer(model: nn.Module, stage: StageRecipe) -> torch.optim.SGD:
+def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 1.0) -> torch.optim.SGD:
     """Stochastic gradient descent with momentum over all parameters.
 
     With ``weight_decay_on = "weights"`` the weights of convolutions and linear layers (latent ones too) decay; biases,
-    scales and the parameters of batch norms do not.
+    scales and the parameters of batch norms do not. A ``latent_factor`` other than 1 multiplies the learning rate of
+    latent weights, and so what one step takes off them by decay; their groups come last, and have it as
+    ``"learning_rate_factor"``.
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if stage.weight_decay_on == "weights":
         weights = {module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-        decayed = [parameter for parameter in model.parameters() if parameter in weights]
-        others = [parameter for parameter in model.parameters() if parameter not in weights]
+        decayed, others = _split(groups[0]["params"], weights)
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    latent = {layer.weight for layer in binary_layers(model).values()}
+    if latent_factor != 1.0 and latent:
+        parts = [(group, *_split(group["params"], latent)) for group in groups]
+        groups = [group | {"params": others} for group, _, others in parts]
+        groups += [
+            group | {"params": chosen, "learning_rate_factor": latent_factor} for group, chosen, _ in parts if chosen
+        ]
     return torch.optim.SGD(
         groups, lr=stage.learning_rate, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
     )
+
+
+def _split(parameters: list[nn.Parameter], chosen: set[Any]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that are among the chosen, and the others, both in order."""
+    inside = [parameter for parameter in parameters if parameter in chosen]
+    return inside, [parameter for parameter in parameters if parameter not in chosen]

@@ -23,6 +23,9 @@ T = TypeVar("T")
 PRECISIONS = {"float32": "32-true", "float64": "64-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 """Names of precisions, and what lightning-fabric calls them."""
 
+PRECISION_DTYPES = {name: getattr(torch, name) for name in PRECISIONS}
+"""What is computed in, of each precision."""
+
 _START = timedelta(minutes=10)
 """How long the processes may take to come up, one after the other."""
 
@@ -101,14 +104,15 @@ class Processes:
                 torch.distributed.barrier()
         return done[0]
 
-    def set_up(self, module: nn.Module, image_shape: tuple[int, ...]) -> Any:
+    def set_up(self, module: nn.Module, image_shape: tuple[int, ...], *, compiled: bool = False) -> Any:
         """The module on this process's device, such that its gradients are averaged over all processes.
 
         Args:
             module: its parameters become those of process 0.
             image_shape: of its input, without the first dimension.
+            compiled: put it through `torch.compile`.
         """
-        model = self.fabric.setup_module(module)
+        model = self.fabric.setup_module(torch.compile(module) if compiled else module)  # type: ignore[arg-type]
         if self.count > 1:
             # After its first backward pass torch rearranges the gradients that it sends together, and with that the
             # order in which it adds them up. Hence a pass over nothing: a resumed run then rounds as one never stopped.

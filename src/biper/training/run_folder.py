@@ -115,5 +115,5 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "
     for key in was:
         if isinstance(was[key], dict):
             yield from _differences(was[key], now[key], f"{prefix}{key}.")
-        elif was[key] != now[key] and key not in _FREE:
-            yield f"{prefix}{key}", was[key], now[key]
+        elif was[key] != now.get(key) and key not in _FREE:
+            yield f"{prefix}{key}", was[key], now.get(key)

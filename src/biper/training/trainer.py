@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from biper.analysis.quantization_error import quantization_errors
+from biper.analysis.quantization_error import quantization_errors, relative_errors
 from biper.analysis.summary import model_sizes
 from biper.data.workers import one_line_worker_errors
 from biper.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from biper.kernels import keep_freed_memory
+from biper.methods import read_method
 from biper.models.saved import ModelInfo, load_state, save_model
-from biper.nn import set_stage_
+from biper.nn import describe_kernels, set_progress_, set_stage_
 from biper.recipe import ModelRecipe, Recipe, StageRecipe
 from biper.regularizers import periodic_penalty
 from biper.training.environment import describe_environment
@@ -31,7 +32,7 @@ from biper.training.images import RunImages
 from biper.training.interruption import StopRequest
 from biper.training.launch import STEP_TIMEOUT
 from biper.training.optimizer import make_optimizer
-from biper.training.processes import Processes, join
+from biper.training.processes import PRECISION_DTYPES, Processes, join
 from biper.training.progress import Progress
 from biper.training.run_folder import RunFolder, write_json
 from biper.training.schedules import learning_rate
@@ -50,6 +51,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     step_timeout: float = STEP_TIMEOUT,
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Train a recipe through both stages into a run folder.
 
@@ -67,6 +69,7 @@ def train(
             started anew do so without being told.
         progress: what shows progress; default nothing.
         step_timeout: seconds that a process waits for the others within a training step before it gives up.
+        compiled: train through `torch.compile`, which takes a minute or two first.
 
     Returns:
         The content of ``summary.json``.
@@ -96,7 +99,12 @@ def train(
         if progress is None or not processes.first:
             progress = Progress()
         scales_loss = precision == "float16"
-        trainer = Trainer(recipe, folder, processes, data_dir, progress, workers=workers, scales_loss=scales_loss)
+        trainer = Trainer(
+            recipe, folder, processes, data_dir, progress, workers=workers, scales_loss=scales_loss, compiled=compiled
+        )
+        on = fabric.device.type
+        fast = describe_kernels(trainer.module, on, PRECISION_DTYPES[precision], compiled)
+        progress.message(f"{precision} on {on}, channels-last, fused optimizer; {fast}")
         return trainer.run()
 
 
@@ -113,9 +121,11 @@ class Trainer:
         *,
         workers: int | None,
         scales_loss: bool,
+        compiled: bool,
     ) -> None:
         self.recipe, self.folder, self.processes, self.progress = recipe, folder, processes, progress
         self.fabric, self.scales_loss = processes.fabric, scales_loss
+        self.compiled = compiled
         self.images = RunImages(recipe, folder, processes, data_dir, workers, progress)
         self.batches, spec = self.images.batches, self.images.spec
         self.info = ModelInfo(
@@ -128,6 +138,7 @@ class Trainer:
             std=spec.std,
             classes=self.images.classes,
             image_size=self.images.image_size,
+            method=recipe.method.model_dump(),
         )
         self.module = self.info.create().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.position = Position()
@@ -143,13 +154,14 @@ class Trainer:
         self.processes.alone(lambda: self.folder.truncate_metrics(self.position.metrics_bytes))
         if self.recipe.model.sync_batch_norm and self.processes.count > 1:
             synchronize_batch_norms_(self.module, self.fabric.device, self.processes.step_group)
-        self.model = self.processes.set_up(self.module, (self.images.spec.channels, *2 * [self.images.image_size]))
+        image_shape = self.images.spec.channels, *2 * [self.images.image_size]
+        self.model = self.processes.set_up(self.module, image_shape, compiled=self.compiled)
         steps = [stage.epochs * len(self.batches) for stage in self.recipe.stages]
         self.progress.begin(sum(steps), self._steps_done())
         try:
             writer: Any = SummaryWriter(str(self.folder.tensorboard)) if self.processes.first else nullcontext()
             with self._stop, one_line_worker_errors(), writer as self._events:
-                for number in range(self.position.stage, 3):
+                for number in range(self.position.stage, len(self.recipe.stages) + 1):
                     if number > self.position.stage:
                         self.position = Position(
                             stage=number,
@@ -165,9 +177,12 @@ class Trainer:
 
     def _run_stage(self, stage: StageRecipe, found: tuple[Path, dict[str, Tensor], dict[str, Any]] | None) -> None:
         """Train one stage; ``found`` is the checkpoint to go on from, if it is one of this stage."""
-        set_stage_(self.module, self.position.stage)
+        set_stage_(self.module, self.recipe.method.stages[self.position.stage - 1])
         self.best = None
-        self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(make_optimizer(self.module, stage)))
+        self.optimizer = cast(
+            torch.optim.Optimizer,
+            self.fabric.setup_optimizers(make_optimizer(self.module, stage, self.recipe.method.learning_rate_factor)),
+        )
         if found is not None:
             _, tensors, document = found
             restore_optimizer(self.optimizer, tensors, document)
@@ -214,7 +229,8 @@ class Trainer:
         position = self.position
         done = position.epoch * len(self.batches) + position.step
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, done, len(self.batches))
+            group["lr"] = learning_rate(stage, done, len(self.batches)) * group.get("learning_rate_factor", 1.0)
+        set_progress_(self.module, (done + 1) / (stage.epochs * len(self.batches)))
         self.optimizer.zero_grad(set_to_none=True)
         dtype, count = next(self.module.parameters()).dtype, self.recipe.data.accumulate
         parts = list(zip(images.chunk(count), labels.chunk(count), strict=True))
@@ -286,6 +302,7 @@ class Trainer:
             "selected_epoch": position.best_epoch if self.best is not None else position.epoch,
             **self._test(),
             "quantization_error": quantization_errors(self.module),
+            "relative_error": relative_errors(self.module),
         }
         self.processes.alone(lambda: save_model(self.folder.stage_file(position.stage), self.module, self.info))
 
@@ -325,7 +342,7 @@ class Trainer:
 
     def _restore_model(self, path: Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
         was, now = ModelRecipe(**document["recipe"]["model"]), self.recipe.model
-        if was != now:
+        if (was, read_method(document["recipe"].get("method"))) != (now, self.recipe.method):
             raise CheckpointError(f"{path} is a checkpoint of another model: expected {now}, got {was}")
         trained, here = document.get("training_images"), len(self.batches.split)
         if trained not in (None, here):
