@@ -299,21 +299,22 @@ def test_a_run_ends_at_the_end_of_its_schedule(tmp_path: Path) -> None:
     assert set(summary["stage2"]["relative_error"]) == {f"block{b}.conv{c}" for b in (1, 2) for c in (1, 2)}
 
 
-def reaches_95(name: str, out: Path) -> None:
-    changes = ["stage1.epochs=12", "stage2.epochs=3", "stage1.warmup_epochs=0.5", f"method.name={name}"]
-    summary = train(load_recipe("digits", [*changes, "method.learning_rate_factor=10.0"]), out, device="cpu")
+def reaches_95(name: str, epochs: int, out: Path) -> None:
+    changes = [f"stage1.epochs={epochs}", f"stage2.epochs={epochs // 4}", "stage1.warmup_epochs=0.5"]
+    changes += [f"method.name={name}", "method.learning_rate_factor=10.0"]
+    summary = train(load_recipe("digits", changes), out, device="cpu")
     assert ("stage2" in summary) == (name == "biper")
     assert summary.get("stage2", summary["stage1"])["test_accuracy"] >= 0.95
 
 
 def test_a_rival_learns_the_digits(tmp_path: Path) -> None:
-    reaches_95("recu", tmp_path)
+    reaches_95("recu", 12, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_learns_the_digits(name: str, tmp_path: Path) -> None:
-    reaches_95(name, tmp_path)
+    reaches_95(name, 24, tmp_path)
 
 
 @pytest.mark.slow
