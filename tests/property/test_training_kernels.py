@@ -97,7 +97,7 @@ def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> 
     got = results(layer, x, 1)
     exact = results(layer.double(), x.double(), 1)
     # A table's sums of four weights of at most 1 are rounded by at most 4 / 32767, and then the whole sum to bfloat16.
-    rounding = layer.weight[0].numel() / 32767 * float(layer.scale.abs().max())
+    rounding = layer.weight[0].numel() / 32767 * float(layer.scale.detach().abs().max())
     torch.testing.assert_close(got["y"].double(), exact["y"], rtol=2**-8, atol=rounding)
     for name, value in exact.items():
         assert (got[name] - value).norm() <= 0.01 * value.norm(), name
