@@ -76,6 +76,7 @@ class RunAnalysis:
         waves: what is drawn of each layer.
         scales: the learned scales of each layer's output channels.
         image_split: what the predictions and activations are on.
+        gradient_images: how many of them the activations and gradients are on.
     """
 
     path: Path
@@ -99,6 +100,7 @@ class RunAnalysis:
     scales: dict[str, list[float]] = field(default_factory=dict)
     predictions: Predictions | None = None
     image_split: str = ""
+    gradient_images: int = 0
     packed: Packed | None = None
 
     @property
@@ -250,6 +252,7 @@ def _look_at_images(found: RunAnalysis, model: nn.Module, dataset: Dataset, imag
         found.predictions = predict_split(model, split, info.mean, info.std, info.labels, limit=images)
         found.image_split = f"{info.dataset} {name} images"
         pixels, labels = next(split.in_order(GRADIENT_IMAGES))
+        found.gradient_images = len(labels)
         found.activations = activation_table(model, normalize(pixels, info.mean, info.std), labels)
     except DataError as error:
         found.notes.append(f"No predictions: {error}.")

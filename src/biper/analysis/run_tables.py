@@ -1,0 +1,336 @@
+"""The tables of a run, for a terminal and for the page: what stands in which column, and what it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from biper.analysis.table import Column, Table, decimals, percent, significant, size, whole, without_empty_columns
+
+if TYPE_CHECKING:
+    from biper.analysis.run import RunAnalysis
+    from biper.analysis.summary import LayerSummary
+    from biper.runtime.bench import BenchReport
+
+SCORES = (("test", "test accuracy"), ("held_out", "held-out accuracy"), ("fit", "accuracy on its training images"))
+"""Prefixes of the scores in metrics.jsonl, and what they are called; the first that is there is shown."""
+
+_LAYER = Column("layer")
+
+
+def run_names(runs: Sequence[RunAnalysis]) -> list[str]:
+    """What to call runs that stand side by side: the names of their folders, or the whole paths if those are equal."""
+    names = [run.path.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+
+
+def run_tables(run: RunAnalysis) -> list[Table]:
+    """Every table about one run but its summary; those without rows are left out."""
+    tables = [
+        error_table(run),
+        sign_table(run),
+        half_period_table(run),
+        activation_table(run),
+        class_table(run),
+        network_table(run.layers, run.sizes),
+    ]
+    if run.packed is not None and run.packed.speed is not None:
+        tables.append(operation_table(run.packed.speed))
+    return [table for table in tables if table.rows]
+
+
+def summary_table(runs: Sequence[RunAnalysis]) -> Table:
+    """What runs reached, a column a run."""
+    facts = [_facts(run) for run in runs]
+    names = list(dict.fromkeys(name for each in facts for name in each))
+    columns = [Column(""), *(Column(name, str) for name in run_names(runs))]
+    return Table("Summary", columns, [[name, *(each.get(name) for each in facts)] for name in names])
+
+
+def score(row: dict[str, Any]) -> tuple[str, float] | None:
+    """The score that an epoch or a stage is judged by, and what it is called."""
+    return next(((what, row[f"{key}_accuracy"]) for key, what in SCORES if f"{key}_accuracy" in row), None)
+
+
+def mean_error(run: RunAnalysis) -> float | None:
+    """The mean of the layers' quantization errors."""
+    return sum(row.quantization_error for row in run.errors) / len(run.errors) if run.errors else None
+
+
+def _facts(run: RunAnalysis) -> dict[str, str]:
+    """Name and value of everything that a run is summed up by."""
+    facts = {"network": run.title}
+    if run.recipe is not None:
+        stages = run.recipe.stages
+        facts["epochs"] = " + ".join(str(stage.epochs) for stage in stages)
+        facts["state"] = "complete" if run.complete else f"{len(run.history)} epochs done"
+    results: dict[int, Any] = {row["stage"]: row for row in run.history}
+    results |= {stage: run.summary[f"stage{stage}"] for stage in (1, 2) if run.summary is not None}
+    for stage, row in sorted(results.items()):
+        if (found := score(row)) is not None:
+            facts[f"stage {stage}: {found[0]}"] = f"{found[1]:.2%}"
+    if run.predictions is not None:
+        answers = run.predictions
+        facts["right answers"] = f"{answers.correct:,} of {answers.images:,} {run.image_split}"
+    if (error := mean_error(run)) is not None:
+        facts["quantization error, mean over layers"] = f"{error:.3f}"
+        facts["the closed form's for Laplace weights"] = (
+            f"{sum(row.predicted_error for row in run.errors) / len(run.errors):.3f}"
+        )
+    weighted = [(row.weights, run.kept[row.layer]) for row in run.errors if row.layer in run.kept]
+    if weighted:
+        share = sum(count * kept for count, kept in weighted) / sum(count for count, _ in weighted)
+        facts["signs that stage 2 kept"] = percent(share)
+    if run.sizes:
+        facts["parameters"] = whole(run.sizes["parameters"])
+        facts["float32 size"] = size(run.sizes["float_bytes"])
+    if run.packed is not None:
+        packed = run.packed.report.file_bytes
+        facts["packed file"] = f"{size(packed)}, {run.sizes['float_bytes'] / packed:.1f} times smaller"
+        if (speed := run.packed.speed) is not None:
+            facts["one image, one thread"] = f"{speed.median_seconds * 1e3:.3f} ms ({speed.instruction_set})"
+    if run.summary is not None:
+        facts["training time"] = f"{run.summary['seconds']:,.0f} s"
+    return facts
+
+
+def error_table(run: RunAnalysis) -> Table:
+    """Quantization errors, measured and by the closed form."""
+    before = {row.layer: row for row in run.stage1_errors}
+    third = decimals(3)
+    columns = [
+        _LAYER,
+        Column("weights", whole, "Latent weights of the layer."),
+        Column("ω", "{:g}".format, "Frequency, in radians per unit of weight."),
+        Column("ωb", decimals(2), "Diversity of the phase: the fit of a Laplace distribution, mean |ωw|, in radians."),
+        Column("error after stage 1", third, "mean |sin ωw - q| of the weights that stage 1 handed on.", bar=True),
+        Column("error", third, "mean |sin ωw - q|: 0 if all weights are on their signs.", bar=True),
+        Column("Laplace", third, "The closed form 1 - γ for the fitted ωb.", bar=True),
+        Column("scaled error", decimals(4), "mean (sin ωw - γq)² with the best scale γ."),
+        Column("Laplace QE(ω)", decimals(4), "The closed form E sin² - γ² for the fitted ωb."),
+        Column("angle after stage 1, °", decimals(1), "Between the wave and its signs, when stage 2 took over."),
+        Column("angle, °", decimals(1), "Between the wave and its signs: cos = mean |sin| / sqrt(mean sin²)."),
+    ]
+    rows = []
+    for row in run.errors:
+        first = before.get(row.layer)
+        rows.append(
+            [
+                row.layer,
+                row.weights,
+                row.frequency,
+                row.phase_diversity,
+                first and first.quantization_error,
+                row.quantization_error,
+                row.predicted_error,
+                row.scaled_error,
+                row.predicted_scaled_error,
+                first and first.sign_angle,
+                row.sign_angle,
+            ]
+        )
+    return without_empty_columns(Table("Quantization error", columns, rows, f"Of {run.model_of}."))
+
+
+def sign_table(run: RunAnalysis) -> Table:
+    """Signs, their changes, and scales."""
+    last = run.history[-1] if run.history else {}
+    columns = [
+        _LAYER,
+        Column("+1", percent, "Share of weights whose sign is +1.", bar=True),
+        Column("entropy", decimals(3), "Of a channel's signs, mean over channels, in bits.", bar=True),
+        Column("lowest", decimals(3), "Entropy of the channel where it is lowest, in bits.", bar=True),
+        Column(
+            "to sign change", percent, "Mean distance to the nearest, as a share of the largest possible.", bar=True
+        ),
+        Column("taken over", percent, "Signs that stage 2 began with and stage 1 ended with."),
+        Column("kept", percent, "Of these, signs that are still the same.", bar=True),
+        Column("flips a step", significant, "Share of signs that one step changed, mean over the last epoch."),
+        Column("flips, last epoch", percent, "Share of signs that the last epoch changed."),
+        Column("scale, median", significant, "Of the learned scales of the output channels."),
+        Column("lowest", significant, "Lowest scale."),
+        Column("highest", significant, "Highest scale."),
+        Column("negative", whole, "Scales below zero."),
+    ]
+    rows = [
+        [
+            row.layer,
+            row.positive,
+            row.entropy,
+            row.lowest_entropy,
+            row.relative_distance,
+            run.initial_agreement.get(row.layer),
+            run.kept.get(row.layer),
+            last.get("flip_ratio_step", {}).get(row.layer),
+            last.get("flip_ratio_epoch", {}).get(row.layer),
+            row.median_scale,
+            row.lowest_scale,
+            row.highest_scale,
+            row.negative_scales,
+        ]
+        for row in run.weights
+    ]
+    return without_empty_columns(Table("Signs and scales", columns, rows, f"Of {run.model_of}."))
+
+
+def half_period_table(run: RunAnalysis) -> Table:
+    """The share of weights in each half-period of the wave."""
+    found = [row for row in run.weights if row.half_periods is not None]
+    reach = len(found[0].half_periods or ()) // 2 if found else 0
+    columns = [_LAYER]
+    for number in range(-reach, reach):
+        edge = {-reach: "≤ ", reach - 1: "≥ "}.get(number, "")
+        sign = "+1" if number % 2 == 0 else "−1"
+        meaning = f"Share of weights with ωw / π {edge or 'from '}{number} ({sign})."
+        columns.append(Column(f"{edge}{number}: {sign}".replace("-", "−"), percent, meaning, bar=True))
+    rows = [[row.layer, *(row.half_periods or ())] for row in found]
+    caption = "Half-period k holds the weights with kπ ≤ ωw < (k + 1)π; the outermost hold everything beyond, too."
+    return Table("Weights in each half-period", columns, rows, caption)
+
+
+def activation_table(run: RunAnalysis) -> Table:
+    """Inputs of binary layers, and gradients."""
+    columns = [
+        _LAYER,
+        Column("+1", percent, "Share of inputs whose sign is +1.", bar=True),
+        Column("entropy", decimals(3), "Of an input channel's signs, mean over channels, in bits.", bar=True),
+        Column("inside window", percent, "Share of inputs that pass a gradient.", bar=True),
+        Column("gradient norm", significant, "Of the latent weights' gradient on these images, in training mode."),
+    ]
+    rows = [[row.layer, row.positive, row.entropy, row.inside_window, row.gradient_norm] for row in run.activations]
+    caption = f"On the first {run.gradient_images} {run.image_split}."
+    return without_empty_columns(Table("Activations and gradients", columns, rows, caption))
+
+
+def class_table(run: RunAnalysis) -> Table:
+    """How often each class is right, and what it is taken for."""
+    columns = [
+        Column("class"),
+        Column("images", whole, "Images of the class."),
+        Column("recall", percent, "Share of them that are taken for it.", bar=True),
+        Column("precision", percent, "Share of the images taken for it that are of it.", bar=True),
+        Column("most often taken for"),
+    ]
+    rows: list[list[Any]] = []
+    if run.predictions is not None:
+        answers = run.predictions
+        for number, name in enumerate(answers.classes):
+            given, taken = answers.confusion[number], answers.confusion[:, number]
+            right, others = int(given[number]), given.copy()
+            others[number] = 0
+            most = int(others.argmax())
+            rows.append(
+                [
+                    name,
+                    int(given.sum()),
+                    right / int(given.sum()) if given.sum() else None,
+                    right / int(taken.sum()) if taken.sum() else None,
+                    f"{answers.classes[most]} ({others[most]:,})" if others.sum() else None,
+                ]
+            )
+    return Table("Classes", columns, rows, f"On {run.image_split}.")
+
+
+def network_table(layers: Sequence[LayerSummary], sizes: dict[str, int]) -> Table:
+    """A row a layer, and the sums in the caption."""
+    columns = [
+        _LAYER,
+        Column("kind"),
+        Column("output"),
+        Column("parameters", whole, "Trained numbers."),
+        Column("bits", str, "Of weights and activations."),
+        Column("MACs", lambda count: f"{count / 1e6:,.2f} M", "Multiply-accumulates of one image."),
+        Column("float", size, "Size with everything in float32."),
+        Column("packed", size, "Size with binary weights as bits."),
+    ]
+    rows = []
+    for layer in layers:
+        computes = layer.multiply_accumulates > 0
+        rows.append(
+            [
+                layer.name,
+                layer.kind,
+                "x".join(map(str, layer.output_shape)),
+                layer.parameters,
+                f"W{layer.weight_bits}A{layer.input_bits}" if computes else None,
+                layer.multiply_accumulates if computes else None,
+                layer.float_bytes,
+                layer.packed_bytes,
+            ]
+        )
+    if not layers:
+        return Table("Network", columns, rows)
+    macs = sum(layer.multiply_accumulates for layer in layers)
+    binary = sum(layer.multiply_accumulates for layer in layers if layer.weight_bits == layer.input_bits == 1)
+    caption = (
+        f"{sizes['parameters']:,} parameters; {macs / 1e6:,.1f} M multiply-accumulates an image, "
+        f"{binary / max(macs, 1):.1%} binary; float {size(sizes['float_bytes'])}, "
+        f"packed {size(sizes['packed_bytes'])} (binary weights as bits, the rest float32)"
+    )
+    return Table("Network", columns, rows, caption)
+
+
+def operation_table(report: BenchReport) -> Table:
+    """A row an operation of a packed model, with its time on one image."""
+    total = sum(op.seconds for op in report.operations)
+    columns = [
+        Column("operation"),
+        Column("kind"),
+        Column("time", lambda seconds: f"{seconds * 1e6:.1f} µs", "Median on one image."),
+        Column("share", lambda share: f"{share:.1%}", "Of all operations.", bar=True),
+        Column("MACs", lambda count: f"{count / 1e6:,.2f} M", "Multiply-accumulates of one image."),
+        Column("MACs/s", lambda rate: f"{rate / 1e9:,.0f} G", "Multiply-accumulates a second."),
+    ]
+    rows = []
+    for op in report.operations:
+        macs = op.binary_macs + op.real_macs
+        rate = macs / op.seconds if macs else None
+        rows.append([op.source, op.operation, op.seconds, op.seconds / total, macs or None, rate])
+    return Table("Operations of the packed model", columns, rows)
+
+
+def compare_table(runs: Sequence[RunAnalysis]) -> Table:
+    """Two runs beside each other, layer by layer; layers that only one of them has are left out."""
+    names = run_names(runs)
+    measures: list[tuple[str, Callable[[float], str], bool]] = [
+        ("error", decimals(3), True),
+        ("angle, °", decimals(1), False),
+    ]
+    columns = [_LAYER]
+    for what, show, bar in measures:
+        columns += [Column(f"{what}: {name}", show, f"Quantization {what} of {name}.", bar) for name in names]
+    columns += [
+        Column(f"same as stage 1: {name}", percent, f"Signs that stage 2 kept in {name}.", True) for name in names
+    ]
+    found = [{row.layer: row for row in run.errors} for run in runs]
+    rows = []
+    for layer in (name for name in found[0] if all(name in each for each in found)):
+        both = [each[layer] for each in found]
+        row: list[Any] = [layer, *(each.quantization_error for each in both), *(each.sign_angle for each in both)]
+        rows.append([*row, *(run.kept.get(layer) for run in runs)])
+    return Table("Layers", columns, rows)
+
+
+def difference_table(runs: Sequence[RunAnalysis]) -> Table:
+    """The recipe keys in which two runs differ."""
+    flat = [dict(_keys(run.recipe.model_dump())) if run.recipe is not None else {} for run in runs]
+    names = dict.fromkeys(key for each in flat for key in each)
+    rows = [
+        [key, *(_toml(each.get(key)) for each in flat)]
+        for key in names
+        if len({repr(each.get(key)) for each in flat}) > 1
+    ]
+    return Table("Recipes", [Column("key"), *(Column(name) for name in run_names(runs))], rows)
+
+
+def _keys(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _toml(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
