@@ -129,11 +129,7 @@ def table(data: Table, *, facts: bool = False) -> str:
     for row in data.rows:
         texts = zip(data.columns, names, row, data.text(row), strict=True)
         rows.append(f"<tr>{''.join(_cell(*each) for each in texts)}</tr>")
-    head = (
-        ""
-        if facts and not any(column.title for column in data.columns)
-        else f"<thead><tr>{''.join(heads)}</tr></thead>"
-    )
+    head = "" if facts and len(data.columns) == 2 else f"<thead><tr>{''.join(heads)}</tr></thead>"
     meanings = [(column.title, column.meaning) for column in data.columns if column.meaning]
     text = f'<div class="scroll"><table class="{"facts" if facts else "sortable"}">{head}<tbody>'
     text += "\n".join(rows) + "</tbody></table></div>"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -44,6 +43,8 @@ _STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
     "axes.labelsize": 8.5,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
     "axes.labelcolor": COLOURS["muted"],
     "axes.edgecolor": COLOURS["muted"],
     "axes.linewidth": 0.6,
@@ -51,19 +52,12 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.color": COLOURS["grid"],
-    "grid.linewidth": 0.6,
     "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
     "lines.linewidth": 1.5,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
     "legend.fontsize": 8,
     "legend.handlelength": 1.6,
-    "svg.fonttype": "none",
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
@@ -75,26 +69,11 @@ WIDE, SMALL = (5.4, 2.9), (3.5, 2.2)
 _LINES = ("-", (0, (4, 2)))
 """Of the first and of the second run."""
 
-Plot = TypeVar("Plot", bound=Callable[..., Figure])
-
 Histories = Mapping[str, Sequence[dict[str, Any]]]
 """Rows of metrics.jsonl, by the name of the run."""
 
 
-def _styled(plot: Plot) -> Plot:
-    """Gives a function's figures the style of this module, ticks included, which matplotlib would make up later."""
-
-    @functools.wraps(plot)
-    def styled(*arguments: Any, **options: Any) -> Figure:
-        with rc_context(_STYLE):
-            figure = plot(*arguments, **options)
-            figure.draw_without_rendering()
-        return figure
-
-    return cast(Plot, styled)
-
-
-@_styled
+@rc_context(_STYLE)
 def accuracy_curves(histories: Histories) -> Figure:
     """Training and test accuracy after each epoch, both stages in a row."""
 
@@ -122,9 +101,11 @@ def accuracy_curves(histories: Histories) -> Figure:
     return _over_epochs("Accuracy", histories, draw)
 
 
-@_styled
+@rc_context(_STYLE)
 def loss_curves(histories: Histories) -> Figure:
     """Training and test loss after each epoch, both stages in a row."""
+    losses = [row[key] for rows in histories.values() for row in rows for key in row if key.endswith("_loss")]
+    lowest, highest = min(losses, default=0), max(losses, default=0)
 
     def draw(axes: Axes) -> None:
         for (name, rows), line in zip(histories.items(), _LINES, strict=False):
@@ -139,12 +120,14 @@ def loss_curves(histories: Histories) -> Figure:
                 if points:
                     style: dict[str, Any] = {"linestyle": line, **_dots(len(rows))}
                     axes.plot(*zip(*points, strict=True), color=COLOURS[colour], label=prefix + label, **style)
+        if lowest > 0 and highest > 20 * lowest:
+            axes.set_yscale("log")
         axes.legend(loc="upper right")
 
     return _over_epochs("Loss, nats", histories, draw)
 
 
-@_styled
+@rc_context(_STYLE)
 def layers_over_training(
     rows: Sequence[dict[str, Any]], measure: str, title: str, *, logarithmic: bool = False
 ) -> Figure:
@@ -160,12 +143,12 @@ def layers_over_training(
             axes.plot(epochs, shown, color=colour, linewidth=1.0, label=label, **_dots(len(points)))
         if logarithmic:
             axes.set_yscale("log")
-        axes.legend(loc="best", ncols=2)
+        _legend_below(axes)
 
     return _over_epochs(title, {"": rows}, draw)
 
 
-@_styled
+@rc_context(_STYLE)
 def weights_over_the_wave(wave: LayerWave) -> Figure:
     """The distribution of a layer's latent weights; shaded where their sign is +1, with the wave over it."""
     figure, axes = _figure(SMALL)
@@ -191,7 +174,7 @@ def weights_over_the_wave(wave: LayerWave) -> Figure:
     return figure
 
 
-@_styled
+@rc_context(_STYLE)
 def error_against_frequency(wave: LayerWave) -> Figure:
     """The error that a layer's weights would have at other frequencies, the closed form, and the trained point."""
     figure, axes = _figure(SMALL)
@@ -205,11 +188,11 @@ def error_against_frequency(wave: LayerWave) -> Figure:
     axes.set_ylim(0, 1)
     axes.set_title(wave.layer)
     axes.set_xlabel("ω, radians per unit of weight")
-    axes.legend(loc="lower left", ncols=3, columnspacing=1.0, handletextpad=0.4)
+    _legend_below(axes)
     return figure
 
 
-@_styled
+@rc_context(_STYLE)
 def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
     """Quantization errors, layer by layer: after stage 1, of these weights, and by the closed form."""
     figure, axes = _figure(WIDE)
@@ -222,7 +205,7 @@ def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> F
     return figure
 
 
-@_styled
+@rc_context(_STYLE)
 def angles_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
     """The angle between the wave and its signs, layer by layer: after stage 1, and of these weights."""
     figure, axes = _figure(WIDE)
@@ -244,10 +227,10 @@ def _before_and_now(axes: Axes, before: Sequence[float], now: Sequence[float]) -
     axes.plot(places, now, "o", color=COLOURS["first"], markersize=5, label="now")
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set_xlabel("binary layer, from the first to the last")
-    axes.legend(loc="lower left", ncols=3, columnspacing=1.2, handletextpad=0.3)
+    _legend_below(axes)
 
 
-@_styled
+@rc_context(_STYLE)
 def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> Figure:
     """Layer by layer: the share of signs that are +1, that stage 2 kept, and how near weights are to a change."""
     figure, axes = _figure(WIDE)
@@ -266,11 +249,11 @@ def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> F
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set_xlabel("binary layer, from the first to the last")
     axes.set_title("Signs, layer by layer")
-    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.4, handletextpad=0.4)
+    _legend_below(axes)
     return figure
 
 
-@_styled
+@rc_context(_STYLE)
 def scale_distribution(scales: Mapping[str, Sequence[float]]) -> Figure:
     """The learned scale of every output channel, layer by layer."""
     figure, axes = _figure(WIDE)
@@ -298,7 +281,7 @@ def svg(figure: Figure, name: str) -> str:
         name: unlike that of any other figure on the page.
     """
     written = io.StringIO()
-    with rc_context(_STYLE | {"svg.hashsalt": name}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = written.getvalue()
     text = text[text.index("<svg") :]
@@ -319,7 +302,12 @@ def svg(figure: Figure, name: str) -> str:
 
 def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
+    axes = figure.add_subplot()
+    # ticks are made as late as when a figure is drawn, and would then have whatever style is in force
+    axes.tick_params(
+        length=0, labelsize=8.5, labelcolor=COLOURS["muted"], grid_color=COLOURS["grid"], grid_linewidth=0.6
+    )
+    return figure, axes
 
 
 def _over_epochs(title: str, histories: Histories, draw: Any) -> Figure:
@@ -338,6 +326,11 @@ def _over_epochs(title: str, histories: Histories, draw: Any) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_title(title)
     return figure
+
+
+def _legend_below(axes: Axes) -> None:
+    """A legend in one row under the axes, where no line can run through it."""
+    axes.figure.legend(loc="outside lower center", ncols=4, columnspacing=1.4, handletextpad=0.4)
 
 
 def _dots(count: int) -> dict[str, Any]:

@@ -63,9 +63,12 @@ def render_report(runs: Runs) -> str:
     )
 
 
-def _each(runs: Runs, make: Callable[[RunAnalysis], str]) -> str:
-    """What there is of each run, side by side; empty if there is nothing of any."""
-    parts = [make(run) for run in runs]
+def _each(runs: Runs, make: Callable[[RunAnalysis, str], str]) -> str:
+    """What there is of each run, side by side; empty if there is nothing of any.
+
+    ``make`` is given a run and its number, which makes the names of its plots its own.
+    """
+    parts = [make(run, str(number)) for number, run in enumerate(runs)]
     return page.pair(list(zip(run_names(runs), parts, strict=True))) if any(parts) else ""
 
 
@@ -74,7 +77,7 @@ def _table(data: Table) -> str:
 
 
 def _summary(runs: Runs) -> Section:
-    body = _each(runs, lambda run: page.notes(run.notes, warn=not run.complete) + page.tiles(_tiles(run)))
+    body = _each(runs, lambda run, _: page.notes(run.notes, warn=not run.complete) + page.tiles(_tiles(run)))
     body += page.table(summary_table(runs), facts=True)
     if len(runs) == 2:
         layers = compare_table(runs)
@@ -97,13 +100,8 @@ def _tiles(run: RunAnalysis) -> list[tuple[str, str, str]]:
         packed = run.packed.report.file_bytes
         found.append(("packed file", size(packed), f"{run.sizes['float_bytes'] / packed:.1f} times smaller"))
         if (speed := run.packed.speed) is not None:
-            found.append(
-                (
-                    "one image, one thread",
-                    f"{speed.median_seconds * 1e3:.3f} ms",
-                    f"{speed.images_per_second:,.0f} a second",
-                )
-            )
+            rate = f"{speed.images_per_second:,.0f} a second, one thread"
+            found.append(("one image", f"{speed.median_seconds * 1e3:.3f} ms", rate))
     if (error := mean_error(run)) is not None:
         found.append(("quantization error", f"{error:.3f}", "mean over layers"))
     if run.kept:
@@ -117,27 +115,27 @@ def _training(runs: Runs) -> Section:
         return Section("Training", "", "")
     curves = [plots.accuracy_curves(histories), plots.loss_curves(histories)]
     body = page.plots([plots.svg(figure, f"curve{number}") for number, figure in enumerate(curves)])
-    layers = _each(runs, lambda run: page.plots(_layers_over_training(run, runs.index(run))))
+    layers = _each(runs, lambda run, number: page.plots(_layers_over_training(run, number)))
     if layers:
         body += f"<h3>Binary layers over training</h3>{layers}"
     return Section("Training", "After each epoch of stage 1 (sine) and stage 2 (square wave).", body)
 
 
-def _layers_over_training(run: RunAnalysis, place: int) -> list[str]:
+def _layers_over_training(run: RunAnalysis, number: str) -> list[str]:
     drawn = []
     for measure, title, logarithmic in _MEASURES:
         if any(measure in row for row in run.history):
             figure = plots.layers_over_training(run.history, measure, title, logarithmic=logarithmic)
-            drawn.append(plots.svg(figure, f"{measure}{place}"))
+            drawn.append(plots.svg(figure, f"{measure}{number}"))
     return drawn
 
 
 def _errors(runs: Runs) -> Section:
-    def make(run: RunAnalysis) -> str:
+    def make(run: RunAnalysis, number: str) -> str:
         if not run.errors:
             return ""
         figures = [make(run.errors, run.stage1_errors) for make in (plots.errors_by_layer, plots.angles_by_layer)]
-        drawn = [plots.svg(figure, f"errors{number}-{runs.index(run)}") for number, figure in enumerate(figures)]
+        drawn = [plots.svg(figure, f"errors{number}-{place}") for place, figure in enumerate(figures)]
         return page.plots(drawn) + _table(error_table(run))
 
     lead = (
@@ -148,12 +146,11 @@ def _errors(runs: Runs) -> Section:
 
 
 def _waves(runs: Runs) -> Section:
-    def make(run: RunAnalysis) -> str:
+    def make(run: RunAnalysis, number: str) -> str:
         if not run.waves:
             return ""
-        place = runs.index(run)
-        weights = [plots.svg(plots.weights_over_the_wave(wave), f"w{place}-{wave.layer}") for wave in run.waves]
-        curves = [plots.svg(plots.error_against_frequency(wave), f"f{place}-{wave.layer}") for wave in run.waves]
+        weights = [plots.svg(plots.weights_over_the_wave(wave), f"w{number}-{wave.layer}") for wave in run.waves]
+        curves = [plots.svg(plots.error_against_frequency(wave), f"f{number}-{wave.layer}") for wave in run.waves]
         return (
             "<h3>Weights over the wave</h3>"
             f"{page.plots(weights, small=True)}<h3>Error against frequency</h3>{page.plots(curves, small=True)}"
@@ -168,11 +165,11 @@ def _waves(runs: Runs) -> Section:
 
 
 def _signs(runs: Runs) -> Section:
-    def make(run: RunAnalysis) -> str:
+    def make(run: RunAnalysis, number: str) -> str:
         if not run.weights:
             return ""
         figures = plots.signs_by_layer(run.weights, run.kept), plots.scale_distribution(run.scales)
-        drawn = [plots.svg(figure, f"signs{number}-{runs.index(run)}") for number, figure in enumerate(figures)]
+        drawn = [plots.svg(figure, f"signs{number}-{place}") for place, figure in enumerate(figures)]
         return page.plots(drawn) + _table(sign_table(run))
 
     lead = "What the bits are, which of them changed, and what multiplies their sums."
@@ -181,11 +178,11 @@ def _signs(runs: Runs) -> Section:
 
 def _activations(runs: Runs) -> Section:
     lead = "What binary layers get to see, and how much of it passes a gradient back."
-    return Section("Activations", lead, _each(runs, lambda run: _table(activation_table(run))))
+    return Section("Activations", lead, _each(runs, lambda run, _: _table(activation_table(run))))
 
 
 def _answers(runs: Runs) -> Section:
-    def make(run: RunAnalysis) -> str:
+    def make(run: RunAnalysis, _: str) -> str:
         if run.predictions is None:
             return ""
         answers = run.predictions
@@ -202,7 +199,7 @@ def _answers(runs: Runs) -> Section:
 
 
 def _packed(runs: Runs) -> Section:
-    def make(run: RunAnalysis) -> str:
+    def make(run: RunAnalysis, _: str) -> str:
         body = ""
         if run.packed is not None:
             facts = [["compared with the model", f"{run.packed.report} (on {run.packed.verified_on})"]]
@@ -227,7 +224,7 @@ def _packed(runs: Runs) -> Section:
 
 
 def _recipe(runs: Runs) -> Section:
-    def make(run: RunAnalysis) -> str:
+    def make(run: RunAnalysis, _: str) -> str:
         body = f"<pre>{escape(run.toml)}</pre>" if run.toml else ""
         if run.environment is not None:
             facts = [[name.replace("_", " "), _words(value)] for name, value in run.environment.items()]

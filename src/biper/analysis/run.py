@@ -60,7 +60,7 @@ class Packed:
     speed: BenchReport | None
 
 
-@dataclass
+@dataclass(eq=False)
 class RunAnalysis:
     """A run, looked at. What could not be found stays empty or None, and ``notes`` say why, in a line each.
 
