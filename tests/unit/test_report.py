@@ -284,9 +284,8 @@ def test_a_browser_shows_the_page_without_complaint(run: RunAnalysis, tmp_path: 
     assert run.predictions is not None
     assert found["pictures"] == [8] * len(run.predictions.wrong)
     write_report([run], file)
-    page.write_text(
-        page.read_text(encoding="utf-8").replace("const system", "nonsense; const system"), encoding="utf-8"
-    )
+    broken = file.read_text(encoding="utf-8").replace("const system", "nonsense; const system")
+    file.write_text(broken, encoding="utf-8")
     _, console = browse(file)
     assert len(console) == 1
     assert "nonsense is not defined" in console[0]

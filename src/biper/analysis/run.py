@@ -21,7 +21,6 @@ from biper.analysis.summary import LayerSummary, model_sizes, summarize
 from biper.analysis.weights import Histogram, WeightRow, histogram, weight_table
 from biper.data import load_dataset
 from biper.data.augment import normalize
-from biper.data.dataset import Dataset
 from biper.data.specs import dataset_spec
 from biper.errors import BiperError, CheckpointError, DataError, ModelError
 from biper.export import ExportReport
@@ -145,12 +144,10 @@ def analyze_run(
         raise ModelError(f"{path} is not a run folder: it holds neither recipe.toml nor model.safetensors")
     found = RunAnalysis(folder.path)
     _read_records(folder, found)
-    dataset = _dataset(found, folder, data_dir)
-    model = _model(folder, found, dataset)
-    if model is not None and found.info is not None:
+    model = _model(folder, found)
+    if model is not None:
         _look_at_weights(folder, found, model)
-        if dataset is not None:
-            _look_at_images(found, model, dataset, images)
+        _look_at_images(found, model, data_dir, images)
         _look_at_packed(found, model, data_dir, bench_seconds)
     return found
 
@@ -173,24 +170,8 @@ def _read_records(folder: RunFolder, found: RunAnalysis) -> None:
         found.notes.append(f"This run is not finished: {len(found.history)} of {total} epochs are done.")
 
 
-def _dataset(found: RunAnalysis, folder: RunFolder, data_dir: str | Path | None) -> Dataset | None:
-    """The images of the run; None, and a note, where they are not at hand."""
-    name, size, classes = None, None, None
-    if folder.model_file.exists():
-        _, info = load_model(folder.model_file)
-        name, size, classes = info.dataset, info.image_size, info.labels
-    elif found.recipe is not None:
-        name, size = found.recipe.data.name, found.recipe.data.image_size
-    assert name is not None
-    try:
-        return load_dataset(name, data_dir, image_size=size, classes=classes)
-    except DataError as error:
-        found.notes.append(f"No images, so no predictions and no activations: {error}.")
-        return None
-
-
-def _model(folder: RunFolder, found: RunAnalysis, dataset: Dataset | None) -> nn.Module | None:
-    """The furthest weights of the run, and which they are."""
+def _model(folder: RunFolder, found: RunAnalysis) -> nn.Module | None:
+    """The furthest weights of the run, and which they are; None, and a note, if there are none."""
     if folder.model_file.exists():
         model, found.info = load_model(folder.model_file)
         found.model_of = "the final model"
@@ -201,27 +182,37 @@ def _model(folder: RunFolder, found: RunAnalysis, dataset: Dataset | None) -> nn
         return None
     path, tensors, document = newest
     assert found.recipe is not None
-    spec, recipe = dataset_spec(found.recipe.data.name), found.recipe
-    classes = dataset.classes if dataset is not None else ()
-    found.info = ModelInfo(
-        name=recipe.model.name,
-        dataset=spec.name,
-        num_classes=len(classes) or spec.num_classes,
-        bits=recipe.model.bits,
-        frequency=recipe.model.frequency,
-        mean=spec.mean,
-        std=spec.std,
-        classes=classes,
-        image_size=recipe.data.image_size or 0,
+    info = load_model(folder.stage_file(1))[1] if folder.stage_file(1).exists() else _described(found.recipe)
+    model, position = info.create(), document["position"]
+    try:
+        load_state(model, entries(tensors, "model/"), str(path), info.name)
+    except CheckpointError as error:  # of classes of somebody's own, whose number only stage 1's model tells
+        found.notes.append(f"Nothing to say about weights before stage 1 has ended: {error}.")
+        return None
+    found.info, found.model_of = (
+        info,
+        f"the newest checkpoint, after stage {position['stage']} epoch {position['epoch']}",
     )
-    model = found.info.create()
-    load_state(model, entries(tensors, "model/"), str(path), found.info.name)
-    position = document["position"]
-    found.model_of = f"the newest checkpoint, after stage {position['stage']} epoch {position['epoch']}"
     if position["step"]:
         found.model_of += f" and {position['step']} steps"
     found.notes.append(f"Weights, predictions and sizes are those of {found.model_of}.")
     return model.eval()
+
+
+def _described(recipe: Recipe) -> ModelInfo:
+    """What a recipe and its data set tell of the model that it trains."""
+    spec = dataset_spec(recipe.data.name)
+    return ModelInfo(
+        name=recipe.model.name,
+        dataset=spec.name,
+        num_classes=spec.num_classes,
+        bits=recipe.model.bits,
+        frequency=recipe.model.frequency,
+        mean=spec.mean,
+        std=spec.std,
+        classes=(),
+        image_size=recipe.data.image_size or 0,
+    )
 
 
 def _look_at_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) -> None:
@@ -244,18 +235,23 @@ def _look_at_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) ->
         found.notes.append("The run was made before flips, errors and gradients of layers were logged each epoch.")
 
 
-def _look_at_images(found: RunAnalysis, model: nn.Module, dataset: Dataset, images: int | None) -> None:
-    assert found.info is not None
-    name = "train" if dataset.test is None else "test"
-    split, info = dataset.split(name), found.info
+def _look_at_images(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, images: int | None) -> None:
+    """Predictions and activations; a note where the images are not at hand."""
+    info = found.info
+    assert info is not None
     try:
-        found.predictions = predict_split(model, split, info.mean, info.std, info.labels, limit=images)
+        dataset = load_dataset(info.dataset, data_dir, image_size=info.image_size, classes=info.classes or None)
+        name = "train" if dataset.test is None else "test"
+        split, classes = dataset.split(name), info.labels
+        if not info.classes and len(dataset.classes) == info.num_classes:
+            classes = dataset.classes
+        found.predictions = predict_split(model, split, info.mean, info.std, classes, limit=images)
         found.image_split = f"{info.dataset} {name} images"
         pixels, labels = next(split.in_order(GRADIENT_IMAGES))
         found.gradient_images = len(labels)
         found.activations = activation_table(model, normalize(pixels, info.mean, info.std), labels)
     except DataError as error:
-        found.notes.append(f"No predictions: {error}.")
+        found.notes.append(f"No images, so no predictions and no activations: {error}.")
 
 
 def _look_at_packed(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, seconds: float) -> None:
