@@ -71,6 +71,10 @@ def test_a_run_is_looked_at_from_all_sides(run: RunAnalysis, folder: Path) -> No
 def test_the_tables_hold_what_was_found(run: RunAnalysis) -> None:
     facts = {row[0]: row[1] for row in summary_table([run]).rows}
     assert facts["stage 2: test accuracy"] == f"{run.history[-1]['test_accuracy']:.2%}"
+    total = sum(row.weights for row in run.weights)
+    kept = sum(row.weights * run.kept[row.layer] for row in run.weights) / total
+    assert total == 9216 + 9216 + 18432 + 36864
+    assert facts["signs kept since stage 1"] == f"{kept:.1%}"
     errors = error_table(run)
     titles = [column.title for column in errors.columns]
     assert [row[titles.index("error")] for row in errors.rows] == [row.quantization_error for row in run.errors]

@@ -18,6 +18,7 @@ from biper.analysis.run_tables import (
     difference_table,
     error_table,
     half_period_table,
+    kept_share,
     mean_error,
     network_table,
     operation_table,
@@ -104,8 +105,8 @@ def _tiles(run: RunAnalysis) -> list[tuple[str, str, str]]:
             found.append(("one image", f"{speed.median_seconds * 1e3:.3f} ms", rate))
     if (error := mean_error(run)) is not None:
         found.append(("quantization error", f"{error:.3f}", "mean over layers"))
-    if run.kept:
-        found.append(("signs kept by stage 2", percent(sum(run.kept.values()) / len(run.kept)), "mean over layers"))
+    if (kept := kept_share(run)) is not None:
+        found.append(("signs kept", percent(kept), "since stage 1"))
     return found
 
 
@@ -118,6 +119,8 @@ def _training(runs: Runs) -> Section:
     layers = _each(runs, lambda run, number: page.plots(_layers_over_training(run, number)))
     if layers:
         body += f"<h3>Binary layers over training</h3>{layers}"
+    elif any(run.weights for run in runs):
+        body += '<p class="caption">Nothing about single layers was logged when this ran.</p>'
     return Section("Training", "After each epoch of stage 1 (sine) and stage 2 (square wave).", body)
 
 

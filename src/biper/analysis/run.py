@@ -231,8 +231,6 @@ def _look_at_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) ->
         found.initial_agreement, found.kept = stage_agreement(first), sign_agreement(first, model)
     if not found.weights:
         found.notes.append("The network has no binary layers, so there are no signs to look at.")
-    elif found.recipe is not None and not any("flip_ratio_step" in row for row in found.history):
-        found.notes.append("The run was made before flips, errors and gradients of layers were logged each epoch.")
 
 
 def _look_at_images(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, images: int | None) -> None:

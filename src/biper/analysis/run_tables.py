@@ -58,6 +58,12 @@ def mean_error(run: RunAnalysis) -> float | None:
     return sum(row.quantization_error for row in run.errors) / len(run.errors) if run.errors else None
 
 
+def kept_share(run: RunAnalysis) -> float | None:
+    """The share of all binary weights whose sign is still what stage 1 left."""
+    found = [(row.weights, run.kept[row.layer]) for row in run.weights if row.layer in run.kept]
+    return sum(count * kept for count, kept in found) / sum(count for count, _ in found) if found else None
+
+
 def _facts(run: RunAnalysis) -> dict[str, str]:
     """Name and value of everything that a run is summed up by."""
     facts = {"network": run.title}
@@ -78,10 +84,8 @@ def _facts(run: RunAnalysis) -> dict[str, str]:
         facts["the closed form's for Laplace weights"] = (
             f"{sum(row.predicted_error for row in run.errors) / len(run.errors):.3f}"
         )
-    weighted = [(row.weights, run.kept[row.layer]) for row in run.errors if row.layer in run.kept]
-    if weighted:
-        share = sum(count * kept for count, kept in weighted) / sum(count for count, _ in weighted)
-        facts["signs that stage 2 kept"] = percent(share)
+    if (kept := kept_share(run)) is not None:
+        facts["signs kept since stage 1"] = percent(kept)
     if run.sizes:
         facts["parameters"] = whole(run.sizes["parameters"])
         facts["float32 size"] = size(run.sizes["float_bytes"])
@@ -255,7 +259,7 @@ def network_table(layers: Sequence[LayerSummary], sizes: dict[str, int]) -> Tabl
         Column("kind"),
         Column("output"),
         Column("parameters", whole, "Trained numbers."),
-        Column("bits", str, "Of weights and activations."),
+        Column("bits", None, "Of weights and activations."),
         Column("MACs", lambda count: f"{count / 1e6:,.2f} M", "Multiply-accumulates of one image."),
         Column("float", size, "Size with everything in float32."),
         Column("packed", size, "Size with binary weights as bits."),
@@ -294,7 +298,7 @@ def operation_table(report: BenchReport) -> Table:
         Column("operation"),
         Column("kind"),
         Column("time", lambda seconds: f"{seconds * 1e6:.1f} µs", "Median on one image."),
-        Column("share", lambda share: f"{share:.1%}", "Of all operations.", bar=True),
+        Column("share", lambda share: f"{share:.1%}", "Of all operations."),
         Column("MACs", lambda count: f"{count / 1e6:,.2f} M", "Multiply-accumulates of one image."),
         Column("MACs/s", lambda rate: f"{rate / 1e9:,.0f} G", "Multiply-accumulates a second."),
     ]

@@ -21,6 +21,7 @@ class WeightRow:
 
     Attributes:
         layer: qualified name.
+        weights: how many latent weights.
         positive: share of weights whose sign is +1.
         entropy: of the signs of an output channel, mean over channels, in bits: 1 where half of them are +1.
         lowest_entropy: of the channel where it is lowest.
@@ -33,6 +34,7 @@ class WeightRow:
     """
 
     layer: str
+    weights: int
     positive: float
     entropy: float
     lowest_entropy: float
@@ -115,6 +117,7 @@ def _row(name: str, layer: BinaryConv2d | BinaryLinear) -> WeightRow:
     scale = layer.scale.double()
     return WeightRow(
         layer=name,
+        weights=layer.weight.numel(),
         positive=bits.double().mean().item(),
         entropy=entropies.mean().item(),
         lowest_entropy=entropies.min().item(),
