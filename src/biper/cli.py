@@ -290,7 +290,8 @@ def analyze(
     from biper import tables
     from biper.analysis.report import write_report
     from biper.analysis.run import analyze_run
-    from biper.analysis.run_tables import compare_table, run_tables, summary_table
+    from biper.analysis.run_tables import run_tables
+    from biper.analysis.side_by_side import compare_table, summary_table
     from biper.training.setup import set_threads
 
     set_threads(threads)
@@ -303,9 +304,9 @@ def analyze(
     for each in runs:
         for note in each.notes:
             tables.say(f"{each.path}: {note}")
-    of_runs = [compare_table(runs)] if compare else run_tables(runs[0])
-    for table in (summary_table(runs), *of_runs):
-        tables.console.print(tables.drawn(table, title=table.name))
+    for table in (summary_table(runs), *([compare_table(runs)] if compare else run_tables(runs[0]))):
+        if table.rows:
+            tables.console.print(tables.drawn(table, title=table.name))
     tables.say(f"Everything, with plots and pictures: {out}")
 
 

@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from biper import create_model, load_model, load_recipe, save_model, train
 from biper.analysis import page, plots
 from biper.analysis.activations import activation_table
+from biper.analysis.drawing import svg
 from biper.analysis.predictions import Predictions, WrongAnswer, predict_split
 from biper.analysis.report import render_report, write_report
 from biper.analysis.run import RunAnalysis, analyze_run
-from biper.analysis.run_tables import error_table, run_names, run_tables, sign_table, summary_table
+from biper.analysis.run_tables import error_table, run_tables, sign_table
+from biper.analysis.side_by_side import run_names, summary_table
 from biper.data.dataset import Split
 from biper.data.digits import load_digits
 from biper.errors import CheckpointError, ModelError, TrainingInterrupted
@@ -237,11 +240,20 @@ def test_many_classes_have_a_list_instead_of_a_matrix() -> None:
 
 
 def test_plots_of_one_page_share_no_names(run: RunAnalysis) -> None:
-    drawn = [plots.svg(plots.weights_over_the_wave(wave), wave.layer) for wave in run.waves]
+    drawn = [svg(plots.weights_over_the_wave(wave), wave.layer) for wave in run.waves]
     names = [name for text in drawn for name in re.findall(r'id="([^"]*)"', text)]
     assert names
     assert len(names) == len(set(names))
     assert all("var(--plot-first, #1f6feb)" in text for text in drawn)
+
+
+def test_numbers_on_an_axis_are_written_in_full() -> None:
+    figure = Figure()
+    figure.add_subplot().set_yticks([0.125, 0.375])
+    text = svg(figure, "axis")
+    assert ">0.125</text>" in text
+    assert ">0.375</text>" in text
+    assert not re.search(r'[ "]\d+\.\d{3}', text)
 
 
 PROBE = """<script>

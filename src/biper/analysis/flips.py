@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class Watch:
         if not self.layers:
             return
         if self._before is not None:
-            flips = torch.stack([(a != b).double().mean() for a, b in zip(self._bits(), self._before, strict=True)])
+            flips = _changed(self._before, self._bits())
             sizes = torch.stack([_gradient_norm(layer.weight) for layer in self.layers.values()])
             good = torch.isfinite(sizes).all()  # a loss scaler leaves out steps whose gradients are not finite
             self._sums += torch.where(good, torch.stack([flips, sizes]), 0)
@@ -67,9 +67,8 @@ class Watch:
         """
         if not self.layers:
             return {}
-        bits = self._bits()
         flips, sizes = (self._sums / self._samples.clamp(min=1)).tolist()
-        changed = torch.stack([(a != b).double().mean() for a, b in zip(bits, self._first, strict=True)]).tolist()
+        changed = _changed(self._first, self._bits()).tolist()
         row = {
             "flip_ratio_step": dict(zip(self.layers, flips, strict=True)),
             "flip_ratio_epoch": dict(zip(self.layers, changed, strict=True)),
@@ -106,6 +105,11 @@ class Watch:
 
     def _bits(self) -> list[Tensor]:
         return [weight_bits(layer) for layer in self.layers.values()]
+
+
+def _changed(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+    """The share of bits that differ, layer by layer, (layers,) float64."""
+    return torch.stack([torch.count_nonzero(a != b) / a.numel() for a, b in zip(before, after, strict=True)]).double()
 
 
 def _gradient_norm(weight: Tensor) -> Tensor:

@@ -1,10 +1,8 @@
-"""Plots of a run, each a matplotlib figure; `svg` makes one part of a page that has a light and a dark form."""
+"""Plots of a run, each a matplotlib figure; `biper.analysis.drawing.svg` makes one a part of a page."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +10,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from biper.analysis.drawing import COLOURS, SMALL, STYLE, WIDE, dots, legend_below, new_figure, ramp
 from biper.analysis.flips import over_training
-from biper.analysis.run_tables import score
+from biper.analysis.side_by_side import score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,50 +21,6 @@ if TYPE_CHECKING:
     from biper.analysis.run import LayerWave
     from biper.analysis.weights import WeightRow
 
-COLOURS = {
-    "ink": "#1f2328",
-    "muted": "#6a737d",
-    "grid": "#e4e7eb",
-    "first": "#1f6feb",
-    "second": "#d4690c",
-    "third": "#2e8b57",
-    "tint": "#e3ecfa",
-}
-"""What a page may replace by colours of its own, see `svg`."""
-
-_RAMP = ((0x3B, 0x82, 0xF6), (0xA8, 0x55, 0xF7), (0xF0, 0x6A, 0x1C))
-"""From the first layer to the last; readable on light and on dark."""
-
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.labelsize": 8.5,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "axes.labelcolor": COLOURS["muted"],
-    "axes.edgecolor": COLOURS["muted"],
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": COLOURS["ink"],
-    "lines.linewidth": 1.5,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.handlelength": 1.6,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
-
-WIDE, SMALL = (5.4, 2.9), (3.5, 2.2)
-"""Widths and heights of figures in inches."""
-
 _LINES = ("-", (0, (4, 2)))
 """Of the first and of the second run."""
 
@@ -73,7 +28,7 @@ Histories = Mapping[str, Sequence[dict[str, Any]]]
 """Rows of metrics.jsonl, by the name of the run."""
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def accuracy_curves(histories: Histories) -> Figure:
     """Training and test accuracy after each epoch, both stages in a row."""
 
@@ -81,7 +36,7 @@ def accuracy_curves(histories: Histories) -> Figure:
         for (name, rows), line in zip(histories.items(), _LINES, strict=False):
             prefix = f"{name}: " if len(histories) > 1 else ""
             epochs = range(1, len(rows) + 1)
-            style: dict[str, Any] = {"linestyle": line, **_dots(len(rows))}
+            style: dict[str, Any] = {"linestyle": line, **dots(len(rows))}
             axes.plot(
                 epochs,
                 [row["train_accuracy"] for row in rows],
@@ -101,7 +56,7 @@ def accuracy_curves(histories: Histories) -> Figure:
     return _over_epochs("Accuracy", histories, draw)
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def loss_curves(histories: Histories) -> Figure:
     """Training and test loss after each epoch, both stages in a row."""
     losses = [row[key] for rows in histories.values() for row in rows for key in row if key.endswith("_loss")]
@@ -118,7 +73,7 @@ def loss_curves(histories: Histories) -> Figure:
             ):
                 points = [(number, row[key]) for number, row in enumerate(rows, 1) if key in row]
                 if points:
-                    style: dict[str, Any] = {"linestyle": line, **_dots(len(rows))}
+                    style: dict[str, Any] = {"linestyle": line, **dots(len(rows))}
                     axes.plot(*zip(*points, strict=True), color=COLOURS[colour], label=prefix + label, **style)
         if lowest > 0 and highest > 20 * lowest:
             axes.set_yscale("log")
@@ -127,7 +82,7 @@ def loss_curves(histories: Histories) -> Figure:
     return _over_epochs("Loss, nats", histories, draw)
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def layers_over_training(
     rows: Sequence[dict[str, Any]], measure: str, title: str, *, logarithmic: bool = False
 ) -> Figure:
@@ -139,19 +94,19 @@ def layers_over_training(
             label = {0: "first layer", len(found) - 1: "last layer"}.get(number)
             epochs, values = zip(*points, strict=True)
             shown = [value if value > 0 or not logarithmic else math.nan for value in values]
-            colour = _ramp(number / max(len(found) - 1, 1))
-            axes.plot(epochs, shown, color=colour, linewidth=1.0, label=label, **_dots(len(points)))
+            colour = ramp(number / max(len(found) - 1, 1))
+            axes.plot(epochs, shown, color=colour, linewidth=1.0, label=label, **dots(len(points)))
         if logarithmic:
             axes.set_yscale("log")
-        _legend_below(axes)
+        legend_below(axes)
 
     return _over_epochs(title, {"": rows}, draw)
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def weights_over_the_wave(wave: LayerWave) -> Figure:
     """The distribution of a layer's latent weights; shaded where their sign is +1, with the wave over it."""
-    figure, axes = _figure(SMALL)
+    figure, axes = new_figure(SMALL)
     edges, frequency = wave.weights.edges, wave.frequency
     reach, highest = edges[-1], max(wave.weights.density) * 1.08
     half = math.pi / frequency
@@ -174,10 +129,10 @@ def weights_over_the_wave(wave: LayerWave) -> Figure:
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def error_against_frequency(wave: LayerWave) -> Figure:
     """The error that a layer's weights would have at other frequencies, the closed form, and the trained point."""
-    figure, axes = _figure(SMALL)
+    figure, axes = new_figure(SMALL)
     frequencies = [point.frequency for point in wave.curve]
     predicted, measured = [point.predicted for point in wave.curve], [point.measured for point in wave.curve]
     axes.plot(frequencies, predicted, color=COLOURS["muted"], linewidth=1.1, linestyle=(0, (3, 2)), label="Laplace")
@@ -188,14 +143,14 @@ def error_against_frequency(wave: LayerWave) -> Figure:
     axes.set_ylim(0, 1)
     axes.set_title(wave.layer)
     axes.set_xlabel("ω, radians per unit of weight")
-    _legend_below(axes)
+    legend_below(axes)
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
     """Quantization errors, layer by layer: after stage 1, of these weights, and by the closed form."""
-    figure, axes = _figure(WIDE)
+    figure, axes = new_figure(WIDE)
     predicted = [row.predicted_error for row in errors]
     places = range(1, len(errors) + 1)
     axes.plot(places, predicted, "_", color=COLOURS["ink"], markersize=9, markeredgewidth=1.6, label="Laplace")
@@ -205,10 +160,10 @@ def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> F
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def angles_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
     """The angle between the wave and its signs, layer by layer: after stage 1, and of these weights."""
-    figure, axes = _figure(WIDE)
+    figure, axes = new_figure(WIDE)
     _before_and_now(axes, [row.sign_angle for row in stage1], [row.sign_angle for row in errors])
     axes.set_ylim(0, 90)
     axes.set_yticks(range(0, 91, 15))
@@ -227,13 +182,13 @@ def _before_and_now(axes: Axes, before: Sequence[float], now: Sequence[float]) -
     axes.plot(places, now, "o", color=COLOURS["first"], markersize=5, label="now")
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set_xlabel("binary layer, from the first to the last")
-    _legend_below(axes)
+    legend_below(axes)
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> Figure:
     """Layer by layer: the share of signs that are +1, that stage 2 kept, and how near weights are to a change."""
-    figure, axes = _figure(WIDE)
+    figure, axes = new_figure(WIDE)
     places = range(1, len(weights) + 1)
     measures: list[tuple[str, str, list[float | None]]] = [
         ("first", "+1", [row.positive for row in weights]),
@@ -249,17 +204,17 @@ def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> F
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     axes.set_xlabel("binary layer, from the first to the last")
     axes.set_title("Signs, layer by layer")
-    _legend_below(axes)
+    legend_below(axes)
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def scale_distribution(scales: Mapping[str, Sequence[float]]) -> Figure:
     """The learned scale of every output channel, layer by layer."""
-    figure, axes = _figure(WIDE)
+    figure, axes = new_figure(WIDE)
     for number, values in enumerate(scales.values()):
         offsets = [number + 1 + 0.5 * ((place + 0.5) / len(values) - 0.5) for place in range(len(values))]
-        colour = _ramp(number / max(len(scales) - 1, 1))
+        colour = ramp(number / max(len(scales) - 1, 1))
         # few dots are enough to see a distribution, and each makes the page longer
         step = -(-len(values) // 128)
         chosen = sorted(values)[:: step or 1]
@@ -271,48 +226,9 @@ def scale_distribution(scales: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def svg(figure: Figure, name: str) -> str:
-    """A figure as an SVG element for a page: no network, no size of its own, text as text in the page's font.
-
-    Every colour of `COLOURS` becomes ``var(--plot-NAME, COLOUR)``, so that a page can set others.
-
-    Args:
-        figure: of this module.
-        name: unlike that of any other figure on the page.
-    """
-    written = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = written.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img">', text, count=1)
-    text = re.sub(
-        r' id="(figure|axes|patch|line2d|text|xtick|ytick|matplotlib|legend|FillBetween|StepPatch)[^"]*"', "", text
-    )
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font-family: [^;\"]*; ?", "", text)
-    text = re.sub(r"(\.\d\d)\d+", r"\1", text)
-    text = text.replace('xlink:href="', 'href="')
-    text = re.sub(r"\s*\n\s*", "\n", text)
-    for colour, value in COLOURS.items():
-        text = text.replace(value, f"var(--plot-{colour}, {value})")
-    return text
-
-
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    # ticks are made as late as when a figure is drawn, and would then have whatever style is in force
-    axes.tick_params(
-        length=0, labelsize=8.5, labelcolor=COLOURS["muted"], grid_color=COLOURS["grid"], grid_linewidth=0.6
-    )
-    return figure, axes
-
-
 def _over_epochs(title: str, histories: Histories, draw: Any) -> Figure:
     """Axes over the epochs of both stages, a line where stage 2 begins."""
-    figure, axes = _figure(WIDE)
+    figure, axes = new_figure(WIDE)
     draw(axes)
     lengths = [sum(row["stage"] == 1 for row in rows) for rows in histories.values()]
     for rows, line in zip(histories.values(), _LINES, strict=False):
@@ -326,20 +242,3 @@ def _over_epochs(title: str, histories: Histories, draw: Any) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_title(title)
     return figure
-
-
-def _legend_below(axes: Axes) -> None:
-    """A legend in one row under the axes, where no line can run through it."""
-    axes.figure.legend(loc="outside lower center", ncols=4, columnspacing=1.4, handletextpad=0.4)
-
-
-def _dots(count: int) -> dict[str, Any]:
-    """Marks on a line of few points."""
-    return {"marker": "o", "markersize": 2.8} if count <= 40 else {}
-
-
-def _ramp(share: float) -> str:
-    """A colour for a layer, from the first (0) to the last (1)."""
-    low, high = (_RAMP[0], _RAMP[1]) if share < 0.5 else (_RAMP[1], _RAMP[2])
-    part = share * 2 - (share >= 0.5)
-    return "#" + "".join(f"{round(a + (b - a) * part):02x}" for a, b in zip(low, high, strict=True))

@@ -9,22 +9,25 @@ from typing import Any
 
 import biper
 from biper.analysis import page, plots
+from biper.analysis.drawing import svg
 from biper.analysis.page import Section
 from biper.analysis.run import RunAnalysis
 from biper.analysis.run_tables import (
     activation_table,
     class_table,
-    compare_table,
-    difference_table,
     error_table,
     half_period_table,
-    kept_share,
-    mean_error,
     network_table,
     operation_table,
+    sign_table,
+)
+from biper.analysis.side_by_side import (
+    compare_table,
+    difference_table,
+    kept_share,
+    mean_error,
     run_names,
     score,
-    sign_table,
     summary_table,
 )
 from biper.analysis.table import Column, Table, percent, size
@@ -115,7 +118,7 @@ def _training(runs: Runs) -> Section:
     if not histories:
         return Section("Training", "", "")
     curves = [plots.accuracy_curves(histories), plots.loss_curves(histories)]
-    body = page.plots([plots.svg(figure, f"curve{number}") for number, figure in enumerate(curves)])
+    body = page.plots([svg(figure, f"curve{number}") for number, figure in enumerate(curves)])
     layers = _each(runs, lambda run, number: page.plots(_layers_over_training(run, number)))
     if layers:
         body += f"<h3>Binary layers over training</h3>{layers}"
@@ -129,7 +132,7 @@ def _layers_over_training(run: RunAnalysis, number: str) -> list[str]:
     for measure, title, logarithmic in _MEASURES:
         if any(measure in row for row in run.history):
             figure = plots.layers_over_training(run.history, measure, title, logarithmic=logarithmic)
-            drawn.append(plots.svg(figure, f"{measure}{number}"))
+            drawn.append(svg(figure, f"{measure}{number}"))
     return drawn
 
 
@@ -138,7 +141,7 @@ def _errors(runs: Runs) -> Section:
         if not run.errors:
             return ""
         figures = [make(run.errors, run.stage1_errors) for make in (plots.errors_by_layer, plots.angles_by_layer)]
-        drawn = [plots.svg(figure, f"errors{number}-{place}") for place, figure in enumerate(figures)]
+        drawn = [svg(figure, f"errors{number}-{place}") for place, figure in enumerate(figures)]
         return page.plots(drawn) + _table(error_table(run))
 
     lead = (
@@ -152,8 +155,8 @@ def _waves(runs: Runs) -> Section:
     def make(run: RunAnalysis, number: str) -> str:
         if not run.waves:
             return ""
-        weights = [plots.svg(plots.weights_over_the_wave(wave), f"w{number}-{wave.layer}") for wave in run.waves]
-        curves = [plots.svg(plots.error_against_frequency(wave), f"f{number}-{wave.layer}") for wave in run.waves]
+        weights = [svg(plots.weights_over_the_wave(wave), f"w{number}-{wave.layer}") for wave in run.waves]
+        curves = [svg(plots.error_against_frequency(wave), f"f{number}-{wave.layer}") for wave in run.waves]
         return (
             "<h3>Weights over the wave</h3>"
             f"{page.plots(weights, small=True)}<h3>Error against frequency</h3>{page.plots(curves, small=True)}"
@@ -172,7 +175,7 @@ def _signs(runs: Runs) -> Section:
         if not run.weights:
             return ""
         figures = plots.signs_by_layer(run.weights, run.kept), plots.scale_distribution(run.scales)
-        drawn = [plots.svg(figure, f"signs{number}-{place}") for place, figure in enumerate(figures)]
+        drawn = [svg(figure, f"signs{number}-{place}") for place, figure in enumerate(figures)]
         return page.plots(drawn) + _table(sign_table(run))
 
     lead = "What the bits are, which of them changed, and what multiplies their sums."
