@@ -27,7 +27,7 @@ from biper.analysis.side_by_side import (
     kept_share,
     mean_error,
     run_names,
-    score,
+    stage_scores,
     summary_table,
 )
 from biper.analysis.table import Column, Table, percent, size
@@ -92,12 +92,11 @@ def _summary(runs: Runs) -> Section:
 
 def _tiles(run: RunAnalysis) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
-    results = {row["stage"]: score(row) for row in run.history}
-    last = results[max(results)] if results else None
-    if last is not None:
-        first = results.get(1)
-        detail = f"after stage 1 {first[1]:.2%}" if first is not None and len(results) == 2 else "so far, in stage 1"
-        found.append((last[0], f"{last[1]:.2%}", detail))
+    scores = stage_scores(run)
+    if scores:
+        what, value = scores[max(scores)]
+        detail = f"after stage 1 {scores[1][1]:.2%}" if len(scores) == 2 else "so far, in stage 1"
+        found.append((what, f"{value:.2%}", detail))
     elif run.predictions is not None:
         found.append(("accuracy", f"{run.predictions.accuracy:.2%}", f"on {run.predictions.images:,} images"))
     if run.packed is not None:

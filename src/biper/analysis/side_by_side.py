@@ -68,6 +68,13 @@ def score(row: dict[str, Any]) -> tuple[str, float] | None:
     return next(((what, row[f"{key}_accuracy"]) for key, what in SCORES if f"{key}_accuracy" in row), None)
 
 
+def stage_scores(run: RunAnalysis) -> dict[int, tuple[str, float]]:
+    """What each stage that was begun is judged by, as `score`: the weights that it chose, or its last epoch so far."""
+    rows: dict[int, Any] = {row["stage"]: row for row in run.history}
+    rows |= {stage: run.summary[f"stage{stage}"] for stage in (1, 2) if run.summary is not None}
+    return {stage: found for stage, row in sorted(rows.items()) if (found := score(row)) is not None}
+
+
 def mean_error(run: RunAnalysis) -> float | None:
     """The mean of the layers' quantization errors."""
     return sum(row.quantization_error for row in run.errors) / len(run.errors) if run.errors else None
@@ -86,11 +93,8 @@ def _facts(run: RunAnalysis) -> dict[str, str]:
         stages = run.recipe.stages
         facts["epochs"] = " + ".join(str(stage.epochs) for stage in stages)
         facts["state"] = "complete" if run.complete else f"{len(run.history)} epochs done"
-    results: dict[int, Any] = {row["stage"]: row for row in run.history}
-    results |= {stage: run.summary[f"stage{stage}"] for stage in (1, 2) if run.summary is not None}
-    for stage, row in sorted(results.items()):
-        if (found := score(row)) is not None:
-            facts[f"stage {stage}: {found[0]}"] = f"{found[1]:.2%}"
+    for stage, (what, value) in stage_scores(run).items():
+        facts[f"stage {stage}: {what}"] = f"{value:.2%}"
     if run.predictions is not None:
         answers = run.predictions
         facts["right answers"] = f"{answers.correct:,} of {answers.images:,} {run.image_split}"
