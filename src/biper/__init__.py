@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from biper import interop
     from biper.analysis.quantization_error import quantization_errors
+    from biper.analysis.report import write_report
+    from biper.analysis.run import analyze_run
     from biper.analysis.summary import summarize
     from biper.convert import BinarizeConfig, binarize_
     from biper.data import load_dataset
@@ -36,6 +38,7 @@ _MODULES = {
     "PeriodicSign": "quantizers",
     "Recipe": "recipe",
     "SteSign": "quantizers",
+    "analyze_run": "analysis.run",
     "binarize_": "convert",
     "create_model": "models",
     "evaluate": "training.evaluation",
@@ -51,6 +54,7 @@ _MODULES = {
     "set_stage_": "nn",
     "summarize": "analysis.summary",
     "train": "training.trainer",
+    "write_report": "analysis.report",
 }
 
 __all__ = [*_MODULES, "__version__"]

@@ -269,6 +269,7 @@ def bench(
     from dataclasses import asdict
 
     from biper import tables
+    from biper.analysis.run_tables import operation_table
     from biper.peers.compare import compare
     from biper.runtime import Model
     from biper.runtime.bench import bench as measure
@@ -281,7 +282,7 @@ def bench(
         typer.echo(json.dumps(asdict(report) | ({"against": asdict(comparison)} if comparison else {})))
         return
     if profile:
-        tables.console.print(tables.operation_table(report))
+        tables.console.print(tables.drawn(operation_table(report)))
     if comparison is not None:
         tables.console.print(tables.comparison_table(comparison))
     tables.say(tables.bench_line(report))
@@ -330,6 +331,40 @@ def evaluate(
             f"{name} on {split}: accuracy {scores.accuracy:.2%} ({scores.correct:,} of {scores.images:,}), "
             f"loss {scores.loss:.4f}"
         )
+
+
+@app.command()
+def analyze(
+    run: Annotated[Path, typer.Argument(help="A run folder, finished or not.")],
+    compare: Annotated[Path | None, typer.Option(metavar="RUN", help="A second run folder to put beside it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page to write; default report.html in the run folder.")] = None,
+    data_dir: DataDir = None,
+    images: Annotated[int | None, typer.Option(min=2, help="Test images to ask about; default all.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """What the bits of a trained network do: tables here, and with plots and pictures in one page, report.html."""
+    from biper import tables
+    from biper.analysis.report import write_report
+    from biper.analysis.run import analyze_run
+    from biper.analysis.run_tables import run_tables
+    from biper.analysis.side_by_side import compare_table, summary_table
+    from biper.training.setup import set_threads
+
+    set_threads(threads)
+    runs = [analyze_run(path, data_dir=data_dir, images=images) for path in (run, compare) if path is not None]
+    out = out or run / "report.html"
+    write_report(runs, out)
+    if as_json:
+        typer.echo(json.dumps({"report": str(out), "runs": [each.to_json() for each in runs]}))
+        return
+    for each in runs:
+        for note in each.notes:
+            tables.say(f"{each.path}: {note}")
+    for table in (summary_table(runs), *([compare_table(runs)] if compare else run_tables(runs[0]))):
+        if table.rows:
+            tables.console.print(tables.drawn(table, title=table.name))
+    tables.say(f"Everything, with plots and pictures: {out}")
 
 
 @app.command("import-reference")
@@ -391,6 +426,7 @@ def inspect(
     if target.endswith(".biper"):
         _inspect_packed(Path(target), as_json)
         return
+    from biper.analysis.run_tables import network_table
     from biper.analysis.summary import model_sizes, summarize
     from biper.data.specs import dataset_spec
     from biper.models import create_model
@@ -411,7 +447,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes}))
     else:
-        tables.console.print(tables.layer_table(layers, sizes))
+        tables.console.print(tables.drawn(network_table(layers, sizes)))
 
 
 def _inspect_packed(path: Path, as_json: bool) -> None:

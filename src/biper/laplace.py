@@ -21,13 +21,28 @@ LARGEST_ERROR = 0.1028
 """The largest QE, rounded down."""
 
 
-def laplace_quantization_error(product: float) -> float:
-    """QE for ``product = ωb``, dimensionless and positive.
+def laplace_scale(product: float) -> float:
+    """γ for ``product = ωb``, in radians: rises from 0 (as ``ωb``) to ``2 / π``.
+
+    Raises:
+        ModelError: the product is not a positive finite number.
+    """
+    if not 0 < product < math.inf:
+        raise ModelError(f"frequency times diversity must be a positive finite number, got {product!r}")
+    return product / (1 + product**2) / math.tanh(math.pi / (2 * product))
+
+
+def laplace_error(product: float) -> float:
+    """``E|sin ωw - q(w)| = 1 - γ``, from ``ωb`` as in `laplace_scale`: from 1 to ``1 - 2 / π``."""
+    return 1 - laplace_scale(product)
+
+
+def laplace_scaled_error(product: float) -> float:
+    """QE, from ``ωb`` as in `laplace_scale`: from 0 over `LARGEST_ERROR` to ``1/2 - 4 / π²``.
 
     Source: Vargas et al., CVPR 2024, section 3.
     """
-    scale = product / (1 + product**2) / math.tanh(math.pi / (2 * product))
-    return 2 * product**2 / (1 + 4 * product**2) - scale**2
+    return 2 * product**2 / (1 + 4 * product**2) - laplace_scale(product) ** 2
 
 
 def frequency_for_error(target: float, diversity: float) -> float:
@@ -44,5 +59,5 @@ def frequency_for_error(target: float, diversity: float) -> float:
     low, high = 0.0, LARGEST_PRODUCT
     for _ in range(60):  # halvings: more than a float's digits
         middle = (low + high) / 2
-        low, high = (middle, high) if laplace_quantization_error(middle) < target else (low, middle)
+        low, high = (middle, high) if laplace_scaled_error(middle) < target else (low, middle)
     return high / diversity

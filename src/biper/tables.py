@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from biper.analysis.table import Table as Data
+from biper.analysis.table import size
+
 if TYPE_CHECKING:
     from biper.analysis.comparison import MethodComparison
-    from biper.analysis.summary import LayerSummary
     from biper.export.beside_torch import Side
     from biper.peers.compare import Comparison, PeerTime
     from biper.recipe import Recipe
@@ -27,13 +29,6 @@ console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 def say(text: str) -> None:
     """Print a line as it is, without rich's highlighting."""
     console.print(text, highlight=False)
-
-
-def size(count: float) -> str:
-    """Bytes for people: 1,234 B, 12.3 kB, 4.56 MB (powers of 1000)."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.2f} MB"
 
 
 def run_table(summary: Mapping[str, Any], out: Path) -> Table:
@@ -88,31 +83,16 @@ def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
     return table
 
 
-def layer_table(layers: Sequence[LayerSummary], sizes: Mapping[str, int]) -> Table:
-    """A row a layer, and the sums in the caption. MACs are multiply-accumulates for one image."""
-    table = _compact("layer", "kind", "output", "parameters", "bits", "MACs", "float", "packed")
-    for column in table.columns[3:]:
-        column.justify = "right"
-    for layer in layers:
-        computes = layer.multiply_accumulates > 0
-        table.add_row(
-            layer.name,
-            layer.kind,
-            "x".join(map(str, layer.output_shape)),
-            f"{layer.parameters:,}",
-            f"W{layer.weight_bits}A{layer.input_bits}" if computes else "",
-            f"{layer.multiply_accumulates / 1e6:,.2f} M" if computes else "",
-            size(layer.float_bytes),
-            size(layer.packed_bytes),
-        )
-    macs = sum(layer.multiply_accumulates for layer in layers)
-    binary = sum(layer.multiply_accumulates for layer in layers if layer.weight_bits == layer.input_bits == 1)
-    table.caption = (
-        f"{sizes['parameters']:,} parameters; {macs / 1e6:,.1f} M multiply-accumulates an image, "
-        f"{binary / max(macs, 1):.1%} binary; float {size(sizes['float_bytes'])}, "
-        f"packed {size(sizes['packed_bytes'])} (binary weights as bits, the rest float32)"
-    )
-    table.caption_justify = "left"
+def drawn(data: Data, *, title: str | None = None) -> Table:
+    """A table of data as rich draws it: names on the left, numbers on the right, the caption below."""
+    table = _compact(*(column.title for column in data.columns))
+    table.title, table.title_justify = title, "left"
+    for column, described in zip(table.columns, data.columns, strict=True):
+        if described.show is not None:
+            column.justify = "right"
+    for row in data.rows:
+        table.add_row(*data.text(row))
+    table.caption, table.caption_justify = data.caption, "left"
     return table
 
 
@@ -140,25 +120,6 @@ def bench_line(report: BenchReport) -> str:
         f"{report.images_per_second:,.0f} images/s; binary operations {rate / 1e12:.2f} tera-multiply-accumulates/s, "
         f"{rate / report.peak_macs_per_second:.0%} of one core's measured peak; {size(report.memory_bytes)} of memory"
     )
-
-
-def operation_table(report: BenchReport) -> Table:
-    """A row an operation of a packed model, with its time on one image."""
-    table = _compact("operation", "kind", "time", "share", "MACs", "MACs/s")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    total = sum(op.seconds for op in report.operations)
-    for op in report.operations:
-        macs = op.binary_macs + op.real_macs
-        table.add_row(
-            op.source,
-            op.operation,
-            f"{op.seconds * 1e6:.1f} µs",
-            f"{op.seconds / total:.1%}",
-            f"{macs / 1e6:,.2f} M" if macs else "",
-            f"{macs / op.seconds / 1e9:,.0f} G" if macs else "",
-        )
-    return table
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -36,6 +36,15 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
     assert "images 1 x 8 x 8; 10 outputs, 0, 1, 2, ..." in biper("inspect", "runs/digits/model.biper").stdout
     layers = json.loads(biper("inspect", "runs/digits", "--json").stdout)
     assert layers["packed_bytes"] == summary["sizes"]["packed_bytes"]
+    found = json.loads(biper("analyze", "runs/digits", "--json").stdout)
+    assert found["report"] == "runs/digits/report.html"
+    assert (tmp_path / "runs/digits/report.html").read_text().startswith("<!doctype html>")
+    errors = {row["layer"]: row["quantization_error"] for row in found["runs"][0]["errors"]}
+    assert errors == summary["stage2"]["quantization_error"]
+    text = biper("analyze", "runs/digits/", "--compare", "runs/digits", "--out", "both.html", "--images", "50").stdout
+    assert "of 50 digits test images" in text
+    assert "angle, °" in text
+    assert (tmp_path / "both.html").exists()
     again = json.loads(biper("train", "digits", *TINY, "--resume", "--json").stdout)
     assert again.pop("packed")["same_top1"] == 64
     assert again == summary
@@ -130,6 +139,8 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["evaluate", "."], ". holds no model.safetensors"),
         (["inspect", "runs/none"], "no file or folder runs/none"),
         (["export", "runs/none"], "no file or folder runs/none"),
+        (["analyze", "runs/none"], "no run folder runs/none: expected a folder that biper train"),
+        (["analyze", "."], ". is not a run folder: it holds neither recipe.toml nor model.safetensors"),
         (["predict", "none.biper", "x.png"], "none.biper: the model cannot be read: No such file or directory"),
         (["evaluate", "none.biper"], "name its data set with --data"),
         (["import-reference", "none.pth.tar", "--out", "run"], "cannot read none.pth.tar: No such file or directory"),

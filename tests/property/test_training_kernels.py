@@ -141,9 +141,7 @@ def test_threads_change_nothing(case: tuple[BinaryConv2d, Tensor], dtype: torch.
         assert torch.equal(one, other)
 
 
-@given(
-    st.integers(1, 9), st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5), st.booleans()
-)
+@given(st.integers(1, 9), st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_crops_mirrors_and_normalized_images(n: int, h: int, w: int, c: int, padding: int, flip: bool) -> None:
     images = torch.randint(256, (n, h, w, c), dtype=torch.uint8)

@@ -27,7 +27,7 @@ from biper import (
 from biper.analysis.quantization_error import relative_errors
 from biper.binarizers import choose_frequencies_
 from biper.errors import ModelError, RecipeError, TrainingInterrupted
-from biper.laplace import LARGEST_ERROR, LARGEST_PRODUCT, frequency_for_error, laplace_quantization_error
+from biper.laplace import LARGEST_ERROR, LARGEST_PRODUCT, frequency_for_error, laplace_scaled_error
 from biper.methods import METHODS, BiperMethod, read_method
 from biper.nn import binary_layers, periodic_weights, set_progress_, set_stage_
 from biper.quantizers import (
@@ -214,15 +214,15 @@ def test_the_closed_form_is_the_integral() -> None:
         sine = torch.sin(product * u)
         scale = torch.trapezoid(sine.abs() * density, u)
         error = torch.trapezoid((sine - scale * sign(sine)).square() * density, u).item()
-        assert laplace_quantization_error(product) == pytest.approx(error, abs=1e-6)
-        assert laplace_quantization_error(product) <= LARGEST_ERROR + 1e-4
+        assert laplace_scaled_error(product) == pytest.approx(error, abs=1e-6)
+        assert laplace_scaled_error(product) <= LARGEST_ERROR + 1e-4
 
 
 def test_a_frequency_is_found_for_an_error() -> None:
     for target in (1e-4, 0.01, 0.05, LARGEST_ERROR):
         for diversity in (0.01, 0.05, 2.0):
             frequency = frequency_for_error(target, diversity)
-            assert laplace_quantization_error(frequency * diversity) == pytest.approx(target, rel=1e-9)
+            assert laplace_scaled_error(frequency * diversity) == pytest.approx(target, rel=1e-9)
             assert frequency * diversity <= LARGEST_PRODUCT
     for target, diversity in ((0.11, 1.0), (0.0, 1.0), (0.05, 0.0), (0.05, math.nan)):
         with pytest.raises(ModelError, match="no frequency gives a quantization error of"):

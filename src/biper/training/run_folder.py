@@ -22,7 +22,7 @@ class RunFolder:
     ====================================  ==========================================================
     ``recipe.toml``                       the recipe as it was resolved, overrides included
     ``environment.json``                  versions, processor, threads, git revision, seed, command
-    ``metrics.jsonl``                     one JSON object an epoch
+    ``metrics.jsonl``                     one JSON object an epoch; what is of layers, see `biper.analysis.flips.Watch`
     ``tensorboard/``                      the same as TensorBoard events
     ``checkpoints/``                      what resuming needs
     ``stage1.safetensors``, ``stage2...`` the model that each stage ended with

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from biper.analysis.flips import Watch
 from biper.analysis.quantization_error import quantization_errors, relative_errors
 from biper.analysis.summary import model_sizes
 from biper.data.workers import one_line_worker_errors
@@ -188,6 +189,7 @@ class Trainer:
             restore_optimizer(self.optimizer, tensors, document)
             restore_random(tensors, document)
             self.best = entries(tensors, "best/") or None
+        self.watch = Watch(self.module, found[1] if found is not None else None, self.position.step)
         while self.position.epoch < stage.epochs:
             self._run_epoch(stage)
         self._end_stage()
@@ -216,6 +218,7 @@ class Trainer:
             "images_per_second": (position.images - first_images) / max(seconds, 1e-9),
         }
         row |= self._evaluate_epoch()
+        row |= self.watch.epoch()
         position.step = position.images = position.correct = 0
         position.loss_sum = 0.0
         self.processes.alone(lambda: self._record(row))
@@ -255,6 +258,7 @@ class Trainer:
         position.images += int(image_count)
         position.loss_sum += loss_sum
         position.correct += int(correct)
+        self.watch.step(position.step)
 
     def _require_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
@@ -289,7 +293,10 @@ class Trainer:
         self.position.metrics_bytes = self.folder.append_metrics(row)
         for key, value in row.items():
             if key not in ("stage", "epoch", "epochs"):
-                self._events.add_scalar(f"stage{self.position.stage}/{key}", value, self.position.epoch)
+                named = value if isinstance(value, dict) else {"": value}
+                for layer, number in named.items():
+                    tag = f"stage{self.position.stage}/{key}/{layer}".rstrip("/")
+                    self._events.add_scalar(tag, number, self.position.epoch)
         self.progress.epoch(row)
 
     def _end_stage(self) -> None:
@@ -334,6 +341,7 @@ class Trainer:
 
         def save() -> None:
             tensors, document = pack_state(self.position, self.module, self.optimizer, self.best)
+            tensors |= self.watch.state()
             document |= {"recipe": self.recipe.model_dump(), "training_images": len(self.batches.split)}
             document["processes"] = self.processes.count
             self.folder.checkpoints.save(self.position, tensors, document)

@@ -1,0 +1,83 @@
+"""What it costs to watch a network while it trains: the time of `Watch` as a share of a training step.
+
+Trains a recipe's network on random images of its data set's shape with the recipe's batch size, calling the watch as
+the trainer does: after every step and after every epoch. Both are clocked in the same steps, by the processor time of
+this process, so that other work on the machine counts less.
+
+    python benchmarks/watching.py digits cifar10-resnet20 --epochs 2 --steps 40
+
+Epochs of real data are longer than ``--steps`` here, so what is done once an epoch is overstated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from torch.nn import functional as F
+
+from biper.analysis.flips import Watch
+from biper.data.specs import dataset_spec
+from biper.models import create_model
+from biper.recipe import load_recipe
+from biper.regularizers import periodic_penalty
+from biper.training.optimizer import make_optimizer
+
+
+def main() -> None:
+    """Print a row a recipe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipes", nargs="+")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=40, help="of an epoch")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print("| recipe | steps | a step | watching, a step | share | of it once an epoch |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in arguments.recipes:
+        training, steps, epochs = measure(name, arguments.epochs, arguments.steps)
+        count = arguments.epochs * arguments.steps
+        watching = steps + epochs
+        print(
+            f"| {name} | {count} | {training / count * 1e3:.1f} ms | {watching / count * 1e3:.3f} ms | "
+            f"{watching / training:.2%} | {epochs / watching:.0%} |",
+            flush=True,
+        )
+
+
+def measure(name: str, epochs: int, steps: int) -> tuple[float, float, float]:
+    """Seconds of processor time in training steps, in `Watch.step` and in `Watch.epoch`."""
+    recipe = load_recipe(name)
+    spec, stage = dataset_spec(recipe.data.name), recipe.stage1
+    model = create_model(
+        recipe.model.name, dataset=spec.name, bits=recipe.model.bits, frequency=recipe.model.frequency
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    size = recipe.data.image_size or spec.image_size
+    images = torch.randn(recipe.data.batch_size, spec.channels, size, size).to(memory_format=torch.channels_last)
+    labels = torch.randint(spec.num_classes, (len(images),))
+    optimizer = make_optimizer(model, stage)
+    watch = Watch(model)
+    training = in_steps = in_epochs = 0.0
+    for epoch in range(-1, epochs):
+        if epoch == 0:  # before that, everything is warming up
+            training = in_steps = in_epochs = 0.0
+        for step in range(1, steps + 1):
+            began = time.process_time()
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(model(images), labels) + periodic_penalty(model, stage.periodic_penalty)
+            loss.backward()
+            torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
+            optimizer.step()
+            between = time.process_time()
+            watch.step(step)
+            training, in_steps = training + between - began, in_steps + time.process_time() - between
+        began = time.process_time()
+        watch.epoch()
+        in_epochs += time.process_time() - began
+    return training, in_steps, in_epochs
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What the latent weights and scales of binary layers look like: signs, half-periods, distances."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.quantizers import PeriodicSign, Quantizer
+
+HALF_PERIODS = 4
+"""Half-periods on either side of zero that are told apart; the outermost two take everything beyond them too."""
+
+
+@dataclass(frozen=True)
+class WeightRow:
+    """The weights of one binary layer; the attributes about the wave are None where the layer has another quantizer.
+
+    Attributes:
+        layer: qualified name.
+        weights: how many latent weights.
+        positive: share of weights whose sign is +1.
+        entropy: of the signs of an output channel, mean over channels, in bits: 1 where half of them are +1.
+        lowest_entropy: of the channel where it is lowest.
+        sign_change_distance: mean distance of a weight to the nearest change of sign, in units of weight.
+        relative_distance: the same as a share of the largest possible, ``π / 2ω``; 0.5 for evenly spread weights.
+        half_periods: share of weights in each half-period ``k = floor(ω w / π)``, for k from -4 to 3; signs are +1 in
+            the even ones.
+        lowest_scale, median_scale, highest_scale: of the learned scales of the output channels.
+        negative_scales: how many of them are below zero.
+    """
+
+    layer: str
+    weights: int
+    positive: float
+    entropy: float
+    lowest_entropy: float
+    sign_change_distance: float | None
+    relative_distance: float | None
+    half_periods: tuple[float, ...] | None
+    lowest_scale: float
+    median_scale: float
+    highest_scale: float
+    negative_scales: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """``density``: of the weights between neighbouring ``edges``, in 1 / unit of weight; ``outside``: share beyond."""
+
+    edges: tuple[float, ...]
+    density: tuple[float, ...]
+    outside: float
+
+
+def weight_table(model: nn.Module) -> list[WeightRow]:
+    """The weights of every binary layer of a model, in the order of its layers."""
+    with torch.no_grad():
+        return [_row(name, layer) for name, layer in binary_layers(model).items()]
+
+
+def weight_bits(layer: BinaryConv2d | BinaryLinear) -> Tensor:
+    """The signs that a layer's weights have, or (in stage 1) would have: True for +1, in the shape of the weight."""
+    quantizer = layer.weight_quantizer
+    with torch.no_grad():
+        return (quantizer.real(layer.weight) if isinstance(quantizer, Quantizer) else quantizer(layer.weight)) >= 0
+
+
+def sign_change_distance(phase: Tensor) -> float:
+    """The mean distance of phases ``ω w`` to the nearest multiple of π, in radians: 0 to ``π / 2``."""
+    return (phase - math.pi * torch.round(phase / math.pi)).abs().mean(dtype=torch.float64).item()
+
+
+def half_period_shares(phase: Tensor, reach: int = HALF_PERIODS) -> tuple[float, ...]:
+    """The share of phases in each half-period from ``-reach`` to ``reach - 1``; the outermost are open-ended."""
+    numbers = torch.floor(phase / math.pi).clamp(-reach, reach - 1).long() + reach
+    counts = torch.bincount(numbers.flatten(), minlength=2 * reach)
+    return tuple((counts / counts.sum()).tolist())
+
+
+def histogram(weight: Tensor, bins: int = 121, coverage: float = 0.998) -> Histogram:
+    """The distribution of latent weights over an interval about zero that holds a share ``coverage`` of them.
+
+    Args:
+        weight: of any shape.
+        bins: an odd number, so that zero is the middle of one.
+        coverage: 0 to 1.
+    """
+    values = weight.detach().flatten().double().cpu()
+    magnitudes = values.abs().sort().values
+    reach = max(magnitudes[min(math.ceil(coverage * len(values)), len(values)) - 1].item(), 1e-12)
+    counts, edges = torch.histogram(values, bins, range=(-reach, reach))
+    density = counts / len(values) / (2 * reach / bins)
+    return Histogram(tuple(edges.tolist()), tuple(density.tolist()), 1 - counts.sum().item() / len(values))
+
+
+def binary_entropy(share: Tensor) -> Tensor:
+    """``-p log2 p - (1 - p) log2(1 - p)`` in bits, of each share p from 0 to 1."""
+    both = torch.stack([share, 1 - share]).double()
+    return -torch.xlogy(both, both).sum(0) / math.log(2)
+
+
+def _row(name: str, layer: BinaryConv2d | BinaryLinear) -> WeightRow:
+    bits, quantizer = weight_bits(layer), layer.weight_quantizer
+    entropies = binary_entropy(bits.flatten(1).double().mean(1))
+    distance = relative = shares = None
+    if isinstance(quantizer, PeriodicSign):
+        phase = quantizer.phase(layer.weight)
+        radians = sign_change_distance(phase)
+        distance, relative = radians / quantizer.frequency, radians / (math.pi / 2)
+        shares = half_period_shares(phase)
+    scale = layer.scale.double()
+    return WeightRow(
+        layer=name,
+        weights=layer.weight.numel(),
+        positive=bits.double().mean().item(),
+        entropy=entropies.mean().item(),
+        lowest_entropy=entropies.min().item(),
+        sign_change_distance=distance,
+        relative_distance=relative,
+        half_periods=shares,
+        lowest_scale=scale.min().item(),
+        median_scale=scale.quantile(0.5).item(),
+        highest_scale=scale.max().item(),
+        negative_scales=int((scale < 0).sum()),
+    )
