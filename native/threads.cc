@@ -65,6 +65,8 @@ ThreadPool::ThreadPool(int threads) : threads_(threads < 1 ? 1 : threads) {
   for (int i = 1; i < threads_; ++i) shared_->helpers.emplace_back([shared = shared_.get()] { shared->help(); });
 }
 
+ThreadPool::ThreadPool(int threads, ParallelCall parallel) : threads_(threads < 1 ? 1 : threads), parallel_(parallel) {}
+
 ThreadPool::~ThreadPool() {
   if (!shared_) return;
   {
@@ -76,6 +78,21 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::run(int parts, void (*work)(void*, int), void* context) {
+  if (parallel_ && threads_ > 1 && parts > 1) {
+    struct Work {
+      std::atomic<int> next;
+      int parts;
+      void (*work)(void*, int);
+      void* context;
+    } shared{0, parts, work, context};
+    parallel_(
+        [](void* data) {
+          Work& w = *static_cast<Work*>(data);
+          for (int part; (part = w.next.fetch_add(1, std::memory_order_relaxed)) < w.parts;) w.work(w.context, part);
+        },
+        &shared, static_cast<unsigned>(threads_), 0);
+    return;
+  }
   std::unique_lock<std::mutex> mine;
   if (shared_ && parts > 1) mine = std::unique_lock<std::mutex>(shared_->owner, std::try_to_lock);
   if (!mine.owns_lock()) {

@@ -6,9 +6,13 @@
 
 namespace biper {
 
+// Calls work(data) on each of some threads, of which the calling one is one: GOMP_parallel of an OpenMP runtime.
+using ParallelCall = void (*)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);  // the calling thread is one of them
+  ThreadPool(int threads, ParallelCall parallel);  // none of its own: those of an OpenMP runtime
   ~ThreadPool();
 
   int threads() const { return threads_; }
@@ -25,6 +29,7 @@ class ThreadPool {
  private:
   struct Shared;
   int threads_;
+  ParallelCall parallel_ = nullptr;
   std::unique_ptr<Shared> shared_;  // null for one thread
 };
 

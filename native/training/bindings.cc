@@ -45,6 +45,8 @@ Convolution convolution_of(const std::vector<std::int64_t>& s) {
   return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], small(7), small(8), small(9), small(10), small(11), small(12), small(13), small(14)};
 }
 
+ParallelCall parallel_call = nullptr;  // torch's, if it was found
+
 // The pool of a number of threads, kept for the next call. A process that was forked starts its own.
 std::shared_ptr<ThreadPool> pool_of(int threads) {
   static std::mutex mutex;
@@ -52,7 +54,10 @@ std::shared_ptr<ThreadPool> pool_of(int threads) {
   static pid_t owner = 0;
   const std::lock_guard<std::mutex> lock(mutex);
   if (pool && owner != getpid()) new std::shared_ptr<ThreadPool>(std::move(pool));  // its threads are not here to be joined
-  if (!pool || pool->threads() != threads) pool = std::make_shared<ThreadPool>(threads), owner = getpid();
+  if (!pool || pool->threads() != threads) {
+    pool = parallel_call ? std::make_shared<ThreadPool>(threads, parallel_call) : std::make_shared<ThreadPool>(threads);
+    owner = getpid();
+  }
   return pool;
 }
 
@@ -61,6 +66,8 @@ std::shared_ptr<ThreadPool> pool_of(int threads) {
 void add_to(nb::module_& module) {
   const auto released = nb::call_guard<nb::gil_scoped_release>();
   module.attr("SLACK") = kSlack;
+  module.def("use_openmp", [](Address call) { parallel_call = reinterpret_cast<ParallelCall>(call); },
+             "Take threads from the OpenMP runtime of this GOMP_parallel: two sets of threads would take turns waiting.");
   module.def(
       "sign_forward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address bits, Address statistics,

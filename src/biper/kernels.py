@@ -7,9 +7,12 @@ result is the same for any number of threads, which are torch's (`torch.get_num_
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -40,8 +43,26 @@ def _why_not_here(dtype: torch.dtype) -> str | None:
     if not hasattr(_native, "lookup_forward"):
         return "the native extension has none for this kind of processor"
     here = instruction_sets()
+    _share_threads_with_torch()
     missing = [name for name in (*_NEEDED, *(["avx512bf16"] if dtype is torch.bfloat16 else [])) if name not in here]
     return f"this processor has no {', '.join(missing)}" if missing else None
+
+
+def _share_threads_with_torch() -> None:
+    """Let the kernels run on torch's own threads, where its OpenMP runtime is found (on Linux).
+
+    With threads of their own, those of both would wait for work in loops on the same cores: several times slower.
+    """
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    except OSError:
+        return
+    loaded = {line.split()[-1] for line in maps.splitlines() if re.search(r"/lib[gi]omp[^/]*\.so", line)}
+    from biper import _native
+
+    if len(loaded) == 1:  # of two, nobody knows which is torch's
+        runtime = ctypes.CDLL(loaded.pop(), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        _native.use_openmp(ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value)
 
 
 def fits(x: Tensor) -> bool:
