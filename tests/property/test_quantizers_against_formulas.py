@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from formulas import plain_sign
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -161,6 +161,7 @@ SEED, PROGRESS = st.integers(0, 2**31), st.floats(0, 1)
 @given(seed=SEED, shape=SHAPES, progress=PROGRESS, spread=st.sampled_from([0.1, 1.0]))
 @settings(max_examples=12, deadline=None)
 def test_weights(name: str, seed: int, shape: tuple[int, ...], progress: float, spread: float) -> None:
+    assume(name != "libra" or math.prod(shape[1:]) > 2)  # the log2 of two standardized weights' size is -1/2: a tie
     torch.manual_seed(seed)
     make, plain = WEIGHTS[name]
     weight = torch.randn(shape, dtype=torch.float64) * spread + 0.02
