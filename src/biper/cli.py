@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biper.errors import BiperError, MissingDependencyError, ModelError
+from biper.errors import BiperError, ExportError, MissingDependencyError, ModelError
 from biper.training.launch import STEP_TIMEOUT, Place, launch, needs_launch, speaks
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ class FloatLayers(StrEnum):
     float32 = "float32"
     float16 = "float16"
     int8 = "int8"
+
+
+class Format(StrEnum):
+    """What a model is exported as; see docs/deploy.md."""
+
+    biper = "biper"
+    c = "c"
 
 
 DataDir = Annotated[
@@ -152,27 +159,43 @@ def train(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model.safetensors.")],
-    out: Annotated[Path | None, typer.Option(help="The file to write; default model.biper beside the model.")] = None,
+    model: Annotated[Path, typer.Argument(help="A run folder, a model.safetensors, or a packed MODEL.biper.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; default beside the model, by its name.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="A packed file, or what other devices take.")] = Format.biper,
     data_dir: DataDir = None,
     float_layers: Annotated[
         FloatLayers, typer.Option(help="What the layers that stay real are stored in, and computed with.")
     ] = FloatLayers.float32,
+    integer_only: Annotated[bool, typer.Option("--integer-only", help="C: no floating point anywhere.")] = False,
+    flash: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the device's flash, such as 128k.")] = None,
+    ram: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the device's RAM, such as 64k.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Pack a trained model into one small file, after comparing both on real images."""
+    """Pack a trained model into one small file, after comparing both on real images; or write what a device takes."""
     from dataclasses import asdict
 
     from biper import tables
-    from biper.export.saved import export_saved
 
     source = _model_file(model)
-    out = out or source.with_suffix(".biper")
-    report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
-    if as_json:
-        typer.echo(json.dumps({"file": str(out), **asdict(report)}))
+    if form is not Format.c and (integer_only or flash or ram):
+        raise ExportError("--integer-only, --flash and --ram are for --format c")
+    if form is Format.biper and source.suffix == ".biper":
+        raise ExportError(f"{source} is packed already: name another format with --format")
+    if form is Format.biper:
+        from biper.export.saved import export_saved
+
+        out = out or source.with_suffix(".biper")
+        report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
+        row, text = {"file": str(out), **asdict(report)}, f"{out}: {report} (on {images})"
     else:
-        tables.say(f"{out}: {report} (on {images})")
+        from biper.export.deploy import deploy, open_source
+
+        opened = open_source(source, data_dir=data_dir, float_layers=float_layers.value)
+        row, text = deploy(opened, form.value, out or source, integer_only=integer_only, flash=flash, ram=ram)
+    if as_json:
+        typer.echo(json.dumps(row))
+    else:
+        tables.say(text)
 
 
 @app.command()

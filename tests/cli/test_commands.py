@@ -76,6 +76,19 @@ def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     assert theirs["ratio"] == theirs["median_seconds"] / ours["median_seconds"]
     assert re.search(r"torch float32 .* ms .* float twin, equal to \de-\d\d", biper(*beside_torch).stdout)
     assert "no peer 'tensorrt'" in error_line(biper("bench", "small.biper", "--against", "tensorrt", expect=1))
+    text = biper("export", "small.biper", "--format", "c", "--integer-only", "--flash", "24k", "--ram", "16k").stdout
+    assert text.startswith("small.c, small.h: integer-only, ")
+    assert re.search(r"float32 needs \d+\.\dk of flash and \d+\.\dk of RAM and fits", text)
+    assert "void small_run(const uint8_t input[" in (tmp_path / "small.h").read_text()
+    row = json.loads(biper("export", "runs/digits", "--format", "c", "--json").stdout)
+    assert row["files"] == ["runs/digits/model.c", "runs/digits/model.h"]
+    assert (tmp_path / "runs/digits/model.c").exists()
+    line = error_line(biper("export", "small.biper", "--format", "c", "--out", "no.c", "--ram", "8k", expect=1))
+    assert re.search(r"8k of RAM are too little: float32 needs .* does not fit; integer-only needs .* and fits$", line)
+    assert not (tmp_path / "no.c").exists()
+    line = error_line(biper("export", "small.biper", expect=1))
+    assert "small.biper is packed already: name another format with --format" in line
+    assert "are for --format c" in error_line(biper("export", "runs/digits", "--integer-only", expect=1))
     (tmp_path / "bad.biper").write_bytes((tmp_path / "small.biper").read_bytes()[:-5])
     line = error_line(biper("predict", "bad.biper", "digit.jpg", expect=1))
     assert "bad.biper: the model is corrupt: its content does not match its checksum" in line
