@@ -20,14 +20,14 @@ from biper.export.to_fixed_point import fixed_point
 from biper.runtime.model import Model
 
 HERE = Path(__file__).resolve().parent
-FLAGS = (
-    "-mcpu=cortex-m3 -mthumb -Os -std=c99 -Wall -Wextra -Wpedantic -Werror -ffreestanding -ffunction-sections".split()
-)
-LINK = f"-nostdlib -Wl,--gc-sections -Wl,-T,{HERE / 'link.ld'}".split()
+WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+FLAGS = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-ffunction-sections", *WARNINGS]
+LINK = ["-nostdlib", "-Wl,--gc-sections", f"-Wl,-T,{HERE / 'link.ld'}"]
 BOARD = ["-M", "mps2-an385", "-nographic", "-semihosting", "-icount", "shift=0"]
 
 
 def main() -> None:
+    """Export, build, run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a run folder, a model.safetensors, or a packed file")
     parser.add_argument("--integer-only", action="store_true", help="no floating point")

@@ -188,11 +188,10 @@ class _Writer:
             constants["OUTPUT_EXPONENT"] = self.fixed.output_exponent
             result, meaning = "int16_t", f"the outputs before softmax times 2 to the power of {upper}_OUTPUT_EXPONENT"
         lines = [f"#define {upper}_{key} {value}" for key, value in constants.items()]
-        if self.program.classes:
-            names = ", ".join(string(label) for label in self.program.classes)
-            lines.append(
-                f"/* Names of the outputs, to initialize an array of strings with. */\n#define {upper}_CLASSES {names}"
-            )
+        labels = self.program.classes or (tuple(map(str, range(out[0]))) if out[1:] == (1, 1) else ())
+        if labels:
+            lines.append("/* Names of the outputs, to initialize an array of strings with. */")
+            lines.append(f"#define {upper}_CLASSES {', '.join(map(string, labels))}")
         return (
             f"{_preamble(self.program, self.name, integer)}\n#ifndef {upper}_H\n#define {upper}_H\n\n"
             f'#include <stdint.h>\n\n#ifdef __cplusplus\nextern "C" {{\n#endif\n\n'
