@@ -57,6 +57,7 @@ class Format(StrEnum):
 
     biper = "biper"
     c = "c"
+    html = "html"
 
 
 DataDir = Annotated[

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.export.c_source import STACK_BYTES, CSource, bytes_of, c_source
+from biper.export.html_page import html_page
 from biper.export.to_fixed_point import fixed_point
 from biper.files import atomic_write
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 
-SUFFIXES = {"c": ".c"}
+SUFFIXES = {"c": ".c", "html": ".html"}
 """Formats, and how their files end."""
 
 
@@ -25,6 +26,8 @@ class Source:
     """A program to deploy, and normalized images of its data where the model came with them."""
 
     program: Program
+    title: str
+    """What people may call it."""
     images: NDArray[np.float32] | None = None
 
 
@@ -37,11 +40,16 @@ def open_source(model: Path, *, data_dir: Path | None = None, float_layers: str 
     if model.suffix == ".biper":
         if float_layers != "float32":
             raise ExportError(f"{model} is packed already: choose its float layers when packing it")
-        return Source(read_program(model))
+        return Source(read_program(model), _title(model))
     from biper.export.saved import pack_saved
 
     packed = pack_saved(model, data_dir=data_dir, float_layers=float_layers)
-    return Source(read_program(packed.blob), packed.images)
+    return Source(read_program(packed.blob), _title(model), packed.images)
+
+
+def _title(model: Path) -> str:
+    """The name of a file; of those that every run has, the name of its folder."""
+    return model.resolve().parent.name if model.stem == "model" else model.stem
 
 
 def deploy(
@@ -62,6 +70,8 @@ def deploy(
         ExportError: the program cannot be written in this format.
     """
     out = out.with_suffix(SUFFIXES[form])
+    if form == "html":
+        return write_html(source, out)
     return write_c(source, out, integer_only=integer_only, flash=flash, ram=ram)
 
 
@@ -109,6 +119,13 @@ def write_c(
         *needs.values(),
     ]
     return row, "\n".join(lines)
+
+
+def write_html(source: Source, out: Path) -> tuple[dict[str, Any], str]:
+    """Write a program as one web page."""
+    page = html_page(source.program, source.title).encode()
+    atomic_write(out, page)
+    return {"files": [str(out)], "bytes": len(page)}, f"{out}: {len(page):,} bytes; open it in a browser"
 
 
 def _fits(source: CSource, budget: dict[str, int]) -> bool:
