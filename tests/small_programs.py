@@ -69,7 +69,7 @@ def small_programs() -> dict[str, Program]:
     add("levels", (5, 7, 7), operation("convolution", "image", int8, real="y", attributes=levels))
     for kind in ("max", "average"):
         for count_padding in (False, True):
-            geometry = {"kind": kind, "kernel": [3, 2], "stride": [2, 1], "padding": [1, 1], "size": [4, 6]}
+            geometry = {"kind": kind, "kernel": [3, 2], "stride": [2, 1], "padding": [1, 1], "size": [4, 7]}
             attributes = geometry | {"count_padding": count_padding}
             pool = operation("pool", "image", affine(random, 6), real="y", attributes=attributes)
             add(f"{kind}_pool_{int(count_padding)}", (6, 7, 6), pool)

@@ -58,6 +58,8 @@ class Format(StrEnum):
     biper = "biper"
     c = "c"
     html = "html"
+    onnx = "onnx"
+    openvino = "openvino"
 
 
 DataDir = Annotated[
@@ -192,7 +194,9 @@ def export(
         from biper.export.deploy import deploy, open_source
 
         opened = open_source(source, data_dir=data_dir, float_layers=float_layers.value)
-        row, text = deploy(opened, form.value, out or source, integer_only=integer_only, flash=flash, ram=ram)
+        row, text = deploy(
+            opened, form.value, out or source.with_suffix(""), integer_only=integer_only, flash=flash, ram=ram
+        )
     if as_json:
         typer.echo(json.dumps(row))
     else:

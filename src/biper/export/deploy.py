@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.errors import ExportError
+from biper.errors import ExportError, MissingDependencyError
+from biper.export.agreement import compare_outputs
 from biper.export.c_source import STACK_BYTES, CSource, bytes_of, c_source
 from biper.export.html_page import html_page
 from biper.export.to_fixed_point import fixed_point
@@ -17,7 +19,7 @@ from biper.files import atomic_write
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 
-SUFFIXES = {"c": ".c", "html": ".html"}
+SUFFIXES = {"c": ".c", "html": ".html", "onnx": ".onnx", "openvino": ".xml"}
 """Formats, and how their files end."""
 
 
@@ -61,7 +63,7 @@ def deploy(
     flash: str | None = None,
     ram: str | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Write a program in a format; ``out``'s ending is replaced by that of the format if it is another.
+    """Write a program in a format, to ``out``, or to that name with the format's ending if it has another.
 
     Returns:
         What was written as data, and in words.
@@ -69,9 +71,12 @@ def deploy(
     Raises:
         ExportError: the program cannot be written in this format.
     """
-    out = out.with_suffix(SUFFIXES[form])
+    if out.suffix != SUFFIXES[form]:
+        out = out.with_name(out.name + SUFFIXES[form])
     if form == "html":
         return write_html(source, out)
+    if form in ("onnx", "openvino"):
+        return write_graph(source, form, out)
     return write_c(source, out, integer_only=integer_only, flash=flash, ram=ram)
 
 
@@ -126,6 +131,31 @@ def write_html(source: Source, out: Path) -> tuple[dict[str, Any], str]:
     page = html_page(source.program, source.title).encode()
     atomic_write(out, page)
     return {"files": [str(out)], "bytes": len(page)}, f"{out}: {len(page):,} bytes; open it in a browser"
+
+
+def write_graph(source: Source, form: str, out: Path) -> tuple[dict[str, Any], str]:
+    """Write a program for ONNX Runtime or OpenVINO, once that engine gives its outputs.
+
+    Raises:
+        ExportError: it gives others.
+        MissingDependencyError: the engine is not installed.
+    """
+    try:
+        graphs = importlib.import_module(f"biper.export.{form}_files")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "biper":
+            raise
+        extra = "onnx" if form == "onnx" else "bench"
+        raise MissingDependencyError(
+            f"--format {form} needs the package {error.name!r}: pip install 'biper[{extra}]'"
+        ) from error
+    files, run = graphs.build(source.program, out)
+    agreement = compare_outputs(run, source.program, source.images)
+    for path, content in files.items():
+        atomic_write(path, content)
+    total = sum(map(len, files.values()))
+    row = {"files": [str(path) for path in files], "bytes": total, **asdict(agreement)}
+    return row, f"{', '.join(map(str, files))}: {total:,} bytes; {agreement}"
 
 
 def _fits(source: CSource, budget: dict[str, int]) -> bool:
