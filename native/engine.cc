@@ -75,6 +75,8 @@ const Kernels* choose(const std::string& name) {
   if (name == "avx2" && !avx2) refuse("this processor has no AVX2 with FMA");
   if (name == "avx512" || (name.empty() && avx512)) return &kAvx512;
   if (name == "avx2" || (name.empty() && avx2)) return &kAvx2;
+#elif defined(__aarch64__) || defined(_M_ARM64)
+  if (name == "neon" || name.empty()) return &kNeon;
 #endif
   if (name == "scalar" || name.empty()) return &kScalar;
   refuse("unknown instruction set " + name);

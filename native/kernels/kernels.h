@@ -109,6 +109,8 @@ extern const Kernels kScalar;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+#elif defined(__aarch64__) || defined(_M_ARM64)
+extern const Kernels kNeon;
 #endif
 
 // Static: every file keeps a copy compiled for its own instruction set.

@@ -123,7 +123,7 @@ def torch_outputs(model: nn.Module, images: torch.Tensor) -> tuple[NDArray, NDAr
 
     def look(_layer: nn.Module, arguments: tuple[torch.Tensor, ...], _output: torch.Tensor) -> None:
         value = arguments[0].flatten(1).abs()
-        found = (value.min(1).values <= 3e-7 * value.max()).numpy()
+        found = (value.min(1).values <= 1e-6 * value.max()).numpy()
         near[start : start + len(found)] |= found
 
     for layer in prepared.modules():

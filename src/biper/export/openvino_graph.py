@@ -109,7 +109,7 @@ def _on_signs(op: Operation, signs: Any, channels: int) -> Any:
 
 
 def _signs(y: Any, least: NDArray[np.float32], above: NDArray[np.float32]) -> Any:
-    """``above`` where y >= ``least``, else its negative: without FakeQuantize, which float layers would take for int8."""
+    """``above`` where y >= ``least``, else its negative. Not by FakeQuantize, which float layers take for int8."""
     return opset11.select(opset11.greater_equal(y, _constant(least)), _constant(above), _constant(-above))
 
 
