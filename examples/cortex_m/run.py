@@ -21,7 +21,7 @@ from biper.runtime.model import Model
 
 HERE = Path(__file__).resolve().parent
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-FLAGS = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-ffunction-sections", *WARNINGS]
+FLAGS = ["-mcpu=cortex-m3", "-mthumb", "-O2", "-ffreestanding", "-ffunction-sections", *WARNINGS]
 LINK = ["-nostdlib", "-Wl,--gc-sections", f"-Wl,-T,{HERE / 'link.ld'}"]
 TEXT = ["-chardev", "stdio,id=text", "-semihosting-config", "enable=on,target=native,chardev=text"]
 BOARD = ["-M", "mps2-an385", "-display", "none", "-serial", "none", "-monitor", "none", *TEXT, "-icount", "shift=0"]

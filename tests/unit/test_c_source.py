@@ -26,7 +26,11 @@ from biper.runtime.model import Model
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
 
-COMPILERS = [("gcc", "-O2"), ("clang", "-O2"), ("gcc", "-O3 -march=native -ffp-contract=off")]
+COMPILERS = [
+    ("gcc", "-O2"),
+    pytest.param("clang", "-O2", marks=pytest.mark.slow),
+    pytest.param("gcc", "-O3 -march=native -ffp-contract=off", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +114,25 @@ def sums_of(op: Operation, shape: tuple[int, int, int], signs: NDArray[np.float3
     return run_reference(program_of(shape, [first, second], "v"), signs)["1.sum"]
 
 
-def test_networks_in_integers_are_those_of_numpy(tmp_path: Path) -> None:
-    for name, dataset, bits, float_layers in (
+@pytest.mark.parametrize(
+    ("name", "dataset", "bits", "float_layers"),
+    [
         ("digits_cnn", "digits", "W1A1", "float32"),
         ("resnet20", "cifar10", "W1A32", "float32"),
-        ("resnet18a", "cifar10", "W1A1", "int8"),
-    ):
-        program = packed_network(tmp_path, name, dataset, bits, float_layers)
-        fixed = fixed_point(program, np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32))
-        pixels = random_pixels(program.input_shape, 2)
-        compiled = Compiled(tmp_path, {name: c_source(program, name=name, fixed=fixed)}, flags="-O2")
-        expected = run_fixed(fixed, pixels)[program.output]
-        assert np.array_equal(compiled(name, pixels, 10, np.int16), as_c(expected)), name
+        pytest.param("resnet18a", "cifar10", "W1A1", "int8", marks=pytest.mark.slow),
+    ],
+)
+def test_networks_in_integers_are_those_of_numpy(
+    name: str, dataset: str, bits: str, float_layers: str, tmp_path: Path
+) -> None:
+    program = packed_network(tmp_path, name, dataset, bits, float_layers)
+    fixed = fixed_point(program, np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32))
+    pixels = random_pixels(program.input_shape, 2)
+    expected = run_fixed(fixed, pixels)[program.output]
+    source = c_source(program, name=name, fixed=fixed)
+    for compiler in ("gcc", "clang"):
+        compiled = Compiled(tmp_path, {name: source}, compiler, "-O2")
+        assert np.array_equal(compiled(name, pixels, 10, np.int16), as_c(expected)), compiler
 
 
 def cortex_object(folder: Path, source: CSource) -> Path:

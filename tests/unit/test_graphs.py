@@ -54,7 +54,7 @@ def test_every_operation_is_that_of_the_reference(form: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("float_layers", ["float32", "int8"])
+@pytest.mark.parametrize("float_layers", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
 def test_networks_agree(form: str, float_layers: str, tmp_path: Path) -> None:
     for name, bits in (("resnet20", "W1A1"), ("resnet20", "W1A32")):
         program = packed_network(tmp_path, name, "cifar10", bits, float_layers)
@@ -123,7 +123,7 @@ def torch_outputs(model: nn.Module, images: torch.Tensor) -> tuple[NDArray, NDAr
 
     def look(_layer: nn.Module, arguments: tuple[torch.Tensor, ...], _output: torch.Tensor) -> None:
         value = arguments[0].flatten(1).abs()
-        found = (value.min(1).values <= 1e-6 * value.max()).numpy()
+        found = (value.min(1).values <= 2e-6 * value.max()).numpy()
         near[start : start + len(found)] |= found
 
     for layer in prepared.modules():

@@ -31,7 +31,7 @@ MAX_EXTENT = (1 << 15) - 1
 
 CODE_BYTES = {
     "read_pixels": 80,
-    "binary_convolution": 560,
+    "binary_convolution": 800,
     "grouped_binary_convolution": 520,
     "convolution": 520,
     "signed_convolution": 520,
@@ -120,6 +120,7 @@ class _Writer:
         self.calls: list[str] = []
         self.kernels: set[str] = set()
         self.table_bytes = 0
+        self.window = 0  # words
         large = max(max(shape) for shape in self.shapes.values())
         if large > MAX_EXTENT:
             raise ExportError(
@@ -133,8 +134,10 @@ class _Writer:
             self.operation(index, step)
         integer = self.fixed is not None
         element = 2 if integer else 4
-        arena = {"real": sizes["real"] * element, "bits": sizes["bits"] * 4, "levels": sizes["levels"]}
-        kinds = {"real": "real_t", "bits": "uint32_t", "levels": "uint8_t"}
+        sizes["window"] = self.window
+        arena = {"real": sizes["real"] * element, "bits": sizes["bits"] * 4, "window": self.window * 4}
+        arena["levels"] = sizes["levels"]
+        kinds = {"real": "real_t", "bits": "uint32_t", "window": "uint32_t", "levels": "uint8_t"}
         members = " ".join(f"{kinds[kind]} {kind}[{sizes[kind]}];" for kind in kinds if sizes[kind])
         code = COMMON_CODE_BYTES + sum(map(CODE_BYTES.__getitem__, self.kernels)) + CALL_CODE_BYTES * len(self.calls)
         code += 0 if integer else SOFT_FLOAT_BYTES
@@ -258,6 +261,7 @@ class _Writer:
         if groups == 1:
             words = words_of(positive)
             fields |= {"weight": self.table(index, "weight", words), "words": words.shape[-1]}
+            self.window = max(self.window, words[0].size)
             self.call(index, step, "binary_convolution", fields | geometry)
             return
         firsts = np.arange(groups) * inside // 32

@@ -54,29 +54,49 @@ static range_t taps_inside(int32_t start, int32_t dilation, int32_t taps, int32_
 #endif
 
 #ifdef MODEL_POPCOUNT
-static int32_t count_differing(const uint32_t *x, const uint32_t *weight, int32_t words)
+static int32_t count_differing(const uint32_t *x, const uint32_t *w, int32_t words)
 {
     int32_t i, count = 0;
-    for (i = 0; i < words; ++i) count += (int32_t)MODEL_POPCOUNT(x[i] ^ weight[i]);
+    for (i = 0; i < words; ++i) count += (int32_t)MODEL_POPCOUNT(x[i] ^ w[i]);
     return count;
 }
 #else
-/* Counts in every two bits, then in every byte, of which the last step adds up four. */
-static uint32_t count_pairs(uint32_t x) { return x - ((x >> 1) & 0x55555555u); }
-static uint32_t count_nibbles(uint32_t pairs) { return (pairs & 0x33333333u) + ((pairs >> 2) & 0x33333333u); }
-static uint32_t count_bytes(uint32_t nibbles) { return (nibbles & 0x0f0f0f0fu) + ((nibbles >> 4) & 0x0f0f0f0fu); }
-static int32_t count_word(uint32_t bytes) { return (int32_t)((bytes * 0x01010101u) >> 24); }
+/* Counting the bits of words: in every nibble, then in every byte, then all of them. */
+static uint32_t in_nibbles(uint32_t x)
+{
+    x -= (x >> 1) & 0x55555555u;
+    return (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+}
+static uint32_t in_bytes(uint32_t x) { return (x & 0x0f0f0f0fu) + ((x >> 4) & 0x0f0f0f0fu); }
+static int32_t in_all(uint32_t x)
+{
+    x = (x & 0x00ff00ffu) + ((x >> 8) & 0x00ff00ffu);
+    return (int32_t)((x & 0xffffu) + (x >> 16));
+}
 
-/* Three words at a time through one full adder: count(a) + count(b) + count(c) = count(ones) + 2 count(twos). */
-static int32_t count_differing(const uint32_t *x, const uint32_t *weight, int32_t words)
+/* Full adders turn nine words into four, whose bits count one, two, four and four; or three words into two. */
+static int32_t count_differing(const uint32_t *x, const uint32_t *w, int32_t words)
 {
     int32_t count = 0;
-    for (; words >= 3; words -= 3, x += 3, weight += 3) {
-        const uint32_t a = x[0] ^ weight[0], b = x[1] ^ weight[1], c = x[2] ^ weight[2];
-        const uint32_t either = a ^ b, ones = either ^ c, twos = (a & b) | (either & c);
-        count += count_word(count_bytes(count_nibbles(count_pairs(ones)) + 2 * count_nibbles(count_pairs(twos))));
+    for (; words >= 9; words -= 9, x += 9, w += 9) {
+        uint32_t a = x[0] ^ w[0], b = x[1] ^ w[1], c = x[2] ^ w[2], either = a ^ b, ones, twos, fours;
+        const uint32_t one1 = either ^ c, two1 = (a & b) | (either & c);
+        uint32_t one2, two2, one3, two3;
+        a = x[3] ^ w[3], b = x[4] ^ w[4], c = x[5] ^ w[5], either = a ^ b;
+        one2 = either ^ c, two2 = (a & b) | (either & c);
+        a = x[6] ^ w[6], b = x[7] ^ w[7], c = x[8] ^ w[8], either = a ^ b;
+        one3 = either ^ c, two3 = (a & b) | (either & c);
+        either = one1 ^ one2, ones = either ^ one3;
+        a = (one1 & one2) | (either & one3); /* two more */
+        either = two1 ^ two2, twos = either ^ two3;
+        fours = in_bytes(in_nibbles((two1 & two2) | (either & two3))) + in_bytes(in_nibbles(twos & a));
+        count += in_all(in_bytes(in_nibbles(ones) + 2 * in_nibbles(twos ^ a)) + 4 * fours);
     }
-    for (; words > 0; --words) count += count_word(count_bytes(count_nibbles(count_pairs(*x++ ^ *weight++))));
+    for (; words >= 3; words -= 3, x += 3, w += 3) {
+        const uint32_t a = x[0] ^ w[0], b = x[1] ^ w[1], c = x[2] ^ w[2], either = a ^ b;
+        count += in_all(in_bytes(in_nibbles(either ^ c) + 2 * in_nibbles((a & b) | (either & c))));
+    }
+    for (; words > 0; --words) count += in_all(in_bytes(in_nibbles(*x++ ^ *w++)));
     return count;
 }
 #endif
@@ -103,31 +123,36 @@ typedef struct {
     epilogue_t epilogue;
 } binary_convolution_t;
 
-/* Sums of products of signs, by xor and counting: taps outside the image add nothing. */
+/* Sums of products of signs, by xor and counting: taps outside the image add nothing. The words that the taps of a pixel
+   read are put side by side once for all output channels, where none is outside. */
 static void binary_convolution(const binary_convolution_t *o)
 {
     const geometry_t *g = &o->geometry;
-    const int32_t words = o->words, row_words = g->kernel_x * words;
-    int32_t row, column, channel, ky, kx, pixel = 0;
+    const int32_t words = o->words, row_words = g->kernel_x * words, size = g->kernel_y * row_words;
+    int32_t row, column, channel, ky, kx, word, pixel = 0;
     for (row = 0; row < g->out_height; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
         for (column = 0; column < g->out_width; ++column, ++pixel) {
             const int32_t left = column * g->step_x - g->pad_left;
             const range_t xs = taps_inside(left, g->dilation_x, g->kernel_x, g->width);
-            const int32_t valid = (ys.last - ys.first) * (xs.last - xs.first) * g->channels;
-            const uint32_t *weight = o->weight + ys.first * row_words + xs.first * words;
-            for (channel = 0; channel < g->out_channels; ++channel, weight += g->kernel_y * row_words) {
-                const uint32_t *w = weight;
-                int32_t differing = 0;
-                for (ky = ys.first; ky < ys.last; ++ky, w += row_words) {
-                    const uint32_t *x = o->in + ((top + ky * g->dilation_y) * g->width + left) * words;
-                    if (g->dilation_x == 1)
-                        differing += count_differing(x + xs.first * words, w, (xs.last - xs.first) * words);
-                    else
-                        for (kx = xs.first; kx < xs.last; ++kx)
-                            differing += count_differing(x + kx * g->dilation_x * words, w + (kx - xs.first) * words, words);
+            const int32_t taps = (ys.last - ys.first) * (xs.last - xs.first), valid = taps * g->channels;
+            const uint32_t *weight = o->weight;
+            uint32_t *window = arena.window;
+            for (ky = ys.first; ky < ys.last; ++ky)
+                for (kx = xs.first; kx < xs.last; ++kx) {
+                    const int32_t at = (top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
+                    for (word = 0; word < words; ++word) *window++ = o->in[at * words + word];
                 }
+            for (channel = 0; channel < g->out_channels; ++channel, weight += size) {
+                const int32_t run = (xs.last - xs.first) * words;
+                int32_t differing = 0;
+                if (taps * words == size)
+                    differing = count_differing(arena.window, weight, size);
+                else
+                    for (ky = ys.first; ky < ys.last; ++ky)
+                        differing += count_differing(arena.window + (ky - ys.first) * run,
+                                                     weight + ky * row_words + xs.first * words, run);
                 finish_sum(&o->epilogue, pixel, channel, valid - 2 * differing);
             }
         }
