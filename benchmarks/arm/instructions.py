@@ -14,6 +14,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ["cpu.cc", "engine.cc", "row_transform.cc", "threads.cc", "kernels/scalar.cc", "kernels/neon.cc"]
+COMPILER = "aarch64-linux-gnu-g++"
+FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-ffp-contract=off",
+    "-static",
+    "-pthread",
+    f"-I{ROOT / 'native'}",
+]
 LAYERS = [(56, 64), (28, 128), (14, 256), (7, 512)]
 
 
@@ -35,12 +47,19 @@ def main() -> None:
 
 def build(folder: Path) -> None:
     """The layer for Arm, and the plugin for this machine."""
-    native, here = ROOT / "native", Path(__file__).parent
-    flags = ["-std=c++20", "-O3", "-ffp-contract=off", "-static", "-pthread", f"-I{native}"]
-    sources = [here / "layer.cc", *(native / source for source in SOURCES)]
-    subprocess.run(["aarch64-linux-gnu-g++", *flags, "-o", folder / "layer", *sources], check=True)
+    here = Path(__file__).parent
+    link(folder, here / "layer.cc", folder / "layer")
     plugin = ["gcc", "-O2", "-shared", "-fPIC", "-o", folder / "count.so", here / "count_instructions.c"]
     subprocess.run(plugin, check=True)
+
+
+def link(folder: Path, main_file: Path, program: Path) -> None:
+    """A program for Arm: a file with its main, and the engine."""
+    native, dotprod = ROOT / "native", folder / "dotprod.o"
+    alone = ["-march=armv8.2-a+dotprod", "-c", "-o", dotprod, native / "kernels/dotprod.cc"]
+    subprocess.run([COMPILER, *FLAGS, *alone], check=True)
+    sources = [main_file, *(native / source for source in SOURCES), dotprod]
+    subprocess.run([COMPILER, *FLAGS, "-o", program, *sources], check=True)
 
 
 def count(folder: Path, instruction_set: str, size: int, channels: int) -> float:

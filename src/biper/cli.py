@@ -228,7 +228,7 @@ def bench(
     model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
     batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
-    isa: Annotated[str | None, typer.Option(help="scalar, avx2, avx512 or neon; default the best here.")] = None,
+    isa: Annotated[str | None, typer.Option(help="scalar, avx2, avx512, neon, dotprod; default the best here.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operation.")] = False,
     against: Annotated[
         str | None, typer.Option(metavar="PEERS", help="Other engines: torch,onnxruntime,openvino, or some of them.")

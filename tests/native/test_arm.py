@@ -26,26 +26,17 @@ def benchmark() -> ModuleType:
 
 @pytest.mark.slow
 def test_neon_equals_scalar_on_thousands_of_shapes(tmp_path: Path) -> None:
-    emulator, compiler = require("qemu-aarch64-static"), require("aarch64-linux-gnu-g++")
-    sources = [ROOT / "native" / source for source in benchmark().SOURCES]
-    flags = ["-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-static", "-pthread"]
+    emulator = require("qemu-aarch64-static")
+    require("aarch64-linux-gnu-g++")
     program = tmp_path / "compare"
-    command = [
-        compiler,
-        *flags,
-        f"-I{ROOT / 'native'}",
-        "-o",
-        program,
-        ROOT / "tests/native/compare_kernels.cc",
-        *sources,
-    ]
-    subprocess.run(command, check=True)
-    done = subprocess.run([emulator, program, "neon", "3000", "1"], capture_output=True, text=True)
-    counts = re.search(
-        r"(\d+) sums, (\d+) thresholds, (\d+) int8, (\d+) real, (\d+) pools: 0 differ$", done.stdout.strip()
-    )
-    assert counts, done.stdout[-2000:] + done.stderr
-    assert min(map(int, counts.groups())) > 400
+    benchmark().link(tmp_path, ROOT / "tests/native/compare_kernels.cc", program)
+    for name in ("neon", "dotprod"):
+        done = subprocess.run([emulator, program, name, "3000", "1"], capture_output=True, text=True)
+        counts = re.search(
+            r"(\d+) sums, (\d+) thresholds, (\d+) int8, (\d+) real, (\d+) pools: 0 differ$", done.stdout.strip()
+        )
+        assert counts, done.stdout[-2000:] + done.stderr
+        assert min(map(int, counts.groups())) > 400
 
 
 @pytest.mark.slow
