@@ -205,16 +205,19 @@ def export(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
+    model: Annotated[
+        str, typer.Argument(help="A packed model, MODEL.biper; or one that comes along, cifar10-resnet20.")
+    ],
     images: Annotated[list[Path], typer.Argument(help="Images of any format and size.")],
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to show of each.")] = 3,
     as_json: Json = False,
 ) -> None:
     """The likeliest classes of images, by a packed model; needs no torch."""
     from biper import tables
-    from biper.runtime import Model
+    from biper.runtime import Model, load_pretrained
 
-    answers = Model.load(model).predict(images, top_k)
+    is_file = model.endswith(".biper") or Path(model).exists()
+    answers = (Model.load(model) if is_file else load_pretrained(model)).predict(images, top_k)
     if as_json:
         rows = [{answer.name: answer.probability for answer in chosen} for chosen in answers]
         typer.echo(json.dumps({str(image): row for image, row in zip(images, rows, strict=True)}))
