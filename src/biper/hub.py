@@ -68,13 +68,16 @@ def from_pretrained(repo_id: str, *, revision: str | None = None, token: str | N
 
 
 def model_card(run: str | Path, repo_id: str, *, seconds: float = 1.0) -> str:
-    """The card of a finished run: what it is, how it was trained, accuracy, size and speed; ``seconds`` to measure this.
+    """The card of a finished run: what it is, how it was trained, accuracy, size and speed.
+
+    Args:
+        run: the run's folder.
+        repo_id: where it will be.
+        seconds: about how long to measure its speed here.
 
     Raises:
         ModelError: the folder holds no finished run.
     """
-    from biper.runtime.bench import bench
-    from biper.training.environment import describe_environment
     from biper.training.run_folder import RunFolder
 
     folder = RunFolder(run)
@@ -83,30 +86,13 @@ def model_card(run: str | Path, repo_id: str, *, seconds: float = 1.0) -> str:
     if summary is None or missing:
         lacks = missing[0] if missing else folder.summary_file.name
         raise ModelError(f"{folder.path} has no {lacks}: expected the folder of a finished run")
-    packed = folder.path / PACKED
-    model, recipe = Model.load(packed), summary["recipe"]
-    speed = bench(model.program, seconds=seconds)
-    cpu = describe_environment(seed=0, device="cpu", precision="float32", processes=1)["cpu"]
-    network, data = recipe["model"]["name"], recipe["data"]["name"]
-    rows = [
-        f"| {what} | {summary[stage]['test_accuracy']:.2%} |"
-        for stage, what in (("stage1", "after stage 1, sine"), ("stage2", "after stage 2, bits"))
-        if "test_accuracy" in summary.get(stage, {})
-    ]
-    size = packed.stat().st_size
-    accuracy = f"""## Accuracy
-
-Top-1 on {summary["test_images"]:,} test images of {data}:
-
-| | accuracy |
-| --- | --- |
-{chr(10).join(rows)}
-""" if rows else ""  # fmt: skip
-    return f"""{_front_matter(network, data, recipe["model"]["bits"], summary)}
+    recipe = summary["recipe"]
+    text = (folder.path / "recipe.toml").read_text(encoding="utf-8").strip()
+    return f"""{_front_matter(recipe, summary)}
 # {repo_id.split("/")[-1]}
 
-{recipe["description"]}. A {recipe["model"]["bits"]} network, trained with the binary periodic function of BiPer (CVPR 2024,
-[arXiv 2404.01278](https://arxiv.org/abs/2404.01278)) and packed by biper.
+{recipe["description"]}. A {recipe["model"]["bits"]} network, trained with the binary periodic function of BiPer
+(CVPR 2024, [arXiv 2404.01278](https://arxiv.org/abs/2404.01278)) and packed by biper.
 
 ```python
 import biper
@@ -115,25 +101,56 @@ model = biper.from_pretrained("{repo_id}")
 print(model.predict(["picture.jpg"], top_k=3))
 ```
 
-{accuracy}
+{_accuracy(summary)}
 ## Size and speed
 
-- `{PACKED}`: {size:,} bytes; its weights in float32 are {summary["sizes"]["float_bytes"]:,}.
-- {speed.median_seconds * 1e3:.3f} ms an image ({speed.instruction_set}, one thread of {cpu}, median of {speed.calls:,} calls).
-- Images of {" x ".join(map(str, model.program.input_shape[1:]))} pixels, {len(model.classes):,} classes.
+{_size_and_speed(folder.path / PACKED, summary, seconds)}
 
 ## Recipe
 
 The whole of it is `recipe.toml`; training took {summary["seconds"]:,.0f} s.
 
 ```toml
-{(folder.path / "recipe.toml").read_text(encoding="utf-8").strip()}
+{text}
 ```
 """
 
 
-def _front_matter(network: str, data: str, bits: str, summary: dict[str, Any]) -> str:
+def _accuracy(summary: dict[str, Any]) -> str:
+    """What the run measured on its test set; nothing for a data set without one."""
+    stages = {"stage1": "after stage 1, sine", "stage2": "after stage 2, bits"}
+    rows = [
+        f"| {what} | {summary[stage]['test_accuracy']:.2%} |"
+        for stage, what in stages.items()
+        if "test_accuracy" in summary.get(stage, {})
+    ]
+    if not rows:
+        return ""
+    title = f"Top-1 on {summary['test_images']:,} test images of {summary['recipe']['data']['name']}:"
+    return "\n".join(["## Accuracy", "", title, "", "| | accuracy |", "| --- | --- |", *rows, ""])
+
+
+def _size_and_speed(packed: Path, summary: dict[str, Any], seconds: float) -> str:
+    from biper.runtime.bench import bench
+    from biper.training.environment import describe_environment
+
+    model = Model.load(packed)
+    speed = bench(model.program, seconds=seconds)
+    cpu = describe_environment(seed=0, device="cpu", precision="float32", processes=1)["cpu"]
+    kernels = f"{speed.instruction_set}, one thread of {cpu}, median of {speed.calls:,} calls"
+    size, pixels = packed.stat().st_size, " x ".join(map(str, model.program.input_shape[1:]))
+    return "\n".join(
+        [
+            f"- `{PACKED}`: {size:,} bytes; its weights in float32 are {summary['sizes']['float_bytes']:,}.",
+            f"- {speed.median_seconds * 1e3:.3f} ms an image ({kernels}).",
+            f"- Images of {pixels} pixels, {len(model.classes):,} classes.",
+        ]
+    )
+
+
+def _front_matter(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
     """The card's metadata, for the hub's search and its table of results."""
+    network, data, bits = recipe["model"]["name"], recipe["data"]["name"], recipe["model"]["bits"]
     lines = ["---", "library_name: biper", "pipeline_tag: image-classification"]
     lines += ["tags:", "- biper", "- binary-neural-network", f"- {bits.lower()}", f"datasets:\n- {data}"]
     score = summary.get("stage2", summary.get("stage1", {})).get("test_accuracy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,14 @@ def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     line = error_line(biper("export", "small.biper", "--format", "c", "--out", "no.c", "--ram", "8k", expect=1))
     assert re.search(r"8k of RAM are too little: float32 needs .* does not fit; integer-only needs .* and fits$", line)
     assert not (tmp_path / "no.c").exists()
+    row = json.loads(biper("export", "small.biper", "--format", "html", "--json").stdout)
+    assert row == {"files": ["small.html"], "bytes": (tmp_path / "small.html").stat().st_size}
+    if find_spec("onnxruntime") and find_spec("onnx"):
+        text = biper("export", "small.biper", "--format", "onnx", "--out", "deploy.v2").stdout
+        assert re.match(
+            r"deploy\.v2\.onnx: [\d,]+ bytes; outputs within .* on \d+ of 16 images, the same top-1 on", text
+        )
+        assert (tmp_path / "deploy.v2.onnx").exists()
     line = error_line(biper("export", "small.biper", expect=1))
     assert "small.biper is packed already: name another format with --format" in line
     assert "are for --format c" in error_line(biper("export", "runs/digits", "--integer-only", expect=1))
@@ -144,6 +153,8 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["inspect", "runs/none"], "no file or folder runs/none"),
         (["export", "runs/none"], "no file or folder runs/none"),
         (["predict", "none.biper", "x.png"], "none.biper: the model cannot be read: No such file or directory"),
+        (["predict", "cifar10-resnet", "x.png"], "no pretrained model 'cifar10-resnet' comes with biper; did you mean"),
+        (["export", "none.biper", "--format", "c"], "no file or folder none.biper"),
         (["evaluate", "none.biper"], "name its data set with --data"),
         (["import-reference", "none.pth.tar", "--out", "run"], "cannot read none.pth.tar: No such file or directory"),
         (["inspect", "resnet"], "no network 'resnet' for cifar10; did you mean"),
