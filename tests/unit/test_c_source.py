@@ -33,6 +33,10 @@ COMPILERS = [
 ]
 
 
+UNDEFINED = "-O1 -fsanitize=undefined -fno-sanitize-recover=all"
+FLAGS = ["-O1", pytest.param(UNDEFINED, marks=pytest.mark.slow)]
+
+
 @pytest.fixture(scope="module")
 def small() -> dict[str, Program]:
     return small_programs()
@@ -47,8 +51,10 @@ def as_c(values: NDArray) -> NDArray:
     return values.transpose(0, 2, 3, 1).reshape(len(values), -1)
 
 
-def test_every_operation_is_that_of_the_scalar_engine(small: dict[str, Program], tmp_path: Path) -> None:
-    compiled = Compiled(tmp_path, {name: c_source(program, name=name) for name, program in small.items()})
+@pytest.mark.parametrize("flags", FLAGS)
+def test_every_operation_is_that_of_the_scalar_engine(flags: str, small: dict[str, Program], tmp_path: Path) -> None:
+    sources = {name: c_source(program, name=name) for name, program in small.items()}
+    compiled = Compiled(tmp_path, sources, flags=flags)
     for name, program in small.items():
         pixels = random_pixels(program.input_shape)
         expected = Engine(program, "scalar")(Model(program)._normalized(pixels))
@@ -56,12 +62,13 @@ def test_every_operation_is_that_of_the_scalar_engine(small: dict[str, Program],
         assert np.array_equal(actual, as_c(expected)), name
 
 
+@pytest.mark.parametrize("flags", FLAGS)
 def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
-    small: dict[str, Program], tmp_path: Path
+    flags: str, small: dict[str, Program], tmp_path: Path
 ) -> None:
     fixed = {name: fixed_point(program) for name, program in small.items()}
     sources = {name: c_source(small[name], name=name, fixed=fixed[name]) for name in small}
-    compiled = Compiled(tmp_path, sources)
+    compiled = Compiled(tmp_path, sources, flags=flags)
     for name, program in small.items():
         pixels = random_pixels(program.input_shape)
         expected = run_fixed(fixed[name], pixels)[program.output]

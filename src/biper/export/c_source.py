@@ -363,7 +363,8 @@ class _Writer:
         """A call of a kernel, and the constant that describes it."""
         variable = f"op{index}" if part == 0 else f"op{index}_{part}"
         kind = "pixels" if kernel == "read_pixels" else kernel
-        body = initializer(dict(fields) | {"epilogue": self.epilogue(index, step, part)})
+        epilogue = f"\n    .epilogue = {self.epilogue(index, step, part)}}}"
+        body = initializer(fields).removesuffix("}") + "," + epilogue
         self.tables.append(f"/* {comment(step.op.source)} */\nstatic const {kind}_t {variable} = {body};\n")
         self.calls.append(f"    {kernel}(&{variable}{', input' if kernel == 'read_pixels' else ''});")
         self.kernels.add(kernel)
