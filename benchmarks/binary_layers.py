@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from openvino import CompiledModel
 
+from biper.export.openvino_graph import openvino_model
 from biper.peers.int8 import Scheme, quantized
-from biper.peers.openvino_graph import openvino_model
 from biper.peers.openvino_peer import compiled, require_int8
 from biper.peers.plan import NEAR
 from biper.peers.twin import float_twin

@@ -75,6 +75,10 @@ const Kernels* choose(const std::string& name) {
   if (name == "avx2" && !avx2) refuse("this processor has no AVX2 with FMA");
   if (name == "avx512" || (name.empty() && avx512)) return &kAvx512;
   if (name == "avx2" || (name.empty() && avx2)) return &kAvx2;
+#elif defined(__aarch64__) || defined(_M_ARM64)
+  if (name == "dotprod" && !supports("dotprod")) refuse("this processor has no dot product of bytes");
+  if (name == "dotprod" || (name.empty() && supports("dotprod"))) return &kDotProd;
+  if (name == "neon" || name.empty()) return &kNeon;
 #endif
   if (name == "scalar" || name.empty()) return &kScalar;
   refuse("unknown instruction set " + name);
@@ -276,7 +280,7 @@ Emitted Engine::add_int8_convolution(int input, const std::int8_t* weight, const
           const int run = runs == 1 ? 0 : x, place = runs == 1 ? x * g.channels + c : c;
           const std::int64_t quad = ((std::int64_t{o / kLanes} * g.kernel_y + y) * runs + run) * quads + place / 4;
           op->bit_weights[quad * kLanes + o % kLanes] |= std::uint32_t{static_cast<std::uint8_t>(w)} << (8 * (place % 4));
-          op->initial[o] -= zero * w;
+          op->initial[o] -= (zero - kernels_->level_shift) * w;
         }
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }

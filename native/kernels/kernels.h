@@ -103,12 +103,17 @@ struct Kernels {
   // `peak_bits` multiply-accumulates. Returns something that depends on all of them.
   std::uint32_t (*peak)(std::int64_t rounds);
   int peak_bits;
+  // What int8_convolution takes from every level: `initial` has this times the weights more.
+  int level_shift = 0;
 };
 
 extern const Kernels kScalar;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+#elif defined(__aarch64__) || defined(_M_ARM64)
+extern const Kernels kNeon;
+extern const Kernels kDotProd;
 #endif
 
 // Static: every file keeps a copy compiled for its own instruction set.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from biper.data import load_dataset
     from biper.errors import BiperError
     from biper.export import export
+    from biper.hub import from_pretrained, push_to_hub
     from biper.models import create_model
     from biper.models.saved import load_model, save_model
     from biper.nn import BinaryConv2d, BinaryLinear, set_progress_, set_stage_
@@ -43,11 +44,13 @@ _MODULES = {
     "create_model": "models",
     "evaluate": "training.evaluation",
     "export": "export",
+    "from_pretrained": "hub",
     "interop": "interop",
     "load_dataset": "data",
     "load_model": "models.saved",
     "load_recipe": "recipe",
     "periodic_penalty": "regularizers",
+    "push_to_hub": "hub",
     "quantization_errors": "analysis.quantization_error",
     "save_model": "models.saved",
     "set_progress_": "nn",

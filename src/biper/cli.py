@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biper.errors import BiperError, MissingDependencyError, ModelError
+from biper.errors import BiperError, ExportError, MissingDependencyError, ModelError
 from biper.training.launch import STEP_TIMEOUT, Place, launch, needs_launch, speaks
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ class FloatLayers(StrEnum):
     float32 = "float32"
     float16 = "float16"
     int8 = "int8"
+
+
+class Format(StrEnum):
+    """What a model is exported as; see docs/deploy.md."""
+
+    biper = "biper"
+    c = "c"
+    html = "html"
+    onnx = "onnx"
+    openvino = "openvino"
 
 
 DataDir = Annotated[
@@ -209,41 +219,62 @@ def compare(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model.safetensors.")],
-    out: Annotated[Path | None, typer.Option(help="The file to write; default model.biper beside the model.")] = None,
+    model: Annotated[Path, typer.Argument(help="A run folder, a model.safetensors, or a packed MODEL.biper.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; default beside the model, by its name.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="A packed file, or what other devices take.")] = Format.biper,
     data_dir: DataDir = None,
     float_layers: Annotated[
         FloatLayers, typer.Option(help="What the layers that stay real are stored in, and computed with.")
     ] = FloatLayers.float32,
+    integer_only: Annotated[bool, typer.Option("--integer-only", help="C: no floating point anywhere.")] = False,
+    flash: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the device's flash, such as 128k.")] = None,
+    ram: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the device's RAM, such as 64k.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Pack a trained model into one small file, after comparing both on real images."""
+    """Pack a trained model into one small file, after comparing both on real images; or write what a device takes."""
     from dataclasses import asdict
 
     from biper import tables
-    from biper.export.saved import export_saved
 
     source = _model_file(model)
-    out = out or source.with_suffix(".biper")
-    report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
-    if as_json:
-        typer.echo(json.dumps({"file": str(out), **asdict(report)}))
+    if form is not Format.c and (integer_only or flash or ram):
+        raise ExportError("--integer-only, --flash and --ram are for --format c")
+    if form is Format.biper and source.suffix == ".biper":
+        raise ExportError(f"{source} is packed already: name another format with --format")
+    if form is Format.biper:
+        from biper.export.saved import export_saved
+
+        out = out or source.with_suffix(".biper")
+        report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
+        row, text = {"file": str(out), **asdict(report)}, f"{out}: {report} (on {images})"
     else:
-        tables.say(f"{out}: {report} (on {images})")
+        from biper.export.deploy import deploy, open_source
+
+        opened = open_source(source, data_dir=data_dir, float_layers=float_layers.value)
+        row, text = deploy(
+            opened, form.value, out or source.with_suffix(""), integer_only=integer_only, flash=flash, ram=ram
+        )
+    if as_json:
+        typer.echo(json.dumps(row))
+    else:
+        tables.say(text)
 
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
+    model: Annotated[
+        str, typer.Argument(help="A packed model, MODEL.biper; or one that comes along, cifar10-resnet20.")
+    ],
     images: Annotated[list[Path], typer.Argument(help="Images of any format and size.")],
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to show of each.")] = 3,
     as_json: Json = False,
 ) -> None:
     """The likeliest classes of images, by a packed model; needs no torch."""
     from biper import tables
-    from biper.runtime import Model
+    from biper.runtime import Model, load_pretrained
 
-    answers = Model.load(model).predict(images, top_k)
+    is_file = model.endswith(".biper") or Path(model).exists()
+    answers = (Model.load(model) if is_file else load_pretrained(model)).predict(images, top_k)
     if as_json:
         rows = [{answer.name: answer.probability for answer in chosen} for chosen in answers]
         typer.echo(json.dumps({str(image): row for image, row in zip(images, rows, strict=True)}))
@@ -257,7 +288,7 @@ def bench(
     model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
     batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
-    isa: Annotated[str | None, typer.Option(help="scalar, avx2 or avx512; default the best here.")] = None,
+    isa: Annotated[str | None, typer.Option(help="scalar, avx2, avx512, neon, dotprod; default the best here.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operation.")] = False,
     against: Annotated[
         str | None, typer.Option(metavar="PEERS", help="Other engines: torch,onnxruntime,openvino, or some of them.")

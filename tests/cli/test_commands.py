@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,27 @@ def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     assert theirs["ratio"] == theirs["median_seconds"] / ours["median_seconds"]
     assert re.search(r"torch float32 .* ms .* float twin, equal to \de-\d\d", biper(*beside_torch).stdout)
     assert "no peer 'tensorrt'" in error_line(biper("bench", "small.biper", "--against", "tensorrt", expect=1))
+    text = biper("export", "small.biper", "--format", "c", "--integer-only", "--flash", "24k", "--ram", "16k").stdout
+    assert text.startswith("small.c, small.h: integer-only, ")
+    assert re.search(r"float32 needs \d+\.\dk of flash and \d+\.\dk of RAM and fits", text)
+    assert "void small_run(const uint8_t input[" in (tmp_path / "small.h").read_text()
+    row = json.loads(biper("export", "runs/digits", "--format", "c", "--json").stdout)
+    assert row["files"] == ["runs/digits/model.c", "runs/digits/model.h"]
+    assert (tmp_path / "runs/digits/model.c").exists()
+    line = error_line(biper("export", "small.biper", "--format", "c", "--out", "no.c", "--ram", "8k", expect=1))
+    assert re.search(r"8k of RAM are too little: float32 needs .* does not fit; integer-only needs .* and fits$", line)
+    assert not (tmp_path / "no.c").exists()
+    row = json.loads(biper("export", "small.biper", "--format", "html", "--json").stdout)
+    assert row == {"files": ["small.html"], "bytes": (tmp_path / "small.html").stat().st_size}
+    if find_spec("onnxruntime") and find_spec("onnx"):
+        text = biper("export", "small.biper", "--format", "onnx", "--out", "deploy.v2").stdout
+        assert re.match(
+            r"deploy\.v2\.onnx: [\d,]+ bytes; outputs within .* on \d+ of 16 images, the same top-1 on", text
+        )
+        assert (tmp_path / "deploy.v2.onnx").exists()
+    line = error_line(biper("export", "small.biper", expect=1))
+    assert "small.biper is packed already: name another format with --format" in line
+    assert "are for --format c" in error_line(biper("export", "runs/digits", "--integer-only", expect=1))
     (tmp_path / "bad.biper").write_bytes((tmp_path / "small.biper").read_bytes()[:-5])
     line = error_line(biper("predict", "bad.biper", "digit.jpg", expect=1))
     assert "bad.biper: the model is corrupt: its content does not match its checksum" in line
@@ -142,6 +164,8 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["analyze", "runs/none"], "no run folder runs/none: expected a folder that biper train"),
         (["analyze", "."], ". is not a run folder: it holds neither recipe.toml nor model.safetensors"),
         (["predict", "none.biper", "x.png"], "none.biper: the model cannot be read: No such file or directory"),
+        (["predict", "cifar10-resnet", "x.png"], "no pretrained model 'cifar10-resnet' comes with biper; did you mean"),
+        (["export", "none.biper", "--format", "c"], "no file or folder none.biper"),
         (["evaluate", "none.biper"], "name its data set with --data"),
         (["import-reference", "none.pth.tar", "--out", "run"], "cannot read none.pth.tar: No such file or directory"),
         (["inspect", "resnet"], "no network 'resnet' for cifar10; did you mean"),

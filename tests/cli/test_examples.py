@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from compiled import require
+from networks import packed_network
 from PIL import Image
 
 from biper.data.digits import load_digits
@@ -67,3 +69,17 @@ def test_a_packed_model_of_ones_own_runs_where_torch_is_not_installed(made: Path
     for verb in verbs:
         run = subprocess.run([tmp_path / "venv/bin/biper", *verb], capture_output=True, text=True, cwd=made)
         assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("form", ["float32", "integer-only"])
+def test_a_cortex_m3_classifies_as_the_runtime_does(form: str, tmp_path: Path) -> None:
+    """The whole example: exported, compiled, linked for 128 KiB and 64 KiB, and run on the emulated board."""
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        require(tool)
+    packed_network(tmp_path, "digits_cnn", "digits")
+    script = [sys.executable, ROOT / "examples/cortex_m/run.py", tmp_path / "network.biper", "--images", "12"]
+    options = ["--build", tmp_path / "build", *(["--integer-only"] if form == "integer-only" else [])]
+    text = subprocess.run([*script, *options], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"^12 of 12 as expected, \d+ right, (\d+) instructions an image$", text, re.MULTILINE)
+    assert found, text
+    assert 1e6 < int(found[1]) < 1e7

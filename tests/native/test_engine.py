@@ -20,6 +20,7 @@ from biper.runtime.reference import run_reference
 HAS = set(instruction_sets())
 AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq", "avx512vnni"} <= HAS
 SETS = ["scalar", *(["avx2"] if {"avx2", "fma"} <= HAS else []), *(["avx512"] if AVX512 else [])]
+SETS += [name for name in ("neon", "dotprod") if name in HAS]
 
 
 def check(program: Program, images: NDArray[np.float32], *, exact: bool, scale: float = 1.0) -> None:

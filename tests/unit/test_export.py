@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import trained_like
 from torch import Tensor, nn
 
 import biper
@@ -17,16 +18,6 @@ from biper.runtime.model import Model
 from biper.runtime.program import Program, write_program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
-
-
-def trained_like(name: str, dataset: str, bits: str = "W1A1") -> nn.Module:
-    """A network in stage 2 whose batch norms have seen data."""
-    model = biper.set_stage_(biper.create_model(name, dataset=dataset, bits=bits), "binary")
-    channels = 1 if dataset == "digits" else 3
-    size = {"digits": 8, "cifar10": 32, "imagenet": 64}[dataset]
-    for _ in range(3):
-        model(torch.randn(8, channels, size, size))
-    return model.eval()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +141,7 @@ def test_what_cannot_be_exported_is_named(model: nn.Module, example: Tensor, mes
 
 def test_a_program_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One wrong bit of one weight, put in after lowering, must be found."""
-    import biper.export as module
+    module = import_module("biper.export.trained")
 
     def wrong(model: nn.Module, example_input: Tensor) -> object:
         graph = lower(model, example_input)

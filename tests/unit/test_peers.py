@@ -13,10 +13,11 @@ from programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.errors import MissingDependencyError, ModelError
 from biper.export.quantize import quantize_real_convolutions
+from biper.export.real_layers import folded
 from biper.peers import compare as comparing
 from biper.peers.compare import PEERS, PeerTime, compare, load_plans
 from biper.peers.plan import Job, Network, Plan, Run
-from biper.peers.twin import float_twin, folded
+from biper.peers.twin import float_twin
 from biper.runtime.engine import engine_is_built
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
@@ -230,7 +231,7 @@ import numpy as np
 from programs import operation, program_of
 from biper.peers.compare import load_plans
 from biper.peers.plan import Job
-from biper.peers.signal_stack import signal_stack
+from biper.export.signal_stack import signal_stack
 from biper.peers.twin import float_twin
 faulthandler.enable()  # sets a stack, as pytest does
 before = signal_stack()

@@ -1,112 +1,46 @@
-"""Export: any trained model becomes one small packed file. The only door between training and runtime."""
+"""Export: any trained model becomes one small packed file, and a packed file what a device takes.
+
+The only door between training and runtime. What starts from a packed program (`c_source`, `html_page`, `onnx_graph`,
+`openvino_graph`) needs no torch, so nothing is imported here before it is used.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Sequence
-from enum import StrEnum
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from torch import Tensor, nn
+from biper.errors import MissingDependencyError
 
-from biper.errors import ExportError
-from biper.export.fold import fold_flattening_, fold_multipliers_, fold_thresholds_
-from biper.export.fuse import drop_activations_before_signs_, fuse_epilogues_
-from biper.export.graph import Graph
-from biper.export.pack import pack_graph
-from biper.export.quantize import quantize_real_convolutions
-from biper.export.trace import trace
-from biper.export.verify import ExportReport, verify
-from biper.files import atomic_write
-from biper.runtime.program import write_program
-from biper.runtime.reader import read_program
+if TYPE_CHECKING:
+    from biper.export.trained import FloatLayers, export, lower
+    from biper.export.verify import ExportReport
+
+_MODULES = {"ExportReport": "verify", "FloatLayers": "trained", "export": "trained", "lower": "trained"}
+
+__all__ = ["ExportReport", "FloatLayers", "export", "lower"]
 
 
-class FloatLayers(StrEnum):
-    """What the layers that are not binary are stored in, and computed with: see `export`."""
-
-    float32 = "float32"
-    float16 = "float16"
-    int8 = "int8"
-
-    @classmethod
-    def of(cls, value: FloatLayers | str) -> FloatLayers:
-        """The member of a name; raises ExportError for another."""
-        if value not in list(cls):
-            raise ExportError(f"float layers {value!r} are not known: expected {', '.join(cls)}")
-        return cls(value)
-
-
-def lower(model: nn.Module, example_input: Tensor) -> Graph:
-    """Trace a model and run every pass: the graph that is packed.
-
-    Raises:
-        ExportError: as `export`.
-    """
-    graph = trace(model, example_input)
-    fuse_epilogues_(graph)
-    fold_flattening_(graph)
-    drop_activations_before_signs_(graph)
-    fold_multipliers_(graph)
-    fold_thresholds_(graph)
-    graph.drop_unread()
-    return graph
-
-
-def export(
-    model: nn.Module,
-    path: str | Path,
-    example_input: Tensor,
-    *,
-    classes: Sequence[str] = (),
-    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
-    float_layers: FloatLayers | str = FloatLayers.float32,
-) -> ExportReport:
-    """Pack a model into one file, after checking that the packed program computes what the model does.
-
-    Args:
-        model: any module whose binary layers are in stage 2; maps (N, C, H, W) to (N, outputs) or (N, C', H', W').
-        path: the file to write, usually ``something.biper``.
-        example_input: (N, C, H, W) floating point, normalized. Fixes C, H and W; all N images are used to compare
-            both sides, so give real ones.
-        classes: a name for each output, or none.
-        normalization: (mean, std) of pixels scaled to [0, 1], one number a channel; default 0 and 1.
-        float_layers: what the layers that stay real have and do: ``"float32"``; ``"float16"``, weights rounded to half
-            the space; ``"int8"``, weights in a quarter of it and integer products, calibrated on the example input.
-
-    Returns:
-        What was compared and found; print it.
-
-    Raises:
-        ExportError: an operator is not supported (named with its module), or both sides do not agree; nothing is
-            written then.
-    """
-    graph = lower(model, example_input)
-    channels = graph.input_shape[0]
-    mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
-    if len(mean) != channels or len(std) != channels:
-        raise ExportError(f"normalization expects {channels} numbers of mean and std, got {len(mean)} and {len(std)}")
-    float_layers = FloatLayers.of(float_layers)
-    real_type = np.float16 if float_layers is FloatLayers.float16 else np.float32
-    program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
-    if float_layers is FloatLayers.int8:
-        program = quantize_real_convolutions(program, example_input.detach().cpu().float().numpy())
-    rounded = float_layers is not FloatLayers.float32
-    blob = write_program(program)
-    report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=rounded)
-    report.require_agreement()
-    atomic_write(Path(path), blob)
-    return report
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'biper.export' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"biper.export.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "biper":
+            raise
+        raise MissingDependencyError(
+            f"biper.export needs the package {error.name!r}: pip install 'biper[train]'"
+        ) from error
 
 
 class _CallableModule(ModuleType):
     """`biper.export` is this room of the house and the function in it: calling the module calls the function."""
 
     def __call__(self, *arguments: Any, **options: Any) -> ExportReport:
-        return export(*arguments, **options)
+        report: ExportReport = __getattr__("export")(*arguments, **options)
+        return report
 
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -38,15 +38,21 @@ def _quantized(op: Operation, x: NDArray[np.float32]) -> Operation:
     weight = op.tensors["weight"].astype(np.float64)
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     factor = np.float32(255 / max(high - low, 1e-6))
-    largest = np.abs(weight).max((1, 2, 3))
-    scale = np.where(largest > 0, largest, 1) / 127
+    quantized, scale = int8_weight(weight)
     multiplier = scale / float(factor) * op.tensors.get("multiplier", np.float32(1)).astype(np.float64)
     offset = op.tensors.get("offset", np.zeros(len(weight), np.float32))
     tensors = {
         **op.tensors,
-        "weight": np.rint(weight / scale[:, None, None, None]).astype(np.int8),
+        "weight": quantized,
         "multiplier": multiplier.astype(np.float32),
         "offset": offset,
     }
     attributes = {**op.attributes, "input_factor": float(factor), "input_zero": round(-low * float(factor))}
     return replace(op, attributes=attributes, tensors=tensors)
+
+
+def int8_weight(weight: NDArray[np.float64]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """Weights (O, ...) as int8, and the scale of each output channel, by which they are to be multiplied."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(1)
+    scale = np.where(largest > 0, largest, 1) / 127
+    return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale

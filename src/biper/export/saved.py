@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from biper.data import load_dataset
 from biper.data.augment import normalize
 from biper.errors import DataError
-from biper.export import ExportReport, export
+from biper.export.trained import pack
+from biper.export.verify import ExportReport
+from biper.files import atomic_write
 from biper.models.saved import load_model
 from biper.nn import set_stage_
 
 VERIFIED_IMAGES = 64
 
 
+@dataclass(frozen=True)
+class PackedModel:
+    """A saved model packed: the content of its file, the report, and the normalized images that it is about."""
+
+    blob: bytes
+    report: ExportReport
+    images: NDArray[np.float32]
+    what: str
+    """The images, in words."""
+
+
 def export_saved(
     model_file: str | Path, out: str | Path, *, data_dir: str | Path | None = None, float_layers: str = "float32"
 ) -> tuple[ExportReport, str]:
+    """Write what `pack_saved` makes; returns the report, and what images it is about."""
+    packed = pack_saved(model_file, data_dir=data_dir, float_layers=float_layers)
+    atomic_write(Path(out), packed.blob)
+    return packed.report, packed.what
+
+
+def pack_saved(
+    model_file: str | Path, *, data_dir: str | Path | None = None, float_layers: str = "float32"
+) -> PackedModel:
     """Pack a model that `biper.save_model` or a run wrote.
 
     Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, on
     training images where it has no others, or on random ones of the same distribution where the data is not at hand.
     Class names that the model lacks, as an imported one does, are the data set's.
-
-    Returns:
-        The report, and what images it is about.
 
     Raises:
         CheckpointError: the model cannot be read.
@@ -46,5 +68,5 @@ def export_saved(
         size = info.image_size
         shape = (VERIFIED_IMAGES, len(info.mean), size, size)
         images, what = torch.randn(shape, generator=torch.Generator().manual_seed(0)), "random images"
-    report = export(model, out, images, classes=classes, normalization=(info.mean, info.std), float_layers=float_layers)
-    return report, what
+    blob, report = pack(model, images, classes=classes, normalization=(info.mean, info.std), float_layers=float_layers)
+    return PackedModel(blob, report, images.cpu().float().numpy(), what)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from biper.peers.onnx_graph import onnx_model
+from biper.export.onnx_graph import onnx_model
 from biper.peers.plan import Array
 from biper.runtime.program import Program
 

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import onnxruntime
 
+from biper.export.onnx_graph import onnx_model
 from biper.peers.int8 import OPERATORS, PAIRS, Scheme, quantized
-from biper.peers.onnx_graph import onnx_model
 from biper.peers.plan import MOST, NEAR, Array, Job, Network, Plan, Run
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from biper.export.real_layers import rounds_up
 from biper.peers.plan import Array, Job, Network, Plan, Run
-from biper.peers.twin import rounds_up
 from biper.runtime.program import Operation, Program
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.runtime.program import Operation, Program, Shape
+from biper.export.real_layers import folded
+from biper.runtime.program import Operation, Program
 
 
 def float_twin(program: Program) -> Program:
@@ -52,27 +53,6 @@ def _in_float32(op: Operation, channels: int) -> Operation:
     attributes = _without(op.attributes, "input_factor", "input_zero")
     tensors = {"weight": weight, "offset": offset} | rest
     return replace(op, operation="convolution", attributes=attributes, tensors=tensors)
-
-
-def folded(op: Operation, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Float32 weight (O, I / groups, kh, kw) and bias (O,) of a convolution whose input has ``channels``.
-
-    A threshold t becomes the affine ``(sum - t) / sqrt(taps)``, negative where it is flipped: its sign is the bit.
-    """
-    weight = op.real_weight(channels)
-    multiplier = op.tensors.get("multiplier", np.ones(len(weight), np.float32))
-    offset = op.tensors.get("offset", np.zeros(len(weight), np.float32))
-    if "threshold" in op.tensors:
-        multiplier = (1 - 2 * op.tensors["flip"].astype(np.float32)) / np.sqrt(np.float32(weight[0].size))
-        offset = -multiplier * op.tensors["threshold"].astype(np.float32)
-    return weight * multiplier[:, None, None, None], offset
-
-
-def rounds_up(pool: Operation, shape: Shape) -> bool:
-    """Whether a pool that reads a value of ``shape`` has windows that are there only by rounding its size up."""
-    kernel, stride, padding = (pool.attributes[key] for key in ("kernel", "stride", "padding"))
-    floor = [(shape[1 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1)]
-    return floor != list(pool.shape[1:])
 
 
 def _bare_pools(operations: list[Operation]) -> list[Operation]:

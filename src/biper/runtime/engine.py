@@ -18,7 +18,7 @@ except ImportError:  # built without the extension: the runtime falls back to Nu
 _native: Any = _extension
 
 ISA_VARIABLE = "BIPER_ISA"
-"""Environment variable that forces an instruction set (``scalar``, ``avx2``, ``avx512``), for tests and comparisons."""
+"""Environment variable that forces an instruction set (``scalar``, ``avx2``, ``avx512``, ``neon``, ``dotprod``)."""
 
 
 def engine_is_built() -> bool:
@@ -31,8 +31,8 @@ class Engine:
 
     Args:
         program: a validated program.
-        instruction_set: ``"scalar"``, ``"avx2"`` or ``"avx512"``; None for ``$BIPER_ISA``, or else the best of this
-            processor.
+        instruction_set: ``"scalar"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"dotprod"``; None for
+            ``$BIPER_ISA``, or else the best of this processor.
         threads: how many share the work of one call, the calling one included.
 
     Raises:

@@ -64,7 +64,7 @@ def _epilogue(op: Operation, y: Array, values: dict[str, Array]) -> Array:
     return y
 
 
-def _convolve(op: Operation, x: Array, weight: Array) -> Array:
+def convolve(op: Operation, x: Array, weight: Array) -> Array:
     """Convolution of (N, C, H, W) by (O, C / groups, kh, kw), tap by tap, in the dtype of ``x``."""
     top, bottom, left, right = op.attributes["padding"]
     (down, across), (dy, dx) = op.attributes["stride"], op.attributes["dilation"]
@@ -90,15 +90,15 @@ def _convolution(op: Operation, inputs: list[Array]) -> Array:
     if weight.dtype == np.int8:
         zero = np.float32(op.attributes["input_zero"])
         levels = np.rint(np.clip(x * np.float32(op.attributes["input_factor"]), -zero, 255 - zero))
-        return _convolve(op, levels.astype(np.float64), weight).astype(np.int32)  # float64 holds the sums exactly
-    return _convolve(op, x, op.real_weight(x.shape[1]))
+        return convolve(op, levels.astype(np.float64), weight).astype(np.int32)  # float64 holds the sums exactly
+    return convolve(op, x, op.real_weight(x.shape[1]))
 
 
 def _binary_convolution(op: Operation, inputs: list[Array]) -> Array:
     """Integer sums; float32 holds every integer up to 2^24 exactly, more than any sum of a layer."""
     weight = unpack_weight(op.tensors["weight"], inputs[0].shape[1] // op.attributes["groups"])
     signs = inputs[0].astype(np.float32) * 2 - 1
-    return _convolve(op, signs, weight).astype(np.int32)
+    return convolve(op, signs, weight).astype(np.int32)
 
 
 def _pool(op: Operation, inputs: list[Array]) -> Array:

@@ -17,28 +17,40 @@ from numpy.typing import NDArray
 from openvino import opset1, opset11
 
 from biper.errors import ModelError
-from biper.peers.twin import folded, rounds_up
+from biper.export.real_layers import folded, rounds_up
 from biper.runtime.program import Operation, Program, Shape, unpack_weight
 
 JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
 """A FakeQuantize's bit is ``x > threshold``, ours ``x >= 0``."""
 
 
-def openvino_model(program: Program, batch: int) -> openvino.Model:
+def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> openvino.Model:
     """The graph, from normalized images (batch, C, H, W) float32 to the program's output.
+
+    Args:
+        program: a validated program.
+        batch: images of one call.
+        in_float: compute binary convolutions that OpenVINO's operator cannot do, in float32 on -1 and +1.
 
     Raises:
         ModelError: a binary convolution has groups or channels that OpenVINO's operator cannot do.
     """
-    image = opset11.parameter([batch, *program.input_shape], np.float32)
+    image = opset11.parameter([batch, *program.input_shape], np.float32, name="image")
     values: dict[str, Any] = {"image": image}
     shapes = program.shapes
+    signs: dict[str, Any] = {}
     for op in program.operations:
-        y = _operator(op, [values[name] for name in op.inputs], shapes[op.inputs[0]], batch)
+        inputs, channels = [values[name] for name in op.inputs], shapes[op.inputs[0]][0]
+        if in_float and op.operation == "binary_convolution" and not is_exact(op, channels):
+            y = _on_signs(op, signs[op.inputs[0]], channels)
+        else:
+            y = _operator(op, inputs, shapes[op.inputs[0]], batch)
         if "threshold" in op.tensors:
-            low = _constant(op.tensors["threshold"].astype(np.float32) - np.float32(0.5))
+            least = op.tensors["threshold"].astype(np.float32)
+            low = _constant(least - np.float32(0.5))
             flip = op.tensors["flip"].astype(np.float32)
             values[op.bits or ""] = opset11.fake_quantize(y, low, low, _constant(flip), _constant(1 - flip), 2)
+            signs[op.bits or ""] = _signs(y, least, 1 - 2 * flip)
             continue
         y = _epilogue(op, y, values)
         if op.real is not None:
@@ -46,6 +58,7 @@ def openvino_model(program: Program, batch: int) -> openvino.Model:
         if op.bits is not None:
             zero, one, low = (_constant(np.array([number], np.float32)) for number in (0, 1, JUST_BELOW_ZERO))
             values[op.bits] = opset11.fake_quantize(y, low, low, zero, one, 2)
+            signs[op.bits] = _signs(y, np.zeros(1, np.float32), np.ones(1, np.float32))
     return openvino.Model([values[program.output]], [image])
 
 
@@ -58,11 +71,7 @@ def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any
             if "input_factor" in a:
                 return _int8_convolution(op, x, geometry)
             weight, offset = folded(op, shape[0])
-            if a["groups"] == 1:
-                return opset11.add(opset11.convolution(x, _constant(weight, None), *geometry), _constant(offset))
-            split = (a["groups"], len(weight) // a["groups"], *weight.shape[1:])
-            y = opset11.group_convolution(x, _constant(weight.reshape(split), None), *geometry)
-            return opset11.add(y, _constant(offset))
+            return opset11.add(_real_convolution(x, weight, geometry, a["groups"]), _constant(offset))
         case "binary_convolution":
             return binary_convolution(op, x, shape[0])
         case "pool":
@@ -85,6 +94,30 @@ def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any
     return x
 
 
+def _real_convolution(x: Any, weight: NDArray[np.float32], geometry: tuple[Any, ...], groups: int) -> Any:
+    if groups == 1:
+        return opset11.convolution(x, _constant(weight, None), *geometry)
+    split = (groups, len(weight) // groups, *weight.shape[1:])
+    return opset11.group_convolution(x, _constant(weight.reshape(split), None), *geometry)
+
+
+def _on_signs(op: Operation, signs: Any, channels: int) -> Any:
+    """A binary convolution in float32 on -1 and +1, whose sums are the same integers."""
+    top, bottom, left, right = op.attributes["padding"]
+    geometry = op.attributes["stride"], [top, left], [bottom, right], op.attributes["dilation"]
+    return _real_convolution(signs, op.real_weight(channels), geometry, op.attributes["groups"])
+
+
+def _signs(y: Any, least: NDArray[np.float32], above: NDArray[np.float32]) -> Any:
+    """``above`` where y >= ``least``, else its negative. Not by FakeQuantize, which float layers take for int8."""
+    return opset11.select(opset11.greater_equal(y, _constant(least)), _constant(above), _constant(-above))
+
+
+def is_exact(op: Operation, channels: int) -> bool:
+    """Whether OpenVINO's binary operator can do a binary convolution that reads ``channels``."""
+    return bool(op.attributes["groups"] == 1 and channels % 8 == 0)
+
+
 def _int8_convolution(op: Operation, x: Any, geometry: tuple[Any, ...]) -> Any:
     """Rounded inputs and scaled int8 weights: OpenVINO recognizes these and multiplies in int8."""
     factor, zero = np.float32(op.attributes["input_factor"]), op.attributes["input_zero"]
@@ -101,7 +134,7 @@ def binary_convolution(op: Operation, x: Any, channels: int) -> Any:
     Raises:
         ModelError: it has groups, or input channels that are not a multiple of 8.
     """
-    if op.attributes["groups"] != 1 or channels % 8:
+    if not is_exact(op, channels):
         raise ModelError(
             f"{op.source}: OpenVINO's binary operator takes one group and a multiple of 8 channels, "
             f"not {op.attributes['groups']} and {channels}"

@@ -1,0 +1,46 @@
+/* Classifies the images that run.py put into images.h, and compares with the answers that it put beside them. */
+#include "board.h"
+#include "images.h"
+#include "model.h"
+
+static const char *const classes[] = {MODEL_CLASSES};
+
+static void write_number(uint32_t number)
+{
+    char digits[11], *at = digits + 10;
+    *at = 0;
+    do *--at = (char)('0' + number % 10);
+    while (number /= 10);
+    board_write(at);
+}
+
+int main(void)
+{
+    uint32_t image, output, same = 0, correct = 0, instructions = 0;
+    for (image = 0; image < IMAGES; ++image) {
+        result_t outputs[MODEL_OUTPUTS];
+        uint32_t best = 0;
+        board_count_start();
+        model_run(images[image], outputs);
+        instructions += board_count() / IMAGES;
+        for (output = 1; output < MODEL_OUTPUTS; ++output)
+            if (outputs[output] > outputs[best]) best = output;
+        if (best == answers[image]) ++same;
+        if (best == labels[image]) ++correct;
+        if (image < 10) {
+            board_write(classes[labels[image]]);
+            board_write(" is taken for ");
+            board_write(classes[best]);
+            board_write("\n");
+        }
+    }
+    write_number(same);
+    board_write(" of ");
+    write_number(IMAGES);
+    board_write(" as expected, ");
+    write_number(correct);
+    board_write(" right, ");
+    write_number(instructions);
+    board_write(" instructions an image\n");
+    return same == IMAGES ? 0 : 1;
+}

@@ -1,0 +1,80 @@
+"""A model on a microcontroller: exported to C, linked with some test images, run on an emulated Cortex-M3.
+
+    python examples/cortex_m/run.py runs/quickstart --integer-only
+
+Needs arm-none-eabi-gcc and qemu-system-arm. On a real board, `board.c` and `link.ld` are what to change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from biper.data import load_dataset
+from biper.export.deploy import open_source, write_c
+from biper.export.fixed_point import run_fixed
+from biper.export.to_fixed_point import fixed_point
+from biper.runtime.model import Model
+
+HERE = Path(__file__).resolve().parent
+WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+FLAGS = ["-mcpu=cortex-m3", "-mthumb", "-O2", "-ffreestanding", "-ffunction-sections", *WARNINGS]
+LINK = ["-nostdlib", "-Wl,--gc-sections", f"-Wl,-T,{HERE / 'link.ld'}"]
+TEXT = ["-chardev", "stdio,id=text", "-semihosting-config", "enable=on,target=native,chardev=text"]
+BOARD = ["-M", "mps2-an385", "-display", "none", "-serial", "none", "-monitor", "none", *TEXT, "-icount", "shift=0"]
+
+
+def main() -> None:
+    """Export, build, run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a run folder, a model.safetensors, or a packed file")
+    parser.add_argument("--integer-only", action="store_true", help="no floating point")
+    parser.add_argument("--images", type=int, default=100, help="how many test images go along")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--build", type=Path, default=Path("build/cortex_m"), help="where to build")
+    options = parser.parse_args()
+
+    model = options.model / "model.biper" if options.model.is_dir() else options.model
+    source = open_source(model)
+    test = load_dataset(options.data, options.data_dir, classes=source.program.classes).test
+    pixels, labels = test.images[: options.images].numpy(), test.labels[: options.images].numpy()
+    expected = runtime = Model(source.program)(pixels).argmax(1)
+    if options.integer_only:
+        results = run_fixed(fixed_point(source.program), pixels)[source.program.output]
+        expected = results.reshape(len(pixels), -1).argmax(1)
+        print(
+            f"in integers {int((expected == runtime).sum())} of {len(pixels)} are classified as by the runtime",
+            flush=True,
+        )
+
+    options.build.mkdir(parents=True, exist_ok=True)
+    _, text = write_c(source, options.build / "model.c", integer_only=options.integer_only)
+    print(text, flush=True)
+    (options.build / "images.h").write_text(images_header(pixels, labels, expected, options.integer_only))
+    sources = [*(str(HERE / name) for name in ("startup.c", "board.c", "main.c")), str(options.build / "model.c")]
+    image = options.build / "model.elf"
+    compiler = ["arm-none-eabi-gcc", *FLAGS, f"-I{HERE}", f"-I{options.build}", *LINK, "-o", str(image), *sources]
+    subprocess.run([*compiler, "-lgcc"], check=True)
+    subprocess.run(["arm-none-eabi-size", str(image)], check=True)
+    subprocess.run(["qemu-system-arm", *BOARD, "-kernel", str(image)], check=True)
+
+
+def images_header(pixels: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:
+    """Images, their labels and the answers to be given, as constants."""
+    rows = ",\n".join("    {" + ", ".join(map(str, image.reshape(-1))) + "}" for image in pixels)
+    lists = {name: ", ".join(map(str, numbers)) for name, numbers in (("labels", labels), ("answers", answers))}
+    return (
+        "#include <stdint.h>\n\n"
+        f"enum {{ IMAGES = {len(pixels)} }};\n"
+        f"typedef {'int16_t' if integer_only else 'float'} result_t;\n"
+        f"static const uint8_t images[IMAGES][{pixels[0].size}] = {{\n{rows}}};\n"
+        + "".join(f"static const uint16_t {name}[IMAGES] = {{{numbers}}};\n" for name, numbers in lists.items())
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+/* What runs before main: the table of vectors, static memory, and what happens after a fault. */
+#include <stdint.h>
+
+#include "board.h"
+
+extern uint32_t data_in_flash[], data_begin[], data_end[], bss_begin[], bss_end[], stack_top[];
+int main(void);
+void reset(void);
+
+static void fault(void)
+{
+    board_write("a fault\n");
+    board_exit(1);
+}
+
+void reset(void)
+{
+    const uint32_t *from = data_in_flash;
+    uint32_t *to;
+    for (to = data_begin; to < data_end; ++to) *to = *from++;
+    for (to = bss_begin; to < bss_end; ++to) *to = 0;
+    board_exit(main());
+}
+
+typedef void (*handler_t)(void);
+
+/* The stack, then reset, NMI, hard fault and the three faults that become hard faults until they are enabled. */
+__attribute__((section(".vectors"), used)) static const struct {
+    uint32_t *stack;
+    handler_t handlers[6];
+} vectors = {stack_top, {reset, fault, fault, fault, fault, fault}};

@@ -1,0 +1,168 @@
+"""A packed program in integers alone, for processors without floating point: its arithmetic, and its meaning in NumPy.
+
+Every real value is int16, ``x = q / 2^exponent``, with one exponent a value: the largest with which what the value can
+be at most fits. That follows from the weights and the range of pixels; given images, twice what they make is enough,
+and what is beyond saturates. Real convolutions have int8 weights ``w = scale * q_w``, a scale a channel, so
+
+    sum of a convolution = sum x_q w_q        binary: sum of products of signs        pool: maximum, or sum
+
+are integers. Their epilogue computes in int32 at an exponent of its own, ``e``, the largest that cannot overflow:
+
+    y = floor((sum << up) * multiplier / 2^16) + offset        multiplier int16, offset int32, a channel each
+    y = y + residual << residual_up                            activation: clip, relu, prelu, at the same exponent
+    bits = y >= 0                                              result = saturate(round(y >> (e - exponent)))
+
+which takes products of 32 by 16 bits and no division. The images are pixels, 0 to 255; normalization is the first step.
+(Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biper.runtime.program import Operation, Program, unpack_weight
+from biper.runtime.reference import convolve
+
+Array = NDArray[Any]
+
+PIXELS = "pixels"
+"""The operation that stands first: the image as bytes, whose affine is the normalization."""
+
+INT16, INT32 = (1 << 15) - 1, (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One operation in integers; see the module for what the numbers mean.
+
+    ``weight`` is int8 (O, I / groups, kh, kw) of a real convolution; ``up`` has a number for each input; ``factors``
+    are of rows and columns of an average pool whose windows are cut at the border.
+    """
+
+    op: Operation
+    exponent: int = 0
+    weight: Array | None = None
+    multiplier: Array | None = None
+    offset: Array | None = None
+    slope: Array | None = None
+    up: tuple[int, ...] = (0,)
+    residual_up: int = 0
+    slope_up: int = 0
+    down: int = 0
+    low: int = -INT32
+    high: int = INT32
+    factors: tuple[Array, Array] | None = None
+
+
+@dataclass(frozen=True)
+class FixedProgram:
+    """A program in integers. ``exponents`` are those of its real values."""
+
+    program: Program
+    operations: tuple[Fixed, ...]
+    exponents: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def output_exponent(self) -> int:
+        """Results are ``output / 2^output_exponent``."""
+        return self.exponents[self.program.output]
+
+
+def run_fixed(fixed: FixedProgram, pixels: NDArray[np.uint8]) -> dict[str, Array]:
+    """Every value of a program in integers: what compiled C must equal.
+
+    Args:
+        fixed: the program.
+        pixels: uint8 (N, H, W, C).
+
+    Returns:
+        By name: real values int64 (N, C, H, W) that fit into int16, bits bool.
+    """
+    values: dict[str, Array] = {PIXELS: pixels.astype(np.int64).transpose(0, 3, 1, 2)}
+    for step in fixed.operations:
+        op = step.op
+        sums = [_in_int32(part) for part in _sums(step, [values[name] for name in op.inputs or (PIXELS,)])]
+        if "threshold" in op.tensors:
+            values[op.bits or ""] = sums[0] >= op.tensors["threshold"].reshape(-1, 1, 1)
+            continue
+        y = np.concatenate([_moved(part, up) for part, up in zip(sums, step.up, strict=True)], axis=1)
+        y = _epilogue(step, y, values)
+        if op.bits is not None:
+            values[op.bits] = y >= 0
+        if op.real is not None:
+            values[op.real] = np.clip(_moved(y, step.down), -INT16 - 1, INT16)
+    return values
+
+
+def _sums(step: Fixed, inputs: list[Array]) -> list[Array]:
+    op, x = step.op, inputs[0]
+    match op.operation:
+        case "convolution" | "binary_convolution":
+            weight = step.weight
+            if weight is None:
+                weight = unpack_weight(op.tensors["weight"], x.shape[1] // op.attributes["groups"])
+            exact = x * 2.0 - 1 if x.dtype == bool else x.astype(np.float64)  # float64 holds the sums exactly
+            return [convolve(op, exact, weight).astype(np.int64)]
+        case "pool":
+            return [_pool(step, x)]
+        case "pad_channels":
+            return [np.pad(x, ((0, 0), (op.attributes["before"], op.attributes["after"]), (0, 0), (0, 0)))]
+        case "resize":
+            rows, columns = (np.arange(op.shape[i]) * x.shape[1 + i] // op.shape[i] for i in (1, 2))
+            return [x[:, :, rows][:, :, :, columns]]
+        case "flatten":
+            return [x.reshape(len(x), -1, 1, 1)]
+    return inputs
+
+
+def _pool(step: Fixed, x: Array) -> Array:
+    op = step.op
+    y = np.empty((*x.shape[:2], *op.shape[1:]), np.int64)
+    for row, column in np.ndindex(*op.shape[1:]):
+        ys, xs = (window_of(op, axis, at, x.shape[2 + axis]) for axis, at in ((0, row), (1, column)))
+        window = x[:, :, ys, xs]
+        y[:, :, row, column] = window.max((2, 3)) if op.attributes["kind"] == "max" else window.sum((2, 3))
+    return y if step.factors is None else y * step.factors[0][:, None].astype(np.int64) * step.factors[1]
+
+
+def window_of(op: Operation, axis: int, at: int, size: int) -> slice:
+    """The rows (or columns, axis 1) of an input of ``size`` that a window of a pool reads."""
+    start = at * op.attributes["stride"][axis] - op.attributes["padding"][axis]
+    return slice(max(start, 0), min(start + op.attributes["kernel"][axis], size))
+
+
+def _epilogue(step: Fixed, y: Array, values: dict[str, Array]) -> Array:
+    op = step.op
+    if step.multiplier is not None:
+        y = _scaled(_in_int32(y), step.multiplier)
+    if step.offset is not None:
+        y = y + step.offset.reshape(-1, 1, 1)
+    if op.residual is not None:
+        y = y + _in_int32(_moved(values[op.residual], step.residual_up))
+    y = _in_int32(y)
+    match op.attributes.get("activation"):
+        case "clip":
+            return np.clip(y, step.low, step.high)
+        case "relu":
+            return np.maximum(y, 0)
+        case "prelu":
+            assert step.slope is not None
+            return np.where(y >= 0, y, _in_int32(_moved(_scaled(y, step.slope), step.slope_up)))
+    return y
+
+
+def _scaled(y: Array, multiplier: Array) -> Array:
+    return (y * multiplier.astype(np.int64).reshape(-1, 1, 1)) >> 16
+
+
+def _moved(y: Array, by: int) -> Array:
+    return _in_int32(y << by if by >= 0 else (y + (1 << (-by - 1))) >> -by)
+
+
+def _in_int32(y: Array) -> Array:
+    assert y.size == 0 or -INT32 <= int(y.min()) <= int(y.max()) <= INT32, "an integer sum overflows"
+    return y

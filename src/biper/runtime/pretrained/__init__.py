@@ -1,0 +1,35 @@
+"""Packed models that come with the package, for `biper.runtime.load_pretrained`."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+
+from biper.errors import ModelError
+from biper.runtime.model import Model
+
+SUFFIX = ".biper"
+
+
+def pretrained_names() -> list[str]:
+    """The models that come with the package."""
+    files = resources.files(__name__).iterdir()
+    return sorted(file.name.removesuffix(SUFFIX) for file in files if file.name.endswith(SUFFIX))
+
+
+def load_pretrained(name: str, *, threads: int = 1) -> Model:
+    """A packed model that comes with the package; needs neither the network nor torch.
+
+    Args:
+        name: ``"cifar10-resnet20"``, whose accuracy is in docs/results.md.
+        threads: how many share the work of one call.
+
+    Raises:
+        ModelError: there is none of this name.
+    """
+    names = pretrained_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+        raise ModelError(f"no pretrained model {name!r} comes with biper; {hint}")
+    return Model.load(resources.files(__name__).joinpath(name + SUFFIX).read_bytes(), threads=threads)
