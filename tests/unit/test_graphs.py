@@ -16,7 +16,8 @@ from torch import nn
 import biper
 from biper.errors import ExportError
 from biper.export.agreement import compare_outputs
-from biper.export.custom_ops import ExportedLayer, with_exported_layers
+from biper.export.custom_ops import ExportedLayer
+from biper.export.stand_ins import with_exported_layers
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
