@@ -126,6 +126,9 @@ def train(
     step_timeout: Annotated[
         float, typer.Option(min=1, help="Seconds to wait for the others in a step.")
     ] = STEP_TIMEOUT,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Run folder or model file whose weights to start from.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint, if any.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -154,6 +157,7 @@ def train(
         step_timeout=step_timeout,
         resume=resume,
         compiled=compiled,
+        start_from=start_from,
         quiet=as_json,
     )
     if as_json:
@@ -511,6 +515,7 @@ def _train(
     step_timeout: float = STEP_TIMEOUT,
     resume: bool = False,
     compiled: bool = False,
+    start_from: Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """What `train` and `quickstart` share: threads, progress on the terminal, the run itself, the packed model."""
@@ -536,6 +541,7 @@ def _train(
         progress=progress,
         step_timeout=step_timeout,
         compiled=compiled,
+        start_from=start_from,
     )
     if not first:
         raise typer.Exit

@@ -185,3 +185,17 @@ def test_cuda_is_refused_where_there_is_none() -> None:
         assert choose_device("auto") == "cpu"
         with pytest.raises(Exception, match="no CUDA GPU"):
             choose_device("cuda")
+
+
+def test_a_run_may_start_from_the_weights_of_another(tmp_path: Path) -> None:
+    first = train(load_recipe("digits", SHORT), tmp_path / "first")
+    still = ["stage1.epochs=1", "stage1.learning_rate=1e-30", "method.relaxed_stage=false"]
+    second = train(load_recipe("digits", [*SHORT, *still]), tmp_path / "second", start_from=tmp_path / "first")
+    ours, theirs = (load_model(tmp_path / name / "model.safetensors")[0].state_dict() for name in ("second", "first"))
+    assert torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
+    assert second["stage1"]["test_accuracy"] == pytest.approx(first["stage2"]["test_accuracy"], abs=0.1)
+    other = load_recipe("digits", [*SHORT, "model.frequency=10.0"])
+    with pytest.raises(CheckpointError, match=r"has frequency 20.0, the recipe 10.0: they must be the same"):
+        train(other, tmp_path / "third", start_from=tmp_path / "first")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        train(load_recipe("digits", SHORT), tmp_path / "fourth", start_from=tmp_path)

@@ -24,7 +24,7 @@ from biper.data.workers import one_line_worker_errors
 from biper.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from biper.kernels import keep_freed_memory
 from biper.methods import read_method
-from biper.models.saved import ModelInfo, load_state, save_model
+from biper.models.saved import ModelInfo, load_model, load_state, save_model
 from biper.nn import describe_kernels, set_progress_, set_stage_
 from biper.recipe import ModelRecipe, Recipe, StageRecipe
 from biper.regularizers import periodic_penalty
@@ -53,6 +53,7 @@ def train(
     progress: Progress | None = None,
     step_timeout: float = STEP_TIMEOUT,
     compiled: bool = False,
+    start_from: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train a recipe through both stages into a run folder.
 
@@ -71,6 +72,7 @@ def train(
         progress: what shows progress; default nothing.
         step_timeout: seconds that a process waits for the others within a training step before it gives up.
         compiled: train through `torch.compile`, which takes a minute or two first.
+        start_from: a model file, or a run folder, whose weights are taken in place of random ones: of the same network.
 
     Returns:
         The content of ``summary.json``.
@@ -79,7 +81,8 @@ def train(
         RecipeError: ``out`` holds a run and ``resume`` is false, or a run of another recipe; or the processes cannot
             share a batch evenly.
         DataError: the data is missing or corrupt, or too many images cannot be read.
-        CheckpointError: a checkpoint could not be written, or is not of this recipe.
+        CheckpointError: a checkpoint could not be written, or is not of this recipe; or ``start_from`` holds another
+            network.
         NonFiniteLossError: the loss or a gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C or SIGTERM; everything is saved.
         LostProcessError: another process died or did not answer.
@@ -103,6 +106,8 @@ def train(
         trainer = Trainer(
             recipe, folder, processes, data_dir, progress, workers=workers, scales_loss=scales_loss, compiled=compiled
         )
+        if start_from is not None:
+            trainer.start_from(Path(start_from))
         on = fabric.device.type
         fast = describe_kernels(trainer.module, on, PRECISION_DTYPES[precision], compiled)
         progress.message(f"{precision} on {on}, channels-last, fused optimizer; {fast}")
@@ -146,6 +151,17 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self._started = time.monotonic()
         self._stop = StopRequest(needs_parent=processes.count > 1)
+
+    def start_from(self, path: Path) -> None:
+        """Take the weights of a saved model of the same network; see `train`."""
+        model, info = load_model(RunFolder(path).model_file if path.is_dir() else path)
+        for key in ("name", "bits", "frequency", "num_classes"):
+            theirs, ours = getattr(info, key), getattr(self.info, key)
+            if theirs != ours:
+                raise CheckpointError(f"{path} has {key} {theirs!r}, the recipe {ours!r}: they must be the same")
+        stage = self.recipe.method.stages[0]
+        load_state(self.module, model.state_dict(), str(path), self.info.name)
+        set_stage_(self.module, stage)
 
     def run(self) -> dict[str, Any]:
         """Train both stages from wherever the newest checkpoint stands; see `train`."""
