@@ -71,7 +71,7 @@ def test_a_packed_model_of_ones_own_runs_where_torch_is_not_installed(made: Path
         assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("form", ["float32", "integer-only"])
+@pytest.mark.parametrize("form", [pytest.param("float32", marks=pytest.mark.slow), "integer-only"])
 def test_a_cortex_m3_classifies_as_the_runtime_does(form: str, tmp_path: Path) -> None:
     """The whole example: exported, compiled, linked for 128 KiB and 64 KiB, and run on the emulated board."""
     for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):

@@ -151,8 +151,15 @@ def cortex_object(folder: Path, source: CSource) -> Path:
     return folder / "model.o"
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "resnet20"])
-@pytest.mark.parametrize("integer_only", [False, True])
+@pytest.mark.parametrize(
+    ("name", "integer_only"),
+    [
+        ("digits_cnn", False),
+        ("digits_cnn", True),
+        pytest.param("resnet20", False, marks=pytest.mark.slow),
+        ("resnet20", True),
+    ],
+)
 def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: Path) -> None:
     program = packed_network(tmp_path, name, "digits" if name == "digits_cnn" else "cifar10")
     source = c_source(program, fixed=fixed_point(program) if integer_only else None)
@@ -177,7 +184,7 @@ def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: 
 
 
 def test_integer_only_has_no_float_instruction(tmp_path: Path) -> None:
-    program = packed_network(tmp_path, "resnet20", "cifar10")
+    program = packed_network(tmp_path, "digits_cnn", "digits")
     built = Compiled(tmp_path, {"model": c_source(program, fixed=fixed_point(program))}, flags="-O2").path
     listing = [require("objdump"), "-d", str(built)]
     code = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
