@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def _share_threads_with_torch() -> None:
     loaded = {line.split()[-1] for line in maps.splitlines() if re.search(r"/lib[gi]omp[^/]*\.so", line)}
     from biper import _native
 
-    if len(loaded) == 1:  # of two, nobody knows which is torch's
+    if len(loaded) != 1:  # of two, nobody knows which is torch's
+        return
+    with suppress(OSError, AttributeError):
         runtime = ctypes.CDLL(loaded.pop(), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
         _native.use_openmp(ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value)
 

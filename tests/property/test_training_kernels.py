@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from biper import BinaryConv2d, kernels, set_stage_
+from biper import BinaryConv2d, kernels, load_recipe, set_stage_, train
 from biper.data.augment import normalize, random_crop_and_flip
 from biper.models import create_model
-from biper.nn import branch, norm_activation
+from biper.nn import branch, describe_kernels, norm_activation
 from biper.quantizers import ApproxSign, SteSign
 from biper.regularizers import periodic_penalty
 
@@ -267,3 +268,32 @@ def test_frozen_weights_have_no_gradient_and_pass_it_on() -> None:
     (alone,) = torch.autograd.grad((2 * branch(layer, x)[1]).sum(), x)
     assert torch.equal(alone, torch.full_like(x, 2))
     assert torch.equal(passed_on, x)
+
+
+def test_which_layers_use_the_kernels_is_said_in_a_line() -> None:
+    resnet = create_model("resnet20", dataset="cifar10")
+    assert describe_kernels(resnet, "cpu", torch.float32) == (
+        "native training kernels: on for 18 of 18 binary convolutions"
+    )
+    assert describe_kernels(resnet, "cuda", torch.bfloat16) == "native training kernels: off, they are for CPUs"
+    assert "torch.compile" in describe_kernels(resnet, "cpu", torch.float32, compiled=True)
+    assert "not in float64" in describe_kernels(resnet, "cpu", torch.float64)
+    with without_kernels():
+        assert describe_kernels(resnet, "cpu", torch.float32).endswith("off, BIPER_KERNELS=0")
+    mobilenet = create_model("mobilenet", dataset="imagenet")
+    assert describe_kernels(mobilenet, "cpu", torch.bfloat16).endswith(
+        "on for 26 of 39 binary convolutions; 13 use torch's operators for grouped channels"
+    )
+    narrow = nn.Sequential(BinaryConv2d(8, 16, 3), BinaryConv2d(16, 16, 3, input_quantizer=nn.Identity()))
+    line = describe_kernels(narrow, "cpu", torch.float32)
+    assert "on for 0 of 2" in line
+    assert "1 use torch's operators for channels that are not a multiple of 16; 1 use torch's operators for Ide" in line
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch about itself
+def test_a_compiled_model_trains_as_the_others(tmp_path: Path) -> None:
+    recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=2"])
+    eager = train(recipe, tmp_path / "eager")
+    compiled = train(recipe, tmp_path / "compiled", compiled=True)
+    assert compiled["stage2"]["test_accuracy"] == pytest.approx(eager["stage2"]["test_accuracy"], abs=0.06)
