@@ -131,6 +131,14 @@ void add_to(nb::module_& module) {
       },
       released);
   module.def(
+      "lookup_input_gradient",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address grad, Address weight, Address scale,
+         Address gradient, int threads) {
+        lookup_input_gradient(type_of(bfloat16), convolution_of(shape), at<void>(grad), at<float>(weight),
+                              at<float>(scale), at<void>(gradient), *pool_of(threads));
+      },
+      released);
+  module.def(
       "wave_gradient",
       [](std::int64_t count, Address weight, Address grad, float frequency, Address out, int threads) {
         wave_gradient(count, at<float>(weight), at<float>(grad), frequency, at<float>(out), *pool_of(threads));

@@ -188,6 +188,52 @@ struct Floats {
   static __m512 value(Total total) { return total; }
 };
 
+// Sums of two of the four gradients a, b, c, d of a table are at hand as a + b, a - b, c + d and c - d, so that each place of
+// the table is a sum of two of these or of their negatives. For a place: which of the first two, of whose sign.
+struct Pick {
+  constexpr Pick(int place, int pair)
+      : difference((place >> (2 * pair) & 1) != (place >> (2 * pair + 1) & 1)), negative(!(place >> (2 * pair) & 1)) {}
+  bool difference, negative;
+};
+
+struct IntegerPicks {
+  std::uint8_t pair[2][64];
+};
+
+// Of 128 bits, sum, difference, minus difference and minus sum of a and b and then of c and d: which byte goes where.
+alignas(64) inline constexpr IntegerPicks kIntegerPicks = [] {
+  IntegerPicks picks{};
+  for (int pair = 0; pair < 2; ++pair)
+    for (int place = 0; place < 32; ++place) {
+      const Pick pick(place & 15, pair);
+      const int from = pick.difference ? (pick.negative ? 2 : 1) : (pick.negative ? 3 : 0);
+      picks.pair[pair][2 * place] = static_cast<std::uint8_t>(8 * pair + 2 * from);
+      picks.pair[pair][2 * place + 1] = static_cast<std::uint8_t>(8 * pair + 2 * from + 1);
+    }
+  return picks;
+}();
+
+struct FloatPicks {
+  std::uint32_t from[2][16], sign[2][16];
+};
+
+alignas(64) inline constexpr FloatPicks kFloatPicks = [] {
+  FloatPicks picks{};
+  for (int pair = 0; pair < 2; ++pair)
+    for (int place = 0; place < 16; ++place) {
+      const Pick pick(place, pair);
+      picks.from[pair][place] = static_cast<std::uint32_t>(2 * pair + pick.difference);
+      picks.sign[pair][place] = pick.negative ? 0x80000000u : 0u;
+    }
+  return picks;
+}();
+
+// What one pair adds to the sixteen places, where each 128-bit lane holds a + b, a - b, c + d and c - d.
+inline __m512 float_half(__m512 four, int pair) {
+  return _mm512_xor_ps(_mm512_permutevar_ps(four, _mm512_load_si512(kFloatPicks.from[pair])),
+                       _mm512_load_ps(kFloatPicks.sign[pair]));
+}
+
 // The sixteen sums of +w and -w, w four floats: bit j of the place is 1 for +w[j].
 inline __m512 sixteen_sums(const float* w) {
   const __mmask16 bit[4] = {0xAAAA, 0xCCCC, 0xF0F0, 0xFF00};

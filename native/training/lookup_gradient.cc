@@ -27,14 +27,6 @@ void make_fours(__m512i a, __m512i b, __m512i c, __m512i d, __m512i (&fours)[4])
   fours[2] = _mm512_unpacklo_epi64(high_ab, high_cd), fours[3] = _mm512_unpackhi_epi64(high_ab, high_cd);
 }
 
-// Sums of two of the four gradients a, b, c, d of a table are at hand as a + b, a - b, c + d and c - d, so that each place of
-// the table is a sum of two of these or of their negatives. For a place: which of the first two, of whose sign.
-struct Pick {
-  constexpr Pick(int place, int pair)
-      : difference((place >> (2 * pair) & 1) != (place >> (2 * pair + 1) & 1)), negative(!(place >> (2 * pair) & 1)) {}
-  bool difference, negative;
-};
-
 // Tables of integers; see `Integers`. All sixteen channels' tables of a block lie together.
 struct Integer : Integers {
   // The largest gradient becomes 8191, so that four of them fit into 16 bits.
@@ -56,20 +48,7 @@ struct Integer : Integers {
     __m512i fours[2][4];
     for (int half = 0; half < 2; ++half)
       make_fours(first[2 * half], second[2 * half], first[2 * half + 1], second[2 * half + 1], fours[half]);
-    alignas(64) static constexpr auto kBytes = [] {
-      struct {
-        std::uint8_t pair[2][64];
-      } bytes{};
-      for (int pair = 0; pair < 2; ++pair)
-        for (int place = 0; place < 32; ++place) {
-          const Pick pick(place & 15, pair);  // in the order sum, difference, minus difference, minus sum
-          const int from = pick.difference ? (pick.negative ? 2 : 1) : (pick.negative ? 3 : 0);
-          bytes.pair[pair][2 * place] = static_cast<std::uint8_t>(8 * pair + 2 * from);
-          bytes.pair[pair][2 * place + 1] = static_cast<std::uint8_t>(8 * pair + 2 * from + 1);
-        }
-      return bytes;
-    }();
-    const __m512i ab = _mm512_load_si512(kBytes.pair[0]), cd = _mm512_load_si512(kBytes.pair[1]);
+    const __m512i ab = _mm512_load_si512(kIntegerPicks.pair[0]), cd = _mm512_load_si512(kIntegerPicks.pair[1]);
     const auto table = [&]<int kLane>() {
       for (int k = 0; k < 4; ++k) {
         const __m512i four = _mm512_shuffle_i32x4(fours[0][k], fours[1][k], kLane * 0x55);
@@ -93,28 +72,12 @@ struct Float : Floats {
       make_fours(_mm512_castps_si512(_mm512_add_ps(a, b)), _mm512_castps_si512(_mm512_sub_ps(a, b)),
                  _mm512_castps_si512(_mm512_add_ps(c, d)), _mm512_castps_si512(_mm512_sub_ps(c, d)), fours[half]);
     }
-    alignas(64) static constexpr auto kPicks = [] {
-      struct {
-        std::uint32_t from[2][16], sign[2][16];
-      } picks{};
-      for (int pair = 0; pair < 2; ++pair)
-        for (int place = 0; place < 16; ++place) {
-          const Pick pick(place, pair);
-          picks.from[pair][place] = static_cast<std::uint32_t>(2 * pair + pick.difference);
-          picks.sign[pair][place] = pick.negative ? 0x80000000u : 0u;
-        }
-      return picks;
-    }();
-    const auto half_of = [](__m512 four, int pair) {
-      return _mm512_xor_ps(_mm512_permutevar_ps(four, _mm512_load_si512(kPicks.from[pair])),
-                           _mm512_load_ps(kPicks.sign[pair]));
-    };
     const auto table = [&]<int kLane>() {
       for (int half = 0; half < 2; ++half)
         for (int k = 0; k < 4; ++k) {
           const __m512 four =
               _mm512_castsi512_ps(_mm512_shuffle_i32x4(fours[half][k], fours[half][k], kLane * 0x55));
-          _mm512_store_ps(tables + 2 * (4 * kLane + k) + half, _mm512_add_ps(half_of(four, 0), half_of(four, 1)));
+          _mm512_store_ps(tables + 2 * (4 * kLane + k) + half, _mm512_add_ps(float_half(four, 0), float_half(four, 1)));
         }
     };
     table.operator()<0>(), table.operator()<1>(), table.operator()<2>(), table.operator()<3>();

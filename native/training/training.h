@@ -72,6 +72,13 @@ void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bit
 void lookup_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
                             float* gradient, ThreadPool& pool);
 
+// gradient (samples, in_pixels, in), of the type, of scale[o] * convolution by its input, for weights (out, taps, in) of +1 and
+// -1 (or of their signs): grad is (samples, out_pixels, out). Strides are 1 and padding reaches no further than the kernel.
+//
+// In tables of 16 sums of four output channels: of float, or, for bfloat16, of integers with 14 bits of a sample's largest.
+void lookup_input_gradient(Type type, const Convolution& shape, const void* grad, const float* weight,
+                           const float* scale, void* gradient, ThreadPool& pool);
+
 // Of latent weights w, and a frequency f in radians: out = grad f cos(f w); the sum of sin^2(f w); out = factor sin(2 f w).
 void wave_gradient(std::int64_t count, const float* weight, const float* grad, float frequency, float* out,
                    ThreadPool& pool);

@@ -66,13 +66,21 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, epsilon: float | None, box: bool, geometry: Geometry
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        epsilon: float | None,
+        box: bool,
+        geometry: Geometry,
+        are_signs: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         weight, scale = kernels.taps_last(weight), scale.contiguous()
         bits = kernels.signs(x, epsilon)
         ctx.save_for_backward(x, weight, scale)
         ctx.bits, ctx.box, ctx.geometry = bits, box, geometry
+        ctx.looks_up = are_signs and geometry.is_dense((weight.shape[2], weight.shape[3]))
         return kernels.lookup_convolution(bits, weight, scale, geometry, x.dtype), x
 
     @staticmethod
@@ -80,34 +88,33 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, passed_on: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
         if grad is None:
-            return passed_on, None, None, None, None, None
+            return passed_on, *[None] * 6
         geometry = ctx.geometry
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = grad_weight = grad_scale = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_weight, grad_scale = kernels.lookup_weight_gradient(ctx.bits, grad, weight, scale, geometry)
         if ctx.needs_input_grad[0]:
-            by_signs = torch.ops.aten.convolution_backward(
-                grad,
-                x,
-                kernels.scaled_weights(weight, scale, x.dtype),
-                None,
-                geometry.stride,
-                geometry.padding,
-                geometry.dilation,
-                False,
-                (0, 0),
-                1,
-                (True, False, False),
-            )[0].contiguous(memory_format=torch.channels_last)
+            by_signs = _Convolution.by_signs(ctx, grad, x, weight, scale)
             if passed_on is not None:
                 passed_on = passed_on.contiguous(memory_format=torch.channels_last)
             grad_x = kernels.sign_backward_(x, ctx.bits.statistics, ctx.box, passed_on, by_signs)
-        return grad_x, grad_weight, grad_scale, None, None, None
+        return grad_x, grad_weight, grad_scale, *[None] * 4
+
+    @staticmethod
+    def by_signs(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        """The gradient by the signs of ``x``."""
+        geometry = ctx.geometry
+        if ctx.looks_up:
+            return kernels.lookup_input_gradient(ctx.bits, grad, weight, scale, geometry)
+        weight = kernels.scaled_weights(weight, scale, x.dtype)
+        places = geometry.stride, geometry.padding, geometry.dilation, False, (0, 0), 1
+        by_signs: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *places, (True, False, False))[0]
+        return by_signs.contiguous(memory_format=torch.channels_last)
 
 
 def convolution(
-    x: Tensor, weight: Tensor, scale: Tensor, input_quantizer: nn.Module, geometry: Geometry
+    x: Tensor, weight: Tensor, scale: Tensor, input_quantizer: nn.Module, geometry: Geometry, are_signs: bool
 ) -> tuple[Tensor, Tensor]:
     """``scale * conv2d(input_quantizer(x), weight)``, and ``x``, whose gradient goes the same way back.
 
@@ -117,6 +124,7 @@ def convolution(
         scale: (O,) float32.
         input_quantizer: an `ApproxSign` or a `SteSign`.
         geometry: stride, padding and dilation.
+        are_signs: whether the weights are all +1 or -1.
 
     Returns:
         Both in channels-last layout, and in the dtype of autocast if it is on.
@@ -124,7 +132,8 @@ def convolution(
     assert isinstance(input_quantizer, ApproxSign | SteSign)
     normalizes = input_quantizer.normalize and input_quantizer.training
     epsilon = VARIANCE_EPSILON if normalizes else None
-    return _Convolution.apply(_activations(x), weight, scale, epsilon, isinstance(input_quantizer, SteSign), geometry)
+    box = isinstance(input_quantizer, SteSign)
+    return _Convolution.apply(_activations(x), weight, scale, epsilon, box, geometry, are_signs)
 
 
 _Bounds = tuple[float, float]

@@ -228,6 +228,11 @@ class Geometry:
         pairs = [(pair[0], pair[1]) for pair in (layer.stride, layer.padding, layer.dilation)]
         return cls(*pairs)
 
+    def is_dense(self, kernel: tuple[int, int]) -> bool:
+        """Whether strides are 1 and the padding reaches no further than the kernel."""
+        reach = [self.dilation[i] * (kernel[i] - 1) for i in range(2)]
+        return self.stride == (1, 1) and all(self.padding[i] <= reach[i] for i in range(2))
+
     def out_size(self, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the result."""
         height, width = (
@@ -287,6 +292,20 @@ def lookup_weight_gradient(
     addresses = weight.data_ptr(), scale.data_ptr(), memory.data_ptr(), by_scale.data_ptr()
     _native.scale_gradient(out_channels, size, *addresses, threads)
     return memory.permute(0, 3, 1, 2), by_scale
+
+
+def lookup_input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:
+    """The gradient of ``scale * conv2d(x, weight)`` by ``x``, of the shape of ``bits``, in the dtype of ``grad``.
+
+    Weights are the signs of ``weight``, (O, C, kh, kw) float32 `taps_last`; see `Geometry.is_dense`.
+    """
+    from biper import _native
+
+    out = torch.empty(bits.shape, dtype=grad.dtype, memory_format=torch.channels_last)
+    addresses = _check(grad), weight.data_ptr(), scale.data_ptr(), out.data_ptr()
+    shape = _convolution(bits, weight, geometry)
+    _native.lookup_input_gradient(_is_bfloat16(grad), shape, *addresses, torch.get_num_threads())
+    return out
 
 
 def scaled_weights(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

@@ -194,7 +194,8 @@ class BinaryConv2d(nn.Conv2d):
         weight, padding = self.weight_quantizer(self.weight), self.padding
         pads_zeros = not isinstance(padding, str) and self.padding_mode == "zeros"
         if pads_zeros and fused.fits_convolution(x, weight, self.input_quantizer, self.groups):
-            y, x = fused.convolution(x, weight, self.scale, self.input_quantizer, Geometry.of(self))
+            are_signs = isinstance(self.weight_quantizer, Quantizer) and self.weight_quantizer.gives_signs
+            y, x = fused.convolution(x, weight, self.scale, self.input_quantizer, Geometry.of(self), are_signs)
             return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1), x
         a = self.input_quantizer(x)
         if not pads_zeros:

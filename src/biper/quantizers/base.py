@@ -29,6 +29,11 @@ class Quantizer(nn.Module):
         super().__init__()
         self.progress = 0.0
 
+    @property
+    def gives_signs(self) -> bool:
+        """Whether the output is +1 and -1 now, also in training: then kernels may compute with bits."""
+        return False
+
     def real(self, x: Tensor) -> Tensor:
         """The real tensor whose signs are taken, in the shape of ``x``: ``x`` itself, unless a method shifts it."""
         return x

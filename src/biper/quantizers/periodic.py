@@ -97,6 +97,11 @@ class PeriodicSign(Quantizer):
             raise ModelError(f"frequency must be a positive finite number, got {value!r}")
         self._frequency = float(value)
 
+    @property
+    def gives_signs(self) -> bool:
+        """In stage 2."""
+        return self.stage is Stage.BINARY
+
     def phase(self, weight: Tensor) -> Tensor:
         """``ω w``, in radians."""
         return weight * self._frequency

@@ -105,6 +105,11 @@ class _WindowedSign(Quantizer):
         super().__init__()
         self.normalize = normalize
 
+    @property
+    def gives_signs(self) -> bool:
+        """Always."""
+        return True
+
     def forward(self, x: Tensor) -> Tensor:
         """Quantize a (N, ...) floating-point tensor."""
         return _WindowedSignFunction.apply(x, self.window, self.normalize and self.training)
