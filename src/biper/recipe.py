@@ -93,7 +93,8 @@ class StageRecipe(Table):
 class Recipe(Table):
     """A whole run: stage 1 trains with the sine, stage 2 with the square wave of the same period.
 
-    A method that is binary from the start trains one stage, with the settings of stage 1 and the epochs of both.
+    A method that is binary from the start trains one stage, with the settings of stage 1, the epochs of both, and the
+    learning rate that stage 2 ends with.
     """
 
     description: str
@@ -115,7 +116,8 @@ class Recipe(Table):
         """What is trained, in order."""
         if len(self.method.stages) == 2:
             return self.stage1, self.stage2
-        return (self.stage1.model_copy(update={"epochs": self.stage1.epochs + self.stage2.epochs}),)
+        whole = {"epochs": self.stage1.epochs + self.stage2.epochs, "learning_rate_end": self.stage2.learning_rate_end}
+        return (self.stage1.model_copy(update=whole),)
 
     def require_even_shares(self, processes: int) -> None:
         """Check that the processes can share a batch evenly.
