@@ -111,7 +111,7 @@ def signs(x: Tensor, epsilon: float | None) -> Signs:
     from biper import _native
 
     memory = torch.empty(x.numel() // 8 + 2 * int(_native.SLACK), dtype=torch.uint8)
-    statistics = None if epsilon is None else torch.empty(x.shape[0], 2)
+    statistics = None if epsilon is None else torch.empty(x.shape[0], 2, dtype=torch.float32)
     result = Signs(memory, statistics, x.shape)
     where = 0 if statistics is None else statistics.data_ptr()
     _native.sign_forward(
@@ -284,7 +284,8 @@ def lookup_weight_gradient(
     from biper import _native
 
     out_channels, channels, height, width = weight.shape
-    memory, by_scale = torch.empty(out_channels, height, width, channels), torch.empty(out_channels)
+    memory = torch.empty(out_channels, height, width, channels, dtype=torch.float32)
+    by_scale = torch.empty(out_channels, dtype=torch.float32)
     threads = torch.get_num_threads()
     shape = _convolution(bits, weight, geometry)
     _native.lookup_weight_gradient(_is_bfloat16(grad), shape, bits.address, _check(grad), memory.data_ptr(), threads)
@@ -387,7 +388,7 @@ def normalize(images: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     """``shift + images * factor``, (N, H, W, C) float32, with a factor and a shift for each channel, (C,) float32."""
     from biper import _native
 
-    out = torch.empty(images.shape)
+    out = torch.empty(images.shape, dtype=torch.float32)  # whatever the default dtype is
     addresses = images.data_ptr(), factor.data_ptr(), shift.data_ptr(), out.data_ptr()
     _native.normalize(list(images.shape), *addresses, torch.get_num_threads())
     return out

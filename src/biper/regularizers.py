@@ -21,7 +21,7 @@ class _Penalty(torch.autograd.Function):
         ctx.strength, ctx.frequencies = strength, frequencies
         layers = zip(weights, frequencies, strict=True)
         total = sum(kernels.squared_sines(weight, frequency) / weight.numel() for weight, frequency in layers)
-        return torch.tensor(strength * total)
+        return torch.tensor(strength * total, dtype=weights[0].dtype)
 
     @staticmethod
     @once_differentiable

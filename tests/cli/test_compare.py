@@ -18,6 +18,7 @@ SMALL = ["--scale-epochs", "0.02", "--threads", "1", "--device", "cpu"]
 """Of the digits recipe: one epoch of each stage."""
 
 
+@pytest.mark.slow
 def test_methods_are_compared_stopped_and_extended(biper: Biper, tmp_path: Path) -> None:
     arguments = ["compare", "digits", "--methods", "dorefa,biper", "--learning-rates", "1,10", *SMALL]
     process = subprocess.Popen(

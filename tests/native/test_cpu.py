@@ -14,12 +14,15 @@ NAMES = {
     "popcnt": "popcnt",
     "avx": "avx",
     "fma": "fma",
+    "bmi2": "bmi2",
     "avx2": "avx2",
     "avx512f": "avx512f",
     "avx512bw": "avx512bw",
     "avx512vl": "avx512vl",
+    "avx512dq": "avx512dq",
     "avx512vpopcntdq": "avx512_vpopcntdq",
     "avx512vnni": "avx512_vnni",
+    "gfni": "gfni",
     "avx512bf16": "avx512_bf16",
 }
 

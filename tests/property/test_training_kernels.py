@@ -72,8 +72,8 @@ def results(layer: BinaryConv2d, x: Tensor, seed: int) -> dict[str, Tensor]:
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y, passed_on = layer.branch(x)
     generator = torch.Generator().manual_seed(seed)
-    grad = torch.randn(y.shape, generator=generator)
-    grad_past = torch.randn(x.shape, generator=generator)
+    grad = torch.randn(y.shape, generator=generator, dtype=torch.float32)
+    grad_past = torch.randn(x.shape, generator=generator, dtype=torch.float32)
     torch.autograd.backward([y, passed_on], [grad.to(y.dtype), grad_past.to(x.dtype)])
     assert x.grad is not None and layer.weight.grad is not None and layer.scale.grad is not None  # noqa: PT018
     return {"y": y.detach(), "x": x.grad, "weight": layer.weight.grad, "scale": layer.scale.grad}
@@ -297,3 +297,23 @@ def test_a_compiled_model_trains_as_the_others(tmp_path: Path) -> None:
     eager = train(recipe, tmp_path / "eager")
     compiled = train(recipe, tmp_path / "compiled", compiled=True)
     assert compiled["stage2"]["test_accuracy"] == pytest.approx(eager["stage2"]["test_accuracy"], abs=0.06)
+
+
+def test_another_default_dtype_changes_nothing() -> None:
+    """As while lightning-fabric computes in float64."""
+    images = torch.randint(256, (3, 8, 8, 1), dtype=torch.uint8)
+    layer, x = BinaryConv2d(16, 16, 3, padding=1), torch.randn(2, 16, 5, 5)
+
+    def outcomes() -> list[Tensor]:
+        penalty = periodic_penalty(layer, 0.5)
+        return [normalize(images, (0.5,), (0.25,)), penalty, *results(layer, x, 1).values()]
+
+    expected = outcomes()
+    torch.set_default_dtype(torch.float64)
+    try:
+        actual = outcomes()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for got, want in zip(actual, expected, strict=True):
+        assert got.dtype is torch.float32
+        assert torch.equal(got, want)
