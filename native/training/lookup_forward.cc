@@ -144,6 +144,7 @@ void forward(const Convolution& shape, const std::uint8_t* bits, const float* we
   const int wanted = pool.threads() == 1 ? 1 : 4 * pool.threads();
   const int splits = std::clamp((wanted + chunks.count - 1) / chunks.count, 1, blocks);  // of the output channels
   constexpr std::int64_t unit = 16 * kVectors;
+  static_assert(Chunk::kUnit == unit, "a chunk is padded to whole blocks");
   pool.run(chunks.count * splits, [&](int part) {
     const int number = part / splits, split = part % splits;
     const Chunk& chunk = chunks.at(number);

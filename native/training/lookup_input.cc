@@ -28,8 +28,6 @@ struct SmallTables : Integers {
 };
 
 struct FloatTables : Floats {
-  static __m512 factor(float) { return _mm512_set1_ps(1); }
-
   static void build(__m512 gradients, Register* tables) {
     const __m512 other = _mm512_permute_ps(gradients, 0xB1);
     const __m512 fours =
@@ -137,17 +135,14 @@ class Image {
   Room<Register> tables_;
 };
 
-// All pixels and channels of an image, as many at a time as stay in registers.
+// The pixels of a row from x on, for 16 kLanes channels, as many at a time as stay in registers.
 template <int kPixels, int kLanes, typename Lookup, typename T>
-std::int64_t add_columns(const Convolution& shape, const Image<Lookup, T>& image, const Register* index, std::int64_t y,
-                         std::int64_t x, std::int64_t lane, float unit, T* out) {
+void add_columns(const Convolution& shape, const Image<Lookup, T>& image, const Register* index, std::int64_t y,
+                 std::int64_t x, std::int64_t lane, float unit, T* out) {
   for (; x + kPixels <= shape.in_width; x += kPixels)
     image.template add_up<kPixels, kLanes>(index + lane, y, x, unit,
                                            out + (y * shape.in_width + x) * shape.in_channels + 16 * lane);
-  if constexpr (kPixels > 1)
-    return add_columns<kPixels / 2, kLanes>(shape, image, index, y, x, lane, unit, out);
-  else
-    return x;
+  if constexpr (kPixels > 1) add_columns<kPixels / 2, kLanes>(shape, image, index, y, x, lane, unit, out);
 }
 
 template <typename Lookup, typename T>
