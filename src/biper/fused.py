@@ -6,15 +6,17 @@ pass. Callers ask `fits_convolution` and `fits_norm` first.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from biper import kernels
 from biper.kernels import Geometry
-from biper.quantizers import VARIANCE_EPSILON, ApproxSign, SteSign
+from biper.quantizers import VARIANCE_EPSILON, ApproxSign, ShiftedSign, SlopedSign, SteSign
 
 
 def is_unwatched(*modules: nn.Module) -> bool:
@@ -42,13 +44,22 @@ def fits_convolution(x: Tensor, weight: Tensor, input_quantizer: nn.Module, grou
         and x.is_floating_point()
         and kernels.fits(x)
         and kernels.why_not(_dtype(x)) is None
-        and is_unwatched(input_quantizer)
+        and is_unwatched(*input_quantizer.modules())
     )
+
+
+def _takes_signs(quantizer: nn.Module) -> bool:
+    """Whether a quantizer takes signs of a real tensor, with a gradient that `convolution` has."""
+    if isinstance(quantizer, ShiftedSign):
+        return type(quantizer).forward is ShiftedSign.forward and _takes_signs(quantizer.sign)
+    if isinstance(quantizer, SlopedSign):
+        return type(quantizer).forward is SlopedSign.forward
+    return type(quantizer) in (ApproxSign, SteSign)
 
 
 def why_not_convolution(weight: Tensor, input_quantizer: nn.Module, groups: int) -> str | None:
     """Why `convolution` cannot compute a layer, whatever its input; None if it can."""
-    if type(input_quantizer) not in (ApproxSign, SteSign):
+    if not _takes_signs(input_quantizer):
         return f"{type(input_quantizer).__name__} inputs"
     if groups != 1:
         return "grouped channels"
@@ -61,7 +72,7 @@ class _Convolution(torch.autograd.Function):
     """``scale * conv2d(sign(x), w)``, and ``x`` itself, so that its gradients from both come together in one pass.
 
     Saves ``x``, its bits and ``w``. With ``G`` the weight gradient of the unscaled convolution: ``dw = scale G``,
-    ``dscale = sum(w G)``, and ``dx`` as `biper.quantizers` says of the input quantizer.
+    ``dscale = sum(w G)``, and ``dx`` as `biper.quantizers` says of the input quantizer, or by a slope over ``x``.
     """
 
     @staticmethod
@@ -71,7 +82,7 @@ class _Convolution(torch.autograd.Function):
         weight: Tensor,
         scale: Tensor,
         epsilon: float | None,
-        box: bool,
+        gradient: Literal["triangle", "box"] | Callable[[Tensor], Tensor],
         geometry: Geometry,
         are_signs: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -79,7 +90,7 @@ class _Convolution(torch.autograd.Function):
         weight, scale = kernels.taps_last(weight), scale.contiguous()
         bits = kernels.signs(x, epsilon)
         ctx.save_for_backward(x, weight, scale)
-        ctx.bits, ctx.box, ctx.geometry = bits, box, geometry
+        ctx.bits, ctx.gradient, ctx.geometry = bits, gradient, geometry
         ctx.looks_up = are_signs and geometry.is_dense((weight.shape[2], weight.shape[3]))
         return kernels.lookup_convolution(bits, weight, scale, geometry, x.dtype), x
 
@@ -98,7 +109,12 @@ class _Convolution(torch.autograd.Function):
             by_signs = _Convolution.by_signs(ctx, grad, x, weight, scale)
             if passed_on is not None:
                 passed_on = passed_on.contiguous(memory_format=torch.channels_last)
-            grad_x = kernels.sign_backward_(x, ctx.bits.statistics, ctx.box, passed_on, by_signs)
+            if callable(ctx.gradient):
+                grad_x = ctx.gradient(x).mul_(by_signs)
+                grad_x = grad_x if passed_on is None else grad_x.add_(passed_on)
+            else:
+                box = ctx.gradient == "box"
+                grad_x = kernels.sign_backward_(x, ctx.bits.statistics, box, passed_on, by_signs)
         return grad_x, grad_weight, grad_scale, *[None] * 4
 
     @staticmethod
@@ -122,18 +138,37 @@ def convolution(
         x: (N, C, H, W), C a multiple of 16.
         weight: the quantized weight (O, C, kh, kw) float32, O a multiple of 16.
         scale: (O,) float32.
-        input_quantizer: an `ApproxSign` or a `SteSign`.
+        input_quantizer: an `ApproxSign`, a `SteSign`, a `SlopedSign`, or a `ShiftedSign` of one of them.
         geometry: stride, padding and dilation.
         are_signs: whether the weights are all +1 or -1.
 
     Returns:
         Both in channels-last layout, and in the dtype of autocast if it is on.
     """
-    assert isinstance(input_quantizer, ApproxSign | SteSign)
-    normalizes = input_quantizer.normalize and input_quantizer.training
-    epsilon = VARIANCE_EPSILON if normalizes else None
-    box = isinstance(input_quantizer, SteSign)
-    return _Convolution.apply(_activations(x), weight, scale, epsilon, box, geometry, are_signs)
+    x = _activations(x)
+    if not isinstance(input_quantizer, ShiftedSign):
+        return _sign_convolution(x, weight, scale, input_quantizer, geometry, are_signs)
+    real = _activations(input_quantizer.real(x))
+    if not input_quantizer.levelled:
+        return _sign_convolution(real, weight, scale, input_quantizer.sign, geometry, are_signs)[0], x
+    level, offset = input_quantizer.levels(scale)
+    y, _ = _sign_convolution(real, weight, scale * level, input_quantizer.sign, geometry, are_signs)
+    with torch.autocast("cpu", enabled=False):  # padding adds nothing to it, so that it differs at the borders
+        ones = weight.new_ones(1, *x.shape[1:])
+        shift = F.conv2d(ones, weight, None, geometry.stride, geometry.padding, geometry.dilation)
+        shift = shift * (scale * offset).view(-1, 1, 1)
+    return y + shift.to(y.dtype).contiguous(memory_format=torch.channels_last), x
+
+
+def _sign_convolution(
+    x: Tensor, weight: Tensor, scale: Tensor, quantizer: nn.Module, geometry: Geometry, are_signs: bool
+) -> tuple[Tensor, Tensor]:
+    """`convolution` where the input quantizer does nothing but take signs."""
+    if isinstance(quantizer, SlopedSign):
+        return _Convolution.apply(x, weight, scale, None, quantizer.slope, geometry, are_signs)
+    assert isinstance(quantizer, ApproxSign | SteSign)
+    epsilon = VARIANCE_EPSILON if quantizer.normalize and quantizer.training else None
+    return _Convolution.apply(x, weight, scale, epsilon, quantizer.window, geometry, are_signs)
 
 
 _Bounds = tuple[float, float]
@@ -151,7 +186,7 @@ def bounds_of(activation: nn.Module) -> _Bounds | None:
 
 
 def fits_norm(norm: nn.Module, x: Tensor, residual: Tensor | None, activation: nn.Module) -> bool:
-    """Whether `norm_activation` can compute these modules."""
+    """Whether `norm_activation` can compute these modules; ``activation`` clamps, see `bounds_of`."""
     return (
         type(norm) is nn.BatchNorm2d
         and norm.affine
@@ -160,7 +195,6 @@ def fits_norm(norm: nn.Module, x: Tensor, residual: Tensor | None, activation: n
         and norm.momentum is not None
         and (norm.training or not torch.is_grad_enabled())
         and (residual is None or residual.shape == x.shape)
-        and bounds_of(activation) is not None
         and not torch.compiler.is_compiling()
         and kernels.fits(x)
         and is_unwatched(norm, activation)

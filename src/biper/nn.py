@@ -213,11 +213,16 @@ def branch(convolution: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return convolution(x), x
 
 
+_NO_ACTIVATION = nn.Identity()
+
+
 def norm_activation(norm: nn.Module, x: Tensor, activation: nn.Module, residual: Tensor | None = None) -> Tensor:
     """``activation(norm(x) + residual)``, in one pass where it can be; ``x`` may be overwritten."""
-    if fused.fits_norm(norm, x, residual, activation):
+    clamp = activation if fused.bounds_of(activation) is not None else _NO_ACTIVATION
+    if fused.fits_norm(norm, x, residual, clamp):
         assert isinstance(norm, nn.BatchNorm2d)
-        return fused.norm_activation(norm, x, residual, activation)
+        out = fused.norm_activation(norm, x, residual, clamp)
+        return out if clamp is activation else activation(out)
     out = norm(x)
     if residual is not None:
         out += residual

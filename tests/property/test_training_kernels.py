@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,17 @@ from biper import BinaryConv2d, kernels, load_recipe, set_stage_, train
 from biper.data.augment import normalize, random_crop_and_flip
 from biper.models import create_model
 from biper.nn import branch, describe_kernels, norm_activation
-from biper.quantizers import ApproxSign, SteSign
+from biper.quantizers import (
+    AdaBinInput,
+    ApproxSign,
+    DoReFaInput,
+    ErrorDecaySign,
+    PowerSign,
+    Quantizer,
+    RPReLU,
+    RSign,
+    SteSign,
+)
 from biper.regularizers import periodic_penalty
 
 pytestmark = pytest.mark.skipif(
@@ -36,33 +46,51 @@ def without_kernels() -> Iterator[None]:
         del os.environ["BIPER_KERNELS"]
 
 
-def error(got: Tensor, expected: Tensor) -> float:
-    """Largest difference, in units of the expected numbers' root mean square, or of 1 if that is less."""
+def error(got: Tensor, expected: Tensor, summands: int = 1) -> float:
+    """Largest difference, in units of the expected numbers' root mean square, or of what random summands would have."""
     got, expected = got.detach().double(), expected.detach().double()
-    return float((got - expected).abs().max() / expected.square().mean().sqrt().clamp_min(1))
+    return float((got - expected).abs().max() / expected.square().mean().sqrt().clamp_min(summands**0.5))
+
+
+def windows(draw: st.DrawFn, channels: int) -> Quantizer:
+    return draw(st.sampled_from([ApproxSign, SteSign]))(normalize=draw(st.booleans()))
+
+
+def rivals(draw: st.DrawFn, channels: int) -> Quantizer:
+    """The input quantizers of other methods, with numbers as if learned."""
+    kinds = (ErrorDecaySign(1.0, 2.0), PowerSign(), DoReFaInput(), AdaBinInput(), RSign(channels))
+    quantizer = draw(st.sampled_from(kinds))
+    quantizer.set_progress(0.5)
+    for parameter in quantizer.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return quantizer
 
 
 @st.composite
-def convolutions(draw: st.DrawFn) -> tuple[BinaryConv2d, Tensor]:
+def convolutions(
+    draw: st.DrawFn, quantizers: Callable[[st.DrawFn, int], Quantizer] = windows
+) -> tuple[BinaryConv2d, Tensor]:
     kernel = draw(st.sampled_from([(1, 1), (3, 3), (5, 5), (3, 1), (2, 4)]))
     dilation = draw(st.integers(1, 2))
     padding = draw(st.integers(0, 3)), draw(st.integers(0, 3))
     size = [draw(st.integers(max(1, dilation * (kernel[i] - 1) + 1 - 2 * padding[i]), 20)) for i in range(2)]
     torch.manual_seed(draw(st.integers(0, 2**32)))
+    channels = 16 * draw(st.integers(1, 5))
     layer = BinaryConv2d(
-        16 * draw(st.integers(1, 5)),
+        channels,
         16 * draw(st.integers(1, 6)),
         kernel,
         stride=draw(st.integers(1, 3)),
         padding=padding,
         dilation=dilation,
         stage=draw(st.integers(1, 2)),
-        input_quantizer=draw(st.sampled_from([ApproxSign, SteSign]))(normalize=draw(st.booleans())),
+        input_quantizer=quantizers(draw, channels),
     )
     layer.scale.data.normal_()
     if draw(st.booleans()):
         layer.to(memory_format=torch.channels_last)
     x = torch.randn(draw(st.integers(1, 70)), layer.in_channels, *size) + 0.3
+    x = (1024 * x).round() / 1024  # so that some lie on a threshold, and shifts by simple numbers are exact
     return layer, x.to(memory_format=torch.channels_last) if draw(st.booleans()) else x
 
 
@@ -76,17 +104,22 @@ def results(layer: BinaryConv2d, x: Tensor, seed: int) -> dict[str, Tensor]:
     grad_past = torch.randn(x.shape, generator=generator, dtype=torch.float32)
     torch.autograd.backward([y, passed_on], [grad.to(y.dtype), grad_past.to(x.dtype)])
     assert x.grad is not None and layer.weight.grad is not None and layer.scale.grad is not None  # noqa: PT018
-    return {"y": y.detach(), "x": x.grad, "weight": layer.weight.grad, "scale": layer.scale.grad}
+    found = {"y": y.detach(), "x": x.grad, "weight": layer.weight.grad, "scale": layer.scale.grad}
+    for name, parameter in layer.input_quantizer.named_parameters():
+        assert parameter.grad is not None
+        found[f"input_quantizer.{name}"] = parameter.grad
+    return {name: value.clone() for name, value in found.items()}
 
 
-@given(convolutions())
-@settings(max_examples=60, deadline=None)
+@given(convolutions() | convolutions(rivals))
+@settings(max_examples=90, deadline=None)
 def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
     layer, x = case
     got = results(layer, x, 1)
     expected = results(layer.double(), x.double(), 1)
     for name, value in expected.items():
-        assert error(got[name], value) < 2e-5, name
+        pixels = 1 if name in ("y", "x") else expected["y"].numel() // layer.out_channels
+        assert error(got[name], value, pixels) < 2e-5, name
 
 
 @given(convolutions())
@@ -102,6 +135,25 @@ def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> 
     torch.testing.assert_close(got["y"].double(), exact["y"], rtol=2**-8, atol=rounding)
     for name, value in exact.items():
         assert (got[name] - value).norm() <= 0.01 * value.norm(), name
+
+
+@given(convolutions(rivals))
+@settings(max_examples=30, deadline=None)
+def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
+    """Shifted inputs are rounded too: as near to float64 as torch's operators in bfloat16 are."""
+    layer, x = case
+    x = x.bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = results(layer, x, 1)
+        with without_kernels():
+            slow = results(layer, x, 1)
+    exact = results(layer.double(), x.double(), 1)
+    for name, value in exact.items():
+        summands = x.numel() / value.numel() if name.startswith("input_quantizer") else 1
+        unit = value.norm().clamp_min((summands * value.numel()) ** 0.5)
+        limit = 0.01 + 1.2 * (slow[name] - value).norm() / unit
+        assert got[name].dtype == slow[name].dtype
+        assert (got[name] - value).norm() / unit <= limit, name
 
 
 @given(convolutions())
@@ -159,7 +211,7 @@ def test_crops_mirrors_and_normalized_images(n: int, h: int, w: int, c: int, pad
     torch.testing.assert_close(fast[1], slow[1])
 
 
-ACTIVATIONS = (nn.Hardtanh(), nn.ReLU(), nn.Identity(), nn.Hardtanh(-0.5, 2.0))
+ACTIVATIONS = (nn.Hardtanh(), nn.ReLU(), nn.Identity(), nn.Hardtanh(-0.5, 2.0), nn.Tanh())
 
 
 @given(
@@ -190,6 +242,26 @@ def test_a_batch_norm(n: int, c: int, h: int, w: int, activation: nn.Module, wit
             evaluated = norm_activation(norm, a, activation, b if with_residual else None)
         answers.append([out, *gradients, norm.running_mean, norm.running_var, evaluated])
         assert norm.num_batches_tracked == 1
+    for got, expected in zip(*answers, strict=True):
+        assert error(got, expected) < 1e-4
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 12))
+@settings(max_examples=30, deadline=None)
+def test_the_activation_of_reactnet(n: int, c: int, size: int) -> None:
+    fast = RPReLU(16 * c)
+    for parameter in fast.parameters():
+        parameter.data.add_((0.3 * 1024 * torch.randn_like(parameter)).round() / 1024)
+    plain = RPReLU(16 * c).double()
+    plain.load_state_dict(fast.state_dict())
+    x = (1024 * torch.randn(n, 16 * c, size, size)).round() / 1024
+    x = x.to(memory_format=torch.channels_last)
+    grad, answers = torch.randn_like(x), []
+    for activation, dtype in ((fast, torch.float32), (plain, torch.float64)):
+        a = x.to(dtype, copy=True).requires_grad_()
+        out = activation(a)
+        answers.append([out, *torch.autograd.grad(out, [a, *activation.parameters()], grad.to(dtype))])
+    assert "_NativeRPReLU" in type(fast(x).grad_fn).__name__
     for got, expected in zip(*answers, strict=True):
         assert error(got, expected) < 1e-4
 

@@ -31,7 +31,7 @@ said in `biper.methods`.
 """
 
 from biper.quantizers.adabin import AdaBinInput, AdaBinWeight
-from biper.quantizers.base import Quantizer, sign, sign_with_slope
+from biper.quantizers.base import Quantizer, ShiftedSign, SlopedSign, sign, sign_with_slope
 from biper.quantizers.ir_net import ErrorDecaySign, LibraWeight
 from biper.quantizers.magnitude import DoReFaInput, DoReFaWeight, MagnitudeAwareSign, XnorSign
 from biper.quantizers.periodic import PeriodicSign, Stage
@@ -58,6 +58,8 @@ __all__ = [
     "RPReLU",
     "RSign",
     "RectifiedClampSign",
+    "ShiftedSign",
+    "SlopedSign",
     "Stage",
     "SteSign",
     "TunedPeriodicSign",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from biper.quantizers.base import Quantizer, channel_dims
+from biper.quantizers.base import ShiftedSign, channel_dims
 from biper.quantizers.ir_net import ErrorDecaySign
 from biper.quantizers.windowed import ApproxSign
 
@@ -43,7 +43,7 @@ class AdaBinWeight(ErrorDecaySign):
         return scale * super().forward((weight - offset) / scale) + offset
 
 
-class AdaBinInput(Quantizer):
+class AdaBinInput(ShiftedSign):
     r"""Inputs of AdaBin: a learned set ``{β - α, β + α}`` for a layer.
 
     Forward ``β + α sign(v)`` with ``v = (x - β) / α``. With ``h(v) = max(0, 2 - 2|v|)``, the gradient by ``x`` is
@@ -54,10 +54,9 @@ class AdaBinInput(Quantizer):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(ApproxSign())
         self.scale = nn.Parameter(torch.ones(()))
         self.offset = nn.Parameter(torch.zeros(()))
-        self.sign = ApproxSign()
 
     def real(self, x: Tensor) -> Tensor:
         """``(x - β) / α``."""
@@ -66,7 +65,3 @@ class AdaBinInput(Quantizer):
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(α, β), both scalars."""
         return self.scale.to(x.dtype), self.offset.to(x.dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantize a tensor of any shape."""
-        return self.scale * self.sign(self.real(x)) + self.offset

@@ -68,6 +68,41 @@ def sign_with_slope(x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
     return _SurrogateSign.apply(x, slope)
 
 
+class SlopedSign(Quantizer):
+    """Signs whose gradient is a function of the input: forward ``sign(x)``, backward ``g * slope(x)``."""
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The slope at ``x``, in its shape and dtype: a new tensor."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize a tensor of any shape."""
+        return sign_with_slope(x, self.slope)
+
+
+class ShiftedSign(Quantizer):
+    """``offset + scale * sign(real(x))``, a number each for the whole tensor; the gradient goes through all of it.
+
+    Args:
+        sign: what takes the signs, and has their gradient.
+    """
+
+    levelled: ClassVar[bool] = True
+    """Whether there is a scale and an offset at all."""
+
+    def __init__(self, sign: Quantizer) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize a tensor; its shape is as `real` takes it."""
+        signs: Tensor = self.sign(self.real(x))
+        if not self.levelled:
+            return signs
+        scale, offset = self.levels(x)
+        return scale * signs + offset
+
+
 def box(x: Tensor) -> Tensor:
     """1 where ``|x| <= 1`` and 0 elsewhere: the slope of the clipped straight-through estimator."""
     return (x.abs() <= 1).to(x.dtype)

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from biper.quantizers.base import Quantizer, channel_dims, sign_with_slope, standardized
+from biper.quantizers.base import SlopedSign, channel_dims, standardized
 
 
-class ErrorDecaySign(Quantizer):
+class ErrorDecaySign(SlopedSign):
     r"""Sign with the error-decay estimator of IR-Net: a tanh that turns from a line into a step.
 
     Forward ``+1 if x >= 0 else -1``; gradient ``k t (1 - tanh²(t x))`` with ``t = t0 (t1 / t0)^p`` and
@@ -36,10 +36,6 @@ class ErrorDecaySign(Quantizer):
         t = self.t
         height = max(1 / t, 1.0) * t
         return torch.mul(x, t).tanh_().square_().mul_(-height).add_(height)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantize a tensor of any shape."""
-        return sign_with_slope(x, self.slope)
 
     def extra_repr(self) -> str:
         return f"t_start={self.t_start:g}, t_end={self.t_end:g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from biper.quantizers.base import Quantizer, box, channel_dims, sign, sign_with_slope
+from biper.quantizers.base import Quantizer, ShiftedSign, SlopedSign, box, channel_dims, sign, sign_with_slope
 
 
 def _identity_gradient(x: Tensor) -> Tensor:
@@ -72,13 +72,23 @@ class DoReFaWeight(Quantizer):
         return scale * sign(weight.detach()) + _identity_gradient(weight)
 
 
-class DoReFaInput(Quantizer):
+class _HalfWindowSign(SlopedSign):
+    """Signs with the slope 2 for ``|x| <= 1/2`` and 0 elsewhere."""
+
+    def slope(self, x: Tensor) -> Tensor:
+        return 2 * (x.abs() <= 0.5).to(x.dtype)
+
+
+class DoReFaInput(ShiftedSign):
     r"""Inputs of DoReFa with one bit: 0 or 1.
 
     Forward ``1 if x >= 1/2 else 0``, the rounded clip of ``x`` to [0, 1]; gradient ``1 if 0 <= x <= 1 else 0``.
 
     Source: Zhou et al., "DoReFa-Net", 2016, equations 5 and 11 with k = 1.
     """
+
+    def __init__(self) -> None:
+        super().__init__(_HalfWindowSign())
 
     def real(self, x: Tensor) -> Tensor:
         """``x - 1/2``."""
@@ -87,7 +97,3 @@ class DoReFaInput(Quantizer):
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(1/2, 1/2)."""
         return x.new_full((), 0.5), x.new_full((), 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantize a tensor of any shape."""
-        return 0.5 * sign_with_slope(x - 0.5, lambda v: 2 * (v.abs() <= 0.5).to(v.dtype)) + 0.5

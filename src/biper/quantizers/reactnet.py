@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from biper import kernels
 from biper.errors import ModelError
-from biper.quantizers.base import Quantizer
+from biper.quantizers.base import ShiftedSign
 from biper.quantizers.windowed import ApproxSign
 
 
-class RSign(Quantizer):
+class RSign(ShiftedSign):
     r"""Inputs of ReActNet: a sign with a learned threshold for each channel.
 
     Forward ``+1 if x >= β_c else -1``. Gradient by ``x``: ``max(0, 2 - 2|x - β_c|)``; by ``β_c`` minus the sum of
@@ -24,18 +29,17 @@ class RSign(Quantizer):
     2020, equation 2; the gradient of Bi-Real Net.
     """
 
+    levelled = False
+
     def __init__(self, channels: int) -> None:
-        super().__init__()
+        super().__init__(ApproxSign())
         self.threshold = nn.Parameter(torch.zeros(channels))
-        self.sign = ApproxSign()
 
     def real(self, x: Tensor) -> Tensor:
         """``x - β``."""
+        if _fits(x, self.threshold):
+            return _Shifted.apply(x, self.threshold)
         return x - _of_channels(self.threshold, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantize a (N, C, H, W) or (N, ..., C) tensor."""
-        return self.sign(self.real(x))
 
     def extra_repr(self) -> str:
         return f"{len(self.threshold)}"
@@ -60,6 +64,8 @@ class RPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it to a (N, C, H, W) tensor."""
+        if _fits(x, self.shift_in):
+            return _NativeRPReLU.apply(x, self.shift_in, self.slope, self.shift_out)
         return F.prelu(x - _of_channels(self.shift_in, x), self.slope) + _of_channels(self.shift_out, x)
 
     def extra_repr(self) -> str:
@@ -76,3 +82,61 @@ def _of_channels(numbers: Tensor, x: Tensor) -> Tensor:
     if found != len(numbers):
         raise ModelError(f"expected an input of {len(numbers)} channels, got {found} (shape {tuple(x.shape)})")
     return (numbers.view(-1, 1, 1) if x.dim() == 4 else numbers).to(x.dtype)
+
+
+def _fits(x: Tensor, numbers: Tensor) -> bool:
+    """Whether the two functions below can work on ``x``, with a number for each of its channels."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.is_floating_point()
+        and kernels.fits(x)
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and x.shape[1] == len(numbers)
+        and numbers.dtype is torch.float32
+    )
+
+
+_EVERYWHERE, _ABOVE_ZERO = (-math.inf, math.inf), (0.0, math.inf)
+_UP_TO_ZERO = (-math.inf, torch.finfo(torch.float32).tiny)
+"""Zero itself lies inside, as bounds do not."""
+
+
+class _Shifted(torch.autograd.Function):
+    """``x - numbers``, a number a channel. Saves nothing."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor, numbers: Tensor) -> Tensor:
+        return kernels.affine_clamp(x, torch.ones_like(numbers), -numbers, None, _EVERYWHERE)
+
+    @staticmethod
+    @once_differentiable
+    def backward(_ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        return grad, -kernels.channel_sums(grad)[0].float()
+
+
+class _NativeRPReLU(torch.autograd.Function):
+    """`RPReLU`. With ``u = x - γ``, ``h`` the gradient ``g`` where ``u <= 0``, else 0, and sums over a channel:
+
+    ``dx = g + (b - 1) h``, ``dγ = -sum(dx)``, ``db = sum(h u)`` and ``dζ = sum(g)``. Saves ``u``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift_in: Tensor, slope: Tensor, shift_out: Tensor) -> Tensor:
+        ones, zeros = torch.ones_like(slope), torch.zeros_like(slope)
+        u = kernels.affine_clamp(x, ones, -shift_in, None, _EVERYWHERE)
+        above = kernels.affine_clamp(u, ones, zeros, None, _ABOVE_ZERO)
+        ctx.save_for_backward(u, slope)
+        return kernels.norm_backward(above, u, 1 - slope, slope, shift_out, above)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        u, slope = ctx.saved_tensors
+        grad = grad.to(u.dtype).contiguous(memory_format=torch.channels_last)
+        zeros = torch.zeros_like(slope)
+        inner, (inner_sum, by_slope) = kernels.clamp_backward(grad, u, u, zeros, _UP_TO_ZERO)
+        total = kernels.channel_sums(grad)[0]
+        grad_x = kernels.norm_backward(inner, grad, slope - 1, torch.ones_like(slope), zeros, inner)
+        by_shift_in = -(total + (slope - 1) * inner_sum)
+        return grad_x, by_shift_in.float(), by_slope.float(), total.float()

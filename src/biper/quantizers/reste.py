@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biper.quantizers.base import Quantizer, sign_with_slope
+from biper.quantizers.base import SlopedSign
 
 
-class PowerSign(Quantizer):
+class PowerSign(SlopedSign):
     r"""Sign with the rectified straight-through estimator.
 
     Forward ``+1 if x >= 0 else -1``; gradient that of ``sign(x) |x|^(1/o)``, cut off where it is too steep or too far:
@@ -49,10 +49,6 @@ class PowerSign(Quantizer):
         power = size.clamp(min=self.flat).pow((1 - o) / o) / o
         near = torch.where(size <= self.flat, self.flat ** (1 / o) / self.flat, power)
         return near * (size <= self.window)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Quantize a tensor of any shape."""
-        return sign_with_slope(x, self.slope)
 
     def extra_repr(self) -> str:
         return f"order_end={self.order_end:g}, window={self.window:g}, flat={self.flat:g}"
