@@ -122,7 +122,7 @@ class _Convolution(torch.autograd.Function):
         """The gradient by the signs of ``x``."""
         geometry = ctx.geometry
         if ctx.looks_up:
-            return kernels.lookup_input_gradient(ctx.bits, grad, weight, scale, geometry)
+            return kernels.lookup_input_gradient(ctx.bits, grad, weight, scale * weight[:, 0, 0, 0].abs(), geometry)
         weight = kernels.scaled_weights(weight, scale, x.dtype)
         places = geometry.stride, geometry.padding, geometry.dilation, False, (0, 0), 1
         by_signs: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *places, (True, False, False))[0]
@@ -140,7 +140,7 @@ def convolution(
         scale: (O,) float32.
         input_quantizer: an `ApproxSign`, a `SteSign`, a `SlopedSign`, or a `ShiftedSign` of one of them.
         geometry: stride, padding and dilation.
-        are_signs: whether the weights are all +1 or -1.
+        are_signs: whether the weights are all +1 or -1, or plus and minus a number of each output channel.
 
     Returns:
         Both in channels-last layout, and in the dtype of autocast if it is on.

@@ -24,6 +24,8 @@ class Quantizer(nn.Module):
 
     scaled: ClassVar[bool] = False
     """Whether the output has a magnitude of its own, so that a layer with this weight quantizer learns no scale."""
+    always_signs: ClassVar[bool] = False
+    """Whether `gives_signs` always holds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,8 +33,11 @@ class Quantizer(nn.Module):
 
     @property
     def gives_signs(self) -> bool:
-        """Whether the output is +1 and -1 now, also in training: then kernels may compute with bits."""
-        return False
+        """Whether the output is +1 and -1 now, also in training: then kernels may compute with bits.
+
+        Or, of weights and with `scaled`, plus and minus a number of each output channel.
+        """
+        return self.always_signs
 
     def real(self, x: Tensor) -> Tensor:
         """The real tensor whose signs are taken, in the shape of ``x``: ``x`` itself, unless a method shifts it."""

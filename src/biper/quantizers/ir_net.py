@@ -51,6 +51,7 @@ class LibraWeight(ErrorDecaySign):
     """
 
     scaled = True
+    always_signs = True
 
     def real(self, x: Tensor) -> Tensor:
         """The standardized weight."""

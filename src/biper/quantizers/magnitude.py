@@ -16,6 +16,7 @@ class _ChannelMagnitude(Quantizer):
     """``α sign(w)`` with ``α = mean |w|`` over each output channel."""
 
     scaled = True
+    always_signs = True
 
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(α, 0), α of shape (out, 1, ...)."""
@@ -61,6 +62,7 @@ class DoReFaWeight(Quantizer):
     """
 
     scaled = True
+    always_signs = True
 
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(E, 0), both scalars."""

@@ -25,6 +25,8 @@ class RectifiedClampSign(Quantizer):
     and the authors' published code.
     """
 
+    always_signs = True
+
     def __init__(self, tau_start: float = 0.85, tau_end: float = 0.99) -> None:
         super().__init__()
         self.tau_start, self.tau_end = tau_start, tau_end

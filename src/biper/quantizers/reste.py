@@ -63,6 +63,7 @@ class PowerWeight(PowerSign):
     """
 
     scaled = True
+    always_signs = True
 
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(E, 0), both scalars."""

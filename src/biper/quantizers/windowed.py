@@ -99,16 +99,12 @@ class _WindowedSignFunction(torch.autograd.Function):
 class _WindowedSign(Quantizer):
     """What `ApproxSign` and `SteSign` share: a sign whose gradient is a window around zero."""
 
+    always_signs = True
     window: str
 
     def __init__(self, normalize: bool = False) -> None:
         super().__init__()
         self.normalize = normalize
-
-    @property
-    def gives_signs(self) -> bool:
-        """Always."""
-        return True
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize a (N, ...) floating-point tensor."""
