@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -144,6 +145,13 @@ struct Chunks {
   int count;
   Chunk whole, last;
 };
+
+// Gradients become integers of a unit: the largest is 8191 units, so that four of them fit into 16 bits. No unit is less than
+// 2^-112, so that neither it nor its inverse overflows: a channel that has died has gradients of 1e-35.
+constexpr int kSmallestUnit = -112;
+inline __m512 units(__m512 largest) {
+  return _mm512_min_ps(_mm512_div_ps(_mm512_set1_ps(8191), largest), _mm512_set1_ps(std::ldexp(1.0f, -kSmallestUnit)));
+}
 
 // Lookups in tables of integers: one register of 32 of them holds the tables of two fours.
 struct Integers {

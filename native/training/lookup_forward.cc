@@ -23,6 +23,7 @@ float build_tables(Integers, const float* weight, std::int64_t eights, Register*
   if (!std::isfinite(total)) return std::numeric_limits<float>::quiet_NaN();
   int exponent = 0;
   std::frexp(largest / 32767, &exponent);  // 2^exponent > largest / 32767
+  exponent = std::max(exponent, kSmallestUnit);
   const __m512 factor = _mm512_set1_ps(std::ldexp(1.0f, -exponent));
   for (std::int64_t i = 0; i < eights; ++i) {
     const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(sixteen_sums(weight + 8 * i), factor));

@@ -29,8 +29,7 @@ void make_fours(__m512i a, __m512i b, __m512i c, __m512i d, __m512i (&fours)[4])
 
 // Tables of integers; see `Integers`. All sixteen channels' tables of a block lie together.
 struct Integer : Integers {
-  // The largest gradient becomes 8191, so that four of them fit into 16 bits.
-  static __m512 factor(__m512 largest) { return _mm512_div_ps(_mm512_set1_ps(8191), largest); }
+  static __m512 factor(__m512 largest) { return units(largest); }
   static __m512 rounded(__m512 value) { return _mm512_roundscale_ps(value, 0); }
 
   static void build(const Eight& eight, Register* tables) {

@@ -11,7 +11,7 @@ namespace {
 // Two tables, of eight output channels each, from sixteen channels' gradients. In a 128-bit lane with the gradients a, b, c and
 // d of four channels, a + b, a - b, c + d and c - d (and their negatives, of integers) are brought together; see `Pick`.
 struct SmallTables : Integers {
-  static __m512 factor(float largest) { return _mm512_set1_ps(largest > 0 ? 8191 / largest : 0); }
+  static __m512 factor(float largest) { return largest > 0 ? units(_mm512_set1_ps(largest)) : _mm512_setzero_ps(); }
 
   static void build(__m512 gradients, Register* tables) {
     constexpr __mmask16 kOdd = 0xAAAA;
@@ -89,7 +89,7 @@ class Image {
         }
       const float most = _mm512_reduce_max_ps(largest);
       factor = Lookup::factor(most);
-      unit = most / 8191 + _mm512_reduce_add_ps(check);
+      unit = (most > 0 ? 1 / _mm512_cvtss_f32(factor) : 0) + _mm512_reduce_add_ps(check);
     }
     const std::int64_t before_y = reach_y_ - shape_.padding_y, before_x = reach_x_ - shape_.padding_x;
     for (std::int64_t y = 0; y < shape_.out_height; ++y)

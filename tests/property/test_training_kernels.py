@@ -298,6 +298,39 @@ def test_what_is_not_finite_stays_so(dtype: torch.dtype, where: str) -> None:
         assert layer.weight.grad.isnan().any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stage", [1, 2])
+def test_dead_channels_have_small_gradients(dtype: torch.dtype, stage: int) -> None:
+    """A channel whose scale has decayed to next to nothing: once its gradients were near 1e-35, they became NaN."""
+    torch.manual_seed(0)
+    layer = BinaryConv2d(16, 32, 3, padding=1, stage=stage)
+    sizes = torch.logspace(-44, 0, 32)
+    grad = (torch.randn(2, 32, 8, 8) * sizes.view(-1, 1, 1)).to(dtype)
+    for tiny in (1e-44, 1e-36, 1e-30, 1.0):
+        layer.zero_grad()
+        layer.scale.data.fill_(tiny)
+        x = torch.randn(2, 16, 8, 8, dtype=dtype, requires_grad=True)
+        y = layer(x)
+        y.backward(grad)
+        assert y.abs().max() <= 150 * tiny  # 144 summands
+        assert x.grad is not None and layer.weight.grad is not None and layer.scale.grad is not None  # noqa: PT018
+        for value in (x.grad, layer.weight.grad, layer.scale.grad):
+            assert value.isfinite().all()
+        by_scale = layer.scale.grad.abs()
+        assert (by_scale[sizes > 1e-20] > sizes[sizes > 1e-20]).all()
+
+
+def test_weights_of_next_to_nothing_add_up_to_no_more() -> None:
+    torch.manual_seed(0)
+    bits = kernels.signs(torch.randn(1, 16, 4, 4).to(memory_format=torch.channels_last), None)
+    geometry = kernels.Geometry((1, 1), (1, 1), (1, 1))
+    for tiny in (1e-45, 1e-38, 1e-30):
+        weight = kernels.taps_last(tiny * torch.randn(16, 16, 3, 3))
+        for dtype in DTYPES:
+            y = kernels.lookup_convolution(bits, weight, torch.ones(16), geometry, dtype)
+            assert (y.abs().amax((0, 2, 3)) <= 1.01 * weight.abs().sum((1, 2, 3))).all()
+
+
 def test_a_model_takes_the_fast_way_and_hooks_the_slow_one() -> None:
     model = create_model("resnet20", dataset="cifar10").to(memory_format=torch.channels_last)
     x = torch.randn(2, 3, 32, 32)
