@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from biper import load_model, load_recipe, train
+from biper.data import load_dataset
 from biper.errors import CheckpointError, NonFiniteLossError, RecipeError
 from biper.nn import binary_layers
 from biper.quantizers import Stage
 from biper.recipe import StageRecipe
 from biper.training import trainer as trainer_module
+from biper.training.evaluation import evaluate
 from biper.training.run_folder import RunFolder
 from biper.training.schedules import learning_rate
 from biper.training.setup import choose_device
@@ -68,6 +70,15 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
         model, _ = load_model(folder.path / f"{name}.safetensors")
         stages.append({layer.weight_quantizer.stage for layer in binary_layers(model).values()})
     assert stages == [{Stage.RELAXED}, {Stage.BINARY}]
+
+
+def test_final_scores_are_those_of_the_weights_whatever_the_precision_of_training(tmp_path: Path) -> None:
+    summary = train(load_recipe("digits", SHORT), tmp_path, device="cpu", precision="bfloat16")
+    model, info = load_model(tmp_path / "model.safetensors")
+    scores = evaluate(model, load_dataset("digits").split("test"), info.mean, info.std)
+    mixed = RunFolder(tmp_path).read_metrics()[-1]["test_loss"]
+    assert summary["stage2"]["test_loss"] == pytest.approx(scores.loss, rel=1e-4)
+    assert mixed != pytest.approx(scores.loss, rel=1e-4)
 
 
 def test_a_seeded_run_is_reproducible_to_the_bit_and_seeds_differ(tmp_path: Path) -> None:

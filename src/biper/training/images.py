@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -68,8 +69,13 @@ class RunImages:
         self.test_name = "fit" if settings.evaluate_on == "train" else "test"
         self.batches = TrainingBatches(train_split.to(device), self.spec, settings, seed=recipe.seed, share=share)
 
-    def scores(self, module: nn.Module, images: Images) -> Scores:
+    def scores(self, module: nn.Module, images: Images, *, mixed: bool = True) -> Scores:
         """Scores on all images of which these are this process's share, each counted once.
+
+        Args:
+            module: the model.
+            images: this process's share of them.
+            mixed: compute in the precision of training; else in that of the weights, as `biper.load_model` has them.
 
         Raises:
             DataError: no image can be read, or too many cannot.
@@ -79,7 +85,7 @@ class RunImages:
             images,
             self.spec.mean,
             self.spec.std,
-            precision_context=self.processes.fabric.autocast,
+            precision_context=self.processes.fabric.autocast if mixed else nullcontext,
             sum_over_processes=partial(self.processes.sum, patient=True),
         )
         for names in self.processes.collect(self.unreadable.names):

@@ -297,9 +297,9 @@ class Trainer:
             self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         return {"held_out_loss": scores.loss, "held_out_accuracy": scores.accuracy}
 
-    def _test(self) -> dict[str, float]:
+    def _test(self, *, mixed: bool = True) -> dict[str, float]:
         """Scores on the test images; on the training images, and called fit, if the recipe says so."""
-        scores = self.images.scores(self.module, self.images.test)
+        scores = self.images.scores(self.module, self.images.test, mixed=mixed)
         self.test_images = scores.images
         name = self.images.test_name
         return {f"{name}_loss": scores.loss, f"{name}_accuracy": scores.accuracy}
@@ -316,14 +316,18 @@ class Trainer:
         self.progress.epoch(row)
 
     def _end_stage(self) -> None:
-        """Take the selected epoch's weights, score them on the test images, and write the stage's model."""
+        """Take the selected epoch's weights, score them on the test images, and write the stage's model.
+
+        These scores are in the precision of the weights, as `biper evaluate` has them; those of an epoch are in that of
+        training.
+        """
         position = self.position
         if self.best is not None:
             load_state(self.module, self.best, "the best epoch", self.info.name)
         position.results[f"stage{position.stage}"] = {
             "epochs": position.epoch,
             "selected_epoch": position.best_epoch if self.best is not None else position.epoch,
-            **self._test(),
+            **self._test(mixed=False),
             "quantization_error": quantization_errors(self.module),
             "relative_error": relative_errors(self.module),
         }
