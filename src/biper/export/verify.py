@@ -75,10 +75,13 @@ class ExportReport:
         top1 = f"top-1 agrees on {self.same_top1} of {self.images} images"
         if self.same_top1 < self.images:
             top1 += f" (others within a margin of {self.margin:.1e})"
+        engine = f"the engine's outputs equal on {self.engine_images}"
+        if self.engine_images < self.images:
+            engine += " (a bit flipped by rounding on the others)"
         return (
             f"{self.sums:,} integer sums of {self.binary_layers} binary layers equal, {self.flipped_bits:,} of "
-            f"{self.bits:,} bits flipped by rounding, outputs within {self.logit_difference:.1e}, {top1}, the engine "
-            f"agrees on {self.engine_images}, {self.file_bytes:,} bytes"
+            f"{self.bits:,} bits flipped by rounding, outputs within {self.logit_difference:.1e}, {top1}, {engine}, "
+            f"{self.file_bytes:,} bytes"
         )
 
 
