@@ -205,6 +205,13 @@ def test_a_run_may_start_from_the_weights_of_another(tmp_path: Path) -> None:
     ours, theirs = (load_model(tmp_path / name / "model.safetensors")[0].state_dict() for name in ("second", "first"))
     assert torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
     assert second["stage1"]["test_accuracy"] == pytest.approx(first["stage2"]["test_accuracy"], abs=0.1)
+    learning = load_recipe("digits", [*SHORT, *still, "method.learn_frequency=layer"])
+    for before, recipe in (("first", learning), ("learned", load_recipe("digits", [*SHORT, *still]))):
+        after = "learned" if before == "first" else "fixed"
+        train(recipe, tmp_path / after, start_from=tmp_path / before)
+        found = load_model(tmp_path / after / "model.safetensors")[0].state_dict()
+        assert torch.equal(found["conv1.weight"], theirs["conv1.weight"])
+        assert any(name.endswith("log_gain") for name in found) == (after == "learned")
     other = load_recipe("digits", [*SHORT, "model.frequency=10.0"])
     with pytest.raises(CheckpointError, match=r"has frequency 20.0, the recipe 10.0: they must be the same"):
         train(other, tmp_path / "third", start_from=tmp_path / "first")

@@ -153,14 +153,17 @@ class Trainer:
         self._stop = StopRequest(needs_parent=processes.count > 1)
 
     def start_from(self, path: Path) -> None:
-        """Take the weights of a saved model of the same network; see `train`."""
+        """Take the weights of a saved model of the same network; of its quantizers what ours have too. See `train`."""
         model, info = load_model(RunFolder(path).model_file if path.is_dir() else path)
         for key in ("name", "bits", "frequency", "num_classes"):
-            theirs, ours = getattr(info, key), getattr(self.info, key)
-            if theirs != ours:
-                raise CheckpointError(f"{path} has {key} {theirs!r}, the recipe {ours!r}: they must be the same")
+            has, wanted = getattr(info, key), getattr(self.info, key)
+            if has != wanted:
+                raise CheckpointError(f"{path} has {key} {has!r}, the recipe {wanted!r}: they must be the same")
         stage = self.recipe.method.stages[0]
-        load_state(self.module, model.state_dict(), str(path), self.info.name)
+        theirs, ours = model.state_dict(), self.module.state_dict()
+        taken = {name: value for name, value in theirs.items() if name in ours or "_quantizer." not in name}
+        kept = {name: value for name, value in ours.items() if name not in theirs and "_quantizer." in name}
+        load_state(self.module, taken | kept, str(path), self.info.name)
         set_stage_(self.module, stage)
 
     def run(self) -> dict[str, Any]:
