@@ -7,7 +7,6 @@
 namespace biper::training {
 namespace {
 
-
 // Two tables, of eight output channels each, from sixteen channels' gradients. In a 128-bit lane with the gradients a, b, c and
 // d of four channels, a + b, a - b, c + d and c - d (and their negatives, of integers) are brought together; see `Pick`.
 struct SmallTables : Integers {
