@@ -16,7 +16,7 @@ import torch
 SECONDS = 120
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["biper.training.trainer"])
+_context.set_forkserver_preload(["biper.training.run"])
 
 
 def outcomes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from biper.recipe import Recipe, load_recipe
     from biper.regularizers import periodic_penalty
     from biper.training.evaluation import evaluate
-    from biper.training.trainer import train
+    from biper.training.run import train
 
 __version__ = "0.1.0"
 
@@ -56,7 +56,7 @@ _MODULES = {
     "set_progress_": "nn",
     "set_stage_": "nn",
     "summarize": "analysis.summary",
-    "train": "training.trainer",
+    "train": "training.run",
     "write_report": "analysis.report",
 }
 

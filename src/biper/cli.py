@@ -524,8 +524,8 @@ def _train(
     from biper import tables
     from biper.export.saved import export_saved
     from biper.training.progress import Progress, RichProgress
+    from biper.training.run import train as train_recipe
     from biper.training.setup import choose_device, set_threads
-    from biper.training.trainer import train as train_recipe
 
     set_threads(threads)
     first = Place.here().rank == 0

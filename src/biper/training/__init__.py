@@ -1,1 +1,1 @@
-"""Training: the one loop (`trainer`), what it keeps (`state`, `checkpoint`, `run_folder`) and shows (`progress`)."""
+"""Training: a run (`run`), its one loop (`trainer`), what it keeps (`state`, `checkpoint`, `run_folder`) and shows."""

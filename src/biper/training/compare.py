@@ -21,8 +21,8 @@ from biper.files import atomic_write
 from biper.methods import METHODS
 from biper.recipe import Recipe, load_recipe
 from biper.training.progress import Progress
+from biper.training.run import train
 from biper.training.run_folder import RunFolder, write_json
-from biper.training.trainer import train
 
 
 @dataclass(frozen=True)

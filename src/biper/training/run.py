@@ -1,0 +1,89 @@
+"""A run from its recipe to its summary: the folder, the processes, the seed, and then the loop of `Trainer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from biper.kernels import keep_freed_memory
+from biper.nn import describe_kernels
+from biper.recipe import Recipe
+from biper.training.environment import describe_environment
+from biper.training.launch import STEP_TIMEOUT
+from biper.training.processes import PRECISION_DTYPES, join
+from biper.training.progress import Progress
+from biper.training.run_folder import RunFolder, write_json
+from biper.training.trainer import Trainer
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    workers: int | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    step_timeout: float = STEP_TIMEOUT,
+    compiled: bool = False,
+    start_from: str | Path | None = None,
+) -> dict[str, Any]:
+    """Train a recipe through both stages into a run folder.
+
+    In a process that torchrun started, this trains together with the others that call it with the same arguments:
+    each takes its share of every batch, and process 0 alone writes and shows progress.
+
+    Args:
+        recipe: what to train; see `biper.load_recipe`.
+        out: the run folder, see `RunFolder` for what is in it; made if it is not there.
+        data_dir: where the data is; see `biper.load_dataset`.
+        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
+        precision: ``"float32"``, ``"float64"``, or the mixed ``"bfloat16"`` and ``"float16"``.
+        workers: processes that decode images, see `biper.load_dataset`; changes no result.
+        resume: go on from the newest valid checkpoint in ``out``, or start if there is none. Processes that torchrun
+            started anew do so without being told.
+        progress: what shows progress; default nothing.
+        step_timeout: seconds that a process waits for the others within a training step before it gives up.
+        compiled: train through `torch.compile`, which takes a minute or two first.
+        start_from: a model file, or a run folder, whose weights are taken in place of random ones: of the same network.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        RecipeError: ``out`` holds a run and ``resume`` is false, or a run of another recipe; or the processes cannot
+            share a batch evenly.
+        DataError: the data is missing or corrupt, or too many images cannot be read.
+        CheckpointError: a checkpoint could not be written, or is not of this recipe; or ``start_from`` holds another
+            network.
+        NonFiniteLossError: the loss or a gradient became NaN or infinite.
+        TrainingInterrupted: Ctrl-C or SIGTERM; everything is saved.
+        LostProcessError: another process died or did not answer.
+    """
+    with join(device, precision, step_timeout) as processes:
+        recipe.require_even_shares(processes.count)
+        folder = RunFolder(out)
+        processes.alone(lambda: folder.create(recipe, resume=resume or processes.restarted))
+        if (summary := processes.alone(folder.read_summary)) is not None:
+            return summary
+        fabric = processes.fabric
+        keep_freed_memory()
+        fabric.seed_everything(recipe.seed, verbose=False)
+        environment = describe_environment(
+            seed=recipe.seed, device=str(fabric.device), precision=precision, processes=processes.count
+        )
+        processes.alone(lambda: write_json(folder.environment_file, environment))
+        if progress is None or not processes.first:
+            progress = Progress()
+        scales_loss = precision == "float16"
+        trainer = Trainer(
+            recipe, folder, processes, data_dir, progress, workers=workers, scales_loss=scales_loss, compiled=compiled
+        )
+        if start_from is not None:
+            trainer.start_from(Path(start_from))
+        on = fabric.device.type
+        fast = describe_kernels(trainer.module, on, PRECISION_DTYPES[precision], compiled)
+        progress.message(f"{precision} on {on}, channels-last, fused optimizer; {fast}")
+        return trainer.run()
