@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
 
@@ -90,6 +90,24 @@ class StageRecipe(Table):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class TeacherRecipe(Table):
+    """A full-precision network, trained first, whose answers both stages learn from beside the labels.
+
+    The loss of a stage becomes ``(1 - share) CE(y, z) + share T² KL(softmax(t / T) || softmax(z / T))`` for labels y,
+    logits z, the teacher's logits t for the same augmented images, and the temperature T. Source: Hinton et al., 2015,
+    arXiv:1503.02531.
+    """
+
+    epochs: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    """It starts from this, and falls to 0 as stage 1 says; what else is in stage 1 holds for the teacher too."""
+    name: str | None = None
+    """Which network; without it the recipe's own."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Of the teacher in the loss; with 0 there is none."""
+    temperature: Positive = 4.0
+
+
 class Recipe(Table):
     """A whole run: stage 1 trains with the sine, stage 2 with the square wave of the same period.
 
@@ -105,6 +123,7 @@ class Recipe(Table):
     data: DataRecipe
     stage1: StageRecipe
     stage2: StageRecipe
+    teacher: TeacherRecipe | None = None
 
     @field_validator("method", mode="before")
     @classmethod
@@ -118,6 +137,26 @@ class Recipe(Table):
             return self.stage1, self.stage2
         whole = {"epochs": self.stage1.epochs + self.stage2.epochs, "learning_rate_end": self.stage2.learning_rate_end}
         return (self.stage1.model_copy(update=whole),)
+
+    @property
+    def of_teacher(self) -> Recipe | None:
+        """What the teacher is trained by, if there is one: the same data, full precision, one stage."""
+        teacher = self.teacher
+        if teacher is None or teacher.share == 0:
+            return None
+        settings = {"learning_rate": teacher.learning_rate, "learning_rate_end": 0.0, "periodic_penalty": 0.0}
+        first = self.stage1.model_copy(update=settings | {"epochs": teacher.epochs - teacher.epochs // 2})
+        network = {"name": teacher.name or self.model.name, "bits": "W32A32"}
+        return self.model_copy(
+            update={
+                "description": f"The teacher of: {self.description}",
+                "model": self.model.model_copy(update=network),
+                "method": BiperMethod(relaxed_stage=False),
+                "stage1": first,
+                "stage2": first.model_copy(update={"epochs": teacher.epochs // 2, "warmup_epochs": 0.0}),
+                "teacher": None,
+            }
+        )
 
     def require_even_shares(self, processes: int) -> None:
         """Check that the processes can share a batch evenly.
@@ -135,7 +174,7 @@ class Recipe(Table):
             )
 
     def scaled(self, factor: float) -> Recipe:
-        """The same recipe with the epochs and the warm-up of both stages multiplied by ``factor`` (at least 1 epoch).
+        """The same recipe with all epochs multiplied by ``factor``: of both stages (at least 1), warm-up and teacher.
 
         Raises:
             RecipeError: the factor is not a positive finite number.
@@ -147,6 +186,8 @@ class Recipe(Table):
             table = document[stage]
             table["epochs"] = max(1, round(table["epochs"] * factor))
             table["warmup_epochs"] *= factor
+        if document["teacher"] is not None:
+            document["teacher"]["epochs"] = max(2, round(document["teacher"]["epochs"] * factor))
         return Recipe(**document)
 
     def to_toml(self) -> str:
@@ -263,8 +304,9 @@ def _nearest_key(path: list[str], method: type[Method] | None) -> str | None:
     """The valid key nearest to an unknown one: in its own table first, else in any table."""
     tables: dict[str, type[BaseModel]] = {"": Recipe} | ({"method": method} if method else {})
     for name, field in Recipe.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            tables[name] = field.annotation
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if name != "method" and isinstance(kind, type) and issubclass(kind, BaseModel):
+                tables[name] = kind
     table = ".".join(path[:-1])
     near = difflib.get_close_matches(path[-1], list(tables[table].model_fields) if table in tables else [], n=1)
     if near:

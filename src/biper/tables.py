@@ -36,20 +36,20 @@ def run_table(summary: Mapping[str, Any], out: Path) -> Table:
     model, data = summary["recipe"]["model"], summary["recipe"]["data"]
     table = Table(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
     waves = (" (sine)", " (square wave)") if "stage2" in summary and model["bits"] != "W32A32" else ("", "")
-    for number, wave in enumerate(waves, 1):
-        result = summary.get(f"stage{number}")
+    names = {"teacher": "teacher", "stage1": f"stage 1{waves[0]}", "stage2": f"stage 2{waves[1]}"}
+    for key, name in names.items():
+        result = summary.get(key)
         if result is None:
             continue
-        name = f"stage {number}{wave}"
         for split, what in (("test", "test accuracy"), ("fit", "accuracy on its training images")):
             if f"{split}_accuracy" in result:
                 table.add_row(f"{name}: {what}", f"{result[f'{split}_accuracy']:.2%}")
         errors = list(result["quantization_error"].values())
         if errors:
-            table.add_row(f"stage {number}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
+            table.add_row(f"{name}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
         lost = list(result.get("relative_error", {}).values())
         if lost:
-            table.add_row(f"stage {number}: energy of weights lost to one bit", f"{sum(lost) / len(lost):.1%}")
+            table.add_row(f"{name}: energy of weights lost to one bit", f"{sum(lost) / len(lost):.1%}")
     sizes = summary["sizes"]
     table.add_row("float size", size(sizes["float_bytes"]))
     packed = summary["packed"]["file_bytes"]

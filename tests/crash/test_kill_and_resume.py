@@ -18,7 +18,10 @@ from conftest import SEED, biper_command
 Moment = Callable[[Path], bool]
 
 
-def command(out: Path, scale: float) -> list[str]:
+TAUGHT = ("--set", "teacher.epochs=40", "--set", "teacher.learning_rate=0.1")
+
+
+def command(out: Path, scale: float, *more: str) -> list[str]:
     options = [
         "--out",
         str(out),
@@ -31,22 +34,22 @@ def command(out: Path, scale: float) -> list[str]:
         "--resume",
         "--json",
     ]
-    return biper_command("train", "digits", *options)
+    return biper_command("train", "digits", *options, *more)
 
 
 def weights_hash(out: Path) -> str:
     return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
 
 
-def finish(out: Path, scale: float) -> str:
+def finish(out: Path, scale: float, *more: str) -> str:
     """Run to the end and return the hash of the final weights."""
-    subprocess.run(command(out, scale), check=True, capture_output=True, timeout=600)
+    subprocess.run(command(out, scale, *more), check=True, capture_output=True, timeout=600)
     return weights_hash(out)
 
 
-def kill_when(moment: Moment, out: Path, scale: float) -> bool:
+def kill_when(moment: Moment, out: Path, scale: float, *more: str) -> bool:
     """Start a run and kill -9 it when ``moment(out)`` says so; False if the run ended before."""
-    process = subprocess.Popen(command(out, scale), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(out, scale, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
             if moment(out):
@@ -102,6 +105,19 @@ def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
     assert len(rows) == 6, "an epoch that was done again stands once in metrics.jsonl"
 
 
+def test_kills_of_a_teacher_and_of_its_student_leave_no_trace(tmp_path: Path) -> None:
+    scale = 0.1
+    expected = finish(tmp_path / "whole", scale, *TAUGHT)
+    out = tmp_path / "killed"
+    first = checkpoint_being_written(1)
+    assert kill_when(lambda out: first(out / "teacher"), out, scale, *TAUGHT)
+    assert not (out / "teacher/summary.json").exists()
+    assert kill_when(first, out, scale, *TAUGHT)
+    taught = (out / "teacher/model.safetensors").stat().st_mtime_ns
+    assert finish(out, scale, *TAUGHT) == expected
+    assert (out / "teacher/model.safetensors").stat().st_mtime_ns == taught, "a complete teacher was trained again"
+
+
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     """The whole digits recipe, 20 times: killed once at a random moment of either stage, resumed, compared."""
@@ -118,20 +134,25 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     assert stages == {"stage1", "stage2"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_cleanly_and_says_how_to_resume(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "more"), [(signal.SIGINT, ()), (signal.SIGTERM, TAUGHT)], ids=["INT", "TERM, taught"]
+)
+def test_a_signal_stops_cleanly_and_says_how_to_resume(
+    tmp_path: Path, number: signal.Signals, more: tuple[str, ...]
+) -> None:
+    """With a teacher it stops the teacher, and the hint goes on with all."""
     scale = 0.1
-    expected = finish(tmp_path / "whole", scale)
+    expected = finish(tmp_path / "whole", scale, *more)
     out = tmp_path / "stopped"
-    process = subprocess.Popen(command(out, scale), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(out, scale, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     moment = seconds_after_the_first_row(0.1)
-    while not moment(out):
+    while not moment(out / "teacher" if more else out):
         assert process.poll() is None
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert len(errors.splitlines()) == 1
-    assert errors.startswith("error: stopped after stage 1 epoch ")
+    assert errors.startswith("error: stopped after " + ("the teacher's " if more else "") + "stage 1 epoch ")
     hint = re.search(r"to go on: biper (train \S+ --out \S+ --resume)", errors)
     assert hint
     hinted = biper_command(*hint[1].split(), "--threads", "1", "--device", "cpu")

@@ -6,7 +6,7 @@ import pytest
 
 from biper import create_model, load_recipe
 from biper.errors import RecipeError
-from biper.recipe import recipe_names
+from biper.recipe import recipe_from_document, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -44,6 +44,20 @@ def test_the_papers_settings_for_imagenet() -> None:
         assert (data.image_size, data.selection, data.evaluate_on) == (None, "last", "test")
 
 
+def test_the_recipe_of_a_teacher() -> None:
+    settings = ["teacher.epochs=15", "teacher.learning_rate=0.3", "teacher.name=resnet18", "method.sharpen_from=0.5"]
+    recipe = load_recipe("cifar10-resnet20", settings)
+    teacher = recipe.of_teacher
+    assert teacher is not None
+    assert (teacher.model.name, teacher.model.bits, teacher.data) == ("resnet18", "W32A32", recipe.data)
+    (stage,) = teacher.stages
+    assert (stage.epochs, stage.learning_rate, stage.learning_rate_end, stage.periodic_penalty) == (15, 0.3, 0.0, 0.0)
+    assert (stage.weight_decay, stage.momentum) == (recipe.stage1.weight_decay, recipe.stage1.momentum)
+    assert recipe_from_document(teacher.model_dump(), "teacher") == teacher
+    assert teacher.of_teacher is None
+    assert load_recipe("cifar10-resnet20", [*settings, "teacher.share=0.0"]).of_teacher is None
+
+
 def test_overrides_take_toml_and_plain_text() -> None:
     recipe = load_recipe("digits", ["stage1.epochs=3", "data.flip=true", "data.selection=held-out", "seed = 7"])
     assert (recipe.stage1.epochs, recipe.data.flip, recipe.data.selection, recipe.seed) == (3, True, "held-out", 7)
@@ -62,6 +76,8 @@ def test_scaling_keeps_proportions_and_at_least_one_epoch() -> None:
     half = recipe.scaled(0.05)
     assert (half.stage1.epochs, half.stage2.epochs, half.stage1.warmup_epochs) == (30, 15, 0.25)
     assert recipe.scaled(1e-6).stage2.epochs == 1
+    taught = load_recipe("cifar10-resnet20", ["teacher.epochs=40", "teacher.learning_rate=0.1"])
+    assert [taught.scaled(factor).teacher.epochs for factor in (0.5, 1e-6)] == [20, 2]  # type: ignore[union-attr]
     for factor in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(RecipeError, match="positive number"):
             recipe.scaled(factor)
@@ -85,6 +101,9 @@ def test_scaling_keeps_proportions_and_at_least_one_epoch() -> None:
         ),
         ("data.crop_scale=[0.0, 1.0]", "data.crop_scale.0: must be greater than 0, got 0.0"),
         ("data.crop_scale=0.5", "data.crop_scale: must be a valid tuple, got 0.5"),
+        ("teacher.epochs=20", "missing key 'teacher.learning_rate'"),
+        ("teacher.epoch=20", "did you mean 'teacher.epochs'?"),
+        ("teacher.share=1.5", "teacher.share: must be less than or equal to 1, got 1.5"),
         ("data=3", "data: "),
         ("stage1.epochs", "--set expects key=value"),
         ("description.x=3", "description is a value, not a table"),

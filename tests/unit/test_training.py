@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from biper import load_model, load_recipe, train
@@ -15,13 +16,14 @@ from biper.data import load_dataset
 from biper.errors import CheckpointError, NonFiniteLossError, RecipeError
 from biper.nn import binary_layers
 from biper.quantizers import Stage
-from biper.recipe import StageRecipe
+from biper.recipe import StageRecipe, TeacherRecipe
 from biper.training import trainer as trainer_module
 from biper.training.evaluation import evaluate
 from biper.training.run_folder import RunFolder
 from biper.training.schedules import learning_rate
 from biper.training.setup import choose_device
 from biper.training.state import Position, pack_state, restore_optimizer, restore_random
+from biper.training.teacher import Teacher
 
 SHORT = ["stage1.epochs=2", "stage2.epochs=1"]
 
@@ -196,6 +198,45 @@ def test_cuda_is_refused_where_there_is_none() -> None:
         assert choose_device("auto") == "cpu"
         with pytest.raises(Exception, match="no CUDA GPU"):
             choose_device("cuda")
+
+
+def test_a_run_with_a_teacher_trains_it_first(tmp_path: Path) -> None:
+    taught = [*SHORT, "teacher.epochs=4", "teacher.learning_rate=0.1", "teacher.share=1.0"]
+    summary = train(load_recipe("digits", taught), tmp_path / "taught", device="cpu")
+    teacher = RunFolder(tmp_path / "taught" / "teacher").read_summary()
+    assert teacher is not None
+    assert teacher["recipe"]["model"]["bits"] == "W32A32"
+    assert summary["teacher"]["test_accuracy"] == teacher["stage1"]["test_accuracy"] > 0.5
+    assert summary["seconds"] > summary["teacher"]["seconds"] == teacher["seconds"]
+    plain = train(load_recipe("digits", [*taught, "teacher.share=0.0"]), tmp_path / "plain", device="cpu")
+    assert "teacher" not in plain
+    assert not (tmp_path / "plain" / "teacher").exists()
+    assert plain["stage1"]["test_loss"] != summary["stage1"]["test_loss"]
+    other = load_recipe("digits", [*taught, "teacher.temperature=2.0"])
+    with pytest.raises(RecipeError, match=r"another recipe: teacher\.temperature was 4\.0, is now 2\.0"):
+        train(other, tmp_path / "taught", device="cpu", resume=True)
+    with pytest.raises(RecipeError, match=r"another recipe: teacher was \{.*, is now None"):
+        train(load_recipe("digits", SHORT), tmp_path / "taught", device="cpu", resume=True)
+
+
+def test_the_loss_with_a_teacher_is_its_formula(tmp_path: Path) -> None:
+    train(load_recipe("digits", [*SHORT, "model.bits=W32A32"]), tmp_path, device="cpu", precision="float64")
+    settings = TeacherRecipe(epochs=2, learning_rate=0.1, share=0.7, temperature=3.0)
+    fabric = Fabric(accelerator="cpu", precision="64-true")
+    teacher = Teacher(RunFolder(tmp_path), settings, fabric, torch.float64)
+    images, logits = torch.randn(5, 1, 8, 8, dtype=torch.float64), torch.randn(5, 10, dtype=torch.float64)
+    logits.requires_grad_()
+    own = (logits**2).mean()
+    model, _ = load_model(tmp_path / "model.safetensors")
+    wanted = (model.double()(images) / 3).softmax(1).detach()
+    said = (logits / 3).softmax(1)
+    expected = 0.3 * own + 0.7 * 9 * (wanted * (wanted / said).log()).sum() / 5
+    loss = teacher.loss(images, logits, own)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0], rtol=1e-10, atol=1e-14)
+    agreeing = Teacher(RunFolder(tmp_path), settings.model_copy(update={"share": 1.0}), fabric, torch.float64)
+    assert agreeing.loss(images, agreeing.module(images), own).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_a_run_may_start_from_the_weights_of_another(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from rich.progress import Progress as RichBar
 class Progress:
     """Shows nothing; the base of those that do."""
 
-    def begin(self, total_steps: int, done_steps: int) -> None:
-        """A run starts, or goes on after ``done_steps`` of its ``total_steps``."""
+    def begin(self, total_steps: int, done_steps: int, name: str = "") -> None:
+        """A run starts, or goes on after ``done_steps`` of its ``total_steps``; ``name`` begins its lines."""
 
     def step(self, label: str, images: int, loss: float, accuracy: float) -> None:
         """A training step is done: its images, and the epoch's mean loss and accuracy so far."""
@@ -44,7 +44,8 @@ class RichProgress(Progress):
         )
         self._task: TaskID | None = None
 
-    def begin(self, total_steps: int, done_steps: int) -> None:
+    def begin(self, total_steps: int, done_steps: int, name: str = "") -> None:
+        self._name = name
         self._total, self._first, self._done = total_steps, done_steps, done_steps
         self._started = self._rate_started = time.monotonic()
         self._rate_images = 0
@@ -61,7 +62,7 @@ class RichProgress(Progress):
             self._rate_images, self._rate_started = 0, now
         status = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {self._rate:,.0f} images/s  {self._time_left()} left"
         if self._task is not None:
-            self._bar.update(self._task, description=label, completed=self._done, status=status)
+            self._bar.update(self._task, description=self._name + label, completed=self._done, status=status)
 
     def epoch(self, row: dict[str, Any]) -> None:
         scores = "  ".join(
@@ -70,7 +71,7 @@ class RichProgress(Progress):
             if f"{split}_accuracy" in row
         )
         self.console.print(
-            f"stage {row['stage']} epoch {row['epoch']:>3}/{row['epochs']}  loss {row['train_loss']:.4f}  "
+            f"{self._name}stage {row['stage']} epoch {row['epoch']:>3}/{row['epochs']}  loss {row['train_loss']:.4f}  "
             f"accuracy: {scores}  {row['images_per_second']:,.0f} images/s  {self._time_left()} left",
             highlight=False,
         )

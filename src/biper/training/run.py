@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from biper.kernels import keep_freed_memory
 from biper.nn import describe_kernels
 from biper.recipe import Recipe
 from biper.training.environment import describe_environment
 from biper.training.launch import STEP_TIMEOUT
-from biper.training.processes import PRECISION_DTYPES, join
+from biper.training.processes import PRECISION_DTYPES, Processes, join
 from biper.training.progress import Progress
 from biper.training.run_folder import RunFolder, write_json
+from biper.training.teacher import Teacher
 from biper.training.trainer import Trainer
 
 
@@ -63,27 +67,73 @@ def train(
         LostProcessError: another process died or did not answer.
     """
     with join(device, precision, step_timeout) as processes:
+        if progress is None or not processes.first:
+            progress = Progress()
+        run = _Run(processes, data_dir, precision, workers, progress, compiled)
+        return run.train(recipe, RunFolder(out), resume=resume or processes.restarted, start_from=start_from)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """How to train, whatever it is."""
+
+    processes: Processes
+    data_dir: str | Path | None
+    precision: str
+    workers: int | None
+    progress: Progress
+    compiled: bool
+
+    def train(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        *,
+        resume: bool,
+        start_from: str | Path | None = None,
+        student: RunFolder | None = None,
+    ) -> dict[str, Any]:
+        """A recipe into its folder, after its teacher; ``student`` is whose teacher it is itself."""
+        processes, fabric = self.processes, self.processes.fabric
         recipe.require_even_shares(processes.count)
-        folder = RunFolder(out)
-        processes.alone(lambda: folder.create(recipe, resume=resume or processes.restarted))
+        processes.alone(lambda: folder.create(recipe, resume=resume))
         if (summary := processes.alone(folder.read_summary)) is not None:
             return summary
-        fabric = processes.fabric
+        teacher = self._teacher(recipe, folder)
         keep_freed_memory()
         fabric.seed_everything(recipe.seed, verbose=False)
         environment = describe_environment(
-            seed=recipe.seed, device=str(fabric.device), precision=precision, processes=processes.count
+            seed=recipe.seed, device=str(fabric.device), precision=self.precision, processes=processes.count
         )
         processes.alone(lambda: write_json(folder.environment_file, environment))
-        if progress is None or not processes.first:
-            progress = Progress()
-        scales_loss = precision == "float16"
         trainer = Trainer(
-            recipe, folder, processes, data_dir, progress, workers=workers, scales_loss=scales_loss, compiled=compiled
+            recipe,
+            folder,
+            processes,
+            self.data_dir,
+            self.progress,
+            workers=self.workers,
+            scales_loss=self.precision == "float16",
+            compiled=self.compiled,
+            teacher=teacher,
+            student=student,
         )
         if start_from is not None:
             trainer.start_from(Path(start_from))
         on = fabric.device.type
-        fast = describe_kernels(trainer.module, on, PRECISION_DTYPES[precision], compiled)
-        progress.message(f"{precision} on {on}, channels-last, fused optimizer; {fast}")
+        fast = describe_kernels(trainer.module, on, PRECISION_DTYPES[self.precision], self.compiled)
+        self.progress.message(f"{self.precision} on {on}, channels-last, fused optimizer; {fast}")
         return trainer.run()
+
+    def _teacher(self, recipe: Recipe, folder: RunFolder) -> Teacher | None:
+        """The teacher that a recipe asks for, trained in the run folder's ``teacher/`` if it is not there yet."""
+        of_teacher = recipe.of_teacher
+        if recipe.teacher is None or of_teacher is None:
+            return None
+        place = RunFolder(folder.teacher)
+        self.progress.message(
+            f"a teacher first, {of_teacher.model.name} in full precision, {recipe.teacher.epochs} epochs: {place.path}"
+        )
+        self.train(of_teacher, place, resume=True, student=folder)
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        return Teacher(place, recipe.teacher, self.processes.fabric, dtype)

@@ -28,6 +28,7 @@ class RunFolder:
     ``stage1.safetensors``, ``stage2...`` the model that each stage ended with
     ``model.safetensors``                 the final model
     ``unreadable.txt``                    images that could not be read and why, one a line; there if there are any
+    ``teacher/``                          the run of the teacher, where the recipe has one: a folder like this
     ``summary.json``                      what the run reached; there when, and only when, it is complete
     ====================================  ==========================================================
 
@@ -44,6 +45,7 @@ class RunFolder:
         self.model_file = self.path / "model.safetensors"
         self.unreadable_file = self.path / "unreadable.txt"
         self.summary_file = self.path / "summary.json"
+        self.teacher = self.path / "teacher"
 
     def stage_file(self, stage: int) -> Path:
         """The model that a stage ended with."""
@@ -113,7 +115,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Any:
     for key in was:
-        if isinstance(was[key], dict):
+        if isinstance(was[key], dict) and isinstance(now.get(key), dict):
             yield from _differences(was[key], now[key], f"{prefix}{key}.")
         elif was[key] != now.get(key) and key not in _FREE:
             yield f"{prefix}{key}", was[key], now.get(key)

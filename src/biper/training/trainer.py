@@ -36,6 +36,7 @@ from biper.training.run_folder import RunFolder, write_json
 from biper.training.schedules import learning_rate
 from biper.training.state import Position, entries, pack_state, restore_optimizer, restore_random
 from biper.training.sync_batch_norm import synchronize_batch_norms_
+from biper.training.teacher import Teacher
 
 
 class Trainer:
@@ -52,10 +53,13 @@ class Trainer:
         workers: int | None,
         scales_loss: bool,
         compiled: bool,
+        teacher: Teacher | None = None,
+        student: RunFolder | None = None,
     ) -> None:
         self.recipe, self.folder, self.processes, self.progress = recipe, folder, processes, progress
         self.fabric, self.scales_loss = processes.fabric, scales_loss
-        self.compiled = compiled
+        self.compiled, self.teacher = compiled, teacher
+        self.teaches, self.owner = student is not None, student or folder
         self.images = RunImages(recipe, folder, processes, data_dir, workers, progress)
         self.batches, spec = self.images.batches, self.images.spec
         self.info = ModelInfo(
@@ -101,7 +105,7 @@ class Trainer:
         image_shape = self.images.spec.channels, *2 * [self.images.image_size]
         self.model = self.processes.set_up(self.module, image_shape, compiled=self.compiled)
         steps = [stage.epochs * len(self.batches) for stage in self.recipe.stages]
-        self.progress.begin(sum(steps), self._steps_done())
+        self.progress.begin(sum(steps), self._steps_done(), "teacher: " if self.teaches else "")
         try:
             writer: Any = SummaryWriter(str(self.folder.tensorboard)) if self.processes.first else nullcontext()
             with self._stop, one_line_worker_errors(), writer as self._events:
@@ -185,7 +189,8 @@ class Trainer:
             with self.fabric.no_backward_sync(self.model, enabled=number < len(parts)):
                 logits = self.model(part.to(dtype))
                 loss = F.cross_entropy(logits, answers, label_smoothing=stage.label_smoothing)
-                objective = loss + periodic_penalty(self.module, stage.periodic_penalty).to(loss.device)
+                learned = loss if self.teacher is None else self.teacher.loss(part, logits, loss)
+                objective = learned + periodic_penalty(self.module, stage.periodic_penalty).to(loss.device)
                 self.fabric.backward(objective / len(parts))
             objective_sum += objective.item()
             loss_sum += loss.item() * len(answers)
@@ -208,9 +213,10 @@ class Trainer:
             position = self.position
             newest = self.folder.checkpoints.newest_first()
             kept = f"the last good checkpoint is {newest[0]}" if newest else "no checkpoint was written yet"
+            table = "teacher" if self.teaches else f"stage{position.stage}"
             raise NonFiniteLossError(
                 f"the {what} became {value} at stage {position.stage} epoch {position.epoch + 1} step "
-                f"{position.step + 1}, before its update; {kept}. A lower stage{position.stage}.learning_rate may help"
+                f"{position.step + 1}, before its update; {kept}. A lower {table}.learning_rate may help"
             )
 
     def _evaluate_epoch(self) -> dict[str, float]:
@@ -268,7 +274,8 @@ class Trainer:
             **self.position.results,
             f"{self.images.test_name}_images": self.test_images,
             "sizes": model_sizes(self.module),
-            "seconds": round(self._seconds(), 3),
+            **({"teacher": self.teacher.summary} if self.teacher else {}),
+            "seconds": round(self._seconds() + (self.teacher.summary["seconds"] if self.teacher else 0), 3),
             "model": str(self.folder.model_file),
         }
         self.processes.alone(lambda: write_json(self.folder.summary_file, summary))
@@ -317,8 +324,9 @@ class Trainer:
     def _interrupt(self) -> None:
         self._save_checkpoint()
         position = self.position
+        whose = "the teacher's " if self.teaches else ""
         raise TrainingInterrupted(
-            f"stopped after stage {position.stage} epoch {position.epoch + 1} step {position.step}, everything is "
-            f"saved; to go on: biper train {self.folder.recipe_file} --out {self.folder.path} --resume, with the same "
+            f"stopped after {whose}stage {position.stage} epoch {position.epoch + 1} step {position.step}, everything "
+            f"is saved; to go on: biper train {self.owner.recipe_file} --out {self.owner.path} --resume, with the same "
             "--data-dir, --threads and --devices if you gave them"
         )
