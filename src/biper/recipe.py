@@ -103,7 +103,7 @@ class TeacherRecipe(Table):
     """It starts from this, and falls to 0 as stage 1 says; what else is in stage 1 holds for the teacher too."""
     name: str | None = None
     """Which network; without it the recipe's own."""
-    share: Annotated[float, Field(ge=0, le=1)] = 0.9
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Of the teacher in the loss; with 0 there is none."""
     temperature: Positive = 4.0
 
