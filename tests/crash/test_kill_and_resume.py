@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def finish(out: Path, scale: float, *more: str) -> str:
     """Run to the end and return the hash of the final weights."""
     subprocess.run(command(out, scale, *more), check=True, capture_output=True, timeout=600)
     return weights_hash(out)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """The hash of a run at scale 0.1 that never stopped, by its further options; each is trained once."""
+    return cache(lambda *more: finish(tmp_path_factory.mktemp("whole"), 0.1, *more))
 
 
 def kill_when(moment: Moment, out: Path, scale: float, *more: str) -> bool:
@@ -92,10 +99,10 @@ def seconds_after_the_first_row(seconds: float) -> Moment:
     return moment
 
 
-def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
+def test_three_kills_leave_no_trace(tmp_path: Path, whole: Callable[..., str]) -> None:
     """In stage 1 while a checkpoint is written, in the middle of an epoch, and in stage 2; one run for all three."""
     scale = 0.1
-    expected = finish(tmp_path / "whole", scale)
+    expected = whole()
     out = tmp_path / "killed"
     moments = [checkpoint_being_written(1), seconds_after_the_first_row(0.05), checkpoint_being_written(2)]
     assert all(kill_when(moment, out, scale) for moment in moments)
@@ -105,9 +112,10 @@ def test_three_kills_leave_no_trace(tmp_path: Path) -> None:
     assert len(rows) == 6, "an epoch that was done again stands once in metrics.jsonl"
 
 
-def test_kills_of_a_teacher_and_of_its_student_leave_no_trace(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_kills_of_a_teacher_and_of_its_student_leave_no_trace(tmp_path: Path, whole: Callable[..., str]) -> None:
     scale = 0.1
-    expected = finish(tmp_path / "whole", scale, *TAUGHT)
+    expected = whole(*TAUGHT)
     out = tmp_path / "killed"
     first = checkpoint_being_written(1)
     assert kill_when(lambda out: first(out / "teacher"), out, scale, *TAUGHT)
@@ -138,11 +146,11 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     ("number", "more"), [(signal.SIGINT, ()), (signal.SIGTERM, TAUGHT)], ids=["INT", "TERM, taught"]
 )
 def test_a_signal_stops_cleanly_and_says_how_to_resume(
-    tmp_path: Path, number: signal.Signals, more: tuple[str, ...]
+    tmp_path: Path, number: signal.Signals, more: tuple[str, ...], whole: Callable[..., str]
 ) -> None:
     """With a teacher it stops the teacher, and the hint goes on with all."""
     scale = 0.1
-    expected = finish(tmp_path / "whole", scale, *more)
+    expected = whole(*more)
     out = tmp_path / "stopped"
     process = subprocess.Popen(command(out, scale, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     moment = seconds_after_the_first_row(0.1)
