@@ -1,4 +1,4 @@
-"""Whether averages of the weights are better than the weights: what was tried for the short recipes, and did not win.
+"""Whether averages of the weights over the last stage are better than the weights that it ends with.
 
     python benchmarks/weight_averaging.py cifar10-resnet20-short --data-dir DATA --scale-epochs 0.2 --average 0.99 0.998
 

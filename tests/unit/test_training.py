@@ -220,10 +220,10 @@ def test_a_run_with_a_teacher_trains_it_first(tmp_path: Path) -> None:
 
 
 def test_the_loss_with_a_teacher_is_its_formula(tmp_path: Path) -> None:
-    train(load_recipe("digits", [*SHORT, "model.bits=W32A32"]), tmp_path, device="cpu", precision="float64")
+    run = train(load_recipe("digits", [*SHORT, "model.bits=W32A32"]), tmp_path, device="cpu", precision="float64")
     settings = TeacherRecipe(epochs=2, learning_rate=0.1, share=0.7, temperature=3.0)
     fabric = Fabric(accelerator="cpu", precision="64-true")
-    teacher = Teacher(RunFolder(tmp_path), settings, fabric, torch.float64)
+    teacher = Teacher(run, settings, fabric, torch.float64)
     images, logits = torch.randn(5, 1, 8, 8, dtype=torch.float64), torch.randn(5, 10, dtype=torch.float64)
     logits.requires_grad_()
     own = (logits**2).mean()
@@ -235,7 +235,7 @@ def test_the_loss_with_a_teacher_is_its_formula(tmp_path: Path) -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0], rtol=1e-10, atol=1e-14)
-    agreeing = Teacher(RunFolder(tmp_path), settings.model_copy(update={"share": 1.0}), fabric, torch.float64)
+    agreeing = Teacher(run, settings.model_copy(update={"share": 1.0}), fabric, torch.float64)
     assert agreeing.loss(images, agreeing.module(images), own).item() == pytest.approx(0, abs=1e-12)
 
 

@@ -134,6 +134,6 @@ class _Run:
         self.progress.message(
             f"a teacher first, {of_teacher.model.name} in full precision, {recipe.teacher.epochs} epochs: {place.path}"
         )
-        self.train(of_teacher, place, resume=True, student=folder)
+        summary = self.train(of_teacher, place, resume=True, student=folder)
         dtype = torch.float64 if self.precision == "float64" else torch.float32
-        return Teacher(place, recipe.teacher, self.processes.fabric, dtype)
+        return Teacher({**summary, "model": place.model_file}, recipe.teacher, self.processes.fabric, dtype)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -9,14 +12,13 @@ from torch.nn import functional as F
 
 from biper.models.saved import load_model
 from biper.recipe import TeacherRecipe
-from biper.training.run_folder import RunFolder
 
 
 class Teacher:
     """A saved network that others learn from; see `TeacherRecipe` for the formula.
 
     Args:
-        folder: its run, which is complete.
+        run: the summary of its run, see `biper.train`.
         settings: its share of the loss, and the temperature.
         fabric: the device and the precision of training.
         dtype: of the images.
@@ -25,12 +27,11 @@ class Teacher:
         CheckpointError: the file is missing, corrupt, or something else.
     """
 
-    def __init__(self, folder: RunFolder, settings: TeacherRecipe, fabric: Fabric, dtype: torch.dtype) -> None:
-        module, _ = load_model(folder.model_file)
+    def __init__(self, run: Mapping[str, Any], settings: TeacherRecipe, fabric: Fabric, dtype: torch.dtype) -> None:
+        module, info = load_model(run["model"])
         self.module = module.requires_grad_(False).to(fabric.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings, self.fabric = settings, fabric
-        run = folder.read_summary() or {}
-        self.summary = {"name": run["recipe"]["model"]["name"], **run["stage1"], "seconds": run["seconds"]}
+        self.summary = {"name": info.name, **run["stage1"], "seconds": run["seconds"]}
         """What the network reached, and the seconds that it took."""
 
     def loss(self, images: Tensor, logits: Tensor, own: Tensor) -> Tensor:
