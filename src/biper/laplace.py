@@ -22,13 +22,15 @@ LARGEST_ERROR = 0.1028
 
 
 def laplace_scale(product: float) -> float:
-    """γ for ``product = ωb``, in radians: rises from 0 (as ``ωb``) to ``2 / π``.
+    """γ for ``product = ωb``, in radians: rises from 0 (as ``ωb``; 0 where all weights are 0) to ``2 / π``.
 
     Raises:
-        ModelError: the product is not a positive finite number.
+        ModelError: the product is negative or not finite.
     """
-    if not 0 < product < math.inf:
-        raise ModelError(f"frequency times diversity must be a positive finite number, got {product!r}")
+    if not 0 <= product < math.inf:
+        raise ModelError(f"frequency times diversity must be a finite number from 0 on, got {product!r}")
+    if product == 0:
+        return 0.0
     return product / (1 + product**2) / math.tanh(math.pi / (2 * product))
 
 

@@ -202,7 +202,7 @@ def test_tuned_periodic(
     frequency = 5.0 * 8.0 ** (progress if stage == 1 else 0)
     weight = torch.randn(shape, dtype=torch.float64)
     if count:
-        nn.init.normal_(quantizer.log_gain)
+        nn.init.uniform_(quantizer.log_gain, -1, 1)
     ours, theirs = (weight.clone().requires_grad_() for _ in range(2))
     gains = [quantizer.log_gain] if count else []
     plain_gain = quantizer.log_gain.detach().clone().requires_grad_() if count else torch.zeros(1).double()

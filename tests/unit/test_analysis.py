@@ -57,8 +57,9 @@ def test_the_closed_form_has_its_limits() -> None:
     assert laplace_error(1e6) == pytest.approx(1 - 2 / math.pi)
     assert laplace_scaled_error(1e6) == pytest.approx(0.5 - 4 / math.pi**2)
     assert laplace_scaled_error(1e-4) == pytest.approx(1e-8, rel=1e-6)
-    for wrong in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ModelError, match="positive finite"):
+    assert (laplace_error(0.0), laplace_scaled_error(0.0)) == (1.0, 0.0)
+    for wrong in (-1.0, math.inf, math.nan):
+        with pytest.raises(ModelError, match="a finite number from 0 on"):
             laplace_scale(wrong)
 
 
@@ -82,6 +83,8 @@ def test_errors_of_a_layer_by_hand() -> None:
     assert row.predicted_error == laplace_error(row.phase_diversity)
     assert row.sign_angle == pytest.approx(math.degrees(math.acos(0.75 / math.sqrt(0.625))), abs=1e-4)
     assert quantization_errors(model) == {"0": row.quantization_error}
+    (dead,) = error_table(layer_with([[0.0, 0.0]], 20.0))
+    assert (dead.quantization_error, dead.predicted_error, dead.sign_angle) == (1.0, 1.0, 0.0)
 
 
 def test_a_layer_of_laplace_weights_has_the_predicted_errors_and_curve() -> None:

@@ -179,7 +179,7 @@ def test_what_the_wave_has_come_to_is_saved() -> None:
     model = create_model("digits_cnn", dataset="digits", method=method, frequency=10.0)
     set_progress_(model, 0.75)
     for layer in binary_layers(model).values():
-        nn.init.normal_(layer.weight_quantizer.log_gain)
+        nn.init.uniform_(layer.weight_quantizer.log_gain, -1, 1)
     other = create_model("digits_cnn", dataset="digits", method=method, frequency=13.0)
     other.load_state_dict(model.state_dict())
     for name, layer in binary_layers(other).items():
@@ -192,11 +192,29 @@ def test_what_the_wave_has_come_to_is_saved() -> None:
     assert {quantizer.frequency for _, quantizer in periodic_weights(other).values()} == {10 * 4**0.75}
 
 
+def test_a_learned_frequency_stays_near_its_own_however_high_the_learning_rate() -> None:
+    torch.manual_seed(0)
+    layer = BinaryConv2d(2, 3, 3, weight_quantizer=TunedPeriodicSign(20.0, learned_frequencies=3))
+    optimizer = torch.optim.SGD([layer.weight_quantizer.log_gain], lr=1e3, momentum=0.9)
+    seen = set()
+    for step in range(50):
+        set_progress_(layer, step / 50)
+        frequencies = layer.weight_quantizer.frequencies()
+        assert ((frequencies >= 20 * math.exp(-1.5)) & (frequencies <= 20 * math.exp(1.5))).all()
+        phase = layer.weight_quantizer.phase(layer.weight)
+        torch.testing.assert_close(phase, frequencies.float().view(3, 1, 1, 1) * layer.weight)
+        seen |= set(layer.weight_quantizer.log_gain.tolist())
+        optimizer.zero_grad()
+        layer(torch.randn(4, 2, 8, 8)).square().mean().backward()
+        optimizer.step()
+    assert {-1.5, 1.5} <= seen  # from one limit it still found the way to the other
+
+
 @pytest.mark.parametrize("strength", [0.5, -0.5])
 def test_the_penalty_is_of_the_frequency_that_is_used_and_may_be_negative(strength: float) -> None:
     quantizer = TunedPeriodicSign(7.0, learned_frequencies=3)
     layer = BinaryConv2d(2, 3, 3, weight_quantizer=quantizer).double()
-    nn.init.normal_(quantizer.log_gain)
+    nn.init.uniform_(quantizer.log_gain, -1, 1)
     penalty = periodic_penalty(layer, strength)
     phase = 7 * quantizer.log_gain.detach().exp().view(3, 1, 1, 1) * layer.weight.detach()
     torch.testing.assert_close(penalty, strength * torch.sin(phase).square().mean())

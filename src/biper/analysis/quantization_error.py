@@ -108,7 +108,7 @@ def error_curve(weight: Tensor, frequencies: Sequence[float]) -> list[CurvePoint
     flat = flat[:: -(-len(flat) // CURVE_WEIGHTS)].double()
     diversity = _mean(flat.abs())
     return [
-        CurvePoint(ω, 1 - _mean(torch.sin(ω * flat).abs()), laplace_error(max(ω * diversity, 1e-12)))
+        CurvePoint(ω, 1 - _mean(torch.sin(ω * flat).abs()), laplace_error(ω * diversity))
         for ω in frequencies
     ]
 

@@ -19,6 +19,10 @@ FULL_SHARPNESS = 10.0
 """k at the end of stage 1: ``tanh(k wave) / tanh(k)`` is within 0.1 of its sign where ``|wave| > 0.15``."""
 
 
+LARGEST_GAIN = 1.5
+"""Of ``|θ|``: a learned ω stays within 0.22 to 4.5 times its ``frequency``."""
+
+
 class TunedPeriodicSign(PeriodicSign):
     r"""`PeriodicSign` with a wave, a frequency and a transition of your choice.
 
@@ -40,7 +44,8 @@ class TunedPeriodicSign(PeriodicSign):
 
     *Learned*: ``ω = frequency * exp(θ)`` with a parameter θ (``log_gain``) of the layer or of each output channel,
     which starts at 0. Its gradient is ``sum(g wave'(φ) φ) / sqrt(n)`` over the ``n`` weights that share it: otherwise
-    their number would set its learning rate.
+    their number would set its learning rate. It grows with φ itself, so that a θ without limits may take one step from
+    which it never comes back: ``|θ| <= 1.5``, whatever the optimizer makes of it (`set_progress` puts it back there).
 
     All of it is saved in the state dict: ``frequency`` (where the schedule stands), ``frequency_start``, ``sharpness``
     and ``stage``, and the parameter.
@@ -84,6 +89,9 @@ class TunedPeriodicSign(PeriodicSign):
     def set_progress(self, fraction: float) -> None:
         """Move ω and the sharpness to where they are at this share of stage 1; stage 2 leaves them."""
         super().set_progress(fraction)
+        if self.log_gain is not None:
+            with torch.no_grad():
+                self.log_gain.clamp_(-LARGEST_GAIN, LARGEST_GAIN)
         if self.stage is not Stage.RELAXED:
             return
         if self.frequency_end is not None:
@@ -95,7 +103,7 @@ class TunedPeriodicSign(PeriodicSign):
     def frequencies(self) -> Tensor:
         """ω as it is used now: a number, or one for each output channel; float64."""
         gain = torch.zeros(()) if self.log_gain is None else self.log_gain.detach()
-        return self.frequency * gain.double().exp()
+        return self.frequency * gain.double().clamp(-LARGEST_GAIN, LARGEST_GAIN).exp()
 
     def phase(self, weight: Tensor) -> Tensor:
         """``ω w``, in radians, with the gradient of a learned frequency."""
@@ -103,8 +111,8 @@ class TunedPeriodicSign(PeriodicSign):
         if self.log_gain is None:
             return phase
         shared = weight.numel() // len(self.log_gain)
-        gain = _ScaledGradient.apply(self.log_gain, shared**-0.5).exp().to(weight.dtype)
-        return phase * gain.view(-1, *[1] * (weight.dim() - 1))
+        gain = _ScaledGradient.apply(self.log_gain, shared**-0.5).clamp(-LARGEST_GAIN, LARGEST_GAIN)
+        return phase * gain.exp().to(weight.dtype).view(-1, *[1] * (weight.dim() - 1))
 
     def real(self, x: Tensor) -> Tensor:
         """``wave(ω w)``, not sharpened, in both stages."""
