@@ -1,4 +1,4 @@
-"""What the README and docs/reproduce.md print works: Python runs; commands, options and recipes exist."""
+"""What the README and docs/reproduce.md print works: Python, commands, options, recipes; links between pages too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,24 @@ PAGES = README + (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 VERBS = sorted(set(re.findall(r"^biper ([\w-]+)", PAGES, re.MULTILINE)) | {"quickstart"})
 RECIPES = sorted(set(re.findall(r"biper train ([\w-]+)", PAGES)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")], ids=lambda page: page.name
+)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 @pytest.mark.parametrize("code", PYTHON)

@@ -107,10 +107,7 @@ def error_curve(weight: Tensor, frequencies: Sequence[float]) -> list[CurvePoint
     flat = weight.detach().flatten()
     flat = flat[:: -(-len(flat) // CURVE_WEIGHTS)].double()
     diversity = _mean(flat.abs())
-    return [
-        CurvePoint(ω, 1 - _mean(torch.sin(ω * flat).abs()), laplace_error(ω * diversity))
-        for ω in frequencies
-    ]
+    return [CurvePoint(ω, 1 - _mean(torch.sin(ω * flat).abs()), laplace_error(ω * diversity)) for ω in frequencies]
 
 
 def relative_errors(model: nn.Module) -> dict[str, float]:
