@@ -18,7 +18,6 @@ Wave = Literal["sine", "triangle"]
 FULL_SHARPNESS = 10.0
 """k at the end of stage 1: ``tanh(k wave) / tanh(k)`` is within 0.1 of its sign where ``|wave| > 0.15``."""
 
-
 LARGEST_GAIN = 1.5
 """Of ``|θ|``: a learned ω stays within 0.22 to 4.5 times its ``frequency``."""
 
