@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from openvino import CompiledModel
 
-from biper.export.openvino_graph import openvino_model
 from biper.peers.int8 import Scheme, quantized
 from biper.peers.openvino_peer import compiled, require_int8
 from biper.peers.plan import NEAR
@@ -31,6 +30,7 @@ from biper.runtime.cpu import instruction_sets
 from biper.runtime.engine import Engine
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
+from biper.targets.openvino.graph import openvino_model
 
 LAYERS = ((56, 64), (28, 128), (14, 256), (7, 512))
 """Height and width, and channels in and out."""

@@ -32,18 +32,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biper import kernels
-from biper.analysis.summary import summarize
 from biper.data.batches import TrainingBatches
 from biper.data.dataset import Split
 from biper.data.specs import dataset_spec
+from biper.fast import availability
+from biper.measure.evaluation import evaluate
+from biper.measure.size import summarize
 from biper.models import create_model
 from biper.nn import BinaryConv2d, set_stage_
-from biper.recipe import Recipe, load_recipe
-from biper.regularizers import periodic_penalty
-from biper.training.evaluation import evaluate
+from biper.nn.penalty import periodic_penalty
+from biper.recipes.load import load_recipe
+from biper.recipes.schema import Recipe
+from biper.training.distributed.processes import PRECISIONS
 from biper.training.optimizer import make_optimizer
-from biper.training.processes import PRECISIONS
 
 IMAGES = {
     "cifar10": (50_000, 10_000),
@@ -256,7 +257,7 @@ def print_peak(recipe: Recipe, fabric: Fabric, options: argparse.Namespace) -> N
     if options.peak == "plain":
         step = plain_step(recipe, options.stage, images, labels)
     else:
-        kernels.keep_freed_memory()
+        availability.keep_freed_memory()
         step = fast_step(recipe, options.stage, fabric, images, labels)[0]
     for _ in range(3):
         step()
@@ -313,14 +314,14 @@ def main() -> None:
     if options.peak:
         print_peak(recipes[0][1], fabric, options)
         return
-    why = kernels.why_not(torch.bfloat16 if options.precision == "bfloat16" else torch.float32)
+    why = availability.unavailable_reason(torch.bfloat16 if options.precision == "bfloat16" else torch.float32)
     print(f"torch {torch.__version__}, {options.threads} threads, {options.precision}; kernels: {why or 'on'}\n")
     if options.memory:
         print("| network | batch | plain, MB | biper, MB | ratio |\n| --- | --- | --- | --- | --- |")
     elif options.input:
         print("| images | batch | torch's operators, images/s | biper, images/s |\n| --- | --- | --- | --- |")
     else:
-        kernels.keep_freed_memory()
+        availability.keep_freed_memory()
         columns = COLUMNS.split(", ")
         print_row(*columns)
         print_row(*["---"] * len(columns))

@@ -17,11 +17,11 @@ import time
 import torch
 from torch.nn import functional as F
 
-from biper.analysis.flips import Watch
 from biper.data.specs import dataset_spec
+from biper.measure.flips import Watch
 from biper.models import create_model
-from biper.recipe import load_recipe
-from biper.regularizers import periodic_penalty
+from biper.nn.penalty import periodic_penalty
+from biper.recipes.load import load_recipe
 from biper.training.optimizer import make_optimizer
 
 

@@ -20,14 +20,15 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from biper import kernels
 from biper.data import load_dataset
 from biper.data.batches import TrainingBatches
+from biper.fast.availability import keep_freed_memory
+from biper.measure.evaluation import evaluate
 from biper.models import create_model
 from biper.nn import set_progress_, set_stage_
-from biper.recipe import Recipe, StageRecipe, load_recipe
-from biper.regularizers import periodic_penalty
-from biper.training.evaluation import evaluate
+from biper.nn.penalty import periodic_penalty
+from biper.recipes.load import load_recipe
+from biper.recipes.schema import Recipe, StageRecipe
 from biper.training.optimizer import make_optimizer
 from biper.training.schedules import learning_rate
 
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--refresh", type=int, default=60, help="batches for an average's batch norms")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    kernels.keep_freed_memory()
+    keep_freed_memory()
     recipe = load_recipe(arguments.recipe, arguments.set).scaled(arguments.scale_epochs)
     run = Run(recipe, arguments.data_dir, arguments.average)
     began = time.monotonic()

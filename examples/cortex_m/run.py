@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from biper.data import load_dataset
-from biper.export.deploy import open_source, write_c
-from biper.export.fixed_point import run_fixed
-from biper.export.to_fixed_point import fixed_point
 from biper.runtime.model import Model
+from biper.targets.c.fixed_point import run_fixed
+from biper.targets.c.to_fixed_point import fixed_point
+from biper.targets.deploy import open_source, write_c
 
 HERE = Path(__file__).resolve().parent
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]

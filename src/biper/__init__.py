@@ -10,54 +10,55 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from biper import interop
-    from biper.analysis.quantization_error import quantization_errors
-    from biper.analysis.report import write_report
-    from biper.analysis.run import analyze_run
-    from biper.analysis.summary import summarize
-    from biper.convert import BinarizeConfig, binarize_
+    from biper.binarize.policy import BinarizeConfig
+    from biper.binarize.replace import binarize_
     from biper.data import load_dataset
     from biper.errors import BiperError
-    from biper.export import export
     from biper.hub import from_pretrained, push_to_hub
+    from biper.measure.evaluation import evaluate
+    from biper.measure.quantization_error import quantization_errors
+    from biper.measure.size import summarize
     from biper.models import create_model
     from biper.models.saved import load_model, save_model
-    from biper.nn import BinaryConv2d, BinaryLinear, set_progress_, set_stage_
+    from biper.nn import BinaryConv2d, BinaryLinear, periodic_penalty, set_progress_, set_stage_
     from biper.quantizers import ApproxSign, PeriodicSign, SteSign
-    from biper.recipe import Recipe, load_recipe
-    from biper.regularizers import periodic_penalty
-    from biper.training.evaluation import evaluate
+    from biper.recipes.load import load_recipe
+    from biper.recipes.schema import Recipe
+    from biper.report.analysis import analyze_run
+    from biper.report.run_page import write_report
+    from biper.targets.packed.export import export
     from biper.training.run import train
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "ApproxSign": "quantizers",
-    "BinarizeConfig": "convert",
+    "BinarizeConfig": "binarize.policy",
     "BinaryConv2d": "nn",
     "BinaryLinear": "nn",
     "BiperError": "errors",
     "PeriodicSign": "quantizers",
-    "Recipe": "recipe",
+    "Recipe": "recipes.schema",
     "SteSign": "quantizers",
-    "analyze_run": "analysis.run",
-    "binarize_": "convert",
+    "analyze_run": "report.analysis",
+    "binarize_": "binarize.replace",
     "create_model": "models",
-    "evaluate": "training.evaluation",
-    "export": "export",
+    "evaluate": "measure.evaluation",
+    "export": "targets.packed.export",
     "from_pretrained": "hub",
     "interop": "interop",
     "load_dataset": "data",
     "load_model": "models.saved",
-    "load_recipe": "recipe",
-    "periodic_penalty": "regularizers",
+    "load_recipe": "recipes.load",
+    "periodic_penalty": "nn",
     "push_to_hub": "hub",
-    "quantization_errors": "analysis.quantization_error",
+    "quantization_errors": "measure.quantization_error",
     "save_model": "models.saved",
     "set_progress_": "nn",
     "set_stage_": "nn",
-    "summarize": "analysis.summary",
+    "summarize": "measure.size",
     "train": "training.run",
-    "write_report": "analysis.report",
+    "write_report": "report.run_page",
 }
 
 __all__ = [*_MODULES, "__version__"]

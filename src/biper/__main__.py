@@ -1,5 +1,5 @@
 """``python -m biper``, the same as the command ``biper``."""
 
-from biper.cli import main
+from biper.cli.app import main
 
 main()

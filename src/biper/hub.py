@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from biper.errors import ModelError
-from biper.files import atomic_write
+from biper.io.files import atomic_write
 from biper.runtime.model import Model
 
 PACKED = "model.biper"
@@ -78,7 +78,7 @@ def model_card(run: str | Path, repo_id: str, *, seconds: float = 1.0) -> str:
     Raises:
         ModelError: the folder holds no finished run.
     """
-    from biper.training.run_folder import RunFolder
+    from biper.runs.folder import RunFolder
 
     folder = RunFolder(run)
     summary = folder.read_summary()
@@ -131,8 +131,8 @@ def _accuracy(summary: dict[str, Any]) -> str:
 
 
 def _size_and_speed(packed: Path, summary: dict[str, Any], seconds: float) -> str:
+    from biper.runs.environment import describe_environment
     from biper.runtime.bench import bench
-    from biper.training.environment import describe_environment
 
     model = Model.load(packed)
     speed = bench(model.program, seconds=seconds)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import Biper, biper_command, error_line
 
+from biper.io.tensors import load_tensors
 from biper.runtime import Model
-from biper.storage import load_tensors
 
 SMALL = ["--scale-epochs", "0.02", "--threads", "1", "--device", "cpu"]
 """Of the digits recipe: one epoch of each stage."""

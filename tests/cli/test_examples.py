@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiled import require
-from networks import packed_network
 from PIL import Image
+from support.compiled import require
+from support.networks import packed_network
 
 from biper.data.digits import load_digits
 

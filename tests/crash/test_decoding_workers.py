@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from conftest import biper_command
-from pictures import make_folder
+from support.pictures import make_folder
 
-from biper.training.run_folder import RunFolder
+from biper.runs.folder import RunFolder
 
 CHANGES = ["data.image_size=32", "data.batch_size=6", "data.evaluate_on=test", "stage1.epochs=500"]
 

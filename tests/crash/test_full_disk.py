@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import biper_command, error_line
 
-from biper.storage import load_tensors
+from biper.io.tensors import load_tensors
 
 OPTIONS = ["--scale-epochs", "0.1", "--threads", "1", "--device", "cpu", "--json", "--resume"]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from filled import filled_state_dict
-from formulas import plain_input_bits, plain_weight
+from support.filled import filled_state_dict
+from support.formulas import plain_input_bits, plain_weight
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from compiled import require
+from support.compiled import require
 
 ROOT = Path(__file__).parents[2]
 

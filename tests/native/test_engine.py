@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from programs import PADDED, PLAIN, operation, program_of, random_bits
+from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.errors import ModelFormatError
 from biper.runtime.cpu import instruction_sets

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from formulas import plain_input_bits, plain_weight
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.formulas import plain_input_bits, plain_weight
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper import BinaryConv2d, BinaryLinear
-from biper.export import lower
-from biper.export.fold import integer_thresholds
-from biper.export.pack import pack_graph
-from biper.export.verify import verify
+from biper.lowering.fold import integer_thresholds
+from biper.lowering.lower import lower
+from biper.lowering.pack import pack_graph
+from biper.lowering.verify import verify
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from formulas import plain_sign
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.formulas import plain_sign
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -13,12 +13,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from biper import BinaryConv2d, kernels, load_recipe, set_stage_, train
-from biper.binarizers import make_weight_quantizer
-from biper.data.augment import normalize, random_crop_and_flip
-from biper.methods import METHODS, read_method
+from biper import BinaryConv2d, load_recipe, set_stage_, train
+from biper.data.transforms import normalize, random_crop_and_flip
+from biper.fast import lookup
+from biper.fast.availability import unavailable_reason
+from biper.fast.signs import signs
+from biper.methods.build import make_weight_quantizer
+from biper.methods.settings import METHODS, read_method
 from biper.models import create_model
-from biper.nn import branch, describe_kernels, norm_activation
+from biper.nn import branch, describe_fast_path, norm_activation
+from biper.nn.penalty import periodic_penalty
 from biper.quantizers import (
     AdaBinInput,
     ApproxSign,
@@ -30,10 +34,9 @@ from biper.quantizers import (
     RSign,
     SteSign,
 )
-from biper.regularizers import periodic_penalty
 
 pytestmark = pytest.mark.skipif(
-    kernels.why_not(torch.bfloat16) is not None, reason=f"no kernels here: {kernels.why_not(torch.bfloat16)}"
+    unavailable_reason(torch.bfloat16) is not None, reason=f"no kernels here: {unavailable_reason(torch.bfloat16)}"
 )
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -195,11 +198,11 @@ def test_threads_change_nothing(case: tuple[BinaryConv2d, Tensor], dtype: torch.
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            bits = kernels.signs(x.to(dtype).contiguous(memory_format=torch.channels_last), 1e-5)
-            weight, scale = kernels.taps_last(layer.weight), layer.scale
-            geometry = kernels.Geometry.of(layer)
-            y = kernels.lookup_convolution(bits, weight, scale, geometry, dtype)
-            gradients = kernels.lookup_weight_gradient(bits, y, weight, scale, geometry)
+            bits = signs(x.to(dtype).contiguous(memory_format=torch.channels_last), 1e-5)
+            weight, scale = lookup.taps_last(layer.weight), layer.scale
+            geometry = lookup.Geometry.of(layer)
+            y = lookup.lookup_convolution(bits, weight, scale, geometry, dtype)
+            gradients = lookup.lookup_weight_gradient(bits, y, weight, scale, geometry)
             normed = norm_activation(norm, y.requires_grad_(), nn.Hardtanh())
             (grad,) = torch.autograd.grad(normed.float().square().sum(), y)
             answers.append([bits.memory[128:-128], bits.statistics, y, *gradients, normed, grad])
@@ -322,12 +325,12 @@ def test_dead_channels_have_small_gradients(dtype: torch.dtype, stage: int) -> N
 
 def test_weights_of_next_to_nothing_add_up_to_no_more() -> None:
     torch.manual_seed(0)
-    bits = kernels.signs(torch.randn(1, 16, 4, 4).to(memory_format=torch.channels_last), None)
-    geometry = kernels.Geometry((1, 1), (1, 1), (1, 1))
+    bits = signs(torch.randn(1, 16, 4, 4).to(memory_format=torch.channels_last), None)
+    geometry = lookup.Geometry((1, 1), (1, 1), (1, 1))
     for tiny in (1e-45, 1e-38, 1e-30):
-        weight = kernels.taps_last(tiny * torch.randn(16, 16, 3, 3))
+        weight = lookup.taps_last(tiny * torch.randn(16, 16, 3, 3))
         for dtype in DTYPES:
-            y = kernels.lookup_convolution(bits, weight, torch.ones(16), geometry, dtype)
+            y = lookup.lookup_convolution(bits, weight, torch.ones(16), geometry, dtype)
             assert (y.abs().amax((0, 2, 3)) <= 1.01 * weight.abs().sum((1, 2, 3))).all()
 
 
@@ -392,20 +395,20 @@ def test_frozen_weights_have_no_gradient_and_pass_it_on() -> None:
 
 def test_which_layers_use_the_kernels_is_said_in_a_line() -> None:
     resnet = create_model("resnet20", dataset="cifar10")
-    assert describe_kernels(resnet, "cpu", torch.float32) == (
+    assert describe_fast_path(resnet, "cpu", torch.float32) == (
         "native training kernels: on for 18 of 18 binary convolutions"
     )
-    assert describe_kernels(resnet, "cuda", torch.bfloat16) == "native training kernels: off, they are for CPUs"
-    assert "torch.compile" in describe_kernels(resnet, "cpu", torch.float32, compiled=True)
-    assert "not in float64" in describe_kernels(resnet, "cpu", torch.float64)
+    assert describe_fast_path(resnet, "cuda", torch.bfloat16) == "native training kernels: off, they are for CPUs"
+    assert "torch.compile" in describe_fast_path(resnet, "cpu", torch.float32, compiled=True)
+    assert "not in float64" in describe_fast_path(resnet, "cpu", torch.float64)
     with without_kernels():
-        assert describe_kernels(resnet, "cpu", torch.float32).endswith("off, BIPER_KERNELS=0")
+        assert describe_fast_path(resnet, "cpu", torch.float32).endswith("off, BIPER_KERNELS=0")
     mobilenet = create_model("mobilenet", dataset="imagenet")
-    assert describe_kernels(mobilenet, "cpu", torch.bfloat16).endswith(
+    assert describe_fast_path(mobilenet, "cpu", torch.bfloat16).endswith(
         "on for 26 of 39 binary convolutions; 13 use torch's operators for grouped channels"
     )
     narrow = nn.Sequential(BinaryConv2d(8, 16, 3), BinaryConv2d(16, 16, 3, input_quantizer=nn.Identity()))
-    line = describe_kernels(narrow, "cpu", torch.float32)
+    line = describe_fast_path(narrow, "cpu", torch.float32)
     assert "on for 0 of 2" in line
     assert "1 use torch's operators for channels that are not a multiple of 16; 1 use torch's operators for Ide" in line
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from biper.data.augment import normalize
 from biper.data.dataset import Images
+from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
+from biper.data.transforms import normalize
 from biper.errors import DataError
-from biper.recipe import DataRecipe
 
 
 class TrainingBatches:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biper.data.augment import random_crop_and_flip, seeded_generator
+from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
+from biper.data.transforms import random_crop_and_flip, seeded_generator
 from biper.errors import DataError
-from biper.recipe import DataRecipe
 
 HELD_OUT_SEED = 20240612
 """Seeds the choice of held-out images: the same images in every run, whatever the run's own seed."""

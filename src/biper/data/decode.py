@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, UnidentifiedImageError
 
-from biper.images import in_mode
-from biper.recipe import DataRecipe
+from biper.data.settings import DataRecipe
+from biper.io.pictures import in_mode
 
 EVALUATION_CROP = 0.875
 """Side of the central crop, as a share of the resized short side: 224 of 256."""
@@ -41,7 +41,7 @@ def decode_for_evaluation(blob: bytes, size: int, crop: float = EVALUATION_CROP)
         (size, size, 3) uint8. Resized bilinearly with antialiasing.
 
     Raises:
-        One of `biper.images.UNREADABLE`.
+        One of `biper.io.pictures.UNREADABLE`.
     """
     opened = _opened(blob)
     return _pixels(_resized(opened, central_box(*opened.size, size, crop), size, _EVALUATION_MARGIN))
@@ -62,7 +62,7 @@ def decode_for_training(blob: bytes, size: int, settings: DataRecipe, generator:
         (size, size, 3) uint8. Resized bilinearly with antialiasing.
 
     Raises:
-        One of `biper.images.UNREADABLE`.
+        One of `biper.io.pictures.UNREADABLE`.
     """
     numbers = torch.rand(4 * _ATTEMPTS + 4, generator=generator, dtype=torch.float64).tolist()
     opened = _opened(blob)

@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from biper.data.augment import seeded_generator
 from biper.data.dataset import Batch, Images, Split
 from biper.data.decode import EVALUATION_CROP, decode_for_evaluation, decode_for_training
+from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
+from biper.data.transforms import seeded_generator
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import one_line_worker_errors, worker_loader
 from biper.errors import DataError
-from biper.images import UNREADABLE
-from biper.recipe import DataRecipe
+from biper.io.pictures import UNREADABLE
 
 CHUNK = 32
 """Images that a worker decodes at a time: parts of a batch, so that all workers share in each."""

@@ -1,12 +1,12 @@
 """Other people's files: checkpoints of the method's authors become models of ours."""
 
-from biper.interop.checkpoint import (
+from biper.interop.authors_checkpoint import (
     ReferenceCheckpoint,
     import_reference,
     load_reference_checkpoint,
     read_reference_checkpoint,
 )
-from biper.interop.reference import load_reference_state_dict, reference_models, reference_names
+from biper.interop.authors_networks import load_reference_state_dict, reference_models, reference_names
 
 __all__ = [
     "ReferenceCheckpoint",

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from biper.binarizers import choose_frequencies_
 from biper.data.specs import dataset_spec
 from biper.errors import ModelError
-from biper.methods import Method, read_method
+from biper.methods.build import choose_frequencies_
+from biper.methods.settings import Method, read_method
 from biper.models.digits_cnn import DigitsCnn
 from biper.models.layers import Bits
 from biper.models.mobilenet import MobileNet

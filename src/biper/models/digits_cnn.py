@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.methods import BiperMethod, Method
+from biper.methods.settings import BiperMethod, Method
 from biper.models.layers import Bits, InnerLayers, initialize_
 from biper.models.resnet import BasicBlock
 from biper.nn import DEFAULT_FREQUENCY, norm_activation
@@ -18,7 +18,7 @@ class DigitsCnn(nn.Module):
         in_channels: channels of the images.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions but the stem.
         frequency: ω of the binary layers, in radians per unit of weight.
-        method: how weights and inputs become bits, see `biper.methods`.
+        method: how weights and inputs become bits, see `biper.methods.settings`.
         width: channels of the stem and the first block; the second block has twice as many.
 
     Shapes:

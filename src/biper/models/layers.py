@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biper.binarizers import make_activation, make_input_quantizer, make_weight_quantizer
-from biper.methods import Method
+from biper.methods.build import make_activation, make_input_quantizer, make_weight_quantizer
+from biper.methods.settings import Method
 from biper.nn import BinaryConv2d
 
 

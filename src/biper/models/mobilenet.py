@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.methods import BiperMethod, Method
+from biper.methods.settings import BiperMethod, Method
 from biper.models.layers import Bits, InnerLayers, PadShortcut, initialize_
 from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
@@ -50,7 +50,7 @@ class MobileNet(nn.Module):
         in_channels: channels of the images.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions but the stem.
         frequency: ω of the binary layers, in radians per unit of weight.
-        method: how weights and inputs become bits, see `biper.methods`.
+        method: how weights and inputs become bits, see `biper.methods.settings`.
 
     Shapes:
         input (N, in_channels, H, W) with any H and W; output (N, num_classes).

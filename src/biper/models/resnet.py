@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from biper.methods import BiperMethod, Method
+from biper.methods.settings import BiperMethod, Method
 from biper.models.layers import Bits, InnerLayers, PadShortcut, initialize_
 from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
@@ -71,7 +71,7 @@ class ResNet(nn.Module):
         num_classes: outputs of the last layer.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions of the blocks.
         frequency: ω of the binary layers, in radians per unit of weight.
-        method: how weights and inputs become bits, see `biper.methods`.
+        method: how weights and inputs become bits, see `biper.methods.settings`.
 
     Shapes:
         input (N, C, H, W) as the stem takes it, any H and W; output (N, num_classes).

@@ -10,10 +10,13 @@ from torch import nn
 
 from biper.data.specs import dataset_spec
 from biper.errors import BiperError, CheckpointError
+from biper.io.tensors import load_tensors, save_tensors
 from biper.models import create_model
-from biper.storage import load_tensors, save_tensors
 
 FORMAT = "biper model 1"
+
+MODEL_FILE = "model.safetensors"
+"""The name of the final model in a run folder, and of an imported one."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class ModelInfo:
     image_size: int = 0
     """Height and width of the images that the model was trained on, in pixels; 0 stands for the data set's."""
     method: dict[str, Any] = field(default_factory=lambda: {"name": "biper"})
-    """How weights and inputs become bits: the name and the options of one of `biper.methods`."""
+    """How weights and inputs become bits: the name and the options of one of `biper.methods.settings`."""
 
     def __post_init__(self) -> None:
         if not self.image_size:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from biper.export.onnx_graph import onnx_model
 from biper.peers.plan import Array
 from biper.runtime.program import Program
+from biper.targets.onnx.graph import onnx_model
 
 CALIBRATION_IMAGES = 8
 

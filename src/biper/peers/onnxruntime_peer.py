@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import onnxruntime
 
-from biper.export.onnx_graph import onnx_model
 from biper.peers.int8 import OPERATORS, PAIRS, Scheme, quantized
 from biper.peers.plan import MOST, NEAR, Array, Job, Network, Plan, Run
+from biper.targets.onnx.graph import onnx_model
 
 
 def plans() -> list[Plan]:

@@ -8,11 +8,11 @@ from functools import partial
 import openvino
 
 from biper.errors import ModelError
-from biper.export.onnx_graph import onnx_model
-from biper.export.openvino_graph import openvino_model
-from biper.export.signal_stack import signal_stack_kept
 from biper.peers.int8 import PAIRS, Scheme, quantized
 from biper.peers.plan import MOST, NEAR, Array, Job, Network, Plan, Run
+from biper.targets.onnx.graph import onnx_model
+from biper.targets.openvino.graph import openvino_model
+from biper.targets.openvino.signal_stack import signal_stack_kept
 
 
 def plans() -> list[Plan]:

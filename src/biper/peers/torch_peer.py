@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from biper.export.real_layers import rounds_up
 from biper.peers.plan import Array, Job, Network, Plan, Run
 from biper.runtime.program import Operation, Program
+from biper.targets.real_layers import rounds_up
 
 
 def plans() -> list[Plan]:

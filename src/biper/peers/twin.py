@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.export.real_layers import folded
 from biper.runtime.program import Operation, Program
+from biper.targets.real_layers import folded
 
 
 def float_twin(program: Program) -> Program:

@@ -27,7 +27,7 @@ quantizer                  forward                                gradient used
 =========================  =====================================  ==========================================
 
 Every quantizer keeps the shape, device and memory format of its input. Which of them make up a published method is
-said in `biper.methods`.
+said in `biper.methods.settings`.
 """
 
 from biper.quantizers.adabin import AdaBinInput, AdaBinWeight

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from biper import kernels
 from biper.errors import CheckpointError, ModelError
+from biper.fast import weights as kernels
 from biper.quantizers.base import Quantizer, sign
 
 

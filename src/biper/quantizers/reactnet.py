@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from biper import kernels
 from biper.errors import ModelError
+from biper.fast import availability
+from biper.fast import norm as kernels
 from biper.quantizers.base import ShiftedSign
 from biper.quantizers.windowed import ApproxSign
 
@@ -89,7 +90,7 @@ def _fits(x: Tensor, numbers: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
         and x.is_floating_point()
-        and kernels.fits(x)
+        and availability.fits(x)
         and x.is_contiguous(memory_format=torch.channels_last)
         and x.shape[1] == len(numbers)
         and numbers.dtype is torch.float32

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from biper.errors import BiperError, DataError, ModelFormatError
-from biper.images import UNREADABLE, in_mode
+from biper.io.pictures import UNREADABLE, in_mode
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program

@@ -1,6 +1,6 @@
 """The packed program: what a `.biper` file says. No torch.
 
-A file is a container (`biper.container`): tensors, and a document of this form, version 1:
+A file is a container (`biper.io.container`): tensors, and a document of this form, version 1:
 
 - ``format``: ``"biper program 1"``;
 - ``input``: ``shape`` (C, H, W) and ``mean`` and ``std``, one number a channel, for pixels scaled to [0, 1];
@@ -46,7 +46,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from biper.container import seal
+from biper.io.container import seal
 
 FORMAT = "biper program 1"
 

@@ -18,8 +18,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from biper.container import ContainerError, open_sealed
 from biper.errors import ModelFormatError
+from biper.io.container import ContainerError, open_sealed
 from biper.runtime.program import FORMAT, Operation, Program, Shape, defaults_of
 
 MAX_OPERATIONS = 10_000

@@ -13,11 +13,11 @@ from biper.data.batches import TrainingBatches
 from biper.data.dataset import Images
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import default_workers
-from biper.recipe import Recipe
-from biper.training.evaluation import Scores, evaluate
-from biper.training.processes import Processes
+from biper.measure.evaluation import Scores, evaluate
+from biper.recipes.schema import Recipe
+from biper.runs.folder import RunFolder
+from biper.training.distributed.processes import Processes
 from biper.training.progress import Progress
-from biper.training.run_folder import RunFolder
 
 
 class RunImages:

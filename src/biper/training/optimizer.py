@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from biper.nn import binary_layers
-from biper.recipe import StageRecipe
+from biper.recipes.schema import StageRecipe
 
 
 def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 1.0) -> torch.optim.SGD:

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from biper.kernels import keep_freed_memory
-from biper.nn import describe_kernels
-from biper.recipe import Recipe
-from biper.training.environment import describe_environment
-from biper.training.launch import STEP_TIMEOUT
-from biper.training.processes import PRECISION_DTYPES, Processes, join
+from biper.fast.availability import keep_freed_memory
+from biper.nn import describe_fast_path
+from biper.recipes.schema import Recipe
+from biper.runs.environment import describe_environment
+from biper.runs.folder import RunFolder, write_json
+from biper.training.distributed.launch import STEP_TIMEOUT
+from biper.training.distributed.processes import PRECISION_DTYPES, Processes, join
 from biper.training.progress import Progress
-from biper.training.run_folder import RunFolder, write_json
 from biper.training.teacher import Teacher
 from biper.training.trainer import Trainer
 
@@ -121,7 +121,7 @@ class _Run:
         if start_from is not None:
             trainer.start_from(Path(start_from))
         on = fabric.device.type
-        fast = describe_kernels(trainer.module, on, PRECISION_DTYPES[self.precision], self.compiled)
+        fast = describe_fast_path(trainer.module, on, PRECISION_DTYPES[self.precision], self.compiled)
         self.progress.message(f"{self.precision} on {on}, channels-last, fused optimizer; {fast}")
         return trainer.run()
 

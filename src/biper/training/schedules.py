@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from biper.recipe import StageRecipe
+from biper.recipes.schema import StageRecipe
 
 
 def learning_rate(stage: StageRecipe, step: int, steps_per_epoch: int) -> float:

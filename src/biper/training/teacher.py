@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biper.models.saved import load_model
-from biper.recipe import TeacherRecipe
+from biper.recipes.schema import TeacherRecipe
 
 
 class Teacher:

@@ -17,25 +17,25 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
-from biper.analysis.flips import Watch
-from biper.analysis.quantization_error import quantization_errors, relative_errors
-from biper.analysis.summary import model_sizes
 from biper.data.workers import one_line_worker_errors
 from biper.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
-from biper.methods import read_method
+from biper.measure.flips import Watch
+from biper.measure.quantization_error import quantization_errors, relative_errors
+from biper.measure.size import model_sizes
+from biper.methods.settings import read_method
 from biper.models.saved import ModelInfo, load_model, load_state, save_model
 from biper.nn import set_progress_, set_stage_
-from biper.recipe import ModelRecipe, Recipe, StageRecipe
-from biper.regularizers import periodic_penalty
+from biper.nn.penalty import periodic_penalty
+from biper.recipes.schema import ModelRecipe, Recipe, StageRecipe
+from biper.runs.folder import RunFolder, write_json
+from biper.runs.state import Position, entries, pack_state, restore_optimizer, restore_random
+from biper.training.distributed.processes import Processes
+from biper.training.distributed.sync_batch_norm import synchronize_batch_norms_
 from biper.training.images import RunImages
 from biper.training.interruption import StopRequest
 from biper.training.optimizer import make_optimizer
-from biper.training.processes import Processes
 from biper.training.progress import Progress
-from biper.training.run_folder import RunFolder, write_json
 from biper.training.schedules import learning_rate
-from biper.training.state import Position, entries, pack_state, restore_optimizer, restore_random
-from biper.training.sync_batch_norm import synchronize_batch_norms_
 from biper.training.teacher import Teacher
 
 

@@ -1,0 +1,176 @@
+"""Tables for people at a terminal, drawn by rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from biper.report.table import Table as Data
+from biper.report.table import size
+
+if TYPE_CHECKING:
+    from biper.peers.engines import Comparison, PeerTime
+    from biper.recipes.schema import Recipe
+    from biper.report.beside_torch import Side
+    from biper.report.methods_table import MethodComparison
+    from biper.runtime.bench import BenchReport
+    from biper.runtime.program import Program
+
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+"""Standard output. Lines of text are left whole; tables fit the terminal, or 160 columns in a file or a pipe."""
+
+
+def say(text: str) -> None:
+    """Print a line as it is, without rich's highlighting."""
+    console.print(text, highlight=False)
+
+
+def run_table(summary: Mapping[str, Any], out: Path) -> Table:
+    """What a run reached: a row a stage, sizes, time and where everything is."""
+    model, data = summary["recipe"]["model"], summary["recipe"]["data"]
+    table = Table(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
+    waves = (" (sine)", " (square wave)") if "stage2" in summary and model["bits"] != "W32A32" else ("", "")
+    names = {"teacher": "teacher", "stage1": f"stage 1{waves[0]}", "stage2": f"stage 2{waves[1]}"}
+    for key, name in names.items():
+        result = summary.get(key)
+        if result is None:
+            continue
+        for split, what in (("test", "test accuracy"), ("fit", "accuracy on its training images")):
+            if f"{split}_accuracy" in result:
+                table.add_row(f"{name}: {what}", f"{result[f'{split}_accuracy']:.2%}")
+        errors = list(result["quantization_error"].values())
+        if errors:
+            table.add_row(f"{name}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
+        lost = list(result.get("relative_error", {}).values())
+        if lost:
+            table.add_row(f"{name}: energy of weights lost to one bit", f"{sum(lost) / len(lost):.1%}")
+    sizes = summary["sizes"]
+    table.add_row("float size", size(sizes["float_bytes"]))
+    packed = summary["packed"]["file_bytes"]
+    table.add_row("packed file (model.biper)", f"{size(packed)}, {sizes['float_bytes'] / packed:.1f} times smaller")
+    epoch = "the last epoch's" if summary["selection"] == "last" else "the epoch best on held-out images"
+    table.add_row("weights", epoch)
+    table.add_row("time", f"{summary['seconds']:,.0f} s")
+    table.add_row("everything is in", str(out))
+    return table
+
+
+def side_table(real: Side, bits: Side) -> Table:
+    """A model in torch and its packed file, and how many times less the latter takes."""
+    table = _compact("", "torch", "packed", "ratio")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("test accuracy", f"{real.accuracy:.2%}", f"{bits.accuracy:.2%}", "")
+    times = (f"{side.seconds * 1e3:.3f} ms" for side in (real, bits))
+    table.add_row("one image, one thread", *times, f"{real.seconds / bits.seconds:.0f} x")
+    sizes = (size(side.file_bytes) for side in (real, bits))
+    table.add_row("file", *sizes, f"{real.file_bytes / bits.file_bytes:.1f} x")
+    return table
+
+
+def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
+    """A row a recipe."""
+    table = _compact("recipe", "bits", "data", "epochs", "what it is")
+    for name, recipe in recipes.items():
+        epochs = f"{recipe.stage1.epochs} + {recipe.stage2.epochs}"
+        table.add_row(name, recipe.model.bits, recipe.data.name, epochs, recipe.description)
+    return table
+
+
+def drawn(data: Data, *, title: str | None = None) -> Table:
+    """A table of data as rich draws it: names on the left, numbers on the right, the caption below."""
+    table = _compact(*(column.title for column in data.columns))
+    table.title, table.title_justify = title, "left"
+    for column, described in zip(table.columns, data.columns, strict=True):
+        if described.show is not None:
+            column.justify = "right"
+    for row in data.rows:
+        table.add_row(*data.text(row))
+    table.caption, table.caption_justify = data.caption, "left"
+    return table
+
+
+def program_table(program: Program, file_bytes: int) -> Table:
+    """The operations of a packed model, and what it takes and gives."""
+    table = _compact("operation", "kind", "emits", "channels x height x width", "bytes")
+    for op in program.operations:
+        emits = " and ".join(name for name, value in (("real", op.real), ("bits", op.bits)) if value is not None)
+        table.add_row(op.source, op.operation, emits, " x ".join(map(str, op.shape)), f"{op.nbytes:,}")
+    shape = " x ".join(map(str, program.input_shape))
+    names = f", {', '.join(program.classes[:3])}, ..." if len(program.classes) > 3 else ""
+    outputs = " x ".join(str(count) for count in program.output_shape if count > 1) or "1"
+    table.caption = f"{size(file_bytes)}; images {shape}; {outputs} outputs{names}"
+    table.caption_justify = "left"
+    return table
+
+
+def bench_line(report: BenchReport) -> str:
+    """The measured time of a call, and the speed of its binary operations against the peak."""
+    spent = sum(op.seconds for op in report.operations if op.binary_macs)
+    rate = report.binary_macs / spent if spent else 0.0
+    return (
+        f"{report.instruction_set}, {report.threads} thread(s), batch {report.batch}, {report.calls:,} calls: median "
+        f"{report.median_seconds * 1e3:.3f} ms, minimum {report.minimum_seconds * 1e3:.3f} ms, "
+        f"{report.images_per_second:,.0f} images/s; binary operations {rate / 1e12:.2f} tera-multiply-accumulates/s, "
+        f"{rate / report.peak_macs_per_second:.0%} of one core's measured peak; {size(report.memory_bytes)} of memory"
+    )
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A row an engine: its time for one call, its median over ours, and how its results compare."""
+    table = _compact("engine", "median", "minimum", "ratio", "results", "form")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in comparison.rows:
+        if row.median_seconds is None or row.minimum_seconds is None:
+            table.add_row(row.name, "", "", "", "", row.refused)
+            continue
+        times = [f"{seconds * 1e3:.3f} ms" for seconds in (row.median_seconds, row.minimum_seconds)]
+        table.add_row(row.name, *times, f"{row.ratio:.2f}", _results(row), row.form)
+    processors = ", ".join(map(str, comparison.processors))
+    versions = ", ".join(f"{name} {number}" for name, number in comparison.versions.items())
+    table.caption = (
+        f"a call of {comparison.batch} image(s), {comparison.threads} thread(s) on processor {processors} (had "
+        f"{comparison.processor_share:.2f} of one), all in one run, in turn; ratio: of medians, theirs to ours. The "
+        f"float twin is the same network with float32 weights and relu for binarization. {versions}"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def methods_table(comparison: MethodComparison) -> Table:
+    """A row a method, and what the columns mean in the caption."""
+    from biper.report.methods_table import HEADERS, caption, cells
+
+    table = _compact(*HEADERS)
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for row in comparison.rows:
+        table.add_row(*cells(row))
+    table.caption = caption(comparison)
+    table.caption_justify = "left"
+    return table
+
+
+def _results(row: PeerTime) -> str:
+    """What an engine's results are beside the reference's."""
+    function = "same function" if row.network == "program" else row.network
+    if row.equal_images == row.images:
+        return f"{function}, equal to {row.deviation:.0e}"
+    if row.network == "float twin":
+        return f"{function}, within {row.deviation:.1%}"
+    return f"{function}, {row.equal_images} of {row.images} images equal, {row.same_top1} same top-1"
+
+
+def _compact(*headers: str) -> Table:
+    """A table without vertical lines, whose first or last column gives way when the terminal is narrow."""
+    table = Table(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in table.columns[1:-1]:
+        column.no_wrap = True
+    return table

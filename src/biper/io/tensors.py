@@ -1,0 +1,47 @@
+"""Torch tensors and a JSON document in one checksummed file; see `biper.io.container`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from biper.errors import CheckpointError
+from biper.io.container import ContainerError, open_sealed, seal
+from biper.io.files import atomic_write
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+    """Write tensors (of any device and layout) and a document, atomically.
+
+    Raises:
+        CheckpointError: the file could not be written (a full disk, say); nothing was replaced.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        atomic_write(path, seal(safetensors.torch.save, plain, document))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"could not save {path}: {reason}; earlier checkpoints are untouched") from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote: tensors on the CPU, and the document.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, changed since it was written, or not one of ours.
+    """
+    try:
+        blob = path.read_bytes()
+        document = open_sealed(blob)
+        return safetensors.torch.load(blob), document
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except ContainerError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is corrupt: {error}") from error

@@ -1,0 +1,81 @@
+"""Folding: constants move into weights, so that nothing is multiplied at run time that need not be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from biper.lowering.graph import Graph, Node
+
+
+def fold_multipliers_(graph: Graph) -> None:
+    """Multiply real weights by their multipliers, in place; the offset stays. Weights of one bit stay bits."""
+    for node in graph.nodes:
+        if node.operation == "convolution" and node.has_affine() and node.tensors["weight"].dtype != np.bool_:
+            multiplier = node.tensors.pop("multiplier")
+            node.tensors["weight"] = node.tensors["weight"] * multiplier[:, None, None, None]
+
+
+def fold_flattening_(graph: Graph) -> None:
+    """Turn a linear layer on a flattened (C, H, W) map into a convolution with an H x W kernel, in place."""
+    for node in list(graph.nodes):
+        flatten = graph.producer(node.inputs[0])
+        if (
+            node.operation not in ("convolution", "binary_convolution")
+            or flatten is None
+            or not _only_flattens(flatten)
+        ):
+            continue
+        before = graph.producer(flatten.inputs[0])
+        shape = graph.input_shape if before is None else before.shape
+        if graph.sole_reader(node.inputs[0]) is not node:
+            continue
+        if node.operation == "convolution":
+            node.inputs = list(flatten.inputs)
+        elif flatten.real is None and before and before.bits is None:
+            before.bits, flatten.bits = flatten.bits, None
+        else:
+            continue
+        weight = node.tensors["weight"]
+        node.tensors["weight"] = np.ascontiguousarray(weight.reshape(weight.shape[0], *shape))
+        graph.drop_unread()
+
+
+def _only_flattens(node: Node) -> bool:
+    """Whether the node is a flattening without any epilogue but signs."""
+    return node.operation == "flatten" and not (node.has_affine() or node.residual or node.has_activation())
+
+
+def fold_thresholds_(graph: Graph) -> None:
+    """Turn binary convolutions of which only the bits are used into integer comparisons, in place.
+
+    ``multiplier * sum + offset >= 0``, as float32 computes it, becomes ``(sum >= threshold) != flip`` with one
+    integer and one bit a channel. It holds for negative multipliers (flip) and for zero ones (always or never).
+    """
+    for node in graph.nodes:
+        if node.operation != "binary_convolution" or node.real is not None or node.residual or node.has_activation():
+            continue
+        weight = node.tensors["weight"]
+        largest = int(np.prod(weight.shape[1:]))
+        threshold, flip = integer_thresholds(node.tensors.pop("multiplier"), node.tensors.pop("offset"), largest)
+        node.tensors |= {"threshold": threshold, "flip": flip}
+
+
+def integer_thresholds(multiplier: np.ndarray, offset: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds for sums from ``-largest`` to ``largest``; see `fold_thresholds_`.
+
+    Args:
+        multiplier, offset: (channels,) float32.
+        largest: the largest possible sum.
+
+    Returns:
+        threshold (channels,) int32, and flip (channels,) bool.
+    """
+    flip = multiplier < 0
+    low = np.full(len(multiplier), -largest, np.int64)
+    high = np.full(len(multiplier), largest + 1, np.int64)
+    while np.any(low < high):  # bisection: float32 arithmetic is monotone in the sum
+        middle = (low + high) // 2
+        positive = (multiplier * middle.astype(np.float32) + offset >= 0) != flip
+        low, high = np.where(positive, low, middle + 1), np.where(positive, middle, high)
+    never = (multiplier == 0) & (offset < 0)
+    return np.where(never, largest + 1, low).astype(np.int32), flip

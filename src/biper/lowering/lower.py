@@ -1,0 +1,26 @@
+"""From a torch module to the graph that is packed: the trace, then every pass over it, in order."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from biper.lowering.fold import fold_flattening_, fold_multipliers_, fold_thresholds_
+from biper.lowering.fuse import drop_activations_before_signs_, fuse_epilogues_
+from biper.lowering.graph import Graph
+from biper.lowering.trace import trace
+
+
+def lower(model: nn.Module, example_input: Tensor) -> Graph:
+    """Trace a model and run every pass: the graph that is packed.
+
+    Raises:
+        ExportError: as `export`.
+    """
+    graph = trace(model, example_input)
+    fuse_epilogues_(graph)
+    fold_flattening_(graph)
+    drop_activations_before_signs_(graph)
+    fold_multipliers_(graph)
+    fold_thresholds_(graph)
+    graph.drop_unread()
+    return graph

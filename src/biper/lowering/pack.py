@@ -1,0 +1,65 @@
+"""From a fused graph to a packed program: bits into bytes, weights into their stored type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biper.lowering.graph import Graph, Node
+from biper.runtime.program import Operation, Program, pack_weight
+
+
+def pack_graph(
+    graph: Graph,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    classes: tuple[str, ...],
+    real_type: type[np.floating[Any]] = np.float32,
+) -> Program:
+    """Make the program of a graph; ``real_type`` is what the weights of real convolutions are stored in.
+
+    Values get short names: ``"v3"`` is the real result of operation 3, ``"b3"`` its bits.
+    """
+    names = {graph.input: "image"}
+    for number, node in enumerate(graph.nodes):
+        names |= {value: f"{kind}{number}" for kind, value in (("v", node.real), ("b", node.bits)) if value is not None}
+    return Program(
+        input_shape=graph.input_shape,
+        mean=mean,
+        std=std,
+        classes=classes,
+        output=names[graph.output],
+        operations=tuple(_operation(node, names, real_type) for node in graph.nodes),
+    )
+
+
+def _operation(node: Node, names: dict[str, str], real_type: type[np.floating[Any]]) -> Operation:
+    attributes = dict(node.attributes)
+    if node.operation == "pool":
+        attributes["size"] = list(node.shape[1:])
+    if node.operation == "resize":
+        attributes |= {"height": node.shape[1], "width": node.shape[2]}
+    return Operation(
+        operation=node.operation,
+        source=node.source,
+        inputs=tuple(names[value] for value in node.inputs),
+        shape=node.shape,
+        real=None if node.real is None else names[node.real],
+        bits=None if node.bits is None else names[node.bits],
+        residual=None if node.residual is None else names[node.residual],
+        attributes=attributes,
+        tensors={name: _stored(node, name, array, real_type) for name, array in node.tensors.items()},
+    )
+
+
+def _stored(node: Node, name: str, array: NDArray[Any], real_type: type[np.floating[Any]]) -> NDArray[Any]:
+    if name == "flip":
+        return array.astype(np.uint8)
+    if name != "weight":
+        return np.ascontiguousarray(array)
+    if array.dtype == np.bool_:
+        return pack_weight(array)
+    return array.astype(real_type if node.operation == "convolution" else np.float32)

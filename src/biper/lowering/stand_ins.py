@@ -1,0 +1,177 @@
+"""Binary layers in the form that is packed: signs times bits, and what a method adds to that.
+
+With weights ``β + α t`` (t the bits), inputs ``b + a s`` (s the signs) and zero padding after binarization,
+
+    scale * conv(b + a s, β + α t) + bias  =    scale α a * conv(s, t) + bias       the integer sums that are packed
+                                              + scale β a * conv(s, 1)              sums over a window, one channel
+                                              + scale * conv(b, β + α t)            the same for every image
+
+where the last is a number a channel, but for the windows that reach over the border: padded taps add nothing.
+Methods whose values are -1 and +1, or have a scale alone, need only the first term.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biper.errors import ExportError
+from biper.lowering.custom_ops import NO_GEOMETRY, ExportedLayer, geometry_of
+from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.quantizers import Quantizer, sign
+
+PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
+"""What input quantizers are tried on."""
+
+
+class ShiftedLayer(nn.Module):
+    """Stands in for a binary layer whose weights or inputs are not -1 and +1; see the module for the formula."""
+
+    def __init__(self, layer: BinaryConv2d | BinaryLinear, bits: Tensor, weight: Levels, inputs: Levels | None) -> None:
+        super().__init__()
+        self.input_quantizer = layer.input_quantizer if inputs is not None else nn.Identity()
+        a, b = inputs if inputs is not None else (bits.new_ones(()), bits.new_zeros(()))
+        scale, bias = layer.scale.detach(), None if layer.bias is None else layer.bias.detach()
+        alpha, beta = (level.expand(len(bits), *[1] * (bits.dim() - 1)).flatten() for level in weight)
+        stride, padding, dilation, groups = geometry_of(layer)
+        binary_input = inputs is not None
+        self.is_linear = isinstance(layer, BinaryLinear)
+        self.sum_weight: Tensor
+        self.tap_weight: Tensor
+        self.sums: ExportedLayer | None = None
+        self.ones: ExportedLayer | None = None
+        if beta.any():
+            one = torch.ones_like(bits[:groups])
+            self.sums = ExportedLayer(layer, one, scale.new_ones(groups), None, binary_input)
+            self.register_buffer("sum_weight", (scale * beta * a).view(-1, *[1] * (bits.dim() - 1)))
+        if b != 0:
+            taps = b * _of_channels(scale, bits) * (_of_channels(beta, bits) + _of_channels(alpha, bits) * bits)
+            if any(padding):
+                one = bits.new_ones(1, len(bits[0]) * groups, 1, 1)
+                self.ones = ExportedLayer(layer, one, scale.new_zeros(1), scale.new_ones(1), True, NO_GEOMETRY)
+                self.register_buffer("tap_weight", taps.sum(1, keepdim=True))
+                self.tap_geometry: Any = {"stride": stride, "padding": layer.padding, "dilation": dilation}
+            else:
+                constant = taps.flatten(1).sum(1)
+                bias = constant if bias is None else bias + constant
+        self.signs = ExportedLayer(layer, bits, scale * alpha * a, bias, binary_input)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = self.input_quantizer.real(x) if isinstance(self.input_quantizer, Quantizer) else x
+        y = self.signs(v)
+        if self.sums is not None:
+            window = self.sums(v)
+            if self.is_linear:
+                y = y + F.linear(window, self.sum_weight)
+            else:
+                y = y + F.conv2d(window, self.sum_weight, groups=self.groups)
+        if self.ones is not None:
+            y = y + F.conv2d(self.ones(v), self.tap_weight, None, **self.tap_geometry)
+        return y
+
+
+Levels = tuple[Tensor, Tensor]
+"""Scale and offset of two values."""
+
+
+def _of_channels(numbers: Tensor, bits: Tensor) -> Tensor:
+    return numbers.view(-1, *[1] * (bits.dim() - 1))
+
+
+def stand_in(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
+    """What computes the same as a binary layer in evaluation mode, of constant bits and few operators.
+
+    Raises:
+        ExportError: weights or inputs have more than two values, the padding is not of zeros, or the quantizers'
+            `levels` are not what they compute.
+    """
+    if isinstance(layer, BinaryConv2d) and layer.padding_mode != "zeros":
+        raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')
+    with torch.no_grad():
+        bits, weight = _weight_bits(layer, name)
+        inputs, shifts = _input_levels(layer, name)
+        if not shifts and not weight[1].any():
+            scale = layer.scale * weight[0].expand(len(bits), *[1] * (bits.dim() - 1)).flatten()
+            bias = None if layer.bias is None else layer.bias.detach()
+            return ExportedLayer(layer, bits, scale, bias, inputs is not None)
+        result = ShiftedLayer(layer, bits, weight, inputs)
+        _require_equal(layer, result, name)
+    return result
+
+
+def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor, Levels]:
+    quantizer, latent = layer.weight_quantizer, layer.weight.detach()
+    values = quantizer(latent)
+    levels = latent.new_ones(()), latent.new_zeros(())
+    if isinstance(quantizer, Quantizer):
+        bits, levels = sign(quantizer.real(latent)), quantizer.levels(latent)
+    else:
+        bits = sign(values)
+    if not torch.allclose(values, levels[1] + levels[0] * bits, rtol=1e-5, atol=0):
+        raise ExportError(
+            f"{name}: its weights have more than two values; put the model into stage 2 first: "
+            'biper.set_stage_(model, "binary")'
+        )
+    return bits, levels
+
+
+def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels | None, bool]:
+    """The two values of the inputs, None for inputs that stay real; and whether they are more than signs."""
+    quantizer = layer.input_quantizer
+    probe = torch.tensor(PROBE, dtype=layer.weight.dtype).view(-1, 1)
+    probe = probe.expand(-1, layer.in_features) if isinstance(layer, BinaryLinear) else probe[..., None, None]
+    if isinstance(layer, BinaryConv2d):
+        probe = probe.expand(-1, layer.in_channels, 1, 1)
+    values = quantizer(probe)
+    if torch.equal(values, probe):
+        return None, False
+    levels = probe.new_ones(()), probe.new_zeros(())
+    real = probe
+    if isinstance(quantizer, Quantizer):
+        real, levels = quantizer.real(probe), quantizer.levels(probe)
+    if not torch.allclose(values, levels[1] + levels[0] * sign(real)):
+        raise ExportError(
+            f"{name}: its input quantizer has not the two values of a sign (with sign(0) = +1), nor is it the identity"
+        )
+    return levels, not torch.equal(real, probe) or bool(levels[0] != 1 or levels[1] != 0)
+
+
+def _require_equal(layer: BinaryConv2d | BinaryLinear, result: nn.Module, name: str) -> None:
+    """Compare both on noise that is larger than the layer's window, so that borders count."""
+    noise = torch.Generator().manual_seed(0)
+    shape: tuple[int, ...] = (4, layer.in_features) if isinstance(layer, BinaryLinear) else ()
+    if isinstance(layer, BinaryConv2d):
+        sizes = [d * (k - 1) + 3 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+        shape = (4, layer.in_channels, *sizes)
+    x = torch.randn(shape, generator=noise).to(layer.weight.dtype)
+    expected, actual = layer(x), result(x)
+    difference = (expected - actual).abs().max() / expected.abs().max().clamp(min=1e-30)
+    if not difference < 1e-4:
+        raise ExportError(
+            f"{name}: signs, scales and offsets are not what its quantizers compute: results differ by "
+            f"{difference:.1e} of the largest"
+        )
+
+
+def with_exported_layers(model: nn.Module) -> nn.Module:
+    """A copy of a model in evaluation mode, on the CPU, whose binary layers are single operators.
+
+    Raises:
+        ExportError: a layer's weights are not bits, or one of its options is not supported.
+    """
+    model = copy.deepcopy(model).cpu().eval()
+    stand_ins: dict[nn.Module | None, nn.Module] = {
+        layer: stand_in(layer, name) for name, layer in binary_layers(model).items()
+    }
+    if model in stand_ins:
+        return stand_ins[model]
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in stand_ins:
+                setattr(parent, name, stand_ins[child])
+    return model.eval()

@@ -1,0 +1,1 @@
+"""Methods of binarization: as settings in a recipe, and as the quantizer modules that the settings ask for."""

@@ -1,0 +1,167 @@
+"""Recipes: a training run as commented TOML, read strictly.
+
+A recipe says what is trained, on what, and how; it never says where (device, threads, folders are options of
+the command). Unknown keys, wrong types and values out of range are errors that name the key.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from biper.data.settings import DataRecipe
+from biper.errors import RecipeError
+from biper.methods.fields import Finite, NonNegative, Positive, Settings
+from biper.methods.settings import AnyMethod, BiperMethod
+
+
+class ModelRecipe(Settings):
+    """Which network; the data set decides its form, its input channels and its number of classes."""
+
+    name: str
+    bits: Literal["W1A1", "W1A32", "W32A32"] = "W1A1"
+    frequency: Positive = 20.0
+    """ω of the binary layers, in radians per unit of latent weight."""
+    sync_batch_norm: bool = False
+    """Batch norms take the mean and variance of a batch over all processes, not of each process's share of it."""
+
+
+class StageRecipe(Settings):
+    """One training stage: stochastic gradient descent with momentum under one learning-rate schedule."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    learning_rate: Positive
+    weight_decay: NonNegative = 0.0
+    weight_decay_on: Literal["all", "weights"] = "all"
+    """``"weights"``: of convolutions and linear layers; no biases, scales and batch norms."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    periodic_penalty: Finite = 0.0
+    """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w). Positive, as
+    published, it draws weights to the zeros of the wave; negative to its crests, where it meets its signs; 0 is off."""
+    warmup_epochs: NonNegative = 0.0
+    """Epochs (or parts of one) over which the learning rate rises linearly from zero."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    learning_rate_end: NonNegative = 0.0
+    """What it falls to, where it falls: the next stage may go on from there."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TeacherRecipe(Settings):
+    """A full-precision network, trained first, whose answers both stages learn from beside the labels.
+
+    The loss of a stage becomes ``(1 - share) CE(y, z) + share T² KL(softmax(t / T) || softmax(z / T))`` for labels y,
+    logits z, the teacher's logits t for the same augmented images, and the temperature T. Source: Hinton et al., 2015,
+    arXiv:1503.02531.
+    """
+
+    epochs: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    """It starts from this, and falls to 0 as stage 1 says; what else is in stage 1 holds for the teacher too."""
+    name: str | None = None
+    """Which network; without it the recipe's own."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of the teacher in the loss; with 0 there is none."""
+    temperature: Positive = 4.0
+
+
+class Recipe(Settings):
+    """A whole run: stage 1 trains with the sine, stage 2 with the square wave of the same period.
+
+    A method that is binary from the start trains one stage, with the settings of stage 1, the epochs of both, and the
+    learning rate that stage 2 ends with.
+    """
+
+    description: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    model: ModelRecipe
+    method: AnyMethod = BiperMethod()
+    """How weights and inputs become bits: the name of a method, and its options."""
+    data: DataRecipe
+    stage1: StageRecipe
+    stage2: StageRecipe
+    teacher: TeacherRecipe | None = None
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _biper_if_unnamed(cls, value: Any) -> Any:
+        return {"name": "biper"} | value if isinstance(value, dict) else value
+
+    @property
+    def stages(self) -> tuple[StageRecipe, ...]:
+        """What is trained, in order."""
+        if len(self.method.stages) == 2:
+            return self.stage1, self.stage2
+        whole = {"epochs": self.stage1.epochs + self.stage2.epochs, "learning_rate_end": self.stage2.learning_rate_end}
+        return (self.stage1.model_copy(update=whole),)
+
+    @property
+    def of_teacher(self) -> Recipe | None:
+        """What the teacher is trained by, if there is one: the same data, full precision, one stage."""
+        teacher = self.teacher
+        if teacher is None or teacher.share == 0:
+            return None
+        settings = {"learning_rate": teacher.learning_rate, "learning_rate_end": 0.0, "periodic_penalty": 0.0}
+        first = self.stage1.model_copy(update=settings | {"epochs": teacher.epochs - teacher.epochs // 2})
+        network = {"name": teacher.name or self.model.name, "bits": "W32A32"}
+        return self.model_copy(
+            update={
+                "description": f"The teacher of: {self.description}",
+                "model": self.model.model_copy(update=network),
+                "method": BiperMethod(relaxed_stage=False),
+                "stage1": first,
+                "stage2": first.model_copy(update={"epochs": teacher.epochs // 2, "warmup_epochs": 0.0}),
+                "teacher": None,
+            }
+        )
+
+    def require_even_shares(self, processes: int) -> None:
+        """Check that the processes can share a batch evenly.
+
+        Raises:
+            RecipeError: the batch size is not a multiple of processes times ``data.accumulate``.
+        """
+        size, parts = self.data.batch_size, processes * self.data.accumulate
+        if size % parts:
+            among = f"{processes} processes" if processes > 1 else "one process"
+            near = " or ".join(str(n) for n in (size // parts * parts, (size // parts + 1) * parts) if n >= 2)
+            raise RecipeError(
+                f"data.batch_size = {size} is the batch of all processes, and {among} with data.accumulate = "
+                f"{self.data.accumulate} cannot share it evenly: choose a multiple of {parts}, such as {near}"
+            )
+
+    def scaled(self, factor: float) -> Recipe:
+        """The same recipe with all epochs multiplied by ``factor``: of both stages (at least 1), warm-up and teacher.
+
+        Raises:
+            RecipeError: the factor is not a positive finite number.
+        """
+        if not 0 < factor < float("inf"):
+            raise RecipeError(f"--scale-epochs must be a positive number, got {factor}")
+        document = self.model_dump()
+        for stage in ("stage1", "stage2"):
+            table = document[stage]
+            table["epochs"] = max(1, round(table["epochs"] * factor))
+            table["warmup_epochs"] *= factor
+        if document["teacher"] is not None:
+            document["teacher"]["epochs"] = max(2, round(document["teacher"]["epochs"] * factor))
+        return Recipe(**document)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML that `load_recipe` reads back."""
+        document = self.model_dump(exclude_none=True)
+        scalars = [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            for key, value in document.items()
+            if not isinstance(value, dict)
+        ]
+        tables = [
+            "\n".join(
+                [f"\n[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())]
+            )
+            for name, table in document.items()
+            if isinstance(table, dict)
+        ]
+        return "\n".join(scalars + tables) + "\n"

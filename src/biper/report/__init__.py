@@ -1,0 +1,1 @@
+"""What a person looks at: the tables of a run, plots, the report page, and methods side by side."""

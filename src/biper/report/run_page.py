@@ -1,0 +1,256 @@
+"""One self-contained page about a run, or about two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import biper
+from biper.io.files import atomic_write
+from biper.report import html as page
+from biper.report import plots
+from biper.report.analysis import RunAnalysis
+from biper.report.drawing import svg
+from biper.report.html import Section
+from biper.report.run_tables import (
+    activation_table,
+    class_table,
+    error_table,
+    half_period_table,
+    network_table,
+    operation_table,
+    sign_table,
+)
+from biper.report.side_by_side import (
+    compare_table,
+    difference_table,
+    kept_share,
+    mean_error,
+    run_names,
+    stage_scores,
+    summary_table,
+)
+from biper.report.table import Column, Table, percent, size
+
+Runs = Sequence[RunAnalysis]
+
+_MEASURES = (
+    ("flip_ratio_step", "Flip ratio of a step", True),
+    ("flip_ratio_epoch", "Flip ratio of an epoch", True),
+    ("quantization_error", "Quantization error", False),
+    ("sign_angle", "Angle between wave and signs, degrees", False),
+    ("gradient_norm", "Gradient norm of latent weights", True),
+)
+
+
+def write_report(runs: Runs, path: str | Path) -> None:
+    """Write the page about one run, or about two side by side, atomically.
+
+    It holds everything that it shows: it opens from disk, asks no network for anything, and needs no script to be read.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    atomic_write(Path(path), render_report(runs))
+
+
+def render_report(runs: Runs) -> str:
+    """The page as HTML text; see `write_report`."""
+    sections = [make(runs) for make in (_summary, _training, _errors, _waves, _signs, _activations, _answers, _packed)]
+    sections.append(_recipe(runs))
+    title = " and ".join(dict.fromkeys(run.title for run in runs))
+    described = [run.recipe.description for run in runs if run.recipe is not None]
+    subtitle = " · ".join(dict.fromkeys([*run_names(runs), *described]))
+    return page.document(
+        title, subtitle, [section for section in sections if section.body], f"Written by biper {biper.__version__}."
+    )
+
+
+def _each(runs: Runs, make: Callable[[RunAnalysis, str], str]) -> str:
+    """What there is of each run, side by side; empty if there is nothing of any.
+
+    ``make`` is given a run and its number, which makes the names of its plots its own.
+    """
+    parts = [make(run, str(number)) for number, run in enumerate(runs)]
+    return page.pair(list(zip(run_names(runs), parts, strict=True))) if any(parts) else ""
+
+
+def _table(data: Table) -> str:
+    return page.table(data) if data.rows else ""
+
+
+def _summary(runs: Runs) -> Section:
+    body = _each(runs, lambda run, _: page.notes(run.notes, warn=not run.complete) + page.tiles(_tiles(run)))
+    body += page.table(summary_table(runs), facts=True)
+    if len(runs) == 2:
+        layers = compare_table(runs)
+        if layers.rows:
+            body += "<h3>Layers</h3>" + page.table(layers)
+    return Section("Summary", "", body)
+
+
+def _tiles(run: RunAnalysis) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    scores = stage_scores(run)
+    if scores:
+        what, value = scores[max(scores)]
+        detail = f"after stage 1 {scores[1][1]:.2%}" if len(scores) == 2 else "so far, in stage 1"
+        found.append((what, f"{value:.2%}", detail))
+    elif run.predictions is not None:
+        found.append(("accuracy", f"{run.predictions.accuracy:.2%}", f"on {run.predictions.images:,} images"))
+    if run.packed is not None:
+        packed = run.packed.report.file_bytes
+        found.append(("packed file", size(packed), f"{run.sizes['float_bytes'] / packed:.1f} times smaller"))
+        if (speed := run.packed.speed) is not None:
+            rate = f"{speed.images_per_second:,.0f} a second, one thread"
+            found.append(("one image", f"{speed.median_seconds * 1e3:.3f} ms", rate))
+    if (error := mean_error(run)) is not None:
+        found.append(("quantization error", f"{error:.3f}", "mean over layers"))
+    if (kept := kept_share(run)) is not None:
+        found.append(("signs kept", percent(kept), "since stage 1"))
+    return found
+
+
+def _training(runs: Runs) -> Section:
+    histories = {name: run.history for name, run in zip(run_names(runs), runs, strict=True) if run.history}
+    if not histories:
+        return Section("Training", "", "")
+    curves = [plots.accuracy_curves(histories), plots.loss_curves(histories)]
+    body = page.plots([svg(figure, f"curve{number}") for number, figure in enumerate(curves)])
+    layers = _each(runs, lambda run, number: page.plots(_layers_over_training(run, number)))
+    if layers:
+        body += f"<h3>Binary layers over training</h3>{layers}"
+    elif any(run.weights for run in runs):
+        body += '<p class="caption">Nothing about single layers was logged when this ran.</p>'
+    return Section("Training", "After each epoch of stage 1 (sine) and stage 2 (square wave).", body)
+
+
+def _layers_over_training(run: RunAnalysis, number: str) -> list[str]:
+    drawn = []
+    for measure, title, logarithmic in _MEASURES:
+        if any(measure in row for row in run.history):
+            figure = plots.layers_over_training(run.history, measure, title, logarithmic=logarithmic)
+            drawn.append(svg(figure, f"{measure}{number}"))
+    return drawn
+
+
+def _errors(runs: Runs) -> Section:
+    def make(run: RunAnalysis, number: str) -> str:
+        if not run.errors:
+            return ""
+        figures = [make(run.errors, run.stage1_errors) for make in (plots.errors_by_layer, plots.angles_by_layer)]
+        drawn = [svg(figure, f"errors{number}-{place}") for place, figure in enumerate(figures)]
+        return page.plots(drawn) + _table(error_table(run))
+
+    lead = (
+        "How far the sine of each latent weight is from its sign, as measured, and as the closed form says for weights "
+        "that follow a Laplace distribution of the same mean magnitude. Click on a column to sort."
+    )
+    return Section("Quantization error", lead, _each(runs, make))
+
+
+def _waves(runs: Runs) -> Section:
+    def make(run: RunAnalysis, number: str) -> str:
+        if not run.waves:
+            return ""
+        weights = [svg(plots.weights_over_the_wave(wave), f"w{number}-{wave.layer}") for wave in run.waves]
+        curves = [svg(plots.error_against_frequency(wave), f"f{number}-{wave.layer}") for wave in run.waves]
+        return (
+            "<h3>Weights over the wave</h3>"
+            f"{page.plots(weights, small=True)}<h3>Error against frequency</h3>{page.plots(curves, small=True)}"
+            f"<h3>Weights in each half-period</h3>{_table(half_period_table(run))}"
+        )
+
+    lead = (
+        "Where the latent weights are: shaded where their sign is +1, the wave in orange. Below, the quantization "
+        "error that the same weights would have with another frequency: as measured, and by the closed form."
+    )
+    return Section("Waves", lead, _each(runs, make))
+
+
+def _signs(runs: Runs) -> Section:
+    def make(run: RunAnalysis, number: str) -> str:
+        if not run.weights:
+            return ""
+        figures = plots.signs_by_layer(run.weights, run.kept), plots.scale_distribution(run.scales)
+        drawn = [svg(figure, f"signs{number}-{place}") for place, figure in enumerate(figures)]
+        return page.plots(drawn) + _table(sign_table(run))
+
+    lead = "What the bits are, which of them changed, and what multiplies their sums."
+    return Section("Signs and scales", lead, _each(runs, make))
+
+
+def _activations(runs: Runs) -> Section:
+    lead = "What binary layers get to see, and how much of it passes a gradient back."
+    return Section("Activations", lead, _each(runs, lambda run, _: _table(activation_table(run))))
+
+
+def _answers(runs: Runs) -> Section:
+    def make(run: RunAnalysis, _: str) -> str:
+        if run.predictions is None:
+            return ""
+        answers = run.predictions
+        tables = page.beside([page.confusion(answers), _table(class_table(run))])
+        right = (
+            f"{answers.correct:,} of {answers.images:,} {escape(run.image_split)} are right, {answers.accuracy:.2%}."
+        )
+        return (
+            f"<p>{right}</p>{tables}<h3>Errors that the model is surest of</h3>"
+            f'<p class="caption">What the image is, what it is taken for, and how surely.</p>{page.pictures(answers)}'
+        )
+
+    return Section("Answers", "What is taken for what.", _each(runs, make))
+
+
+def _packed(runs: Runs) -> Section:
+    def make(run: RunAnalysis, _: str) -> str:
+        body = ""
+        if run.packed is not None:
+            facts = [["compared with the model", f"{run.packed.report} (on {run.packed.verified_on})"]]
+            if (speed := run.packed.speed) is not None:
+                facts.append(
+                    [
+                        "speed here",
+                        f"median {speed.median_seconds * 1e3:.3f} ms of {speed.calls:,} calls of one image, one "
+                        f"thread, {speed.instruction_set}; {size(speed.memory_bytes)} of memory",
+                    ]
+                )
+            body += page.table(Table("", [Column(""), Column("")], facts), facts=True)
+            if speed is not None:
+                body += f"<h3>Operations</h3>{_table(operation_table(speed))}"
+        if run.layers:
+            body += f"<h3>Layers</h3>{_table(network_table(run.layers, run.sizes))}"
+        return body
+
+    return Section(
+        "Packed model", "What the network takes as one file of bits, and how fast it runs.", _each(runs, make)
+    )
+
+
+def _recipe(runs: Runs) -> Section:
+    def make(run: RunAnalysis, _: str) -> str:
+        body = f"<pre>{escape(run.toml)}</pre>" if run.toml else ""
+        if run.environment is not None:
+            facts = [[name.replace("_", " "), _words(value)] for name, value in run.environment.items()]
+            body += f"<h3>Environment</h3>{page.table(Table('', [Column(''), Column('')], facts), facts=True)}"
+        return body
+
+    body = _each(runs, make)
+    if len(runs) == 2:
+        differences = difference_table(runs)
+        if differences.rows:
+            body = f"<h3>What differs</h3>{page.table(differences, facts=True)}<h3>All of it</h3>{body}"
+    return Section("Recipe and environment", "Exactly what ran, and where.", body)
+
+
+def _words(value: Any) -> str:
+    """A value of environment.json on a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in value.items())
+    return (
+        (" " if value and "/" in str(value[0]) else ", ").join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )

@@ -1,0 +1,61 @@
+"""Checkpoints of a run: written whole or not at all, found again, checked, and dropped when old."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from biper.errors import CheckpointError
+from biper.io.tensors import load_tensors, save_tensors
+from biper.runs.state import Position
+
+FORMAT = "biper checkpoint 1"
+KEPT = 2
+"""How many of the newest checkpoints stay at least, so that a corrupt one leaves another to go on from."""
+
+_NAME = re.compile(r"stage(\d)-epoch(\d+)-step(\d+)\.safetensors")
+
+
+class CheckpointFolder:
+    """The checkpoints of one run, named by how far they got."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, position: Position, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> Path:
+        """Write a checkpoint atomically, then drop old ones: two of the newest and the last of each stage stay.
+
+        Raises:
+            CheckpointError: it could not be written; the earlier ones are untouched.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        name = f"stage{position.stage}-epoch{position.epoch:05d}-step{position.step:07d}.safetensors"
+        save_tensors(self.path / name, tensors, {"format": FORMAT, **document})
+        stages = {path.name.split("-")[0]: path for path in reversed(self.newest_first())}
+        for old in self.newest_first()[KEPT:]:
+            if old not in stages.values():
+                old.unlink(missing_ok=True)
+        return self.path / name
+
+    def newest_first(self) -> list[Path]:
+        """All checkpoints, the one that got furthest first."""
+        found = [(match, path) for path in self.path.glob("*.safetensors") if (match := _NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(found, key=lambda item: [int(part) for part in item[0].groups()])][::-1]
+
+    def load_newest(self) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
+        """The newest valid checkpoint, or None. Corrupt ones are skipped with a warning that names them."""
+        for path in self.newest_first():
+            try:
+                tensors, document = load_tensors(path)
+                if document.get("format") != FORMAT:
+                    raise CheckpointError(f"{path} holds {document.get('format')!r}, expected {FORMAT!r}")
+            except CheckpointError as error:
+                warnings.warn(f"skipped a checkpoint: {error}", stacklevel=2)
+                continue
+            return path, tensors, document
+        return None

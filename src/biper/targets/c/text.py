@@ -1,0 +1,60 @@
+"""Pieces of C: literals, tables, initializers, and the kernels by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def words_of(bits: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Bits (O, I, kh, kw) as words [O][kh][kw][ceil(I / 32)]."""
+    spare = -bits.shape[1] % 32
+    padded = np.pad(bits, ((0, 0), (0, spare), (0, 0), (0, 0))).transpose(0, 2, 3, 1)
+    return np.packbits(padded, axis=-1, bitorder="little").view("<u4")
+
+
+def sections(file: str, wanted: Sequence[str]) -> list[str]:
+    """Parts of a file of kernels, in the order asked for."""
+    text = resources.files("biper.targets.c").joinpath(f"{file}.c").read_text(encoding="utf-8")
+    parts = re.split(r"/\* @section (\w+) \*/\n", text)[1:]
+    found = dict(zip(parts[::2], parts[1::2], strict=True))
+    return [found[name].rstrip() + "\n" for name in wanted]
+
+
+def initializer(fields: Mapping[str, Any]) -> str:
+    """A braced initializer by the names of fields."""
+    return "{" + ", ".join(f".{key} = {value}" for key, value in fields.items()) + "}"
+
+
+def number(value: Any) -> str:
+    """A literal: float32 to the bit, words in hexadecimal, other integers as they are."""
+    if isinstance(value, np.float32):
+        text = f"{value:.9g}"
+        return text + ("f" if re.search(r"[.e]", text) else ".0f")
+    if isinstance(value, np.uint32):
+        return f"0x{int(value):08x}u"
+    return str(int(value))
+
+
+def rows(entries: Sequence[str]) -> str:
+    """The lines of a table."""
+    width = max(map(len, entries)) + 2
+    each = max(1, 116 // width)
+    lines = [", ".join(entries[start : start + each]) for start in range(0, len(entries), each)]
+    return "".join(f"    {row},\n" for row in lines)
+
+
+def string(text: str) -> str:
+    """A string literal; bytes that are not plain in octal, which ends after three digits."""
+    plain = set(range(32, 127)) - set(b'"\\?')
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
+
+
+def comment(text: str) -> str:
+    """Text that cannot end a comment."""
+    return re.sub(r"[^\w .,:()\[\]-]", "_", text, flags=re.ASCII)

@@ -1,0 +1,263 @@
+"""Makes a program in integers: finds the exponent of every value and the integer factors of every operation.
+
+Ranges go through the program by interval arithmetic, channel by channel, so that no integer can overflow whatever the
+image; the numbers and their meaning are in `biper.targets.c.fixed_point`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biper.errors import ExportError
+from biper.lowering.quantize import int8_weight
+from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack_weight
+from biper.runtime.reference import run_reference
+from biper.targets.c.fixed_point import INT16, INT32, PIXELS, Fixed, FixedProgram, window_of
+
+Array = NDArray[Any]
+
+_ROOM = 1 << 30
+"""What a term of an epilogue stays below, so that two of them fit into int32."""
+
+_LEAST = 2.0**-14
+"""What a value is taken to reach at least, so that no exponent runs away where all is zero."""
+
+
+def with_pixels(program: Program) -> Program:
+    """The program with its normalization as the first operation, on bytes."""
+    std = np.array(program.std, np.float32)
+    tensors = {"multiplier": 1 / (255 * std), "offset": -(np.array(program.mean, np.float32) / std)}
+    first = Operation(PIXELS, "normalization", (), program.input_shape, real="image", tensors=tensors)
+    return replace(program, operations=(first, *program.operations))
+
+
+def without_flips(program: Program) -> Program:
+    """The program with inverted weights where a threshold's bits were: ``sum < t`` is ``-sum >= 1 - t``."""
+    shapes = program.shapes
+    operations = (_unflipped(op, shapes[op.inputs[0]][0]) if "flip" in op.tensors else op for op in program.operations)
+    return replace(program, operations=tuple(operations))
+
+
+def _unflipped(op: Operation, channels: int) -> Operation:
+    flip = op.tensors["flip"].astype(bool)
+    positive = unpack_weight(op.tensors["weight"], channels // op.attributes["groups"]) > 0
+    threshold = op.tensors["threshold"].astype(np.int64)
+    threshold = np.clip(np.where(flip, 1 - threshold, threshold), -_ROOM, _ROOM).astype(np.int32)
+    weight = pack_weight(positive ^ flip[:, None, None, None])
+    return replace(op, tensors={"weight": weight, "threshold": threshold, "flip": np.zeros_like(op.tensors["flip"])})
+
+
+def fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> FixedProgram:
+    """A program in integers.
+
+    Args:
+        program: a validated program, its float layers in any type.
+        images: (N, C, H, W) normalized, to see how large its values are; without them, what they can be at most counts.
+
+    Raises:
+        ExportError: a sum could overflow 32 bits.
+    """
+    program = with_pixels(without_flips(program))
+    seen = {} if images is None else run_reference(replace(program, operations=program.operations[1:]), images)
+    made = _Maker(program, {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool})
+    return FixedProgram(program, tuple(map(made.fixed, program.operations)), made.exponents)
+
+
+@dataclass
+class _Range:
+    """What a real value can be: ``low`` and ``high`` by channel, and its exponent."""
+
+    low: Array
+    high: Array
+    exponent: int
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude of its integers, which rounding puts a few beyond the range."""
+        most = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
+        return min(math.ceil(most * 2.0**self.exponent) + 4, INT16 + 1)
+
+
+@dataclass
+class _Sums:
+    """An operation without epilogue.
+
+    Attributes:
+        step: the operation.
+        low, high: the range of its sums, real, by channel.
+        unit: the real value of 1 in them, by channel.
+        limit: the largest magnitude that they, or what they are added up from, can have.
+        exponents: of the inputs, where the sums are no more than these.
+    """
+
+    step: Fixed
+    low: Array
+    high: Array
+    unit: Array
+    limit: int
+    exponents: tuple[int, ...] = ()
+
+
+class _Maker:
+    """Makes operations in order; remembers the range of every real value."""
+
+    def __init__(self, program: Program, seen: dict[str, float]) -> None:
+        self.shapes: dict[str, Shape] = program.shapes
+        self.seen = seen
+        self.ranges: dict[str, _Range] = {}
+
+    @property
+    def exponents(self) -> dict[str, int]:
+        """Of the values made so far."""
+        return {name: found.exponent for name, found in self.ranges.items()}
+
+    def fixed(self, op: Operation) -> Fixed:
+        """One operation, and the range of what it makes."""
+        return Fixed(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
+
+    def sums(self, op: Operation) -> _Sums:
+        """An operation without its epilogue."""
+        ones = np.ones(op.shape[0])
+        if op.operation == PIXELS:
+            return _Sums(Fixed(op), 0 * ones, 255 * ones, ones, 255)
+        if op.operation == "binary_convolution":
+            inside = self.shapes[op.inputs[0]][0] // op.attributes["groups"]
+            terms = inside * math.prod(op.tensors["weight"].shape[1:3])
+            return _Sums(Fixed(op), -terms * ones, terms * ones, ones, terms)
+        inputs = [self.ranges[name] for name in op.inputs]
+        if op.operation == "convolution":
+            return self.convolution(op, inputs[0])
+        if op.operation == "pool" and op.attributes["kind"] == "average":
+            return self.average(op, inputs[0])
+        parts = [self.copied(op, name) for name in op.inputs]
+        low, high, unit = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        exponents = tuple(x.exponent for x in inputs)
+        return _Sums(Fixed(op), low, high, unit, max(x.largest for x in inputs), exponents)
+
+    def copied(self, op: Operation, name: str) -> tuple[Array, Array, Array]:
+        """The range and unit of an input whose values are the sums, by channel of the result."""
+        x = self.ranges[name]
+        low, high = x.low, x.high
+        if op.operation == "pad_channels":
+            low, high = (np.pad(side, (op.attributes["before"], op.attributes["after"])) for side in (low, high))
+        if op.operation == "flatten":
+            low, high = (np.repeat(side, math.prod(self.shapes[name][1:])) for side in (low, high))
+        return low, high, np.full(len(low), 2.0**-x.exponent)
+
+    def convolution(self, op: Operation, x: _Range) -> _Sums:
+        """Its weights in int8, with fewer bits where a sum could overflow."""
+        real = op.real_weight(self.shapes[op.inputs[0]][0]).astype(np.float64)
+        weight, scale = real.astype(np.int8), np.ones(len(real))
+        if op.tensors["weight"].dtype != np.uint8:
+            weight, scale = int8_weight(real)
+        for channel in np.flatnonzero(_magnitudes(weight) * x.largest > INT32):
+            shrink = 0.99 * INT32 / (int(_magnitudes(weight)[channel]) * x.largest)
+            if shrink < 1 / 64 or op.tensors["weight"].dtype == np.uint8:
+                raise ExportError(f"{op.source}: integer sums of {real[0].size:,} products overflow 32 bits")
+            weight[channel] = np.trunc(weight[channel] * shrink)
+            scale[channel] /= shrink
+        low, high = x.low, x.high
+        if any(op.attributes["padding"]):  # any part of a sum may be missing at the border
+            low, high = np.minimum(low, 0), np.maximum(high, 0)
+        inside, outside = real.shape[1], len(real) // op.attributes["groups"]
+        read = (np.arange(len(real)) // outside * inside)[:, None] + np.arange(inside)
+        used = weight * scale[:, None, None, None]
+        plus, minus = np.maximum(used, 0).sum((2, 3)), np.minimum(used, 0).sum((2, 3))
+        return _Sums(
+            Fixed(op, weight=weight),
+            (plus * low[read] + minus * high[read]).sum(1),
+            (plus * high[read] + minus * low[read]).sum(1),
+            scale * 2.0**-x.exponent,
+            max(int(_magnitudes(weight).max()) * x.largest, 1),
+        )
+
+    def average(self, op: Operation, x: _Range) -> _Sums:
+        """Sums of windows; those that are cut at the border times what they lack, so that one division fits all."""
+        counts = [self.counts(op, axis) for axis in (0, 1)]
+        common = [math.lcm(*map(int, axis)) for axis in counts]
+        whole = math.prod(common)
+        if max(common) > INT16 or whole * x.largest > INT32:
+            raise ExportError(f"{op.source}: integer sums of windows of {op.attributes['kernel']} overflow 32 bits")
+        factors = None
+        if any(len(set(map(int, axis))) > 1 for axis in counts):
+            factors = (common[0] // counts[0]).astype(np.int16), (common[1] // counts[1]).astype(np.int16)
+        unit = np.full(op.shape[0], 2.0**-x.exponent / whole)
+        low, high = np.minimum(x.low, 0), np.maximum(x.high, 0)
+        return _Sums(Fixed(op, factors=factors), low, high, unit, whole * x.largest)
+
+    def counts(self, op: Operation, axis: int) -> Array:
+        """By how many rows (or columns) each window's sum is divided."""
+        extent, padding = self.shapes[op.inputs[0]][1 + axis], op.attributes["padding"][axis]
+        if op.attributes["count_padding"]:
+            starts = np.arange(op.shape[1 + axis]) * op.attributes["stride"][axis] - padding
+            return np.minimum(starts + op.attributes["kernel"][axis], extent + padding) - starts
+        windows = [window_of(op, axis, at, extent) for at in range(op.shape[1 + axis])]
+        return np.array([window.stop - window.start for window in windows])
+
+    def epilogue(self, sums: _Sums) -> Fixed:
+        """The operation with the integers of its epilogue; its real result's range is remembered."""
+        step, op, tensors = sums.step, sums.step.op, sums.step.op.tensors
+        by_channel = tensors.get("multiplier", np.ones(1, np.float32)).astype(np.float64)
+        offset = tensors.get("offset", np.zeros(1, np.float32)).astype(np.float64)
+        slope = tensors.get("slope", np.ones(1, np.float32)).astype(np.float64)
+        ends = np.stack([sums.low * by_channel, sums.high * by_channel])
+        low, high = ends.min(0) + offset, ends.max(0) + offset
+        factor = sums.unit * by_channel
+        largest = max(float(np.abs(factor).max()), 1e-30)
+        top = max(largest * sums.limit, float((np.abs(ends).max(0) + np.abs(offset)).max()), _LEAST)
+        residual = None if op.residual is None else self.ranges[op.residual]
+        if residual is not None:
+            low, high = low + residual.low, high + residual.high
+            top = max(top, residual.largest * 2.0**-residual.exponent)
+        steepest = max(float(np.abs(slope).max()), 1e-30)
+        e = _floor_log2(_ROOM / 2 / (top * max(steepest, 1)))
+        if sums.exponents and "multiplier" not in tensors:
+            step = replace(step, up=tuple(e - exponent for exponent in sums.exponents))
+        else:
+            room = _floor_log2(INT32 / sums.limit)
+            e = min(e, _floor_log2(INT16 / largest) + room - 16)
+            multiplier = np.rint(factor * 2.0 ** (e + 16 - room)).astype(np.int16)
+            step = replace(step, up=(room,) * max(len(op.inputs), 1), multiplier=multiplier)
+        if "offset" in tensors:
+            step = replace(step, offset=np.rint(offset * 2.0**e).astype(np.int32))
+        if residual is not None:
+            step = replace(step, residual_up=max(e - residual.exponent, -31))
+        match op.attributes.get("activation"):
+            case "clip":
+                clipped = float(op.attributes["low"]), float(op.attributes["high"])
+                ends_of = [int(np.clip(np.rint(end * 2.0**e), -INT32, INT32)) for end in clipped]
+                step = replace(step, low=ends_of[0], high=ends_of[1])
+                low, high = np.clip(low, *clipped), np.clip(high, *clipped)
+            case "relu":
+                low, high = np.maximum(low, 0), np.maximum(high, 0)
+            case "prelu":
+                by = max(0, -_floor_log2(INT16 / (steepest * 65536)))
+                step = replace(step, slope=np.rint(slope * 2.0 ** (16 - by)).astype(np.int16), slope_up=by)
+                bent = [np.where(side < 0, side * slope, side) for side in (low, high)]
+                low, high = np.minimum(np.minimum(*bent), 0), np.maximum(np.maximum(*bent), 0)
+        return step if op.real is None else self.stored(step, e, low, high)
+
+    def stored(self, step: Fixed, e: int, low: Array, high: Array) -> Fixed:
+        """The operation with the exponent of its real result."""
+        name = step.op.real or ""
+        most = max(float(np.maximum(np.abs(low), np.abs(high)).max()), _LEAST)
+        if name in self.seen:
+            most = min(most, 2 * max(self.seen[name], _LEAST))
+        exponent = _floor_log2((INT16 - 1) / most)
+        reach = (INT16 + 1) * 2.0**-exponent
+        self.ranges[name] = _Range(np.clip(low, -reach, reach), np.clip(high, -reach, reach), exponent)
+        return replace(step, exponent=exponent, down=exponent - e)
+
+
+def _magnitudes(weight: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The sum of the magnitudes of each output channel's weights."""
+    return np.abs(weight.astype(np.int64)).sum((1, 2, 3))
+
+
+def _floor_log2(value: float) -> int:
+    return math.frexp(value)[1] - 1

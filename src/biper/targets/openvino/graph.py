@@ -1,0 +1,175 @@
+"""A program on OpenVINO's own operators, binary convolutions included: the same function as ours, bit for bit.
+
+What its ``BinaryConvolution`` needs (operation set 1, ``xnor-popcount``): inputs of 0 and 1 that a ``FakeQuantize`` of
+two levels emits, 1 for +1; weight bits in the order (O, I, kh, kw), the first in the lowest bit; a ``pad_value`` of 0,
+which leaves padded taps out of the sum. Its results are silently wrong unless the input channels are a multiple of 8.
+Multiplier, offset, residual and clipping that follow it are fused into it, and so is a ``FakeQuantize`` that is alone
+in reading it: then bits leave it, not floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino import opset1, opset11
+
+from biper.errors import ModelError
+from biper.runtime.program import Operation, Program, Shape, unpack_weight
+from biper.targets.real_layers import folded, rounds_up
+
+JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
+"""A FakeQuantize's bit is ``x > threshold``, ours ``x >= 0``."""
+
+
+def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> openvino.Model:
+    """The graph, from normalized images (batch, C, H, W) float32 to the program's output.
+
+    Args:
+        program: a validated program.
+        batch: images of one call.
+        in_float: compute binary convolutions that OpenVINO's operator cannot do, in float32 on -1 and +1.
+
+    Raises:
+        ModelError: a binary convolution has groups or channels that OpenVINO's operator cannot do.
+    """
+    image = opset11.parameter([batch, *program.input_shape], np.float32, name="image")
+    values: dict[str, Any] = {"image": image}
+    shapes = program.shapes
+    signs: dict[str, Any] = {}
+    for op in program.operations:
+        inputs, channels = [values[name] for name in op.inputs], shapes[op.inputs[0]][0]
+        if in_float and op.operation == "binary_convolution" and not is_exact(op, channels):
+            y = _on_signs(op, signs[op.inputs[0]], channels)
+        else:
+            y = _operator(op, inputs, shapes[op.inputs[0]], batch)
+        if "threshold" in op.tensors:
+            least = op.tensors["threshold"].astype(np.float32)
+            low = _constant(least - np.float32(0.5))
+            flip = op.tensors["flip"].astype(np.float32)
+            values[op.bits or ""] = opset11.fake_quantize(y, low, low, _constant(flip), _constant(1 - flip), 2)
+            signs[op.bits or ""] = _signs(y, least, 1 - 2 * flip)
+            continue
+        y = _epilogue(op, y, values)
+        if op.real is not None:
+            values[op.real] = y
+        if op.bits is not None:
+            zero, one, low = (_constant(np.array([number], np.float32)) for number in (0, 1, JUST_BELOW_ZERO))
+            values[op.bits] = opset11.fake_quantize(y, low, low, zero, one, 2)
+            signs[op.bits] = _signs(y, np.zeros(1, np.float32), np.ones(1, np.float32))
+    return openvino.Model([values[program.output]], [image])
+
+
+def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any:
+    x, a = inputs[0], op.attributes
+    match op.operation:
+        case "convolution":
+            top, bottom, left, right = a["padding"]
+            geometry = a["stride"], [top, left], [bottom, right], a["dilation"]
+            if "input_factor" in a:
+                return _int8_convolution(op, x, geometry)
+            weight, offset = folded(op, shape[0])
+            return opset11.add(_real_convolution(x, weight, geometry, a["groups"]), _constant(offset))
+        case "binary_convolution":
+            return binary_convolution(op, x, shape[0])
+        case "pool":
+            rounding = "ceil" if rounds_up(op, shape) else "floor"
+            geometry = a["stride"], a["padding"], a["padding"], a["kernel"]
+            if a["kind"] == "max":
+                return opset1.max_pool(x, *geometry, rounding)
+            return opset1.avg_pool(x, *geometry, not a["count_padding"], rounding)
+        case "pad_channels":
+            before, after = ([0, a[key], 0, 0] for key in ("before", "after"))
+            return opset11.pad(x, _whole(before), _whole(after), "constant", opset11.constant(np.float32(0)))
+        case "concatenate":
+            return opset11.concat(inputs, 1)
+        case "resize":
+            size, axes = _whole([a["height"], a["width"]]), _whole([2, 3])
+            rule = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            return opset11.interpolate(x, size, "nearest", "sizes", axes=axes, **rule)
+        case "flatten":
+            return opset11.reshape(x, _whole([batch, -1, 1, 1]), False)
+    return x
+
+
+def _real_convolution(x: Any, weight: NDArray[np.float32], geometry: tuple[Any, ...], groups: int) -> Any:
+    if groups == 1:
+        return opset11.convolution(x, _constant(weight, None), *geometry)
+    split = (groups, len(weight) // groups, *weight.shape[1:])
+    return opset11.group_convolution(x, _constant(weight.reshape(split), None), *geometry)
+
+
+def _on_signs(op: Operation, signs: Any, channels: int) -> Any:
+    """A binary convolution in float32 on -1 and +1, whose sums are the same integers."""
+    top, bottom, left, right = op.attributes["padding"]
+    geometry = op.attributes["stride"], [top, left], [bottom, right], op.attributes["dilation"]
+    return _real_convolution(signs, op.real_weight(channels), geometry, op.attributes["groups"])
+
+
+def _signs(y: Any, least: NDArray[np.float32], above: NDArray[np.float32]) -> Any:
+    """``above`` where y >= ``least``, else its negative. Not by FakeQuantize, which float layers take for int8."""
+    return opset11.select(opset11.greater_equal(y, _constant(least)), _constant(above), _constant(-above))
+
+
+def is_exact(op: Operation, channels: int) -> bool:
+    """Whether OpenVINO's binary operator can do a binary convolution that reads ``channels``."""
+    return bool(op.attributes["groups"] == 1 and channels % 8 == 0)
+
+
+def _int8_convolution(op: Operation, x: Any, geometry: tuple[Any, ...]) -> Any:
+    """Rounded inputs and scaled int8 weights: OpenVINO recognizes these and multiplies in int8."""
+    factor, zero = np.float32(op.attributes["input_factor"]), op.attributes["input_zero"]
+    low, high = (_constant(np.array([level / factor])) for level in (-zero, 255 - zero))
+    levels = opset11.fake_quantize(x, low, high, low, high, 256)
+    scale = _constant(op.tensors["multiplier"] * factor, (-1, 1, 1, 1))
+    weight = opset11.multiply(opset11.convert(opset11.constant(op.tensors["weight"]), np.float32), scale)
+    return opset11.add(opset11.convolution(levels, weight, *geometry), _constant(op.tensors["offset"]))
+
+
+def binary_convolution(op: Operation, x: Any, channels: int) -> Any:
+    """OpenVINO's binary operator for one of ours, without epilogue; ``x`` are bits of 0 and 1.
+
+    Raises:
+        ModelError: it has groups, or input channels that are not a multiple of 8.
+    """
+    if not is_exact(op, channels):
+        raise ModelError(
+            f"{op.source}: OpenVINO's binary operator takes one group and a multiple of 8 channels, "
+            f"not {op.attributes['groups']} and {channels}"
+        )
+    positive = unpack_weight(op.tensors["weight"], channels) > 0
+    bits = np.packbits(positive.reshape(-1), bitorder="little")
+    tensor = openvino.Tensor(bits, openvino.Shape(list(positive.shape)), openvino.Type.u1)
+    weight = openvino.op.Constant(tensor, shared_memory=False)  # else it reads the array after its time
+    top, bottom, left, right = op.attributes["padding"]
+    geometry = op.attributes["stride"], [top, left], [bottom, right], op.attributes["dilation"]
+    return opset1.binary_convolution(x, weight, *geometry, "xnor-popcount", 0.0)
+
+
+def _epilogue(op: Operation, y: Any, values: dict[str, Any]) -> Any:
+    if op.operation != "convolution":
+        if "multiplier" in op.tensors:
+            y = opset11.multiply(y, _constant(op.tensors["multiplier"]))
+        if "offset" in op.tensors:
+            y = opset11.add(y, _constant(op.tensors["offset"]))
+    if op.residual is not None:
+        y = opset11.add(y, values[op.residual])
+    match op.attributes.get("activation"):
+        case "clip":
+            return opset11.clamp(y, op.attributes["low"], op.attributes["high"])
+        case "relu":
+            return opset11.relu(y)
+        case "prelu":
+            return opset11.prelu(y, _constant(op.tensors["slope"]))
+    return y
+
+
+def _constant(numbers: NDArray[Any], shape: tuple[int, ...] | None = (1, -1, 1, 1)) -> Any:
+    array = np.ascontiguousarray(numbers, np.float32)
+    return opset11.constant(array if shape is None else array.reshape(shape))
+
+
+def _whole(numbers: list[int]) -> Any:
+    return opset11.constant(np.array(numbers, np.int64))

@@ -1,0 +1,1 @@
+"""The packed file, `.biper`: written from a torch model after both were compared."""

@@ -1,0 +1,93 @@
+"""A trained torch model becomes a packed program: traced, lowered, packed, and compared with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from biper.errors import ExportError
+from biper.io.files import atomic_write
+from biper.lowering.lower import lower
+from biper.lowering.pack import pack_graph
+from biper.lowering.quantize import quantize_real_convolutions
+from biper.lowering.verify import ExportReport, verify
+from biper.runtime.program import write_program
+from biper.runtime.reader import read_program
+
+
+class FloatLayers(StrEnum):
+    """What the layers that are not binary are stored in, and computed with: see `export`."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+    @classmethod
+    def of(cls, value: FloatLayers | str) -> FloatLayers:
+        """The member of a name; raises ExportError for another."""
+        if value not in list(cls):
+            raise ExportError(f"float layers {value!r} are not known: expected {', '.join(cls)}")
+        return cls(value)
+
+
+def export(
+    model: nn.Module,
+    path: str | Path,
+    example_input: Tensor,
+    *,
+    classes: Sequence[str] = (),
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    float_layers: FloatLayers | str = FloatLayers.float32,
+) -> ExportReport:
+    """Pack a model into one file, after checking that the packed program computes what the model does.
+
+    Args:
+        model: any module whose binary layers are in stage 2; maps (N, C, H, W) to (N, outputs) or (N, C', H', W').
+        path: the file to write, usually ``something.biper``.
+        example_input: (N, C, H, W) floating point, normalized. Fixes C, H and W; all N images are used to compare
+            both sides, so give real ones.
+        classes: a name for each output, or none.
+        normalization: (mean, std) of pixels scaled to [0, 1], one number a channel; default 0 and 1.
+        float_layers: what the layers that stay real have and do: ``"float32"``; ``"float16"``, weights rounded to half
+            the space; ``"int8"``, weights in a quarter of it and integer products, calibrated on the example input.
+
+    Returns:
+        What was compared and found; print it.
+
+    Raises:
+        ExportError: an operator is not supported (named with its module), or both sides do not agree; nothing is
+            written then.
+    """
+    blob, report = pack(model, example_input, classes=classes, normalization=normalization, float_layers=float_layers)
+    atomic_write(Path(path), blob)
+    return report
+
+
+def pack(
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    classes: Sequence[str] = (),
+    normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    float_layers: FloatLayers | str = FloatLayers.float32,
+) -> tuple[bytes, ExportReport]:
+    """As `export`, which writes what this returns: the content of the file, and the report."""
+    graph = lower(model, example_input)
+    channels = graph.input_shape[0]
+    mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
+    if len(mean) != channels or len(std) != channels:
+        raise ExportError(f"normalization expects {channels} numbers of mean and std, got {len(mean)} and {len(std)}")
+    float_layers = FloatLayers.of(float_layers)
+    real_type = np.float16 if float_layers is FloatLayers.float16 else np.float32
+    program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
+    if float_layers is FloatLayers.int8:
+        program = quantize_real_convolutions(program, example_input.detach().cpu().float().numpy())
+    rounded = float_layers is not FloatLayers.float32
+    blob = write_program(program)
+    report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=rounded)
+    report.require_agreement()
+    return blob, report

@@ -1,0 +1,1 @@
+"""One web page that holds the model and runs it in the browser."""

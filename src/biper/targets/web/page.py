@@ -1,0 +1,39 @@
+"""A packed program as one web page that needs no server: the file itself, and an engine in plain JavaScript.
+
+The page (`web/`) holds the bytes of the packed file and reads them as the Python runtime does; its sums are rounded to
+float32 in the order of the scalar engine, so outputs are the same bits. Pictures are resized in Pillow's arithmetic.
+The page's own policy forbids it to load anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from importlib import resources
+
+from biper.errors import ExportError
+from biper.runtime.program import Program, write_program
+
+PARTS = {"style": "style.css", "engine": "engine.js", "picture": "picture.js", "page": "page.js"}
+
+
+def html_page(program: Program, title: str) -> str:
+    """The page of a program that classifies pictures; ``title`` is its headline.
+
+    Raises:
+        ExportError: its images have neither 1 nor 3 channels, or its output is a map.
+    """
+    if program.input_shape[0] not in (1, 3) or program.output_shape[1:] != (1, 1):
+        raise ExportError(
+            f"a web page shows the classes of pictures, but this model maps {program.input_shape} to "
+            f"{program.output_shape}: expected 1 or 3 channels, and outputs of 1 x 1"
+        )
+    page = _part("page.html")
+    for name, file in PARTS.items():
+        page = page.replace(f"{{{{{name}}}}}", _part(file))
+    page = page.replace("{{model}}", base64.b64encode(write_program(program)).decode())
+    return page.replace("{{title}}", html.escape(title))
+
+
+def _part(name: str) -> str:
+    return resources.files("biper.targets.web").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,139 @@
+"""Every method, packed: the numbers of the network itself, also at borders, in groups and after a flatten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import biper
+from biper import BinarizeConfig, BinaryConv2d, BinaryLinear, binarize_
+from biper.errors import ExportError
+from biper.methods.build import make_activation
+from biper.methods.settings import METHODS, read_method
+from biper.quantizers import AdaBinInput, AdaBinWeight, DoReFaInput, Quantizer, RPReLU, RSign
+from biper.runtime import Model
+from biper.targets.packed.export import export
+
+
+def learned_(model: nn.Module) -> nn.Module:
+    """Give everything that a method learns, and batch norms, values as of a trained network; stage 2, evaluation."""
+    for module in model.modules():
+        if isinstance(module, RSign | RPReLU):
+            for parameter in module.parameters():
+                nn.init.normal_(parameter, std=0.3)
+        elif isinstance(module, AdaBinInput):
+            nn.init.uniform_(module.scale, -1.5, 1.5)
+            nn.init.normal_(module.offset, std=0.5)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2.0)
+        elif isinstance(module, BinaryConv2d | BinaryLinear):
+            nn.init.normal_(module.weight, mean=0.02, std=0.1)
+    return biper.set_stage_(model, "binary").eval()
+
+
+def awkward_network(name: str, bits: str) -> nn.Module:
+    method = read_method(name)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        make_activation(method, 4) or nn.Hardtanh(),
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=True),
+        nn.BatchNorm2d(6),
+        make_activation(method, 6) or nn.Hardtanh(),
+        nn.Conv2d(6, 5, (2, 3), padding="same", dilation=(1, 2)),
+        nn.BatchNorm2d(5),
+        nn.Conv2d(5, 5, 3, bias=False),
+        nn.BatchNorm2d(5),
+        make_activation(method, 5) or nn.Hardtanh(),
+        nn.Flatten(),
+        nn.Linear(5 * 3 * 2, 7),
+        nn.Linear(7, 3),
+    )
+    binarize_(model, BinarizeConfig(method=method, bits=bits))
+    return learned_(model)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # of torch, about its speed
+@pytest.mark.parametrize("bits", ["W1A1", "W1A32"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_packed_as_it_is(name: str, bits: str, tmp_path: Path) -> None:
+    model = awkward_network(name, bits)
+    x = torch.randn(16, 1, 9, 7)
+    report = export(model, tmp_path / "m.biper", x)
+    assert report.problems() == []
+    expected = model(x).detach().numpy()
+    actual = Model.load(tmp_path / "m.biper")(x.numpy())
+    equal = np.isclose(actual, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()).all(1)
+    assert equal.sum() >= 15  # a value within rounding of a threshold may flip a bit of an image
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_packs_the_networks_here(name: str, tmp_path: Path) -> None:
+    model = learned_(biper.create_model("digits_cnn", dataset="digits", method=name))
+    x = torch.randn(4, 1, 8, 8)
+    report = export(model, tmp_path / "m.biper", x)
+    assert report.wrong_sums == 0
+    assert report.sums >= 4 * (2 * 32 * 64 + 2 * 64 * 16)
+    scores = Model.load(tmp_path / "m.biper")(x.numpy())
+    if report.flipped_bits == 0:
+        np.testing.assert_allclose(scores, model(x).detach().numpy(), atol=1e-4)
+
+
+class WrongLevels(AdaBinWeight):
+    """Says that its offset is 0."""
+
+    def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().levels(x)[0], x.new_zeros(())
+
+
+class WrongReal(AdaBinInput):
+    """Leaves its offset out where it says what the sign is of."""
+
+    def real(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.sign((x - self.offset) / self.scale) + self.offset
+
+
+class TwoRegimes(DoReFaInput):
+    """0 and 1, but 0 far out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (x < 1.6)
+
+
+class ThreeValues(Quantizer):
+    """-1, 0 and +1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sign(x).mul(x.abs() > 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_quantizer": WrongLevels()}, "0: its weights have more than two values; put the model into stage 2"),
+        ({"weight_quantizer": ThreeValues()}, "0: its weights have more than two values"),
+        ({"stage": "binary", "input_quantizer": ThreeValues()}, "0: its input quantizer has not the two values of a"),
+        (
+            {"stage": "binary", "input_quantizer": WrongReal()},
+            "0: its input quantizer has not the two values of a sign",
+        ),
+        ({"stage": "binary", "input_quantizer": TwoRegimes()}, "0: signs, scales and offsets are not what its quant"),
+    ],
+)
+def test_quantizers_that_do_not_say_what_they_do_are_refused(
+    options: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    model = nn.Sequential(BinaryConv2d(2, 3, 3, padding=1, **options))
+    for module in model.modules():
+        if isinstance(module, AdaBinInput):
+            nn.init.constant_(module.offset, 0.5)
+    with pytest.raises(ExportError, match=message):
+        export(model, tmp_path / "m.biper", torch.randn(2, 2, 5, 5))
+    assert not (tmp_path / "m.biper").exists()

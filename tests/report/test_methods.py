@@ -1,0 +1,71 @@
+"""Comparisons from the library: variants, runs that diverge, and wrong requests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from biper.errors import RecipeError
+from biper.report.methods import Variant, compare, read_factors
+
+SMALL = ["stage1.epochs=1", "stage2.epochs=1"]
+
+
+def test_variants_and_divergence(tmp_path: Path) -> None:
+    """A setting that diverges is a row that says so, and the others are not lost."""
+    texts = ["slow model.frequency=5", "wild stage1.learning_rate=1e30 method.name=bnn"]
+    comparison = compare("digits", [Variant.read(text) for text in texts], tmp_path, overrides=SMALL, device="cpu")
+    slow, wild = comparison.rows
+    assert slow.settings == ("model.frequency=5",)
+    assert slow.grid[0].factor == 1
+    assert len(slow.accuracies) == 1
+    assert (wild.mean, wild.spread, wild.packed_bytes, wild.accuracies) == (None, None, None, ())
+    assert "| wild | 1 | 2 | diverged |" in (tmp_path / "compare.md").read_text()
+    rows = json.loads((tmp_path / "compare.json").read_text())["rows"]
+    assert [row["mean"] for row in rows] == [slow.mean, None]
+
+
+def test_held_out_images_choose_the_factor_where_there_are_any(tmp_path: Path) -> None:
+    overrides = [*SMALL, "data.selection=held-out"]
+    comparison = compare(
+        "digits", [Variant.of_method("ir-net")], tmp_path, overrides=overrides, factors=[0.01, 10.0], device="cpu"
+    )
+    (row,) = comparison.rows
+    scores = {tried.factor: tried.held_out_accuracy for tried in row.grid}
+    assert scores[10.0] > scores[0.01]
+    assert row.factor == 10.0
+    assert comparison.chosen_by == "held-out accuracy"
+
+
+@pytest.mark.parametrize(
+    ("variants", "options", "message"),
+    [
+        ([], {}, "a comparison needs variants with labels that differ, got none"),
+        (["bnn", "bnn"], {}, "labels that differ, got bnn, bnn"),
+        (["bnn"], {"overrides": ["method.name=recu"]}, "a method for one: use --variant 'LABEL KEY=VALUE'"),
+        (["b method.tau=1"], {}, "unknown key 'method.tau'"),
+        (["a/b c=1"], {}, "--variant expects a label of letters"),
+        (["label"], {}, "no method 'label'; known: biper"),
+    ],
+)
+def test_wrong_comparisons_train_nothing(
+    variants: list[str], options: dict[str, list[str]], message: str, tmp_path: Path
+) -> None:
+    def ask() -> None:
+        chosen = [Variant.read(text) if " " in text else Variant.of_method(text) for text in variants]
+        compare("digits", chosen, tmp_path / "out", **options)
+
+    with pytest.raises(RecipeError) as caught:
+        ask()
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_factors_are_positive_and_differ() -> None:
+    assert read_factors(None) == []
+    assert read_factors("1,10, 0.5") == [1.0, 10.0, 0.5]
+    for wrong in ("0", "1,1", "1,x", "inf", "-3"):
+        with pytest.raises(RecipeError, match="--learning-rates expects positive numbers that differ"):
+            read_factors(wrong)

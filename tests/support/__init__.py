@@ -1,0 +1,1 @@
+"""Helpers of the tests: networks, programs, pictures, processes, compilers and a browser."""

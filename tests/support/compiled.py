@@ -1,0 +1,85 @@
+"""Generated C, compiled for this machine and called from here."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from biper.targets.c.source import CSource
+
+WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-ffreestanding"]
+
+TRACE = """
+static int32_t sums[{size}], sum_count;
+static uint8_t bits[{size}];
+static int32_t bit_count;
+#define MODEL_SUM(sum) (sums[sum_count++] = (sum))
+#define MODEL_BIT(bit) (bits[bit_count++] = (uint8_t)(bit))
+"""
+GETTERS = """
+const int32_t *{name}_sums(void);
+const uint8_t *{name}_bits(void);
+const int32_t *{name}_sums(void) {{ sum_count = bit_count = 0; return sums; }}
+const uint8_t *{name}_bits(void) {{ return bits; }}
+"""
+
+
+def require(tool: str) -> str:
+    """The path of a program; skips the test where it is not installed."""
+    found = shutil.which(tool)
+    if found is None:
+        pytest.skip(f"{tool} is not installed")
+    return found
+
+
+class Compiled:
+    """Functions of generated sources, by their names.
+
+    With ``trace``, a number of sums and bits that an image makes at most, `traced` returns these too.
+    """
+
+    def __init__(
+        self, folder: Path, sources: Mapping[str, CSource], compiler: str = "gcc", flags: str = "-O1", trace: int = 0
+    ) -> None:
+        files = []
+        for name, source in sources.items():
+            text = source.source
+            if trace:
+                include = f'#include "{name}.h"\n'
+                text = text.replace(include, include + TRACE.format(size=trace)) + GETTERS.format(name=name)
+            (folder / f"{name}.h").write_text(source.header)
+            (folder / f"{name}.c").write_text(text)
+            files.append(str(folder / f"{name}.c"))
+        library = folder / f"{compiler}-{'-'.join(sources)[:60]}.so"  # a path is loaded once, whatever is written to it
+        command = [require(compiler), *WARNINGS, *flags.split(), "-shared", "-fPIC", "-o", str(library), *files]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        self.path, self.library = library, ctypes.CDLL(str(library))
+
+    def __call__(self, name: str, pixels: NDArray[np.uint8], outputs: int, dtype: type) -> NDArray:
+        """Results (N, outputs) of images (N, H, W, C)."""
+        results = np.zeros((len(pixels), outputs), dtype)
+        run = getattr(self.library, f"{name}_run")
+        for image, result in zip(np.ascontiguousarray(pixels), results, strict=True):
+            run(image.ctypes.data_as(ctypes.c_void_p), result.ctypes.data_as(ctypes.c_void_p))
+        return results
+
+    def traced(
+        self, name: str, image: NDArray[np.uint8], outputs: int, dtype: type, sums: int, bits: int
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """The results of one image, its first ``sums`` integer sums and its first ``bits`` bits as they were made."""
+        pointers = [getattr(self.library, f"{name}_{what}") for what in ("sums", "bits")]
+        for pointer in pointers:
+            pointer.restype = ctypes.c_void_p
+        at = [pointer() for pointer in pointers]
+        result = self(name, image[None], outputs, dtype)
+        made = np.ctypeslib.as_array((ctypes.c_int32 * sums).from_address(at[0])).copy()
+        seen = np.ctypeslib.as_array((ctypes.c_uint8 * bits).from_address(at[1])).copy()
+        return result[0], made, seen

@@ -1,0 +1,231 @@
+"""Generated C: compiled for this machine and run, against the scalar engine and against NumPy in integers."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.compiled import WARNINGS, Compiled, require
+from support.networks import packed_network
+from support.programs import PLAIN, operation, program_of
+from support.small_programs import random_pixels, small_programs
+
+from biper.errors import ExportError
+from biper.runtime.engine import Engine
+from biper.runtime.model import Model
+from biper.runtime.program import Operation, Program, pack_weight
+from biper.runtime.reference import run_reference
+from biper.targets.c.fixed_point import run_fixed
+from biper.targets.c.source import CODE_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES, CSource, bytes_of, c_source
+from biper.targets.c.to_fixed_point import fixed_point, without_flips
+
+COMPILERS = [
+    ("gcc", "-O2"),
+    pytest.param("clang", "-O2", marks=pytest.mark.slow),
+    pytest.param("gcc", "-O3 -march=native -ffp-contract=off", marks=pytest.mark.slow),
+]
+
+
+UNDEFINED = "-O1 -fsanitize=undefined -fno-sanitize-recover=all"
+FLAGS = ["-O1", pytest.param(UNDEFINED, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, Program]:
+    return small_programs()
+
+
+def outputs_of(program: Program) -> int:
+    return math.prod(program.output_shape)
+
+
+def as_c(values: NDArray) -> NDArray:
+    """Results (N, C, H, W) in the order of C: [row][column][channel]."""
+    return values.transpose(0, 2, 3, 1).reshape(len(values), -1)
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_every_operation_is_that_of_the_scalar_engine(flags: str, small: dict[str, Program], tmp_path: Path) -> None:
+    sources = {name: c_source(program, name=name) for name, program in small.items()}
+    compiled = Compiled(tmp_path, sources, flags=flags)
+    for name, program in small.items():
+        pixels = random_pixels(program.input_shape)
+        expected = Engine(program, "scalar")(Model(program)._normalized(pixels))
+        actual = compiled(name, pixels, outputs_of(program), np.float32)
+        assert np.array_equal(actual, as_c(expected)), name
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
+    flags: str, small: dict[str, Program], tmp_path: Path
+) -> None:
+    fixed = {name: fixed_point(program) for name, program in small.items()}
+    sources = {name: c_source(small[name], name=name, fixed=fixed[name]) for name in small}
+    compiled = Compiled(tmp_path, sources, flags=flags)
+    for name, program in small.items():
+        pixels = random_pixels(program.input_shape)
+        expected = run_fixed(fixed[name], pixels)[program.output]
+        actual = compiled(name, pixels, outputs_of(program), np.int16)
+        assert np.array_equal(actual, as_c(expected)), name
+        real = run_reference(program, Model(program)._normalized(pixels))[program.output]
+        # Weights in int8, each off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
+        off = 0.02 if any(kind in name for kind in ("real", "levels")) else 1e-3
+        found = expected / 2.0 ** fixed[name].output_exponent
+        assert np.abs(found - real).max() <= off * np.abs(real).max(), name
+
+
+@pytest.mark.parametrize(("compiler", "flags"), COMPILERS)
+def test_whole_networks_sum_by_sum(compiler: str, flags: str, tmp_path: Path) -> None:
+    """Given the bits that C makes, its integer sums are those of the reference; logits are the scalar engine's."""
+    for name, dataset, bits in (("digits_cnn", "digits", "W1A1"), ("resnet20", "cifar10", "W1A1")):
+        program = without_flips(packed_network(tmp_path, name, dataset, bits))
+        binary = [index for index, op in enumerate(program.operations) if op.operation == "binary_convolution"]
+        shapes = program.shapes
+        sums = sum(math.prod(program.operations[index].shape) for index in binary)
+        count = sum(math.prod(op.shape) for op in program.operations if op.bits is not None)
+        compiled = Compiled(tmp_path, {name: c_source(program, name=name)}, compiler, flags, trace=max(sums, count))
+        pixels = random_pixels(program.input_shape, 2)
+        normalized = Model(program)._normalized(pixels)
+        expected = Engine(program, "scalar")(normalized).reshape(len(pixels), -1)
+        for image, logits in zip(pixels, expected, strict=True):
+            result, made, seen = compiled.traced(name, image, 10, np.float32, sums, count)
+            assert np.array_equal(result, logits)
+            values: dict[str, NDArray] = {}
+            for op in program.operations:
+                if op.bits is not None:
+                    channels, height, width = shapes[op.bits]
+                    part, seen = np.split(seen, [channels * height * width])
+                    values[op.bits] = part.reshape(1, height, width, channels).transpose(0, 3, 1, 2).astype(bool)
+            for index in binary:
+                op = program.operations[index]
+                signs = values[op.inputs[0]] * np.float32(2) - 1
+                part, made = np.split(made, [math.prod(op.shape)])
+                assert np.array_equal(part, as_c(sums_of(op, shapes[op.inputs[0]], signs))[0]), op.source
+
+
+def sums_of(op: Operation, shape: tuple[int, int, int], signs: NDArray[np.float32]) -> NDArray:
+    """The integer sums of a binary convolution for given signs."""
+    first = operation("elementwise", "image", bits="b")
+    tensors = {"weight": op.tensors["weight"]}
+    second = operation("binary_convolution", "b", tensors, real="v", attributes=dict(op.attributes))
+    second = replace(
+        second, attributes={key: second.attributes[key] for key in ("stride", "dilation", "padding", "groups")}
+    )
+    return run_reference(program_of(shape, [first, second], "v"), signs)["1.sum"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "bits", "float_layers"),
+    [
+        ("digits_cnn", "digits", "W1A1", "float32"),
+        ("resnet20", "cifar10", "W1A32", "float32"),
+        pytest.param("resnet18a", "cifar10", "W1A1", "int8", marks=pytest.mark.slow),
+    ],
+)
+def test_networks_in_integers_are_those_of_numpy(
+    name: str, dataset: str, bits: str, float_layers: str, tmp_path: Path
+) -> None:
+    program = packed_network(tmp_path, name, dataset, bits, float_layers)
+    fixed = fixed_point(program, np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32))
+    pixels = random_pixels(program.input_shape, 2)
+    expected = run_fixed(fixed, pixels)[program.output]
+    source = c_source(program, name=name, fixed=fixed)
+    for compiler in ("gcc", "clang"):
+        compiled = Compiled(tmp_path, {name: source}, compiler, "-O2")
+        assert np.array_equal(compiled(name, pixels, 10, np.int16), as_c(expected)), compiler
+
+
+def cortex_object(folder: Path, source: CSource) -> Path:
+    compiler = require("arm-none-eabi-gcc")
+    (folder / "model.h").write_text(source.header)
+    (folder / "model.c").write_text(source.source)
+    flags = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-fstack-usage", "-c", "-o", "model.o", "model.c"]
+    subprocess.run([compiler, *WARNINGS, *flags], cwd=folder, check=True)
+    return folder / "model.o"
+
+
+@pytest.mark.parametrize(
+    ("name", "integer_only"),
+    [
+        ("digits_cnn", False),
+        ("digits_cnn", True),
+        pytest.param("resnet20", False, marks=pytest.mark.slow),
+        ("resnet20", True),
+    ],
+)
+def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: Path) -> None:
+    program = packed_network(tmp_path, name, "digits" if name == "digits_cnn" else "cifar10")
+    source = c_source(program, fixed=fixed_point(program) if integer_only else None)
+    built = cortex_object(tmp_path, source)
+    listed = subprocess.run(["arm-none-eabi-size", "-A", str(built)], capture_output=True, text=True, check=True).stdout
+    sizes = {key: int(value) for key, value in re.findall(r"^\.(\w+) +(\d+)", listed, re.MULTILINE)}
+    assert sizes["bss"] == source.arena_bytes
+    assert source.table_bytes - 8 <= sizes["rodata"] <= source.table_bytes
+    library = 0 if integer_only else SOFT_FLOAT_BYTES
+    assert sizes["text"] + library <= source.code_bytes <= 1.3 * (sizes["text"] + library)
+    lines = [line.split("\t") for line in (tmp_path / "model.su").read_text().splitlines()]
+    frames = {name.split(":")[-1]: int(size) for name, size, _ in lines}
+    kernels = [frames.pop(kernel) for kernel in CODE_BYTES if kernel in frames]
+    assert max(kernels) + sum(frames.values()) <= STACK_BYTES  # a call of a kernel, and of everything that it may call
+    limits = {("digits_cnn", False): (24, 16), ("digits_cnn", True): (24, 16), ("resnet20", True): (80, 96)}
+    flash, ram = limits.get((name, integer_only), (math.inf, math.inf))
+    assert source.needs["flash"] <= 1000 * flash
+    assert source.needs["RAM"] <= 1000 * ram
+    unknown = subprocess.run(["arm-none-eabi-nm", "-u", str(built)], capture_output=True, text=True, check=True).stdout
+    called = re.findall(r"U (\w+)", unknown)
+    assert all(name.startswith("__aeabi_") for name in called) if not integer_only else not called
+
+
+def test_integer_only_has_no_float_instruction(tmp_path: Path) -> None:
+    program = packed_network(tmp_path, "digits_cnn", "digits")
+    built = Compiled(tmp_path, {"model": c_source(program, fixed=fixed_point(program))}, flags="-O2").path
+    listing = [require("objdump"), "-d", str(built)]
+    code = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
+    assert "<model_run>:" in code
+    floats = r"\b(?:cvt\w+|(?:add|sub|mul|div|min|max|sqrt|ucomi|comi)[sp][sd]|f(?:ld|st|add|mul|div)\w*)\b"
+    assert not re.findall(floats, code)
+
+
+@pytest.mark.parametrize(("text", "size"), [("128k", 131072), ("4096", 4096), ("1.5M", 1572864), ("64 KiB", 65536)])
+def test_sizes_are_read_as_data_sheets_have_them(text: str, size: int) -> None:
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "k", "-1k", "12q", "0"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ExportError, match="is no size: expected bytes, such as 4096, 128k or 1M"):
+        bytes_of(text)
+
+
+def test_names_and_labels_cannot_leave_their_places(small: dict[str, Program], tmp_path: Path) -> None:
+    program = small["flat"]
+    with pytest.raises(ExportError, match="the name 'a-b' cannot begin names of C"):
+        c_source(program, name="a-b")
+    labels = ('quote " and \\ and ??/', "line\nend", "naïve */")
+    operations = (replace(program.operations[0], source="x */ int y; /*"), *program.operations[1:])
+    source = c_source(replace(program, classes=labels, operations=operations), name="labels")
+    text = '#include "labels.h"\nconst char *labels[] = {LABELS_CLASSES};\n'
+    (tmp_path / "labels.h").write_text(source.header)
+    (tmp_path / "use.c").write_text(text)
+    library = tmp_path / "use.so"
+    subprocess.run(
+        [require("gcc"), *WARNINGS, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "use.c")], check=True
+    )
+    found = (ctypes.c_char_p * 3).in_dll(ctypes.CDLL(str(library)), "labels")
+    assert tuple(label.decode() for label in found) == labels
+    Compiled(tmp_path, {"labels": source})
+
+
+def test_what_does_not_fit_into_integers_is_refused() -> None:
+    bits = {"weight": pack_weight(np.ones((1, 3, 300, 300), bool))}
+    program = program_of((3, 300, 300), [operation("convolution", "image", bits, real="y", attributes=PLAIN)], "y")
+    with pytest.raises(ExportError, match="test: integer sums of 270,000 products overflow 32 bits"):
+        fixed_point(program)
+    c_source(program)

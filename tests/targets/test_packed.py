@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.networks import trained_like
+from torch import Tensor, nn
+
+import biper
+from biper.errors import DataError, ExportError, ModelFormatError
+from biper.lowering.lower import lower
+from biper.runtime.model import Model
+from biper.runtime.program import Program, write_program
+from biper.runtime.reader import read_program
+from biper.runtime.reference import run_reference
+from biper.targets.packed.export import export
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "bits"),
+    [
+        ("cifar10", "resnet18", "W1A1"),
+        ("cifar10", "resnet18a", "W1A1"),
+        ("cifar10", "resnet20", "W1A1"),
+        ("cifar10", "resnet20", "W1A32"),
+        ("cifar10", "vgg_small", "W1A1"),
+        ("cifar10", "digits_cnn", "W1A1"),
+        ("imagenet", "resnet18", "W1A1"),
+        ("imagenet", "mobilenet", "W1A1"),
+    ],
+)
+def test_every_network_exports_and_agrees(dataset: str, name: str, bits: str, tmp_path: Path) -> None:
+    model = trained_like(name, dataset, bits)
+    size = 64 if dataset == "imagenet" else 32
+    x = torch.randn(4, 3, size, size)
+    report = export(model, tmp_path / "m.biper", x)
+    assert report.problems() == []
+    assert report.same_top1 == 4
+    assert report.file_bytes == (tmp_path / "m.biper").stat().st_size
+    result = Model.load(tmp_path / "m.biper")(x.numpy())
+    if report.flipped_bits == 0:
+        np.testing.assert_allclose(result, model(x).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("resnet18", 1_500_000), ("resnet20", 55_000)])
+def test_packed_sizes(name: str, limit: int, tmp_path: Path) -> None:
+    report = export(trained_like(name, "cifar10"), tmp_path / "m.biper", torch.randn(1, 3, 32, 32))
+    assert report.file_bytes <= limit
+
+
+def test_resnet20_becomes_one_operation_a_convolution() -> None:
+    """19 convolutions, a pool and a channel padding for each of two shortcuts, global pool, classifier."""
+    graph = lower(trained_like("resnet20", "cifar10"), torch.randn(1, 3, 32, 32))
+    kinds = [node.operation for node in graph.nodes]
+    assert sorted(kinds) == sorted(
+        ["convolution"] * 2 + ["binary_convolution"] * 18 + ["pool"] * 3 + ["pad_channels"] * 2
+    )
+
+
+def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = trained_like("digits_cnn", "digits").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    export(model, tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_float16_halves_the_real_weights(tmp_path: Path) -> None:
+    model = trained_like("resnet18", "cifar10")
+    x = torch.randn(4, 3, 32, 32)
+    full = export(model, tmp_path / "a.biper", x)
+    half = export(model, tmp_path / "b.biper", x, float_layers="float16")
+    real_weights = 3 * 64 * 9 + 512 * 10
+    assert full.file_bytes - half.file_bytes == pytest.approx(2 * real_weights, abs=64)
+    assert half.rounded
+
+
+def test_int8_quarters_the_real_weights_and_stays_near(tmp_path: Path) -> None:
+    model = trained_like("resnet20", "cifar10")
+    x = torch.randn(64, 3, 32, 32)
+    full = export(model, tmp_path / "a.biper", x)
+    small = export(model, tmp_path / "b.biper", x, float_layers="int8")
+    real_weights = 3 * 16 * 9 + 64 * 10
+    assert full.file_bytes - small.file_bytes > 3 * real_weights - 700  # less the scales and their names
+    assert small.wrong_sums == 0
+    assert small.engine_images == 64
+    # Later layers of an untrained network turn any difference into noise; the first is what was rounded.
+    first = [run_reference(read_program(tmp_path / name), x.numpy())["v0"] for name in ("a.biper", "b.biper")]
+    assert 0 < np.abs(first[0] - first[1]).mean() < 0.02 * first[0].std()
+    kinds = {
+        op.operation: op.tensors["weight"].dtype
+        for op in read_program(tmp_path / "b.biper").operations
+        if "weight" in op.tensors
+    }
+    assert kinds == {"convolution": np.int8, "binary_convolution": np.uint8}
+    with pytest.raises(ExportError, match="float layers 'int4' are not known: expected float32, float16, int8"):
+        export(model, tmp_path / "c.biper", x, float_layers="int4")
+
+
+def test_export_is_a_function_and_a_room(tmp_path: Path) -> None:
+    model, x = trained_like("digits_cnn", "digits"), torch.randn(2, 1, 8, 8)
+    for number in range(2):
+        biper.export(model, tmp_path / f"{number}.biper", x)
+    assert (tmp_path / "0.biper").read_bytes() == (tmp_path / "1.biper").read_bytes()
+
+
+class Unsupported(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "message"),
+    [
+        (Unsupported(), torch.randn(1, 3, 8, 8), r"body\.1: operator aten\.sigmoid\.default is not supported; write"),
+        (nn.Conv2d(3, 4, 3), torch.randn(3, 8, 8), r"example_input must be \(N, C, H, W\), got shape \(3, 8, 8\)"),
+        (nn.Conv2d(3, 4, 3), torch.randn(1, 2, 8, 8), "torch.export cannot trace this model"),
+        (biper.create_model("resnet20", dataset="cifar10"), torch.randn(1, 3, 32, 32), "put the model into stage 2"),
+        (
+            nn.Sequential(biper.BinaryConv2d(3, 4, 3, padding=1, padding_mode="reflect", stage=2)),
+            torch.randn(1, 3, 8, 8),
+            '0: padding_mode="reflect" is not supported',
+        ),
+        (nn.AdaptiveAvgPool2d(3), torch.randn(1, 3, 8, 8), "adaptive pooling of 8x8 to 3x3 is not supported"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(model: nn.Module, example: Tensor, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message) as caught:
+        export(model, tmp_path / "m.biper", example)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "m.biper").exists()
+
+
+def test_a_program_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wrong bit of one weight, put in after lowering, must be found."""
+    module = import_module("biper.targets.packed.export")
+
+    def wrong(model: nn.Module, example_input: Tensor) -> object:
+        graph = lower(model, example_input)
+        weight = next(node for node in graph.nodes if node.operation == "binary_convolution").tensors["weight"]
+        weight[0, 0, 0, 0] = not weight[0, 0, 0, 0]
+        return graph
+
+    monkeypatch.setattr(module, "lower", wrong)
+    with pytest.raises(ExportError, match=r"does not compute what the model does: .* integer sums differ"):
+        export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+    assert not (tmp_path / "m.biper").exists()
+
+
+def test_an_engine_that_computes_something_else_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("biper.lowering.verify")  # the package has a function of this name
+
+    def broken(program: Program) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda images: np.full((len(images), *program.output_shape), 3.0, np.float32)
+
+    monkeypatch.setattr(module, "Engine", broken)
+    monkeypatch.setattr(module, "engine_is_built", lambda: True)
+    with pytest.raises(ExportError, match="the engine's outputs are another's on 2 images"):
+        export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small model with most operations, as bytes."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.PReLU(4),
+        biper.BinaryConv2d(4, 8, 3, padding=1, stage="binary"),
+        nn.Hardtanh(),
+        biper.BinaryConv2d(8, 8, 3, stage="binary"),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        biper.BinaryLinear(8, 3, stage="binary"),
+    )
+    path = tmp_path_factory.mktemp("packed") / "m.biper"
+    export(model, path, torch.randn(1, 1, 5, 5), classes=("a", "b", "c"))
+    return path.read_bytes()
+
+
+def test_every_truncation_is_refused(packed: bytes) -> None:
+    for length in range(len(packed)):
+        for verify in (True, False):
+            with pytest.raises(ModelFormatError):
+                read_program(packed[:length], verify=verify)
+
+
+def test_seeded_mutations_are_refused_or_computed(packed: bytes) -> None:
+    """10,000 files with one to four changed bytes: with the checksum an error; without it an error, or an engine that
+    computes what the reference says that this file means."""
+    random = np.random.Generator(np.random.PCG64(0))
+    refused = computed = 0
+    header = 8 + int.from_bytes(packed[:8], "little")
+    for _ in range(10_000):
+        blob = bytearray(packed)
+        first, last = ((0, header), (header, len(blob)), (0, len(blob)))[random.integers(3)]
+        for _ in range(random.integers(1, 5)):
+            blob[random.integers(first, last)] = random.integers(0, 256)
+        if bytes(blob) == packed:
+            continue
+        with pytest.raises(ModelFormatError):
+            read_program(bytes(blob))
+        try:
+            model = Model.load(bytes(blob), verify=False)
+        except ModelFormatError:
+            refused += 1
+            continue
+        image = random.standard_normal((1, *model.program.input_shape)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            outputs, expected = model(image), run_reference(model.program, image)[model.program.output]
+        expected = expected.reshape(outputs.shape)
+        if np.abs(expected).max() < 1e6:  # neither infinite nor nan, nor made of such
+            np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
+            computed += 1
+    assert refused > 5000
+    assert computed > 2000
+
+
+def test_a_program_of_too_much_work_is_refused(packed: bytes) -> None:
+    """Each value is of an allowed size, all of them together are not."""
+    program = read_program(packed)
+    first = program.operations[0]
+    wide = replace(first, tensors={**first.tensors, "weight": np.zeros((4, 1, 700, 700), np.float32)})
+    large = replace(program, input_shape=(1, 1500, 1500), operations=(wide, *program.operations[1:]))
+    with pytest.raises(ModelFormatError, match=r"operation 0 .* brings the work for one image to .*, more than"):
+        read_program(write_program(large))
+
+
+def test_a_file_is_read_as_its_bytes_are(packed: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.biper").write_bytes(packed)
+    assert write_program(read_program(tmp_path / "m.biper")) == packed
+    for broken, problem in ((b"", "is empty"), (packed[:-1], "is corrupt"), (packed[:40], "is truncated")):
+        (tmp_path / "m.biper").write_bytes(broken)
+        with pytest.raises(ModelFormatError, match=rf"m.biper: the model {problem}"):
+            Model.load(tmp_path / "m.biper")
+
+
+def test_profile_names_every_operation(packed: bytes) -> None:
+    model = Model.load(packed)
+    times = model.profile(rounds=5)
+    assert [row.source for row in times] == [op.source for op in model.program.operations]
+    assert all(row.seconds > 0 for row in times)
+    assert [row.binary_macs > 0 for row in times] == [row.operation == "binary_convolution" for row in times]
+
+
+def test_wrong_images_are_refused(packed: bytes) -> None:
+    model = Model.load(packed)
+    for images in (np.zeros((1, 5, 5), np.uint8), np.zeros((1, 1, 5, 6), np.float32), np.zeros((1, 5, 5, 1), np.int32)):
+        with pytest.raises(DataError, match=r"expects uint8 images \(N, 5, 5, 1\) or normalized floats"):
+            model(images)
+
+
+def test_predictions_are_sorted_probabilities(packed: bytes, tmp_path: Path) -> None:
+    from PIL import Image
+
+    model = Model.load(packed)
+    Image.fromarray(np.full((20, 30, 3), 200, np.uint8)).save(tmp_path / "x.png")
+    (answers,) = model.predict([tmp_path / "x.png"], top_k=3)
+    assert sorted(answer.name for answer in answers) == ["a", "b", "c"]
+    probabilities = [answer.probability for answer in answers]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1)
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cannot read the image .*bad\.png"):
+        model.predict([tmp_path / "bad.png"])
+    assert model(np.zeros((0, 5, 5, 1), np.uint8)).shape == (0, 3)
+
+
+def test_writing_what_was_read_gives_the_same_bytes(packed: bytes) -> None:
+    assert write_program(read_program(packed)) == packed

@@ -1,0 +1,182 @@
+"""The web page: its engine and its pictures in Node, the whole of it in a headless browser."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.browser import Browser
+from support.compiled import require
+from support.networks import packed_network
+from support.programs import PLAIN, operation, program_of
+from support.small_programs import random_pixels, small_programs
+
+from biper.errors import ExportError
+from biper.runtime.engine import Engine
+from biper.runtime.model import Model
+from biper.runtime.program import write_program
+from biper.targets.web.page import html_page
+
+RUN_ALL = """
+const fs = require("fs");
+const part = (name) => fs.readFileSync(`${process.argv[2]}/${name}.js`, "utf8");
+const names = "return { loadModel, channelsOf, resize };";
+const { loadModel, channelsOf, resize } = new Function(`${part("engine")};${part("picture")};${names}`)();
+const read = (file) => new Uint8Array(fs.readFileSync(`${process.argv[3]}/${file}`));
+const write = (file, array) => fs.writeFileSync(`${process.argv[3]}/${file}`, Buffer.from(array.buffer));
+"""
+
+
+def run_in_node(folder: Path, code: str) -> None:
+    """Run code that has the functions of the page, and `read` and `write` of files of the folder."""
+    (folder / "run.js").write_text(RUN_ALL + code)
+    web = str(resources.files("biper.targets.web"))
+    done = subprocess.run([require("node"), "run.js", web, str(folder)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_operation_is_that_of_the_scalar_engine(tmp_path: Path) -> None:
+    programs = small_programs() | {
+        f"{name}_{float_layers}": packed_network(tmp_path, name, dataset, bits, float_layers)
+        for name, dataset, bits, float_layers in (
+            ("digits_cnn", "digits", "W1A1", "int8"),
+            ("resnet20", "cifar10", "W1A1", "float16"),
+        )
+    }
+    for name, program in programs.items():
+        (tmp_path / f"{name}.biper").write_bytes(write_program(program))
+        random_pixels(program.input_shape).tofile(tmp_path / f"{name}.pixels")
+    run_in_node(
+        tmp_path,
+        f"for (const name of {json.dumps(list(programs))}) {{"
+        """
+  const model = loadModel(read(`${name}.biper`)), pixels = read(`${name}.pixels`);
+  const size = model.channels * model.height * model.width, outputs = [];
+  for (let at = 0; at < pixels.length; at += size) outputs.push(...model.run(pixels.subarray(at, at + size)));
+  write(`${name}.outputs`, Float32Array.from(outputs));
+}""",
+    )
+    for name, program in programs.items():
+        expected = Engine(program, "scalar")(Model(program)._normalized(random_pixels(program.input_shape)))
+        actual = np.fromfile(tmp_path / f"{name}.outputs", np.float32)
+        assert np.array_equal(actual, expected.transpose(0, 2, 3, 1).reshape(-1)), name
+
+
+def test_pictures_become_the_pixels_of_pillow(tmp_path: Path) -> None:
+    random = np.random.Generator(np.random.PCG64(3))
+    sizes = [(32, 32), (31, 40), (7, 5), (200, 33), (32, 9), (1, 1), (640, 481)]
+    for number, (width, height) in enumerate(sizes):
+        random.integers(0, 256, (height, width, 4), np.uint8).tofile(tmp_path / f"{number}.rgba")
+    run_in_node(
+        tmp_path,
+        f"{json.dumps(sizes)}"
+        """.forEach(([width, height], number) => {
+  for (const channels of [1, 3]) {
+    const pixels = channelsOf(read(`${number}.rgba`), channels);
+    write(`${number}.${channels}`, resize(pixels, channels, width, height, 32, 32));
+  }
+});""",
+    )
+    for number, (width, height) in enumerate(sizes):
+        rgba = np.fromfile(tmp_path / f"{number}.rgba", np.uint8).reshape(height, width, 4)
+        picture = Image.fromarray(np.ascontiguousarray(rgba[..., :3]))
+        for channels, mode in ((1, "L"), (3, "RGB")):
+            expected = picture.convert(mode).resize((32, 32), Image.Resampling.BILINEAR)
+            actual = np.fromfile(tmp_path / f"{number}.{channels}", np.uint8)
+            off = np.abs(actual.astype(int) - np.asarray(expected, int).reshape(-1)).max()
+            # Pillow chooses which direction to round first, from release to release.
+            assert off <= (1 if width != 32 and height != 32 else 0), (width, height, mode)
+
+
+def wait_for(browser: Browser, expression: str) -> Any:
+    """Until an expression is true."""
+    for _ in range(300):
+        if found := browser.evaluate(expression):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{expression} did not become true; {browser.problems()}")
+
+
+def pictures(folder: Path, data: Path | None, count: int) -> list[Path]:
+    """Real images of CIFAR-10 as PNG files, or random ones where these are not at hand, and a larger JPEG."""
+    from biper.data import load_dataset
+
+    if data is None:
+        images = np.random.Generator(np.random.PCG64(4)).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    else:
+        images = load_dataset("cifar10", data).split("test").first(count).numpy()
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    large = folder / "large.png"
+    Image.fromarray(images[0]).resize((301, 217), Image.Resampling.BICUBIC).save(large)
+    return [*paths, large]
+
+
+def test_the_page_answers_as_the_runtime_does(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    try:
+        data = request.getfixturevalue("cifar_dir")
+    except pytest.skip.Exception:
+        data = None
+    program = replace(packed_network(tmp_path, "resnet20", "cifar10"), classes=tuple("abcdefghij"))
+    model = Model(program)
+    (tmp_path / "page.html").write_text(html_page(program, "a <b> & 'c'"))
+    with Browser() as browser:
+        browser.open(tmp_path / "page.html")
+        assert browser.evaluate("document.querySelector('h1').textContent") == "a <b> & 'c'"
+        files = pictures(tmp_path, data, 8)
+        for path in files:
+            browser.choose_file("#file", path)
+            wait_for(browser, "window.biper.last !== null")
+            pixels = browser.evaluate("Array.from(window.biper.last.pixels)")
+            assert np.array_equal(np.array(pixels, np.uint8).reshape(32, 32, 3), model.prepare(path)), path.name
+            (answer,) = model.predict([path])
+            assert browser.evaluate("document.getElementById('best').textContent") == answer[0].name
+            share = browser.evaluate("document.querySelector('#answers .best .share').textContent")
+            assert float(share.split()[0]) == pytest.approx(100 * answer[0].probability, abs=0.06)
+            browser.evaluate("document.getElementById('clear').click()")
+        browser.choose_file("#file", files[0])
+        milliseconds = wait_for(
+            browser, "window.biper.last && window.biper.last.final && window.biper.last.milliseconds"
+        )
+        assert 0 < milliseconds < 1000
+        assert "ms" in browser.evaluate("document.querySelector('#facts dd').textContent")
+        (tmp_path / "no.png").write_text("no image")
+        browser.choose_file("#file", tmp_path / "no.png")
+        message = wait_for(browser, "document.getElementById('message').textContent")
+        assert message == "no.png is no image that the browser can read."
+        assert browser.problems() == []
+
+
+def test_a_digit_is_drawn_and_read(tmp_path: Path) -> None:
+    program = packed_network(tmp_path, "digits_cnn", "digits")
+    (tmp_path / "page.html").write_text(html_page(program, "digits"))
+    with Browser(width=400) as browser:  # a telephone's
+        browser.open(tmp_path / "page.html")
+        box = browser.evaluate("JSON.stringify(document.getElementById('picture').getBoundingClientRect())")
+        place = json.loads(box)
+        points = [(0.5 + 0.02 * step, 0.2 + 0.06 * step) for step in range(11)]
+        browser.drag([(place["x"] + x * place["width"], place["y"] + y * place["height"]) for x, y in points])
+        pixels = wait_for(browser, "window.biper.last && Array.from(window.biper.last.pixels)")
+        image = np.array(pixels, np.uint8).reshape(1, 8, 8, 1)
+        assert (image.max((0, 2, 3)) > 128).all()  # the drawing fills all rows
+        assert (image[0, :, [0, 7]] == 0).all()  # and stands in the middle
+        best = Model(program)(image).argmax()
+        assert browser.evaluate("document.getElementById('best').textContent") == str(best)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 400
+        assert browser.problems() == []
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    conv = {"weight": np.ones((2, 4, 1, 1), np.float32)}
+    program = program_of((4, 3, 3), [operation("convolution", "image", conv, real="y", attributes=PLAIN)], "y")
+    with pytest.raises(ExportError, match=r"maps \(4, 3, 3\) to \(2, 3, 3\): expected 1 or 3 channels"):
+        html_page(program, "x")

@@ -1,0 +1,134 @@
+"""Sharing models: against a stand-in for the hub that keeps repositories in a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Biper, error_line
+from PIL import Image
+from support.networks import packed_network, trained_like
+
+import biper
+from biper.errors import ModelError, ModelFormatError
+from biper.models.saved import ModelInfo
+from biper.runtime import Model, load_pretrained
+
+
+class StandIn:
+    """What biper uses of `huggingface_hub`, on folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def HfApi(self, token: str | None = None) -> StandIn:
+        assert token in (None, "secret")
+        return self
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
+        assert not private
+        (self.root / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+        return f"https://hub.example/{repo_id}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        assert commit_message
+        shutil.copytree(folder_path, self.root / repo_id, dirs_exist_ok=True)
+
+    def hf_hub_download(self, repo_id: str, filename: str, **options: Any) -> str:
+        assert set(options) == {"revision", "token"}
+        return str(self.root / repo_id / filename)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "hub"
+    monkeypatch.setitem(sys.modules, "huggingface_hub", StandIn(root))
+    return root
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The files of a finished run of the digits."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    packed_network(folder, "digits_cnn", "digits")
+    (folder / "network.biper").rename(folder / "model.biper")
+    info = ModelInfo("digits_cnn", "digits", 10, "W1A1", 20.0, (0.3,), (0.4,), tuple("0123456789"))
+    biper.save_model(folder / "model.safetensors", trained_like("digits_cnn", "digits"), info)
+    recipe = biper.load_recipe("digits")
+    (folder / "recipe.toml").write_text(recipe.to_toml())
+    stage = {"test_accuracy": 0.9812}
+    summary = {"recipe": recipe.model_dump(), "stage1": stage, "stage2": {"test_accuracy": 0.9725}, "seconds": 34.5}
+    summary |= {"test_images": 360, "sizes": {"float_bytes": 299_688}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_a_run_goes_to_the_hub_and_comes_back(hub: Path, run: Path) -> None:
+    assert biper.push_to_hub(run, "me/digits", token="secret") == "https://hub.example/me/digits"
+    files = sorted(path.name for path in (hub / "me/digits").iterdir())
+    assert files == ["README.md", "model.biper", "model.safetensors", "recipe.toml"]
+    model = biper.from_pretrained("me/digits")
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+    assert np.array_equal(model(images), Model.load(run / "model.biper")(images))
+    card = (hub / "me/digits/README.md").read_text()
+    for text in (
+        "---\nlibrary_name: biper\n",
+        "      value: 0.9725",
+        "# digits\n",
+        'biper.from_pretrained("me/digits")',
+        "| after stage 1, sine | 98.12% |",
+        "| after stage 2, bits | 97.25% |",
+        f"{(run / 'model.biper').stat().st_size:,} bytes; its weights in float32 are 299,688.",
+        " ms an image (",
+        'name = "digits_cnn"',
+        "training took 34 s",
+    ):
+        assert text in card, text
+
+
+def test_what_is_no_finished_run_is_not_pushed(hub: Path, run: Path) -> None:
+    (run / "model.biper").unlink()
+    with pytest.raises(ModelError, match=r"run has no model\.biper: expected the folder of a finished run"):
+        biper.push_to_hub(run, "me/digits")
+    (run / "summary.json").unlink()
+    with pytest.raises(ModelError, match="expected the folder of a finished run"):
+        biper.push_to_hub(run, "me/digits")
+    assert not hub.exists()
+
+
+def test_what_is_no_packed_model_is_refused(hub: Path) -> None:
+    (hub / "me/other").mkdir(parents=True)
+    (hub / "me/other/model.biper").write_bytes(b"no model")
+    with pytest.raises(ModelFormatError, match="the model is"):
+        biper.from_pretrained("me/other")
+
+
+def test_the_model_that_comes_along(cifar_dir: Path) -> None:
+    """Right on about as many of 500 test images as on all 10,000: 83 %."""
+    from biper.data import load_dataset
+
+    test = load_dataset("cifar10", cifar_dir).split("test")
+    labels = test.labels[:500].numpy()
+    correct = load_pretrained("cifar10-resnet20")(test.first(500).numpy()).argmax(1) == labels
+    assert 0.78 < correct.mean() < 0.88
+    with pytest.raises(ModelError, match=r"no pretrained model 'cifar10-resnet2'.* did you mean 'cifar10-resnet20'"):
+        load_pretrained("cifar10-resnet2")
+
+
+def test_predict_works_on_a_fresh_install(biper: Biper, tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 50, 3), 128, np.uint8)).save(tmp_path / "x.png")
+    answers = json.loads(biper("predict", "cifar10-resnet20", "x.png", "--json").stdout)
+    assert set(answers["x.png"]) <= set(load_pretrained("cifar10-resnet20").classes)
+    assert "no pretrained model 'resnet'" in error_line(biper("predict", "resnet", "x.png", expect=1))
+    code = (
+        "import sys; from biper.runtime import load_pretrained; load_pretrained('cifar10-resnet20');"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

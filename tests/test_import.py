@@ -1,0 +1,73 @@
+"""Importing biper, and its help, are quick and bring no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import biper
+from biper.errors import MissingDependencyError
+
+SECONDS = 0.3
+
+
+def fastest(code: str) -> float:
+    """The least time, of five tries, that a fresh interpreter takes for some code."""
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+NO_TORCH = "; import sys; assert 'torch' not in sys.modules; assert 'numpy' not in sys.modules"
+HELP = """
+import sys
+sys.argv = ["biper", "--help"]
+from biper.cli.app import main
+try:
+    main()
+except SystemExit as status:
+    assert status.code == 0, status.code
+"""
+
+
+def test_importing_biper_is_quick_and_does_not_import_torch() -> None:
+    assert fastest("import biper" + NO_TORCH) < SECONDS
+
+
+def test_help_is_quick_and_does_not_import_torch() -> None:
+    assert fastest(HELP + NO_TORCH.removeprefix("; ")) < SECONDS
+
+
+def test_the_runtime_does_not_import_torch() -> None:
+    code = "import biper.runtime.cpu as c; c.instruction_sets(); import sys; assert 'torch' not in sys.modules"
+    fastest(code)
+
+
+def test_the_comparison_imports_no_other_engine() -> None:
+    engines = "{'torch', 'onnx', 'onnxruntime', 'openvino'}"
+    fastest(f"import biper.cli.app, biper.peers.engines, sys; assert not {engines} & set(sys.modules)")
+
+
+@pytest.mark.parametrize("name", biper.__all__)
+def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
+    thing = getattr(biper, name)
+    assert thing.__doc__
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nope'"):
+        _ = biper.Nope
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "biper.recipes.schema", None)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    monkeypatch.delitem(sys.modules, "biper.recipes.schema")
+    with pytest.raises(MissingDependencyError, match=r"pydantic.*pip install 'biper\[train\]'"):
+        _ = biper.load_recipe
