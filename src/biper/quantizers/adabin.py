@@ -48,7 +48,7 @@ class AdaBinWeight(ErrorDecaySign):
 
 
 def _deviation_and_mean(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The root mean squared deviation and the mean of each output channel of a weight (out, ...), each (out, 1, ...)."""
+    """Compute the root mean squared deviation and the mean of each output channel, each (out, 1, ...)."""
     dims = channel_dims(weight)
     mean = weight.mean(dims, keepdim=True)
     square = (weight - mean).square().mean(dims, keepdim=True)
