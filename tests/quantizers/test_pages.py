@@ -79,8 +79,8 @@ def test_every_option_of_a_quantizer_is_on_its_page() -> None:
             assert re.search(rf"^\|.*`{option}`.*\|", page, re.MULTILINE), (name, option)
 
 
-# The formulas of the pages. Each function takes a matrix with one row of weights (or inputs) for each point of the plot,
-# the plotted weight first, and returns the forward function and the gradient of each curve.
+# The formulas of the pages. Each function takes a matrix with one row of weights (or inputs) for each point of the
+# plot, the plotted weight first, and returns the forward function and the gradient of each curve.
 
 Curves = list[tuple[Tensor, Tensor]]
 
@@ -179,7 +179,7 @@ def power(x: Tensor) -> Curves:
 
 def power_weight(w: Tensor) -> Curves:
     scale, signs = w.abs().mean(), sign(w[:, 0])
-    of_scale = signs / w.numel() * signs.sum()
+    of_scale = w[:, 0].sign() / w.numel() * signs.sum()  # |w| has the derivative 0 at 0
     return [(scale * signs, scale * power_slope(w[:, 0], o) + of_scale) for o in (1.0, 2.0, 3.0)]
 
 
