@@ -15,9 +15,8 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib import rc_context
@@ -72,23 +71,18 @@ STYLE: Any = {
 """Grey text and axes on a transparent background, and names of SVG elements that do not change from build to build."""
 
 
-@dataclass(frozen=True)
-class Plot:
-    """The plot of one quantizer.
-
-    Attributes:
-        variable: the name of the horizontal axis: ``w`` for a weight, ``x`` for an input.
-        limit: the axis goes from minus this number to this number.
-        variants: for each curve, its label and a function that makes the quantizer.
-    """
+class Plot(NamedTuple):
+    """The plot of one quantizer."""
 
     variable: str
+    """The name of the horizontal axis: ``w`` for a weight, ``x`` for an input."""
     limit: float
+    """The horizontal axis goes from minus this number to this number."""
     variants: Mapping[str, Callable[[], nn.Module]]
+    """For each curve, its label and a function that makes the quantizer."""
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """One curve: points on the horizontal axis, with the forward function and the gradient at each of them."""
 
     points: Tensor

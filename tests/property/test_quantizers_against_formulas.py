@@ -164,7 +164,7 @@ def test_weights(name: str, seed: int, shape: tuple[int, ...], progress: float, 
     torch.manual_seed(seed)
     make, plain = WEIGHTS[name]
     weight = torch.randn(shape, dtype=torch.float64) * spread + 0.02
-    if name == "dorefa":  # its gradient is 1 whatever the scale, which the plain formula has in front
+    if name == "dorefa":  # its gradient is 1, while the plain formula multiplies it by the scale
         check(make(1), plain, weight, progress, 1 / weight.abs().mean().item())
     else:
         check(make(1), plain, weight, progress)

@@ -1,11 +1,10 @@
-"""The pages and plots of the quantizers: all are there, their Python runs, and their curves follow the formulas."""
+"""The pages and plots of the quantizers: all of them exist, and their curves follow the formulas."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +17,6 @@ from biper import quantizers
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((DOCS / "quantizers").glob("*.md"))}
-PYTHON = [
-    pytest.param(code, id=f"{name}-{number}")
-    for name, page in PAGES.items()
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
-]
 
 
 def load_plots() -> ModuleType:
@@ -30,7 +24,6 @@ def load_plots() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
@@ -52,11 +45,6 @@ def test_every_quantizer_has_a_plot_and_a_page_that_shows_it() -> None:
         assert len(showing) == 1, name
         assert f"`{name}`" in PAGES["index.md"]
         assert f"]({showing[0]})" in PAGES["index.md"]
-
-
-@pytest.mark.parametrize("code", PYTHON)
-def test_the_python_of_a_page_runs(code: str) -> None:
-    exec(compile(code, "page", "exec"), {})
 
 
 def test_every_page_has_python() -> None:

@@ -95,7 +95,7 @@ def reaches_95(name: str, epochs: int, out: Path) -> None:
     assert summary.get("stage2", summary["stage1"])["test_accuracy"] >= 0.95
 
 
-def test_a_rival_learns_the_digits(tmp_path: Path) -> None:
+def test_another_method_learns_the_digits(tmp_path: Path) -> None:
     reaches_95("recu", 12, tmp_path)
 
 
