@@ -147,6 +147,10 @@ def check(quantizer: nn.Module, plain: Plain, x: Tensor, progress: float, gradie
     if isinstance(quantizer, Quantizer):
         scale, offset = quantizer.scale_and_offset(x)
         torch.testing.assert_close(y, offset + scale * sign(quantizer.sign_argument(x)))
+        if quantizer.gives_scaled_signs:
+            size = y.detach().abs().flatten(1)
+            torch.testing.assert_close(size, size[:, :1].expand_as(size))
+            assert quantizer.has_own_scale or size.eq(1).all()
 
 
 SHAPES = st.one_of(

@@ -10,7 +10,7 @@ from support.formulas import gradient_of
 from torch import Tensor
 
 from biper.errors import CheckpointError, ModelError
-from biper.quantizers import PeriodicSign, Stage
+from biper.quantizers import PeriodicSign, Stage, TunedPeriodicSign
 
 
 def test_relaxed_stage_is_the_sine() -> None:
@@ -24,6 +24,12 @@ def test_binary_stage_is_the_sign_of_the_sine_and_plus_one_at_zero() -> None:
     assert torch.equal(q, torch.where(torch.sin(20 * w) >= 0, 1.0, -1.0).double())
     zeros = torch.tensor([0.0, -0.0])
     assert PeriodicSign(20.0, "binary")(zeros).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", [PeriodicSign, TunedPeriodicSign])
+def test_only_the_binary_stage_promises_signs_to_the_kernels(kind: type[PeriodicSign]) -> None:
+    assert not kind(20.0, "relaxed").gives_scaled_signs
+    assert kind(20.0, "binary").gives_scaled_signs
 
 
 @pytest.mark.parametrize("frequency", [0.5, 5.0, 20.0, 40.0])

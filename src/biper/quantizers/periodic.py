@@ -115,7 +115,7 @@ class PeriodicSign(Quantizer):
         self._frequency = float(value)
 
     @property
-    def gives_signs(self) -> bool:
+    def gives_scaled_signs(self) -> bool:
         """Whether the stage is ``"binary"``."""
         return self.stage is Stage.BINARY
 
