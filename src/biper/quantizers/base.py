@@ -59,8 +59,8 @@ class Quantizer(nn.Module):
             x: the input of the quantizer.
 
         Returns:
-            A tensor of the shape and dtype of ``x``: here ``x`` itself. Quantizers that shift, standardize or
-            transform their input override this method.
+            A tensor of the shape and dtype of ``x``. The base class returns ``x`` itself; quantizers that shift,
+            standardize or transform their input override this method.
         """
         return x
 
@@ -71,7 +71,7 @@ class Quantizer(nn.Module):
             x: the input of the quantizer.
 
         Returns:
-            The scale and the offset, each of a shape that broadcasts with ``x``: here 1 and 0.
+            The scale and the offset, each of a shape that broadcasts with ``x``. The base class returns 1 and 0.
         """
         return x.new_ones(()), x.new_zeros(())
 
