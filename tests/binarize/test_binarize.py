@@ -1,3 +1,5 @@
+"""`binarize_` on a network that this project does not define."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,6 +8,7 @@ from torch import nn
 
 from biper import BinarizeConfig, BinaryConv2d, BinaryLinear, binarize_
 from biper.errors import ModelError
+from biper.methods.settings import BiperMethod, read_method
 
 
 class Net(nn.Module):
@@ -81,3 +84,14 @@ def test_a_binarized_model_trains_and_keeps_its_mode_and_dtype() -> None:
     assert model.hidden.scale.dtype == torch.float64
     model.train()(torch.randn(4, 3, 12, 12, dtype=torch.float64)).sum().backward()
     assert model.hidden.weight.grad.abs().sum() > 0
+
+
+def test_binarize_takes_a_method() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3).double(), nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 2)
+    )
+    binarize_(model, BinarizeConfig(method=read_method("reactnet")))
+    assert model[1].input_quantizer.threshold.shape == (4,)
+    assert model[1].input_quantizer.threshold.dtype == torch.float64
+    binarize_(model, BinarizeConfig(include=("4",), method=BiperMethod(learn_frequency="channel")))
+    assert model[4].weight_quantizer.log_gain.shape == (2,)

@@ -1,6 +1,6 @@
-"""Every network of the authors against its description, written out in plain torch on a state dict of their names.
+"""Every network of the authors against a description in plain torch that reads a state dict with their names.
 
-For networks of which no numbers are recorded: the order of operations, and which entry goes where.
+The descriptions check the order of operations and the names of all entries, also for networks without recorded numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAU = 0.037
 
 
 class Description:
-    """The authors' state dict as functions of their names: convolutions, batch norms, whole networks."""
+    """The layers and networks of the authors as functions that look up their entries in a state dict by name."""
 
     def __init__(self, state: dict[str, Tensor], stage: int, training: bool) -> None:
         self.state, self.stage, self.training = state, stage, training
@@ -46,7 +46,7 @@ class Description:
         return F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])
 
     def blocks(self, prefix: str) -> list[str]:
-        """The names of the blocks of a layer, ``layer2.0`` and on, in order."""
+        """Return the names of the blocks of a layer, such as ``layer2.0``, in order."""
         found = (re.match(rf"{prefix}\.(\d+)\.conv1\.weight", name) for name in self.state)
         return [f"{prefix}.{number}" for number in sorted(int(match[1]) for match in found if match)]
 

@@ -1,6 +1,6 @@
 """Our networks against numbers that the code of the method's authors computed, in float64.
 
-``data/`` holds those of three networks. A larger set, with whole gradients, is compared too where it is at hand.
+``data/`` holds the numbers of three networks. A larger set, with whole gradients, is compared too where it exists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECORDED = sorted(DATA.glob("*_stage[12].safetensors"))
 
 
 def check_forward_and_losses(model: nn.Module, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Compare everything but the gradients, and return those of the parameters."""
+    """Compare everything except the gradients, and return the gradients of the parameters."""
     model.double().eval()
     logits = model(expected["input"].double())
     torch.testing.assert_close(logits, expected["eval_logits"], rtol=0, atol=1e-8)
@@ -62,7 +62,7 @@ def test_resnet20_trained_by_the_authors_code(stage: int) -> None:
 
 
 def cifar_images() -> dict[str, Tensor]:
-    """The 16 images as the networks take them, and their labels."""
+    """Return the 16 recorded images, normalized for the networks, and their labels."""
     stored = load_file(DATA / "images.safetensors")
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return {"input": (stored["pixels"].float() / 255 - mean) / std, "target": stored["target"]}
@@ -70,7 +70,7 @@ def cifar_images() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("file", RECORDED, ids=[file.stem for file in RECORDED])
 def test_recorded_networks(file: Path) -> None:
-    """Each file says which network it is of; a file without weights is of weights that are filled by rule."""
+    """The metadata of a file names its network. If a file has no weights, they are filled by rule."""
     with safe_open(file, "pt") as opened:
         about = opened.metadata()
     expected = load_file(file)

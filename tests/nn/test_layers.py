@@ -1,3 +1,5 @@
+"""`BinaryConv2d` and `BinaryLinear`: shapes, padding, precision, gradients and what they save for them."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biper import BinaryConv2d, BinaryLinear, create_model, periodic_penalty, set_stage_
+from biper import BinaryConv2d, BinaryLinear, create_model, set_stage_
 from biper.errors import ModelError
 from biper.nn import binary_layers
 from biper.quantizers import ApproxSign, Stage, SteSign
@@ -19,7 +21,7 @@ def test_inputs_of_the_wrong_shape_are_named() -> None:
 
 
 def test_padding_adds_nothing() -> None:
-    """All +1 by all +1: the sum counts the taps inside the image."""
+    """With all weights and inputs +1, the sum counts the taps inside the image."""
     layer = BinaryConv2d(1, 1, 3, padding=1, stage="binary")
     nn.init.constant_(layer.weight, 0.01)
     nn.init.ones_(layer.scale)
@@ -58,7 +60,7 @@ def test_other_quantizers_can_be_used() -> None:
 
 
 def test_gradcheck_of_the_smooth_part() -> None:
-    """Relaxed weights and real inputs: everything is smooth, so finite differences must agree."""
+    """With relaxed weights and real inputs everything is smooth, so that finite differences must agree."""
     torch.manual_seed(0)
     conv = BinaryConv2d(4, 6, 3, 2, 1, groups=2, bias=True, frequency=3.0, input_quantizer=nn.Identity()).double()
     x = torch.randn(2, 4, 5, 5, dtype=torch.float64, requires_grad=True)
@@ -110,13 +112,3 @@ def test_set_stage_changes_every_layer_and_refuses_others() -> None:
     assert len(binary_layers(model)) == 18
     with pytest.raises(ModelError):
         set_stage_(model, 3)
-
-
-def test_penalty_is_the_strength_times_the_sum_of_means() -> None:
-    model = nn.Sequential(BinaryLinear(3, 4, frequency=5.0), nn.Linear(4, 4), BinaryLinear(4, 2)).double()
-    expected = sum(torch.sin(f * model[i].weight).square().mean() for i, f in ((0, 5.0), (2, 20.0)))
-    torch.testing.assert_close(periodic_penalty(model, 0.037), 0.037 * expected)
-    periodic_penalty(model, 0.5).backward()
-    w = model[0].weight
-    torch.testing.assert_close(w.grad, 0.5 * 5 * torch.sin(2 * 5 * w) / w.numel())
-    assert periodic_penalty(nn.Linear(2, 2), 0.5).item() == 0

@@ -1,4 +1,4 @@
-"""Layers of any geometry against the plain formulas, forward and backward, in float64."""
+"""The outputs and gradients of layers of any geometry against the plain formulas, in float64."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(layer: nn.Module, x: Tensor, stage: int, plain: object) -> None:
         torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same'")  # of the plain formula, about its speed
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch warns that the plain formula is slow
 @given(
     seed=st.integers(0, 2**31),
     groups=st.integers(1, 3),

@@ -1,4 +1,4 @@
-"""Every quantizer against its formula in plain torch, values and gradients, in float64 and for any shape."""
+"""The values and gradients of every quantizer against its formula in plain torch, in float64 and for any shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support.formulas import plain_sign
+from support.formulas import approx_surrogate, plain_sign
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +34,7 @@ from biper.quantizers import (
 )
 
 Plain = Callable[[Tensor, nn.Module, float], Tensor]
-"""A quantizer's formula: of its input, of the quantizer (for its parameters alone) and of the progress."""
+"""The formula of a quantizer as a function of its input, of the quantizer (for its parameters) and of the progress."""
 
 
 def rows(weight: Tensor) -> Tensor:
@@ -68,8 +68,7 @@ def power(x: Tensor, progress: float) -> Tensor:
 
 
 def approx(x: Tensor) -> Tensor:
-    inside = torch.where(x < 0, 2 * x + x * x, 2 * x - x * x)
-    return plain_sign(x, torch.where(x.abs() < 1, inside, x.detach()))
+    return plain_sign(x, approx_surrogate(x))
 
 
 def xnor(w: Tensor, _: nn.Module, __: float) -> Tensor:
@@ -132,7 +131,7 @@ INPUTS: dict[str, tuple[Callable[[int], nn.Module], Plain]] = {
 
 
 def check(quantizer: nn.Module, plain: Plain, x: Tensor, progress: float, gradient_factor: float = 1.0) -> None:
-    """Values, the gradient by the input and those by the parameters."""
+    """Compare the values, the gradient by the input and the gradients by the parameters."""
     set_progress_(quantizer.double(), progress)
     for parameter in quantizer.parameters():
         nn.init.normal_(parameter)
@@ -146,8 +145,12 @@ def check(quantizer: nn.Module, plain: Plain, x: Tensor, progress: float, gradie
     for got, want in zip(actual, wanted, strict=True):
         torch.testing.assert_close(got, want * gradient_factor, rtol=1e-8, atol=1e-10)
     if isinstance(quantizer, Quantizer):
-        scale, offset = quantizer.levels(x)
-        torch.testing.assert_close(y, offset + scale * sign(quantizer.real(x)))
+        scale, offset = quantizer.scale_and_offset(x)
+        torch.testing.assert_close(y, offset + scale * sign(quantizer.sign_argument(x)))
+        if quantizer.gives_scaled_signs:
+            size = y.detach().abs().flatten(1)
+            torch.testing.assert_close(size, size[:, :1].expand_as(size))
+            assert quantizer.has_own_scale or size.eq(1).all()
 
 
 SHAPES = st.one_of(
@@ -165,7 +168,7 @@ def test_weights(name: str, seed: int, shape: tuple[int, ...], progress: float, 
     torch.manual_seed(seed)
     make, plain = WEIGHTS[name]
     weight = torch.randn(shape, dtype=torch.float64) * spread + 0.02
-    if name == "dorefa":  # its gradient is 1 whatever the scale, which the plain formula has in front
+    if name == "dorefa":  # its gradient is 1, while the plain formula multiplies it by the scale
         check(make(1), plain, weight, progress, 1 / weight.abs().mean().item())
     else:
         check(make(1), plain, weight, progress)
@@ -183,7 +186,7 @@ def test_inputs(name: str, seed: int, n: int, channels: int, size: int, progress
 
 
 def triangle(phase: Tensor) -> Tensor:
-    """Of period 2π and height 1, zero and rising at zero: by its pieces."""
+    """Compute the triangle wave of period 2π and height 1 piece by piece; it is zero and rises at zero."""
     turns = torch.remainder(phase / (2 * math.pi) + 0.25, 1)
     return torch.where(turns < 0.5, 4 * turns - 1, 3 - 4 * turns)
 

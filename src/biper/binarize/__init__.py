@@ -1,1 +1,5 @@
-"""Any torch model made binary: which layers are replaced, by what, and a report on each of them."""
+"""Make the layers of any torch model binary.
+
+`biper.binarize.policy` decides which layers, `biper.binarize.replace` replaces them, and `biper.binarize.report` says
+what became of each layer.
+"""

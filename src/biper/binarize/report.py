@@ -1,4 +1,4 @@
-"""What `biper.binarize_` did with each layer of a model."""
+"""The report of `biper.binarize_` on each layer of a model."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerChange:
-    """What `binarize_` did with one layer."""
+    """The decision of `binarize_` about one layer."""
 
     name: str
+    """The qualified name of the layer."""
     kind: str
+    """The name of the layer's class before the change."""
     weights: int
+    """The number of its weights, without the bias."""
     binary: bool
+    """Whether `binarize_` made it binary."""
     reason: str
+    """The reason why it stayed as it was; empty if it became binary."""
 
 
 @dataclass(frozen=True)
 class BinarizeReport:
-    """What `binarize_` did with every convolution and linear layer of a model, in order."""
+    """The report of `binarize_` on all convolution and linear layers of a model. ``print`` shows it as a table."""
 
     layers: tuple[LayerChange, ...]
+    """One entry for each layer, in the order of ``model.named_modules()``."""
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Names of the layers that became binary."""
+        """The names of the layers that became binary."""
         return tuple(layer.name for layer in self.layers if layer.binary)
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Names of the layers that stayed real."""
+        """The names of the layers that did not change."""
         return tuple(layer.name for layer in self.layers if not layer.binary)
 
     def __str__(self) -> str:

@@ -62,7 +62,7 @@ class ShiftedLayer(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        v = self.input_quantizer.real(x) if isinstance(self.input_quantizer, Quantizer) else x
+        v = self.input_quantizer.sign_argument(x) if isinstance(self.input_quantizer, Quantizer) else x
         y = self.signs(v)
         if self.sums is not None:
             window = self.sums(v)
@@ -88,7 +88,7 @@ def stand_in(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
 
     Raises:
         ExportError: weights or inputs have more than two values, the padding is not of zeros, or the quantizers'
-            `levels` are not what they compute.
+            `scale_and_offset` are not what they compute.
     """
     if isinstance(layer, BinaryConv2d) and layer.padding_mode != "zeros":
         raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')
@@ -109,7 +109,7 @@ def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor,
     values = quantizer(latent)
     levels = latent.new_ones(()), latent.new_zeros(())
     if isinstance(quantizer, Quantizer):
-        bits, levels = sign(quantizer.real(latent)), quantizer.levels(latent)
+        bits, levels = sign(quantizer.sign_argument(latent)), quantizer.scale_and_offset(latent)
     else:
         bits = sign(values)
     if not torch.allclose(values, levels[1] + levels[0] * bits, rtol=1e-5, atol=0):
@@ -133,7 +133,7 @@ def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels
     levels = probe.new_ones(()), probe.new_zeros(())
     real = probe
     if isinstance(quantizer, Quantizer):
-        real, levels = quantizer.real(probe), quantizer.levels(probe)
+        real, levels = quantizer.sign_argument(probe), quantizer.scale_and_offset(probe)
     if not torch.allclose(values, levels[1] + levels[0] * sign(real)):
         raise ExportError(
             f"{name}: its input quantizer has not the two values of a sign (with sign(0) = +1), nor is it the identity"

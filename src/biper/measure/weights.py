@@ -66,7 +66,8 @@ def weight_bits(layer: BinaryConv2d | BinaryLinear) -> Tensor:
     """The signs that a layer's weights have, or (in stage 1) would have: True for +1, in the shape of the weight."""
     quantizer = layer.weight_quantizer
     with torch.no_grad():
-        return (quantizer.real(layer.weight) if isinstance(quantizer, Quantizer) else quantizer(layer.weight)) >= 0
+        take = quantizer.sign_argument if isinstance(quantizer, Quantizer) else quantizer
+        return take(layer.weight) >= 0
 
 
 def sign_change_distance(phase: Tensor) -> float:

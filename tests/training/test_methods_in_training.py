@@ -1,0 +1,132 @@
+"""Methods in training: learning rates of latent weights, schedules, resumed runs, and what each method learns."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from biper import create_model, load_model, load_recipe, train
+from biper.errors import TrainingInterrupted
+from biper.methods.settings import METHODS
+from biper.nn import binary_layers, periodic_weights
+from biper.quantizers import Stage
+from biper.recipes.schema import StageRecipe
+from biper.runs.folder import RunFolder
+from biper.training.optimizer import make_optimizer
+from biper.training.progress import Progress
+
+
+def test_latent_weights_have_a_learning_rate_of_their_own() -> None:
+    model = create_model("digits_cnn", dataset="digits")
+    for decay_on, counts in (("all", [False, True]), ("weights", [False, False, True])):
+        stage = StageRecipe(epochs=1, learning_rate=0.5, weight_decay=0.1, weight_decay_on=decay_on)
+        assert not any("learning_rate_factor" in group for group in make_optimizer(model, stage).param_groups)
+        groups = make_optimizer(model, stage, 10.0).param_groups
+        assert ["learning_rate_factor" in group for group in groups] == counts
+        latent = {layer.weight for layer in binary_layers(model).values()}
+        assert set(groups[-1]["params"]) == latent
+        assert groups[-1]["learning_rate_factor"] == 10.0
+        assert groups[-1]["weight_decay"] == 0.1
+        assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_a_step_moves_latent_weights_by_the_factor_and_others_as_before(tmp_path: Path) -> None:
+    one_step = ["data.batch_size=1437", "stage1.epochs=1", "stage2.epochs=1", "stage1.warmup_epochs=0"]
+    states = []
+    for factor in (1.0, 2.0, 10.0):
+        train(load_recipe("digits", [*one_step, f"method.learning_rate_factor={factor}"]), tmp_path / f"{factor}")
+        states.append(load_model(tmp_path / f"{factor}" / "stage1.safetensors")[0].state_dict())
+    one, two, ten = (state["block1.conv1.weight"].double() for state in states)
+    assert (two - one).abs().max() > 1e-4
+    torch.testing.assert_close(ten - one, 9 * (two - one), rtol=1e-3, atol=1e-6)
+    for name in ("conv1.weight", "block1.conv1.scale", "fc.bias"):
+        assert torch.equal(states[0][name], states[1][name])
+        assert torch.equal(states[0][name], states[2][name])
+
+
+class StopsAt(Progress):
+    """Sends this process a SIGTERM after a given number of steps."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step(self, *_: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+TUNED = '{name="biper", frequency_end=40.0, sharpen_from=0.3, learn_frequency="channel", wave="triangle"}'
+
+
+@pytest.mark.parametrize("method", ['{name="ir-net", learning_rate_factor=10.0}', TUNED])
+def test_a_resumed_schedule_goes_on_with_the_same_bits(method: str, tmp_path: Path) -> None:
+    recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=1", f"method={method}"])
+    train(recipe, tmp_path / "whole", device="cpu")
+    for stop in (7, 40):  # in epoch 1, then in epoch 3
+        with pytest.raises(TrainingInterrupted, match="everything is saved"):
+            train(recipe, tmp_path / "stopped", device="cpu", resume=True, progress=StopsAt(stop))
+    train(recipe, tmp_path / "stopped", device="cpu", resume=True)
+    a, b = (RunFolder(tmp_path / name) for name in ("whole", "stopped"))
+    assert a.model_file.read_bytes() == b.model_file.read_bytes()
+    assert [row["train_loss"] for row in a.read_metrics()] == [row["train_loss"] for row in b.read_metrics()]
+
+
+def test_a_run_ends_at_the_end_of_its_schedule(tmp_path: Path) -> None:
+    changes = ["stage1.epochs=1", "stage2.epochs=1", "method.frequency_end=40.0", "method.sharpen_from=0.0"]
+    summary = train(load_recipe("digits", changes), tmp_path, device="cpu")
+    for name, stage in (("stage1", Stage.RELAXED), ("stage2", Stage.BINARY)):
+        model, info = load_model(tmp_path / f"{name}.safetensors")
+        assert info.method["frequency_end"] == 40.0
+        for _, quantizer in periodic_weights(model).values():
+            assert (quantizer.frequency, quantizer.sharpness, quantizer.stage) == (40.0, 10.0, stage)
+    assert set(summary["stage2"]["relative_error"]) == {f"block{b}.conv{c}" for b in (1, 2) for c in (1, 2)}
+
+
+def reaches_95(name: str, epochs: int, out: Path) -> None:
+    changes = [f"stage1.epochs={epochs}", f"stage2.epochs={epochs // 4}", "stage1.warmup_epochs=0.5"]
+    changes += [f"method.name={name}", "method.learning_rate_factor=10.0"]
+    summary = train(load_recipe("digits", changes), out, device="cpu")
+    assert ("stage2" in summary) == (name == "biper")
+    assert summary.get("stage2", summary["stage1"])["test_accuracy"] >= 0.95
+
+
+def test_another_method_learns_the_digits(tmp_path: Path) -> None:
+    reaches_95("recu", 12, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_learns_the_digits(name: str, tmp_path: Path) -> None:
+    reaches_95(name, 24, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        'learn_frequency="layer"',
+        'learn_frequency="channel"',
+        "frequency_end=40.0",
+        "target_error=0.1",
+        'wave="triangle"',
+        "sharpen_from=0.5",
+        "relaxed_stage=false",
+    ],
+)
+def test_every_option_of_biper_learns_the_digits(options: str, tmp_path: Path) -> None:
+    changes = ["stage1.epochs=20", "stage2.epochs=10", f'method={{name="biper", {options}}}']
+    summary = train(load_recipe("digits", changes), tmp_path, device="cpu")
+    assert summary.get("stage2", summary["stage1"])["test_accuracy"] >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", [-0.03, 0.0])
+def test_the_penalty_of_either_sign_or_none_learns_the_digits(penalty: float, tmp_path: Path) -> None:
+    changes = [f"stage{number}.periodic_penalty={penalty}" for number in (1, 2)]
+    summary = train(load_recipe("digits", ["stage1.epochs=20", "stage2.epochs=10", *changes]), tmp_path, device="cpu")
+    assert summary["stage2"]["test_accuracy"] >= 0.95
