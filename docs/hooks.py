@@ -42,7 +42,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     if not drawing.exists():
         return files
     spec = importlib.util.spec_from_file_location("biper_docs_plots", drawing)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     plots = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(plots)
     folder = Path(tempfile.mkdtemp(prefix="biper-plots-"))
@@ -155,7 +156,9 @@ def recipe_keys() -> str:
             title = "## `[stage1]` and `[stage2]`"
         parts += [title, _summary(model), _settings_table(model)]
     methods = _models(Recipe.model_fields["method"].annotation)
-    shared = {key for key in methods[0].model_fields if all(key in method.model_fields for method in methods)} - {"name"}
+    shared = {key for key in methods[0].model_fields if all(key in method.model_fields for method in methods)} - {
+        "name"
+    }
     parts += ["## `[method]`", "`name` chooses the method. Every method has these options:"]
     parts += [_settings_table(methods[0], leave_out=set(methods[0].model_fields) - shared)]
     for method in methods:
@@ -219,7 +222,9 @@ def _type_name(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is tuple:
         return "list of " + " and ".join(_type_name(part) for part in parts)
     words = {float: "number", int: "integer", bool: "true or false", str: "text"}
-    return " ".join([words.get(annotation, getattr(annotation, "__name__", str(annotation))), ", ".join(bounds)]).strip()
+    return " ".join(
+        [words.get(annotation, getattr(annotation, "__name__", str(annotation))), ", ".join(bounds)]
+    ).strip()
 
 
 def _number(value: float) -> str:

@@ -1,8 +1,9 @@
-"""Draws ``docs/images/wave.svg``: what a latent weight becomes in both stages, and the gradient, by `PeriodicSign` itself.
+"""Draws ``docs/images/wave.svg``: what `PeriodicSign` makes of a latent weight in both stages, and its gradient.
 
     python docs/wave_picture.py
 
-The picture is kept in the repository, because the README shows it; ``tests/test_docs.py`` compares its curves with the code.
+The picture is kept in the repository, because the README shows it. ``tests/test_docs.py`` compares it with what this
+script draws.
 """
 
 from __future__ import annotations
@@ -27,11 +28,7 @@ ROW = (HEIGHT - TOP - GAP - 36) // 2
 def curves() -> dict[str, list[tuple[float, float]]]:
     """Points (weight, value) of the sine, of its signs, and of the gradient divided by the frequency."""
     weights = torch.linspace(-SPAN, SPAN, POINTS, dtype=torch.float64, requires_grad=True)
-    quantizer = PeriodicSign(FREQUENCY).double()
-    values = {}
-    for name, stage in (("relaxed", "relaxed"), ("binary", "binary")):
-        quantizer.stage = stage
-        values[name] = quantizer(weights)
+    values = {stage: PeriodicSign(FREQUENCY, stage)(weights) for stage in ("relaxed", "binary")}
     (gradient,) = torch.autograd.grad(values["binary"].sum(), weights)
     values["gradient"] = gradient / FREQUENCY
     xs = weights.detach().tolist()
