@@ -59,7 +59,7 @@ def test_methods_are_read_from_names_and_tables() -> None:
 
 
 def test_every_method_and_option_is_in_the_docs() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "methods.md").read_text(encoding="utf-8")
     for name, kind in METHODS.items():
         assert len(re.findall(rf"^\| `{name}` \|", page, re.MULTILINE)) == 2
         for option, field in kind.model_fields.items():
