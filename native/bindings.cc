@@ -1,4 +1,4 @@
-// The Python face of the native code, and nothing clever.
+// The Python module biper._native. It converts arguments and releases the interpreter lock, and does nothing else.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -6,8 +6,8 @@
 
 #include <stdexcept>
 
-#include "cpu.h"
-#include "engine.h"
+#include "common/cpu.h"
+#include "engine/engine.h"
 #include "training/bindings.h"
 
 namespace nb = nanobind;
@@ -42,7 +42,7 @@ NB_MODULE(_native, module) {
   biper::training::add_to(module);
 #endif
 
-  nb::class_<EpilogueSpec>(module, "Epilogue", "What happens to the result of an operation.")
+  nb::class_<EpilogueSpec>(module, "Epilogue", "What happens to the result of an operation before it is stored; see biper.runtime.program.")
       .def(nb::init<>())
       .def_rw("multiplier", &EpilogueSpec::multiplier)
       .def_rw("offset", &EpilogueSpec::offset)
@@ -56,7 +56,7 @@ NB_MODULE(_native, module) {
       .def_rw("real", &EpilogueSpec::real)
       .def_rw("bits", &EpilogueSpec::bits);
 
-  nb::class_<Engine>(module, "Engine", "The executor of packed programs; see biper.runtime.engine.")
+  nb::class_<Engine>(module, "Engine", "Runs packed programs; see biper.runtime.engine.")
       .def(nb::init<int, int, int, const std::string&, int>())
       .def("add_convolution",
            [](Engine& engine, int input, Array<float> weight, const std::vector<int>& geometry, const EpilogueSpec& e) {

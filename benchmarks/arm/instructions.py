@@ -13,7 +13,18 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["cpu.cc", "engine.cc", "row_transform.cc", "threads.cc", "kernels/scalar.cc", "kernels/neon.cc"]
+SOURCES = [
+    "common/cpu.cc",
+    "common/threads.cc",
+    "engine/build.cc",
+    "engine/memory_plan.cc",
+    "engine/run.cc",
+    "engine/weight_layouts.cc",
+    "kernels/choose.cc",
+    "kernels/neon.cc",
+    "kernels/row_transform.cc",
+    "kernels/scalar.cc",
+]
 COMPILER = "aarch64-linux-gnu-g++"
 FLAGS = [
     "-std=c++20",

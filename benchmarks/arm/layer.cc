@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine.h"
+#include "engine/engine.h"
 
 int main(int count, char** arguments) {
   if (count != 6) return std::fprintf(stderr, "expected: layer SET SIZE CHANNELS LAYER RUNS\n"), 2;

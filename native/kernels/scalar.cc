@@ -1,9 +1,9 @@
-// Plain C++: what the other files must equal, and what runs where nothing else does.
+// Kernels in plain C++. They run where no other set does, and the other sets are tested against them.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace biper {
 namespace {
@@ -23,7 +23,7 @@ float apply(const Epilogue& e, float y, int pixel, int channel) {
   return y;
 }
 
-// Collects the results of one pixel, channel by channel, and writes its bits.
+// Takes the results of one pixel, channel by channel, and stores them after the epilogue.
 class Pixel {
  public:
   Pixel(const Epilogue& epilogue, int pixel) : e_(epilogue), pixel_(pixel) {
@@ -51,7 +51,7 @@ class Pixel {
   std::uint16_t* bits_ = nullptr;
 };
 
-// Calls f(tap, pixel of the input) for each tap of an output pixel that lies inside the image.
+// Calls f(tap, pixel of the input) for each tap of an output pixel that is inside the image. Returns the number of calls.
 template <typename F>
 int each_tap(const Geometry& g, int row, int column, F f) {
   const int top = row * g.step_y - g.pad_top, left = column * g.step_x - g.pad_left;
@@ -63,7 +63,7 @@ int each_tap(const Geometry& g, int row, int column, F f) {
   return (ys.last - ys.first) * (xs.last - xs.first);
 }
 
-// `count` (at most 32) bits of a pixel from channel `first` on; the others are 0.
+// The bits of `count` channels of a pixel (at most 32), from channel `first` on. The other bits of the word are 0.
 std::uint32_t bits_from(const std::uint16_t* pixel, int first, int count) {
   std::uint64_t bits = 0;
   for (int half = first / 16; half <= (first + count - 1) / 16; ++half)

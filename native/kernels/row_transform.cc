@@ -1,4 +1,4 @@
-#include "row_transform.h"
+#include "kernels/row_transform.h"
 
 #include <cmath>
 #include <cstddef>
@@ -8,14 +8,14 @@
 namespace biper {
 namespace {
 
-// Less work a point than this does not pay for the transforms.
+// With fewer products for each point than this, the transforms take longer than the products that they save.
 constexpr int kWorthTransforming = 24;
 
 constexpr double kPoints[] = {0, 1, -1, 0.5, -2, -0.5};
 
 int taps_of(const Geometry& g) { return (g.kernel_x + g.step_x - 1) / g.step_x; }
 
-// Coefficients of prod (z - p) over the finite points but `without`, the constant first.
+// Coefficients of the product of (z - p) over the first `finite` points p, leaving out number `without`; constant first.
 std::vector<double> polynomial(int finite, int without) {
   std::vector<double> product{1};
   for (int k = 0; k < finite; ++k) {
