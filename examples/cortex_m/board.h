@@ -1,3 +1,4 @@
+// clang-format Language: C
 /* The little that the example needs of a board: text, an end, and a count of instructions. */
 #include <stdint.h>
 

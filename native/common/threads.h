@@ -6,7 +6,8 @@
 
 namespace biper {
 
-// The signature of GOMP_parallel of an OpenMP runtime: calls work(data) in `threads` threads, one of which is the caller.
+// The signature of GOMP_parallel of an OpenMP runtime: calls work(data) in `threads` threads,
+// one of which is the caller.
 using ParallelCall = void (*)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
 
 class ThreadPool {

@@ -20,7 +20,8 @@ class Aligned {
     if (count) data_ = static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{kAlignment}));
     std::fill(data_, data_ + count, T{});
   }
-  Aligned(Aligned&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Aligned(Aligned&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Aligned& operator=(Aligned&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

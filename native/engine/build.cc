@@ -30,7 +30,8 @@ Geometry checked_geometry(const Value& input, const std::vector<int>& numbers, i
   for (int number : numbers) require(number >= 0 && number <= 1 << 10, "a number of geometry is out of range");
   const int step_y = numbers[0], step_x = numbers[1], top = numbers[2], bottom = numbers[3], left = numbers[4],
             right = numbers[5], dilation_y = numbers[6], dilation_x = numbers[7], groups = numbers[8];
-  require(step_y > 0 && step_x > 0 && dilation_y > 0 && dilation_x > 0 && groups > 0, "a stride, dilation or group is 0");
+  require(step_y > 0 && step_x > 0 && dilation_y > 0 && dilation_x > 0 && groups > 0,
+          "a stride, dilation or group is 0");
   require(input.channels % groups == 0 && out_channels % groups == 0, "the channels are not a multiple of the groups");
   require(kernel_y > 0 && kernel_x > 0 && kernel_y <= 1 << 14 && kernel_x <= 1 << 14, "the kernel is out of range");
   const std::int64_t rows = std::int64_t{input.height} + top + bottom - std::int64_t{dilation_y} * (kernel_y - 1) - 1;
@@ -132,7 +133,8 @@ Emitted Engine::add_binary_convolution(int input, const std::uint8_t* weight, co
   const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[1], shape[2]);
   require(shape[3] == round_up(g.channels / g.groups, 8) / 8, "the weight bits have another number of input channels");
   // !(sum >= t) is -sum >= 1 - t: a flipped channel becomes one with the opposite weights.
-  require(epilogue.flip.empty() || static_cast<int>(epilogue.flip.size()) == g.out_channels, "the flip is not one bit a channel");
+  require(epilogue.flip.empty() || static_cast<int>(epilogue.flip.size()) == g.out_channels,
+          "the flip is not one bit a channel");
   require(epilogue.flip.size() == epilogue.threshold.size(), "a threshold and a flip go together");
   for (std::size_t o = 0; o < epilogue.flip.size(); ++o) {
     const std::int64_t threshold = epilogue.threshold[o];
@@ -153,7 +155,8 @@ Emitted Engine::add_int8_convolution(int input, const std::int8_t* weight, const
   auto op = operation_on(Operation::Kind::kInt8Convolution, {input});
   const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[2], shape[3]);
   require(g.groups == 1 && shape[1] == g.channels, "the weight has another number of input channels");
-  require(std::int64_t{g.channels} * g.kernel_y * g.kernel_x < (std::int64_t{1} << 31) / (255 * 128), "sums could overflow");
+  require(std::int64_t{g.channels} * g.kernel_y * g.kernel_x < (std::int64_t{1} << 31) / (255 * 128),
+          "sums could overflow");
   require(factor > 0 && factor < 1e30f && zero >= 0 && zero <= 255, "the levels are out of range");
   const std::int64_t row = std::int64_t{g.padded_width()} * g.channels;
   require(row <= kMaxElements / g.padded_height(), "a convolution is too large");
@@ -169,9 +172,9 @@ Emitted Engine::add_pool(int input, bool maximum, const std::vector<int>& geomet
   require(geometry.size() == 9, "a pool needs nine numbers of geometry");
   for (int number : geometry) require(number >= 0 && number <= 1 << 16, "a number of geometry is out of range");
   auto op = operation_on(Operation::Kind::kPool, {input});
-  Pooling& p = op->pooling = Pooling{value.channels, value.height, value.width, geometry[6], geometry[7],
-                                     geometry[0],    geometry[1],  geometry[2], geometry[3], geometry[4],
-                                     geometry[5],    maximum,      geometry[8] != 0};
+  Pooling& p = op->pooling =
+      Pooling{value.channels, value.height, value.width, geometry[6], geometry[7], geometry[0],     geometry[1],
+              geometry[2],    geometry[3],  geometry[4], geometry[5], maximum,     geometry[8] != 0};
   require(p.kernel_y > 0 && p.kernel_x > 0 && p.step_y > 0 && p.step_x > 0, "a pool of nothing");
   require(p.out_height > 0 && p.out_width > 0, "a pool makes nothing");
   require(2 * p.pad_y <= p.kernel_y && 2 * p.pad_x <= p.kernel_x, "a pool pads more than half of its window");
@@ -254,8 +257,8 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   for (int input : op->inputs) values_[input].last_read = index;
   if (op->residual >= 0) values_[op->residual].last_read = index;
   // A move without epilogue copies values to where they stay; before an epilogue it copies them to memory of its own.
-  const bool plain = spec.real && !spec.bits && spec.residual < 0 && !e.multiplier && !e.offset &&
-                     e.activation == Activation::kNone;
+  const bool plain =
+      spec.real && !spec.bits && spec.residual < 0 && !e.multiplier && !e.offset && e.activation == Activation::kNone;
   if (op->is_move() && !plain) op->scratch = make_value(true, channels, height, width);
   if (op->transform) op->scratch = make_rows(op->geometry.height, op->transform->row_stride());
   if (op->kind == Operation::Kind::kInt8Convolution)

@@ -1,8 +1,8 @@
 // The engine: a list of operations on the values of one image, built once and run often.
 //
-// Building checks everything that running relies on: every value that an operation names exists and is of the right kind,
-// and every array has the size that its geometry asks for. Running allocates memory only if more threads call at once than
-// ever before.
+// Building checks everything that running relies on: every value that an operation names exists and is of the right
+// kind, and every array has the size that its geometry asks for. Running allocates memory only if more threads call at
+// once than ever before.
 //
 // build.cc adds operations, weight_layouts.cc arranges their weights, memory_plan.cc places the values, run.cc runs.
 #pragma once
@@ -18,9 +18,9 @@
 
 namespace biper {
 
-// The epilogue of an operation as the caller describes it; see Epilogue. Arrays have a number for each channel, or are empty
-// where the epilogue has no such step. `flip`: the bits of a channel are inverted. `residual`: the id of a real value, or -1.
-// `real` and `bits`: whether the operation emits such a value.
+// The epilogue of an operation as the caller describes it; see Epilogue. Arrays have a number for each channel, or are
+// empty where the epilogue has no such step. `flip`: the bits of a channel are inverted. `residual`: the id of a real
+// value, or -1. `real` and `bits`: whether the operation emits such a value.
 struct EpilogueSpec {
   std::vector<float> multiplier, offset, slope;
   std::vector<std::int32_t> threshold;
@@ -42,14 +42,16 @@ struct Arena;
 
 class Engine {
  public:
-  // For images (channels, height, width). choose.h says what `instruction_set` may be; `threads` share the work of a call.
+  // For images (channels, height, width). choose.h says what `instruction_set` may be;
+  // `threads` share the work of a call.
   Engine(int channels, int height, int width, const std::string& instruction_set, int threads);
   ~Engine();
 
-  // Each adds an operation that reads the values whose ids are given; the input of the engine has id 0. The weights are
-  // copied; `shape` is theirs. An operation that cannot run is refused by std::invalid_argument, which says what is wrong.
-  Emitted add_convolution(int input, const float* weight, const std::vector<int>& shape, const std::vector<int>& geometry,
-                          const EpilogueSpec& epilogue);
+  // Each adds an operation that reads the values whose ids are given; the input of the engine has id 0. The
+  // weights are copied; `shape` is theirs. An operation that cannot run is refused by
+  // std::invalid_argument, which says what is wrong.
+  Emitted add_convolution(int input, const float* weight, const std::vector<int>& shape,
+                          const std::vector<int>& geometry, const EpilogueSpec& epilogue);
   // Rounds its input to levels, see Levels.
   Emitted add_int8_convolution(int input, const std::int8_t* weight, const std::vector<int>& shape,
                                const std::vector<int>& geometry, float factor, int zero, const EpilogueSpec& epilogue);

@@ -11,8 +11,8 @@ constexpr std::int64_t kMaxBytes = std::int64_t{1} << 33;
 
 }  // namespace
 
-// An image has few channels, so that padding its pixels to 16 channels would waste most of the memory traffic. Where only
-// convolutions of one group read the input, its pixels follow each other without padding.
+// An image has few channels, so that padding its pixels to 16 channels would waste most of the memory traffic. Where
+// only convolutions of one group read the input, its pixels follow each other without padding.
 void Engine::pack_input() {
   for (const auto& op : operations_) {
     const bool reads = std::find(op->inputs.begin(), op->inputs.end(), 0) != op->inputs.end();
@@ -23,8 +23,8 @@ void Engine::pack_input() {
   if (output_ != 0) values_[0].stride = values_[0].channels;
 }
 
-// First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place of
-// its residual (see dying_residual), because that memory is in the cache.
+// First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place
+// of its residual (see dying_residual), because that memory is in the cache.
 void Engine::plan_memory() {
   std::vector<const Value*> placed;
   for (Value& value : values_) {

@@ -22,8 +22,9 @@ inline void require(bool condition, const char* problem) {
 struct Value {
   bool real;
   int channels, height, width;
-  int stride;  // from pixel to pixel, in floats (real) or in halves of 16 bits
+  int stride;           // from pixel to pixel, in floats (real) or in halves of 16 bits
   int made, last_read;  // indices of the operations that make it and that read it last; the input has made == -1
+
   std::int64_t offset = 0;  // bytes from the start of the arena; memory_plan.cc decides
 
   std::int64_t pixels() const { return static_cast<std::int64_t>(height) * width; }
@@ -32,7 +33,17 @@ struct Value {
 
 // One step of a program. Values are referred to by their index; -1 stands for none.
 struct Operation {
-  enum class Kind { kConvolution, kInt8Convolution, kBinaryConvolution, kPool, kElementwise, kPad, kConcatenate, kResize, kFlatten };
+  enum class Kind {
+    kConvolution,
+    kInt8Convolution,
+    kBinaryConvolution,
+    kPool,
+    kElementwise,
+    kPad,
+    kConcatenate,
+    kResize,
+    kFlatten
+  };
   explicit Operation(Kind k) : kind(k) {}
 
   bool is_convolution() const {

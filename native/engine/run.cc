@@ -24,13 +24,14 @@ struct Context {
   float* real(int id) const { return reinterpret_cast<float*>(memory(id)); }
   std::uint16_t* bits(int id) const { return reinterpret_cast<std::uint16_t*>(memory(id)); }
 
-  // Calls work(begin, end) for parts of [0, units), in several threads if that pays; `cost` is the approximate number of
-  // vector instructions of all units together.
+  // Calls work(begin, end) for parts of [0, units), in several threads if that pays; `cost` is the approximate number
+  // of vector instructions of all units together.
   template <typename F>
   void split(int units, std::int64_t cost, F&& work) const {
     const int parts = parallel && cost > kWorthSplitting ? std::min(units, pool.threads()) : 1;
     pool.run(parts, [&](int part) {
-      work(static_cast<int>(std::int64_t{units} * part / parts), static_cast<int>(std::int64_t{units} * (part + 1) / parts));
+      work(static_cast<int>(std::int64_t{units} * part / parts),
+           static_cast<int>(std::int64_t{units} * (part + 1) / parts));
     });
   }
 };
@@ -125,9 +126,8 @@ void execute(const Context& context, const Operation& op) {
       context.kernels.pool(op.pooling, context.real(op.inputs[0]), e, begin, end);
     });
   } else if (op.kind == Operation::Kind::kElementwise) {
-    context.split(pixels, 4 * result_blocks(op), [&](int begin, int end) {
-      context.kernels.elementwise(context.real(op.inputs[0]), e, begin, end);
-    });
+    context.split(pixels, 4 * result_blocks(op),
+                  [&](int begin, int end) { context.kernels.elementwise(context.real(op.inputs[0]), e, begin, end); });
   } else {
     move_values(context, op, op.scratch >= 0 ? op.scratch : op.real);
     if (op.scratch >= 0) context.kernels.elementwise(context.real(op.scratch), e, 0, pixels);
@@ -161,8 +161,8 @@ void Engine::run(const float* images, std::int64_t count, float* results) {
   require(output_ >= 0, "the engine is not finished");
   const std::int64_t in = values_[0].channels * values_[0].pixels();
   const std::int64_t out = values_[output_].channels * values_[output_].pixels();
-  // With enough images for every thread, each thread computes whole images. With fewer, all threads share the rows of each
-  // operation.
+  // With enough images for every thread, each thread computes whole images. With fewer, all threads share
+  // the rows of each operation.
   const int threads = pool_.threads();
   if (threads > 1 && count >= 2 * threads) {
     const int parts = static_cast<int>(std::min<std::int64_t>(count, 4 * threads));

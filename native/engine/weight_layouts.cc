@@ -20,7 +20,8 @@ Aligned<float> real_layout(const Geometry& g, const float* weight) {
   return layout;
 }
 
-Aligned<std::uint32_t> bit_layout(const Geometry& g, const std::uint8_t* weight, const std::vector<std::uint8_t>& flip) {
+Aligned<std::uint32_t> bit_layout(const Geometry& g, const std::uint8_t* weight,
+                                  const std::vector<std::uint8_t>& flip) {
   const int inside = g.channels / g.groups, taps = g.kernel_y * g.kernel_x, words = words_of(g);
   const int bytes = round_up(inside, 8) / 8;
   Aligned<std::uint32_t> layout(blocks_of(g.out_channels) * kLanes * taps * words);

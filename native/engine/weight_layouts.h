@@ -12,12 +12,14 @@ namespace biper {
 // From (out, in / groups, ky, kx) to [block][ky][kx][input channel][16].
 Aligned<float> real_layout(const Geometry& geometry, const float* weight);
 
-// From bits (out, ky, kx, bytes), 1 for +1, to [block][ky][kx][word][16]. The weights of output channels whose `flip` is
-// set are inverted; `flip` may be empty. Bits beyond the input channels become 0, whatever they were: sums rely on it.
+// From bits (out, ky, kx, bytes), 1 for +1, to [block][ky][kx][word][16]. The weights of output channels
+// whose `flip` is set are inverted; `flip` may be empty. Bits beyond the input channels become 0, whatever
+// they were: sums rely on it.
 Aligned<std::uint32_t> bit_layout(const Geometry& geometry, const std::uint8_t* weight,
                                   const std::vector<std::uint8_t>& flip);
 
-// BitWeights::pairs and BitWeights::all_rows, from what bit_layout returned. Empty where the convolution does not allow it.
+// BitWeights::pairs and BitWeights::all_rows, from what bit_layout returned. Empty where the
+// convolution does not allow it.
 Aligned<std::uint32_t> pair_layout(const Geometry& geometry, const Aligned<std::uint32_t>& bits);
 Aligned<std::uint32_t> all_rows_layout(const Geometry& geometry, const Aligned<std::uint32_t>& bits);
 

@@ -1,6 +1,6 @@
 // Kernels for AVX2 and FMA. A block of 16 output channels is two vectors. AVX2 has no popcount of vectors, so bits are
-// counted by a table of the 16 values of four bits. The counts are bytes, which are widened before they can overflow. A tile
-// is 4 pixels by 16 channels (binary, int8) or 3 pixels by 32 channels (real).
+// counted by a table of the 16 values of four bits. The counts are bytes, which are widened before they can overflow. A
+// tile is 4 pixels by 16 channels (binary, int8) or 3 pixels by 32 channels (real).
 #include <immintrin.h>
 
 #include "kernels/table.h"
@@ -46,8 +46,8 @@ struct Avx2 {
     return join(_mm256_cmp_ps(y.a, zero, _CMP_GE_OQ), _mm256_cmp_ps(y.b, zero, _CMP_GE_OQ));
   }
   static std::uint16_t at_most(Integers x, Integers y) {
-    const std::uint16_t more = join(_mm256_castsi256_ps(_mm256_cmpgt_epi32(x.a, y.a)),
-                                    _mm256_castsi256_ps(_mm256_cmpgt_epi32(x.b, y.b)));
+    const std::uint16_t more =
+        join(_mm256_castsi256_ps(_mm256_cmpgt_epi32(x.a, y.a)), _mm256_castsi256_ps(_mm256_cmpgt_epi32(x.b, y.b)));
     return static_cast<std::uint16_t>(~more);
   }
   // The sum of `valid` products of signs, of which `differing` are -1.
@@ -122,9 +122,7 @@ struct Avx2 {
     using Input = std::uint16_t;
     static constexpr Form kForm = Form::kHalves;
     static constexpr int kInputsAStep = 2;
-    static __m256i broadcast(const Input* p) {
-      return _mm256_set1_epi32(static_cast<int>(word_at(p)));
-    }
+    static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(word_at(p))); }
     static void step_single(Sum& sum, __m256i x, Integers w) {
       const __m256i low = _mm256_set1_epi32(0xffff);
       sum.a = _mm256_add_epi8(sum.a, count(_mm256_and_si256(_mm256_xor_si256(x, w.a), low)));
@@ -132,7 +130,8 @@ struct Avx2 {
     }
   };
 
-  // The full adder that avx512.cc explains. AVX2 has no instruction for the majority of three bits, which takes four here.
+  // The full adder that avx512.cc explains. AVX2 has no instruction for the majority of three
+  // bits, which takes four here.
   struct ThreeRows : Binary {
     static constexpr Form kForm = Form::kThreeRows;
     static constexpr int kSteps = 10;  // a step adds at most 3 * 8 to a byte: 10 steps add 240
@@ -143,10 +142,10 @@ struct Avx2 {
       return _mm256_add_epi8(count(ones), count<2>(twos));
     }
     static void step(Sum& sum, __m256i x, Integers w, __m256i y, Integers v, __m256i all_x, Integers all_w) {
-      sum.a = _mm256_add_epi8(sum.a, count_three(_mm256_xor_si256(x, w.a), _mm256_xor_si256(y, v.a),
-                                                 _mm256_xor_si256(all_x, all_w.a)));
-      sum.b = _mm256_add_epi8(sum.b, count_three(_mm256_xor_si256(x, w.b), _mm256_xor_si256(y, v.b),
-                                                 _mm256_xor_si256(all_x, all_w.b)));
+      sum.a = _mm256_add_epi8(
+          sum.a, count_three(_mm256_xor_si256(x, w.a), _mm256_xor_si256(y, v.a), _mm256_xor_si256(all_x, all_w.a)));
+      sum.b = _mm256_add_epi8(
+          sum.b, count_three(_mm256_xor_si256(x, w.b), _mm256_xor_si256(y, v.b), _mm256_xor_si256(all_x, all_w.b)));
     }
   };
 
@@ -176,13 +175,12 @@ struct Avx2 {
     static constexpr int kVectors = 1, kSteps = 0, kInputsAStep = 4;
     static constexpr int pixels(int) { return 4; }
     static Integers load(const Weight* p) { return {load256(p), load256(p + 8)}; }
-    static __m256i broadcast(const Input* p) {
-      return _mm256_set1_epi32(static_cast<int>(word_at(p)));
-    }
+    static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(word_at(p))); }
     static __m256i add_products(__m256i sum, __m256i x, __m256i w) {
       const __m256i low_x = _mm256_and_si256(x, _mm256_set1_epi16(255)), high_x = _mm256_srli_epi16(x, 8);
       const __m256i low_w = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), high_w = _mm256_srai_epi16(w, 8);
-      return _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(low_x, low_w), _mm256_madd_epi16(high_x, high_w)));
+      return _mm256_add_epi32(sum,
+                              _mm256_add_epi32(_mm256_madd_epi16(low_x, low_w), _mm256_madd_epi16(high_x, high_w)));
     }
     static void step(Sum& sum, __m256i x, Integers w) {
       sum = {add_products(sum.a, x, w.a), add_products(sum.b, x, w.b)};

@@ -1,5 +1,5 @@
-// Kernels for AVX-512 with VPOPCNTDQ and VNNI. A block of 16 output channels is one vector. An input is broadcast to all
-// lanes. A step of a binary tile is xor, popcount and add; of a real tile a fused multiply-add; of an int8 tile one
+// Kernels for AVX-512 with VPOPCNTDQ and VNNI. A block of 16 output channels is one vector. An input is broadcast to
+// all lanes. A step of a binary tile is xor, popcount and add; of a real tile a fused multiply-add; of an int8 tile one
 // instruction that adds four products.
 #include <immintrin.h>
 
@@ -43,7 +43,8 @@ struct Avx512 {
   static void store_levels(std::uint8_t* p, Floats x, float factor, int zero) {
     const Floats low = all(static_cast<float>(-zero)), high = all(static_cast<float>(255 - zero));
     const Integers rounded = _mm512_cvtps_epi32(smaller(larger(multiply(x, all(factor)), low), high));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, _mm512_set1_epi32(zero))));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, _mm512_set1_epi32(zero))));
   }
   // The largest number of differing signs, of `valid`, for which the sum reaches the threshold.
   static Integers most_differing(int valid, Integers threshold) {
@@ -76,19 +77,17 @@ struct Avx512 {
     using Input = std::uint16_t;
     static constexpr Form kForm = Form::kHalves;
     static constexpr int kInputsAStep = 2;
-    static __m512i broadcast(const Input* p) {
-      return _mm512_set1_epi32(static_cast<int>(word_at(p)));
-    }
+    static __m512i broadcast(const Input* p) { return _mm512_set1_epi32(static_cast<int>(word_at(p))); }
     static void step_single(Sum& sum, __m512i x, __m512i w) {
       const __m512i low = _mm512_set1_epi32(0xffff);
       sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_ternarylogic_epi32(x, w, low, 0x28)));  // (x ^ w) & low
     }
   };
 
-  // A full adder before the popcounts: a + b + c = ones + 2 twos, bit by bit, for the differing bits a, b, c of three words.
-  // ones = a ^ b ^ c takes one xor, because the xor of the three inputs and that of the three weights are computed
-  // beforehand. twos = majority(a, b, c) is a function of a, b and ones. A step takes eight instructions for three words;
-  // three steps of Binary take nine.
+  // A full adder before the popcounts: a + b + c = ones + 2 twos, bit by bit, for the differing bits a, b, c of three
+  // words. ones = a ^ b ^ c takes one xor, because the xor of the three inputs and that of the three weights are
+  // computed beforehand. twos = majority(a, b, c) is a function of a, b and ones. A step takes eight instructions for
+  // three words; three steps of Binary take nine.
   struct ThreeRows : Binary {
     static constexpr Form kForm = Form::kThreeRows;
     static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 5; }
@@ -129,9 +128,7 @@ struct Avx512 {
     static constexpr int kVectors = 4, kSteps = 0, kInputsAStep = 4;
     static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
     static __m512i load(const Weight* p) { return _mm512_loadu_si512(p); }
-    static __m512i broadcast(const Input* p) {
-      return _mm512_set1_epi32(static_cast<int>(word_at(p)));
-    }
+    static __m512i broadcast(const Input* p) { return _mm512_set1_epi32(static_cast<int>(word_at(p))); }
     static void step(Sum& sum, __m512i x, __m512i w) {
 #if defined(__GNUC__)
       // For the intrinsic GCC copies the sums between registers, which takes longer than the products.

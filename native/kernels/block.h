@@ -1,8 +1,9 @@
 // Blocks of 16 channels, which are what the kernels compute at once, and loops that the compiler unrolls.
 //
-// Everything in the headers of templates has internal linkage: each file is compiled for its own instruction set, and the
-// linker must never take one file's copy of a function for another's. For the same reason the templates call no inline
-// function or template of the standard library. (std::memcpy is neither: compilers replace it by one instruction.)
+// Everything in the headers of templates has internal linkage: each file is compiled for its own instruction
+// set, and the linker must never take one file's copy of a function for another's. For the same reason the
+// templates call no inline function or template of the standard library. (std::memcpy is neither: compilers
+// replace it by one instruction.)
 #pragma once
 
 #include <cstdint>

@@ -7,8 +7,8 @@
 
 namespace biper {
 
-// The kernels of an instruction set ("scalar", "avx2", "avx512", "neon" or "dotprod"); for "", the fastest ones that the
-// processor supports. Throws std::invalid_argument if the name is unknown or the processor lacks the instructions.
+// The kernels of an instruction set ("scalar", "avx2", "avx512", "neon" or "dotprod"); for "", the fastest ones that
+// the processor supports. Throws std::invalid_argument if the name is unknown or the processor lacks the instructions.
 const Kernels* choose_kernels(const std::string& name);
 
 }  // namespace biper

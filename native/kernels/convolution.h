@@ -47,14 +47,16 @@ void convolve_blocks(const Job<Kind>& job, int block) {
     const int row_valid = (ys.last - ys.first) * (g.channels / g.groups);
     const std::int64_t pixel = static_cast<std::int64_t>(row) * g.out_width;
     // What tap (ys.first, 0) reads if it is at column `left` of the input.
-    const auto at = [&](int left) { return job.in + (top + ys.first * g.dilation_y) * row_in + std::int64_t{left} * g.stride; };
+    const auto at = [&](int left) {
+      return job.in + (top + ys.first * g.dilation_y) * row_in + std::int64_t{left} * g.stride;
+    };
     const auto* weights = job.weights + block * block_weights + ys.first * kernel_row;
     const auto border = [&](int begin, int end) {
       for (int column = begin; column < end; ++column) {
         const int left = column * g.step_x - g.pad_left;
         const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
-        OperandsOf<Kind> from{at(left + xs.first * g.dilation_x), weights + std::int64_t{xs.first} * job.inside * kLanes,
-                              block_weights};
+        OperandsOf<Kind> from{at(left + xs.first * g.dilation_x),
+                              weights + std::int64_t{xs.first} * job.inside * kLanes, block_weights};
         tile<Isa, Kind, 1, V>(runs_of<Kind>(g, job.inside, ys, xs), from, 0, job.e, row_valid * (xs.last - xs.first),
                               pixel + column, block);
       }
@@ -104,8 +106,8 @@ void convolve(const Job<Kind>& job, int block, int end) {
 // Groups are computed one after another. Each must consist of whole words (or halves) of input bits and whole blocks of
 // output channels; other convolutions are left to the scalar kernel.
 template <typename Isa>
-void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWeights& weights, const Epilogue& e, int begin,
-                        int end) {
+void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWeights& weights, const Epilogue& e,
+                        int begin, int end) {
   const int inside = g.channels / g.groups, outside = g.out_channels / g.groups;
   const bool halves = inside <= 16;
   if (g.groups != 1 && (outside % kLanes != 0 || inside % (halves ? 16 : 32) != 0))
@@ -116,7 +118,8 @@ void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWei
     const int first = group * outside / kLanes, last = first + blocks_of(outside);
     const auto* x = in + group * inside / 16;
     if (halves)
-      convolve<Isa>(Job<typename Isa::Halves>{g, x, 1, weights.taps, nullptr, weights.pairs, e, begin, end}, first, last);
+      convolve<Isa>(Job<typename Isa::Halves>{g, x, 1, weights.taps, nullptr, weights.pairs, e, begin, end}, first,
+                    last);
     else
       convolve<Isa>(Job<typename Isa::Binary>{words, reinterpret_cast<const std::uint32_t*>(x), halves_of(inside) / 2,
                                               weights.taps, weights.all_rows, nullptr, e, begin, end},
@@ -129,7 +132,8 @@ template <typename Isa>
 void convolution(const Geometry& g, const float* in, const float* weights, const Epilogue& e, int begin, int end) {
   const int inside = g.channels / g.groups, outside = g.out_channels / g.groups;
   if (inside == 1 && outside == 1 && g.stride % kLanes == 0) {
-    convolve<Isa>(Job<typename Isa::Depthwise>{g, in, 1, weights, nullptr, nullptr, e, begin, end}, 0, blocks_of(g.channels));
+    convolve<Isa>(Job<typename Isa::Depthwise>{g, in, 1, weights, nullptr, nullptr, e, begin, end}, 0,
+                  blocks_of(g.channels));
   } else if (g.groups != 1 && outside % kLanes != 0) {
     return kScalar.convolution(g, in, weights, e, begin, end);
   } else {

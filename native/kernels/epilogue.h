@@ -18,17 +18,22 @@ BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V],
       repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { change(y[p][v], (pixel + p) * stride + first + v * kLanes, v); });
     });
   };
-  const auto by_channel = [&](const float* values, auto v) BIPER_INLINE_LAMBDA { return Isa::load(values + first + v * kLanes); };
+  const auto by_channel = [&](const float* values, auto v) BIPER_INLINE_LAMBDA {
+    const float* block_values = values + first + v * kLanes;
+    return Isa::load(block_values);
+  };
   if (e.multiplier)
     each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, by_channel(e.multiplier, v)); });
-  if (e.offset) each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::add(x, by_channel(e.offset, v)); });
+  if (e.offset)
+    each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::add(x, by_channel(e.offset, v)); });
   if (e.residual)
     each([&](auto& x, std::int64_t at, auto) BIPER_INLINE_LAMBDA { x = Isa::add(x, Isa::load(e.residual + at)); });
   switch (e.activation) {
     case Activation::kNone: break;
     case Activation::kClip:
       each([&](auto& x, std::int64_t, auto) BIPER_INLINE_LAMBDA {
-        x = Isa::smaller(Isa::larger(x, Isa::all(e.low)), Isa::all(e.high));
+        x = Isa::larger(x, Isa::all(e.low));
+        x = Isa::smaller(x, Isa::all(e.high));
       });
       break;
     case Activation::kRelu:
@@ -55,10 +60,10 @@ BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats y, std::int
   store_real<Isa>(e, one, pixel, block);
 }
 
-// The same for the sums of binary tiles: `differing` of the `valid` products are -1, so that a sum is valid - 2 differing.
+// The same for the sums of binary tiles, valid - 2 differing: `differing` of the `valid` products are -1.
 template <typename Isa, int P, int V>
-BIPER_INLINE void store_differing(const Epilogue& e, typename Isa::Integers (&differing)[P][V], int valid, std::int64_t pixel,
-                                  int block) {
+BIPER_INLINE void store_differing(const Epilogue& e, typename Isa::Integers (&differing)[P][V], int valid,
+                                  std::int64_t pixel, int block) {
   if (e.threshold) {
     const int halves = halves_of(e.channels);
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {

@@ -29,7 +29,8 @@ void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::u
   for (int row = begin; row < end; ++row) {
     std::uint8_t* out = levels + static_cast<std::int64_t>(row) * l.row_stride;
     const bool inside = row >= g.pad_top && row - g.pad_top < g.height;
-    const int first = inside ? lesser(g.pad_left * g.channels, l.row_stride) : l.row_stride, last = inside ? first + columns * g.channels : first;
+    const int first = inside ? lesser(g.pad_left * g.channels, l.row_stride) : l.row_stride;
+    const int last = inside ? first + columns * g.channels : first;
     for (int i = 0; i < first; ++i) out[i] = static_cast<std::uint8_t>(l.zero);
     for (int i = last; i < l.row_stride; ++i) out[i] = static_cast<std::uint8_t>(l.zero);
     if (!inside) continue;
@@ -38,7 +39,8 @@ void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::u
       round_values<Isa>(l, x, out + first, columns * g.channels);
     } else {
       for (int column = 0; column < columns; ++column)
-        round_values<Isa>(l, x + static_cast<std::int64_t>(column) * g.stride, out + first + column * g.channels, g.channels);
+        round_values<Isa>(l, x + static_cast<std::int64_t>(column) * g.stride, out + first + column * g.channels,
+                          g.channels);
     }
   }
 }
@@ -50,14 +52,21 @@ void int8_row(const Geometry& g, const Levels& l, const std::uint8_t* levels, co
   using Int8 = typename Isa::Int8;
   const int quads = g.run_quads(), end = blocks_of(g.out_channels);
   const std::int64_t kernel_row = static_cast<std::int64_t>(g.row_runs()) * quads;
-  const Runs runs{g.kernel_y, g.row_runs(), std::int64_t{g.dilation_y} * l.row_stride,
-                  std::int64_t{g.dilation_x} * g.channels, kernel_row, quads, quads, false,
+  const Runs runs{g.kernel_y,
+                  g.row_runs(),
+                  std::int64_t{g.dilation_y} * l.row_stride,
+                  std::int64_t{g.dilation_x} * g.channels,
+                  kernel_row,
+                  quads,
+                  quads,
+                  false,
                   std::int64_t{g.step_x} * g.channels};
   for (; block + V <= end; block += V) {
     OperandsOf<Int8> from{levels + static_cast<std::int64_t>(row) * g.step_y * l.row_stride,
                           weights + block * g.kernel_y * kernel_row * kLanes, g.kernel_y * kernel_row * kLanes};
     from.initial = initial + block * kLanes;
-    tiles<Isa, Int8, Int8::pixels(V), V>(runs, from, 0, g.out_width, e, 0, static_cast<std::int64_t>(row) * g.out_width, block);
+    tiles<Isa, Int8, Int8::pixels(V), V>(runs, from, 0, g.out_width, e, 0, static_cast<std::int64_t>(row) * g.out_width,
+                                         block);
   }
   if constexpr (V > 1) {
     if (block < end) int8_row<Isa, V - 1>(g, l, levels, weights, initial, e, row, block);

@@ -1,13 +1,14 @@
-// The kernels of the engine: every instruction set has the same functions, in a file of its own. choose.h picks one set at
-// run time. README.md beside this file explains the arithmetic.
+// The kernels of the engine: every instruction set has the same functions, in a file of its own. choose.h picks one set
+// at run time. README.md beside this file explains the arithmetic.
 //
 // Layouts (one image):
-//   real values  float    [row][column][stride], stride = channels rounded up to 16; lanes beyond the channels are unused
-//   bits         uint16   [row][column][halves], bit 0 first: 1 half for up to 16 channels, else 2 * ceil(channels / 32);
-//                bits beyond the channels are 0, and kernels may read two halves beyond the last pixel
+//   real values  float   [row][column][stride], stride = channels rounded up to 16; the lanes beyond are unused
+//   bits         uint16  [row][column][halves], the lowest bit first. Up to 16 channels take 1 half, more take
+//                        2 * ceil(channels / 32). Bits beyond the channels are 0. Kernels may read two halves beyond
+//                        the last pixel.
 //   weights      in blocks of 16 output channels, which are the lanes of a vector:
-//                float    [block][ky][kx][input channel][16]
-//                uint32   [block][ky][kx][word][16], and other orders of the same bits (BitWeights)
+//                float   [block][ky][kx][input channel][16]
+//                uint32  [block][ky][kx][word][16], and other orders of the same bits (BitWeights)
 // Arrays with one number for each channel (multiplier and so on) are padded with zeros to a multiple of 16.
 #pragma once
 
@@ -20,9 +21,9 @@ inline constexpr std::int32_t kMaxThreshold = 1 << 30;
 
 enum class Activation : std::uint8_t { kNone, kClip, kRelu, kPrelu };
 
-// What happens to a result y before it is stored: activation(y * multiplier + offset + residual). A null pointer leaves the
-// step out. The result is stored in `real`, and its signs (result >= 0) in `bits`. A binary convolution that stores bits
-// alone may have a threshold instead: its bits are sum >= threshold. No sum reaches +-kMaxThreshold.
+// What happens to a result y before it is stored: activation(y * multiplier + offset + residual). A null pointer leaves
+// the step out. The result is stored in `real`, and its signs (result >= 0) in `bits`. A binary convolution that stores
+// bits alone may have a threshold instead: its bits are sum >= threshold. No sum reaches +-kMaxThreshold.
 struct Epilogue {
   const float* multiplier = nullptr;
   const float* offset = nullptr;
@@ -65,9 +66,9 @@ struct Pooling {
   bool maximum, count_padding;
 };
 
-// A convolution in int8. Its inputs are rounded to levels 0 to 255; the level `zero` stands for 0 and fills the padding:
-// level = round(clip(x * factor, -zero, 255 - zero)) + zero. Weights are [block][ky][run][quad of levels][16][4] int8. A run is
-// a row of the kernel (dilation_x 1) or a tap, padded with zeros to whole quads.
+// A convolution in int8. Its inputs are rounded to levels 0 to 255; the level `zero` stands for 0 and fills the
+// padding: level = round(clip(x * factor, -zero, 255 - zero)) + zero. Weights are [block][ky][run][quad of
+// levels][16][4] int8. A run is a row of the kernel (dilation_x 1) or a tap, padded with zeros to whole quads.
 struct Levels {
   float factor;
   int zero;
@@ -92,21 +93,21 @@ struct Kernels {
   void (*binary_convolution)(const Geometry&, const std::uint16_t* in, const BitWeights&, const Epilogue&, int begin,
                              int end);
   void (*convolution)(const Geometry&, const float* in, const float* weights, const Epilogue&, int begin, int end);
-  // The first rounds rows [begin, end) of the padded input, the second computes rows [begin, end) of the result. The sum of
-  // each output channel starts at its value in `initial`.
+  // The first rounds rows [begin, end) of the padded input, the second computes rows [begin, end) of the result. The
+  // sum of each output channel starts at its value in `initial`.
   void (*round_to_levels)(const Geometry&, const Levels&, const float* in, std::uint8_t* levels, int begin, int end);
   void (*int8_convolution)(const Geometry&, const Levels&, const std::uint8_t* levels, const std::uint32_t* weights,
                            const std::int32_t* initial, const Epilogue&, int begin, int end);
-  // The first transforms rows [begin, end) of the input, the second computes rows [begin, end) of the result. Both are null
-  // where an instruction set has no row transform.
+  // The first transforms rows [begin, end) of the input, the second computes rows [begin, end) of the result. Both are
+  // null where an instruction set has no row transform.
   void (*transform_rows)(const Geometry&, const RowTransform&, const float* in, float* transformed, int begin, int end);
   void (*transformed_convolution)(const Geometry&, const RowTransform&, const float* transformed, const float* weights,
                                   const Epilogue&, int begin, int end);
   void (*pool)(const Pooling&, const float* in, const Epilogue&, int begin, int end);
   // Applies the epilogue alone, to pixels [begin, end).
   void (*elementwise)(const float* in, const Epilogue&, int begin, int end);
-  // Runs the inner loop of a binary tile on registers alone: `rounds` times `peak_bits` multiply-accumulates. Its time is
-  // the least that a processor can need for so many. The result depends on every step, so that no step can be left out.
+  // Runs the inner loop of a binary tile on registers alone: `rounds` times `peak_bits` multiply-accumulates. Its time
+  // is the least that a processor can need for so many. The result depends on every step, so that none is left out.
   std::uint32_t (*peak)(std::int64_t rounds);
   int peak_bits;
   // int8_convolution subtracts this from every level, and `initial` must contain as many times the sum of the weights.

@@ -1,7 +1,7 @@
-// The primitives of NEON, for neon.cc and dotprod.cc. A block of 16 output channels is four vectors. One instruction counts
-// the bits of every byte; the counts are widened before they can overflow. A tile is 4 pixels by 16 channels (binary, int8)
-// or 6 pixels by 16 channels (real). There is no kind ThreeRows: three words take nine instructions, and would take ten with
-// the full adder that avx512.cc explains.
+// The primitives of NEON, for neon.cc and dotprod.cc. A block of 16 output channels is four vectors. One instruction
+// counts the bits of every byte; the counts are widened before they can overflow. A tile is 4 pixels by 16 channels
+// (binary, int8) or 6 pixels by 16 channels (real). There is no kind ThreeRows: three words take nine instructions, and
+// would take ten with the full adder that avx512.cc explains.
 #pragma once
 
 #include <arm_neon.h>
@@ -71,7 +71,8 @@ struct Neon {
     return join(vcgezq_f32(y.v[0]), vcgezq_f32(y.v[1]), vcgezq_f32(y.v[2]), vcgezq_f32(y.v[3]));
   }
   static BIPER_INLINE std::uint16_t at_most(Integers x, Integers y) {
-    return join(vcleq_s32(x.v[0], y.v[0]), vcleq_s32(x.v[1], y.v[1]), vcleq_s32(x.v[2], y.v[2]), vcleq_s32(x.v[3], y.v[3]));
+    return join(vcleq_s32(x.v[0], y.v[0]), vcleq_s32(x.v[1], y.v[1]), vcleq_s32(x.v[2], y.v[2]),
+                vcleq_s32(x.v[3], y.v[3]));
   }
   // The sum of `valid` products of signs, of which `differing` are -1.
   static BIPER_INLINE Floats sum(int valid, Integers differing) {
@@ -135,9 +136,7 @@ struct Neon {
     using Input = std::uint16_t;
     static constexpr Form kForm = Form::kHalves;
     static constexpr int kInputsAStep = 2;
-    static BIPER_INLINE uint8x16_t broadcast(const Input* p) {
-            return vreinterpretq_u8_u32(vdupq_n_u32(word_at(p)));
-    }
+    static BIPER_INLINE uint8x16_t broadcast(const Input* p) { return vreinterpretq_u8_u32(vdupq_n_u32(word_at(p))); }
     static BIPER_INLINE void step_single(Sum& sum, uint8x16_t x, Sum w) {
       const uint8x16_t low = vreinterpretq_u8_u32(vdupq_n_u32(0xffff));
       for (int i = 0; i < 4; ++i) sum.v[i] = vaddq_u8(sum.v[i], vcntq_u8(vandq_u8(veorq_u8(x, w.v[i]), low)));
@@ -176,7 +175,7 @@ struct Neon {
       return each<Weights>([&](int i) BIPER_INLINE_LAMBDA { return vreinterpretq_s8_u32(vld1q_u32(p + 4 * i)); });
     }
     static BIPER_INLINE int16x8_t broadcast(const Input* p) {
-            return vreinterpretq_s16_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word_at(p)))));
+      return vreinterpretq_s16_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word_at(p)))));
     }
     static BIPER_INLINE void step(Sum& sum, int16x8_t x, Weights w) {
       for (int i = 0; i < 4; ++i) {

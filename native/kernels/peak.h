@@ -20,7 +20,8 @@ std::uint32_t peak_of(std::int64_t rounds) {
   typename Kind::Sum total = Kind::zero();
   for (std::int64_t start = 0; start < rounds; start += kPart) {
     typename Kind::Sum sums[P][V];
-    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { sums[p][v] = Kind::zero(); }); });
+    repeat<P>([&](auto p)
+                  BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { sums[p][v] = Kind::zero(); }); });
     const std::int64_t stop = start + kPart < rounds ? start + kPart : rounds;
     for (std::int64_t i = start; i < stop; ++i) {
       touch_memory(inputs);  // the inputs are read again each time, as in a tile
@@ -29,7 +30,9 @@ std::uint32_t peak_of(std::int64_t rounds) {
         repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::step(sums[p][v], input, w[v]); });
       });
     }
-    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::widen(total, sums[p][v]); }); });
+    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::widen(total, sums[p][v]); });
+    });
   }
   std::int32_t lanes[kLanes];
   Kind::store(lanes, total);

@@ -8,7 +8,8 @@
 namespace biper {
 namespace {
 
-// The inputs of a result: rows [y0, y1), columns [x0, x1), cut at the border of the image; and by what a sum is divided.
+// The inputs of a result: rows [y0, y1), columns [x0, x1), cut at the border of the image;
+// and by what a sum is divided.
 struct Window {
   int y0, y1, x0, x1, count;
 };

@@ -1,13 +1,14 @@
 // Winograd's method along the rows of real convolutions: 4 neighbouring results of a row take 6 or 7 products for each
 // input channel and row of the kernel, instead of 12 or 16.
 //
-// A row with step 2 is two interleaved rows (phases) with step 1, each with every other tap; they are summed like channels.
-// With r taps in a phase and n = 4 + r - 1 points, the results y of a tile from its inputs x are, for each channel and phase,
+// A row with step 2 is two interleaved rows (phases) with step 1, each with every other tap; they are summed
+// like channels. With r taps in a phase and n = 4 + r - 1 points, the results y of a tile from its inputs x are,
+// for each channel and phase,
 //   y = A ((G w) * (B x)),   A[o][j] = p_j^o,   G[j][t] = p_j^t / prod_{k != j} (p_j - p_k),
 //   B[j][i] = the coefficient of z^i in prod_{k != j} (z - p_k),
-// where the last point is infinity: A[3][n-1] = G[n-1][r-1] = 1, B[n-1] = coefficients of prod_k (z - p_k). The products are
-// summed over channels and kernel rows before A. (S. Winograd, Arithmetic Complexity of Computations, 1980.)
-// The points are 0, 1, -1, 1/2, -2, -1/2; with them the rounding error is about twice that of the plain sum.
+// where the last point is infinity: A[3][n-1] = G[n-1][r-1] = 1, B[n-1] = coefficients of prod_k (z - p_k). The
+// products are summed over channels and kernel rows before A. (S. Winograd, Arithmetic Complexity of Computations,
+// 1980.) The points are 0, 1, -1, 1/2, -2, -1/2; with them the rounding error is about twice that of the plain sum.
 #pragma once
 
 #include <vector>

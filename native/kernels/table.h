@@ -1,6 +1,6 @@
 // The function table of an instruction set, made from the tiles of the other headers.
 //
-// A file for an instruction set (see avx512.cc, the plainest) defines a struct Isa and calls kernels_of<Isa>(name). Isa has
+// A file for an instruction set (like avx512.cc) defines a struct Isa and calls kernels_of<Isa>(name). Isa has
 //   Floats, Integers         a block of 16 lanes of float or int32, in one or more vectors
 //   load, store, all         a block from or to memory that need not be aligned; the same number in all lanes
 //   multiply, add, multiply_add, divide, larger, smaller
@@ -22,7 +22,7 @@
 //   kInputsAStep             inputs that a step takes
 //   zero, load, broadcast, step
 //                            a sum of nothing; weights of a block; an input in all lanes; sum += input * weights
-//   widen, store, differing  for binary kinds: adds the sums of kSteps steps to the totals; the lanes of a sum; its count
+//   widen, store, differing  for binary kinds: adds the sums of kSteps steps to the totals; a sum's lanes; its count
 //   step_single              for Halves: a step with the lower 16 bits alone
 #pragma once
 

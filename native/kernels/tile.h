@@ -1,5 +1,5 @@
-// Tiles: the inner loops of all convolutions. A tile is some pixels side by side by some blocks of output channels, whose
-// sums stay in registers.
+// Tiles: the inner loops of all convolutions. A tile is some pixels side by side by some blocks of output channels,
+// whose sums stay in registers.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ enum class Form {
   kInt8        // four levels
 };
 
-// The inputs that a tile multiplies: runs of consecutive inputs, at the same distances for every pixel. Where the taps of
-// a kernel row are neighbours in memory (no dilation, no padding between pixels), the row is one run.
+// The inputs that a tile multiplies: runs of consecutive inputs, at the same distances for every pixel. Where the taps
+// of a kernel row are neighbours in memory (no dilation, no padding between pixels), the row is one run.
 struct Runs {
   int rows, columns;                       // of runs
   std::int64_t row_in, column_in;          // from run to run in the input
@@ -62,8 +62,9 @@ struct Operands {
 template <typename Kind>
 using OperandsOf = Operands<typename Kind::Input, typename Kind::Weight>;
 
-// Computes P pixels side by side, starting at pixel `first` of the row, by V blocks of channels, starting at `block`.
-// Kind says what is multiplied and how (see table.h). Sums that would overflow soon (bytes) are widened every kSteps steps.
+// Computes P pixels side by side, starting at pixel `first` of the row, by V blocks of channels, starting at
+// `block`. Kind says what is multiplied and how (see table.h). Sums that would overflow soon (bytes) are
+// widened every kSteps steps.
 template <typename Isa, typename Kind, int P, int V>
 BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first, const Epilogue& e, int valid,
                        std::int64_t pixel, int block) {
@@ -126,12 +127,16 @@ BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first
         static_assert(Kind::kForm != Form::kHalves || kMaxPairs < Kind::kSteps);
         for (int begin = 0; begin < runs.length + runs.single; begin += Kind::kSteps) {
           typename Kind::Sum partial[P][V];
-          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { partial[p][v] = Kind::zero(); }); });
+          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+            repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { partial[p][v] = Kind::zero(); });
+          });
           const int end = lesser(begin + Kind::kSteps, runs.length);
           for (int i = begin; i < end; ++i) step(partial, i, Constant<false>{});
           if constexpr (Kind::kForm == Form::kHalves)
             if (runs.single) step(partial, runs.length, Constant<true>{});
-          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::widen(sums[p][v], partial[p][v]); }); });
+          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+            repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { Kind::widen(sums[p][v], partial[p][v]); });
+          });
         }
       }
     }
@@ -153,7 +158,8 @@ BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first
   }
 }
 
-// Computes pixels [first, last) of a row in tiles of P. P counts down to the number of pixels that are left for the last.
+// Computes pixels [first, last) of a row in tiles of P. P counts down to the number of pixels
+// that are left for the last.
 template <typename Isa, typename Kind, int P, int V>
 void tiles(const Runs& runs, const OperandsOf<Kind>& from, int first, int last, const Epilogue& e, int valid,
            std::int64_t pixel, int block) {

@@ -19,9 +19,8 @@ void transform_row(const RowTransform& t, const float* padded, float* out) {
       // Where a point has fewer values than a vector has lanes, the next point overwrites the rest.
       repeat<Points>([&](auto j) BIPER_INLINE_LAMBDA {
         auto sum = Isa::multiply(values[0], Isa::all(t.in[j][0]));
-        repeat<Points - 1>([&](auto i) BIPER_INLINE_LAMBDA {
-          sum = Isa::multiply_add(values[i + 1], Isa::all(t.in[j][i + 1]), sum);
-        });
+        repeat<Points - 1>(
+            [&](auto i) BIPER_INLINE_LAMBDA { sum = Isa::multiply_add(values[i + 1], Isa::all(t.in[j][i + 1]), sum); });
         Isa::store(out + (tile * Points + j) * t.inside + first, sum);
       });
     }
@@ -44,8 +43,8 @@ void transform_rows(const Geometry& g, const RowTransform& t, const float* in, f
   }
 }
 
-// Computes blocks [block, end) of a row of the result, V at once, for some tiles at a time: first the sums of products for
-// each point, then the results by the matrix `out`. V counts down to the number of blocks that is left.
+// Computes blocks [block, end) of a row of the result, V at once, for some tiles at a time: first the sums of products
+// for each point, then the results by the matrix `out`. V counts down to the number of blocks that is left.
 template <typename Isa, int V = Isa::Real::kVectors>
 void transformed_blocks(const Geometry& g, const RowTransform& t, const float* transformed, const float* weights,
                         const Epilogue& e, int row, int block, int end) {
@@ -55,7 +54,14 @@ void transformed_blocks(const Geometry& g, const RowTransform& t, const float* t
   const int top = row * g.step_y - g.pad_top;
   const Range ys = taps_inside(top, g.dilation_y, g.kernel_y, g.height);
   const std::int64_t tap = std::int64_t{t.inside} * kLanes, block_weights = g.kernel_y * tap;
-  const Runs runs{ys.last - ys.first, 1, std::int64_t{g.dilation_y} * t.row_stride(), 0, t.inside, 0, t.inside, false,
+  const Runs runs{ys.last - ys.first,
+                  1,
+                  std::int64_t{g.dilation_y} * t.row_stride(),
+                  0,
+                  t.inside,
+                  0,
+                  t.inside,
+                  false,
                   std::int64_t{t.points} * t.inside};
   const float* in = transformed + static_cast<std::int64_t>(top + ys.first * g.dilation_y) * t.row_stride();
   for (; block + V <= end; block += V) {
@@ -77,7 +83,8 @@ void transformed_blocks(const Geometry& g, const RowTransform& t, const float* t
           const float* out = t.out[i % kTileOutputs];
           const int at = (i / kTileOutputs * V + v) * kLanes;
           y[0][v] = Isa::multiply(Isa::load(sums[0] + at), Isa::all(out[0]));
-          for (int j = 1; j < t.points; ++j) y[0][v] = Isa::multiply_add(Isa::load(sums[j] + at), Isa::all(out[j]), y[0][v]);
+          for (int j = 1; j < t.points; ++j)
+            y[0][v] = Isa::multiply_add(Isa::load(sums[j] + at), Isa::all(out[j]), y[0][v]);
         });
         store_real<Isa>(e, y, static_cast<std::int64_t>(row) * g.out_width + column, block);
       }

@@ -8,8 +8,8 @@
 namespace biper::training {
 
 void crop_and_mirror(const ImageShape& shape, const std::uint8_t* images, const std::int64_t* rows,
-                     const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding,
-                     std::uint8_t* out, ThreadPool& pool) {
+                     const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding, std::uint8_t* out,
+                     ThreadPool& pool) {
   const std::int64_t channels = shape.channels, line = shape.width * channels, size = shape.height * line;
   pool.run(static_cast<int>(shape.count), [&](int n) {
     const std::int64_t down = rows[n] - padding, right = columns[n] - padding;
@@ -34,10 +34,11 @@ void crop_and_mirror(const ImageShape& shape, const std::uint8_t* images, const 
   });
 }
 
-void normalize(const ImageShape& shape, const std::uint8_t* images, const float* factor, const float* shift,
-               float* out, ThreadPool& pool) {
+void normalize(const ImageShape& shape, const std::uint8_t* images, const float* factor, const float* shift, float* out,
+               ThreadPool& pool) {
   const std::int64_t size = shape.height * shape.width * shape.channels;
-  // The numbers of all channels, repeated 16 times, so that the compiler can vectorize over them for any number of channels.
+  // The numbers of all channels, repeated 16 times, so that the compiler can vectorize over them
+  // for any number of channels.
   const std::int64_t period = 16 * shape.channels;
   std::vector<float> factors(static_cast<std::size_t>(period)), shifts(factors.size());
   for (std::int64_t i = 0; i < period; ++i) {

@@ -1,10 +1,11 @@
 // What the three convolutions by table lookup share: the order of the bits, the tables, and the lookups.
 //
-// Eight bits select two sums, each of four numbers that are added or subtracted, from two tables of 16 sums. Sixteen pixels (or
-// sixteen channels) are the lanes of a register of 32-bit indices. The low half of an index holds the first four bits, the high
-// half the last four, and its bit 4 is set. A register holds both tables as 32 integers, so that the instruction vpermw finds
-// both sums of each lane, and vpdpwssd adds them to the lane's total: 128 multiply-accumulates in two instructions. A table
-// of floats is a register of its own, and takes one more lookup for the last four bits.
+// Eight bits select two sums, each of four numbers that are added or subtracted, from two tables of 16 sums.
+// Sixteen pixels (or sixteen channels) are the lanes of a register of 32-bit indices. The low half of an index
+// holds the first four bits, the high half the last four, and its bit 4 is set. A register holds both tables as 32
+// integers, so that the instruction vpermw finds both sums of each lane, and vpdpwssd adds them to the lane's
+// total: 128 multiply-accumulates in two instructions. A table of floats is a register of its own, and takes one
+// more lookup for the last four bits.
 #pragma once
 
 #include <algorithm>
@@ -52,7 +53,8 @@ struct Unseen {
   int tap;
 };
 
-// The output pixels of some images, one after another, padded to a multiple of kUnit; and which input byte each tap reads.
+// The output pixels of some images, one after another, padded to a multiple of kUnit; and which
+// input byte each tap reads.
 class Chunk {
  public:
   static constexpr std::int64_t kUnit = 48;
@@ -99,9 +101,9 @@ class Chunk {
     for (; u != unseen_.end() && u->pixel < first + count; ++u) f(u->pixel - first, u->tap);
   }
 
-  // The bytes of a group of eight channels that a tap reads at pixels [first, first + count); where the tap is outside the
-  // image they have any value. The result points into the image if the order there is the same (32 more bytes are readable
-  // then), and else to `copy`, which must have place for the bytes. `image` is the first image of the chunk.
+  // The bytes of a group of eight channels that a tap reads at pixels [first, first + count); where the tap is outside
+  // the image they have any value. The result points into the image if the order there is the same (32 more bytes are
+  // readable then), and else to `copy`, which must have place for the bytes. `image` is the first image of the chunk.
   const std::uint8_t* bytes(const std::uint8_t* image, int tap, std::int64_t group, std::int64_t first,
                             std::int64_t count, std::uint8_t* copy) const {
     const std::uint8_t* plane = image + group * shape_.in_pixels();
@@ -116,7 +118,8 @@ class Chunk {
         for (std::int64_t i = first / size * size; i < std::min(first + count, pixels_); i += size) {
           const std::uint8_t* from = plane + i / size * (shape_.in_channels / 8) * size + shift;
           const std::int64_t skip = std::max(first - i, std::int64_t{0});
-          std::memcpy(copy + i + skip - first, from + skip, static_cast<std::size_t>(std::min(size, first + count - i) - skip));
+          std::memcpy(copy + i + skip - first, from + skip,
+                      static_cast<std::size_t>(std::min(size, first + count - i) - skip));
         }
         return copy;
       }
@@ -150,9 +153,9 @@ struct Chunks {
   Chunk whole, last;
 };
 
-// The inverse of the unit in which gradients become integers: the largest is 8191 units, so that a sum of four fits into 16
-// bits. The unit is at least 2^-112, so that neither it nor its inverse overflows: a channel that is always clamped can have
-// gradients of 1e-35.
+// The inverse of the unit in which gradients become integers: the largest is 8191 units, so that a sum of four fits
+// into 16 bits. The unit is at least 2^-112, so that neither it nor its inverse overflows: a channel that is always
+// clamped can have gradients of 1e-35.
 constexpr int kSmallestUnit = -112;
 inline __m512 units(__m512 largest) {
   return _mm512_min_ps(_mm512_div_ps(_mm512_set1_ps(8191), largest), _mm512_set1_ps(std::ldexp(1.0f, -kSmallestUnit)));
@@ -201,9 +204,9 @@ struct Floats {
   static __m512 value(Total total) { return total; }
 };
 
-// How a place of a table of the four gradients a, b, c, d is computed from a + b, a - b, c + d and c - d: it is the sum of one
-// of the first pair and one of the second pair, each with a sign. Says for a pair (0: a and b, 1: c and d) whether the place
-// takes the sum or the difference, and whether it is negated.
+// How a place of a table of the four gradients a, b, c, d is computed from a + b, a - b, c + d and c - d: it is the sum
+// of one of the first pair and one of the second pair, each with a sign. Says for a pair (0: a and b, 1: c and d)
+// whether the place takes the sum or the difference, and whether it is negated.
 struct Pick {
   constexpr Pick(int place, int pair)
       : difference((place >> (2 * pair) & 1) != (place >> (2 * pair + 1) & 1)), negative(!(place >> (2 * pair) & 1)) {}
@@ -214,8 +217,8 @@ struct IntegerPicks {
   std::uint8_t pair[2][64];
 };
 
-// For vpshufb. A 128-bit lane holds sum, difference, minus difference and minus sum of a and b, and then the same of c and d;
-// this says for each byte of a register of tables which of the 16 bytes it takes.
+// For vpshufb. A 128-bit lane holds sum, difference, minus difference and minus sum of a and b, and then the same of c
+// and d; this says for each byte of a register of tables which of the 16 bytes it takes.
 alignas(64) inline constexpr IntegerPicks kIntegerPicks = [] {
   IntegerPicks picks{};
   for (int pair = 0; pair < 2; ++pair)

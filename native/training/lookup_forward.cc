@@ -1,5 +1,5 @@
-// The forward convolution of bits with real weights. Sixteen output pixels are the lanes of a register, and tables hold sums
-// of weights.
+// The forward convolution of bits with real weights. Sixteen output pixels are the lanes of a register, and
+// tables hold sums of weights.
 #include <cmath>
 #include <limits>
 
@@ -14,8 +14,8 @@ constexpr int kVectors = 3;  // registers of sixteen pixels of a block: its 24 t
 constexpr std::int64_t kIndexBytes = 448 << 10;  // memory of the indices that are computed at a time
 constexpr std::int64_t kChunkPixels = 1024;
 
-// Builds the tables of an output channel; those of each eight weights are `step` registers apart. Returns the unit of the
-// numbers in the tables.
+// Builds the tables of an output channel; those of each eight weights are `step` registers apart. Returns the unit of
+// the numbers in the tables.
 float build_tables(Integers, const float* weight, std::int64_t eights, Register* to, std::int64_t step) {
   float largest = 0, total = 0;
   for (std::int64_t i = 0; i < eights * 2; ++i) {
@@ -39,12 +39,12 @@ float build_tables(Integers, const float* weight, std::int64_t eights, Register*
 
 float build_tables(Floats, const float* weight, std::int64_t eights, Register* to, std::int64_t step) {
   for (std::int64_t i = 0; i < eights; ++i)
-    for (int half = 0; half < 2; ++half)
-      _mm512_store_ps(to + i * step + half, sixteen_sums(weight + 8 * i + 4 * half));
+    for (int half = 0; half < 2; ++half) _mm512_store_ps(to + i * step + half, sixteen_sums(weight + 8 * i + 4 * half));
   return 1;
 }
 
-// Computes the totals of kOut channels of kVectors x 16 pixels. The indices of successive taps and groups are `pixels` apart.
+// Computes the totals of kOut channels of kVectors x 16 pixels. The indices of successive taps and
+// groups are `pixels` apart.
 template <typename Lookup>
 void add_up(const Register* table, const std::uint32_t* index, std::int64_t pixels, const Chunk& chunk,
             std::int64_t first, int taps, std::int64_t groups, typename Lookup::Total (&totals)[kOut][kVectors]) {
@@ -86,7 +86,8 @@ void add_up(const Register* table, const std::uint32_t* index, std::int64_t pixe
     for (int v = 0; v < kVectors; ++v) totals[o][v] = local[o][v];
 }
 
-// Transposes eight channels of sixteen pixels. quads[half][k] holds four channels of the pixels k, 4 + k, 8 + k and 12 + k.
+// Transposes eight channels of sixteen pixels. quads[half][k] holds four channels of the pixels
+// k, 4 + k, 8 + k and 12 + k.
 void transpose(const __m512 (&channel)[kOut], __m512 (&quads)[2][4]) {
   for (int half = 0; half < 2; ++half) {
     const __m512* c = channel + 4 * half;
@@ -101,8 +102,8 @@ void transpose(const __m512 (&channel)[kOut], __m512 (&quads)[2][4]) {
   }
 }
 
-// Stores eight channels of sixteen pixels, which come as one register for each channel. Pixels are `step` values apart in
-// memory; only the first `pixels` of them are stored.
+// Stores eight channels of sixteen pixels, which come as one register for each channel. Pixels are `step` values apart
+// in memory; only the first `pixels` of them are stored.
 void store_pixels(const __m512 (&channel)[kOut], float* out, std::int64_t step, int pixels) {
   __m512 quads[2][4];
   transpose(channel, quads);

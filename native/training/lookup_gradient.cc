@@ -1,5 +1,5 @@
-// The weight gradient of a convolution of bits. Sixteen input channels are the lanes of a register, and tables hold sums of
-// four pixels' gradients.
+// The weight gradient of a convolution of bits. Sixteen input channels are the lanes of a register, and tables hold
+// sums of four pixels' gradients.
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -9,15 +9,16 @@
 namespace biper::training {
 namespace {
 
-constexpr int kOut = 8;                  // output channels of a block
-constexpr int kLanes = 3;                // registers of sixteen input channels of a block
-constexpr int kParts = 16;               // parts of the work; a constant, so that threads do not change the sums
-constexpr std::int64_t kPixels = 512;    // pixels whose gradients have one unit, and whose sums stay in registers
+constexpr int kOut = 8;                // output channels of a block
+constexpr int kLanes = 3;              // registers of sixteen input channels of a block
+constexpr int kParts = 16;             // parts of the work; a constant, so that threads do not change the sums
+constexpr std::int64_t kPixels = 512;  // pixels whose gradients have one unit, and whose sums stay in registers
 constexpr std::int64_t kBlocks = kPixels / 8;
 constexpr std::int64_t kChunkPixels = 1024;
 constexpr std::int64_t kChannels = 64;  // output channels of a part
 
-// The gradients of sixteen channels at eight pixels, in the order of the bits of an index: from the last pixel to the first.
+// The gradients of sixteen channels at eight pixels, in the order of the bits of an index: from
+// the last pixel to the first.
 using Eight = __m512[8];
 
 // Transposes registers whose lanes are channels: the 128-bit lane l of fours[k] holds a, b, c and d of channel 4 l + k.
@@ -75,8 +76,7 @@ struct Float : Floats {
     const auto table = [&]<int kLane>() {
       for (int half = 0; half < 2; ++half)
         for (int k = 0; k < 4; ++k) {
-          const __m512 four =
-              _mm512_castsi512_ps(_mm512_shuffle_i32x4(fours[half][k], fours[half][k], kLane * 0x55));
+          const __m512 four = _mm512_castsi512_ps(_mm512_shuffle_i32x4(fours[half][k], fours[half][k], kLane * 0x55));
           _mm512_store_ps(tables + 2 * (4 * kLane + k) + half, _mm512_add_ps(float_half(four, 0), float_half(four, 1)));
         }
     };
@@ -96,8 +96,8 @@ void make_indices(const Convolution& shape, const Chunk& chunk, const std::uint8
       const std::uint8_t* high = chunk.bytes(image, tap, g + 1, first, count, copy + kPixels);
       for (std::int64_t i = 0; i < count; i += 32) {
         const auto ymm = [](const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
-        const __m256i seen = _mm256_maskz_loadu_epi8(
-            count - i >= 32 ? 0xFFFFFFFFu : (1u << (count - i)) - 1u, valid + i);
+        const __m256i seen =
+            _mm256_maskz_loadu_epi8(count - i >= 32 ? 0xFFFFFFFFu : (1u << (count - i)) - 1u, valid + i);
         const __m256i a = _mm256_and_si256(ymm(low + i), seen), b = _mm256_and_si256(ymm(high + i), seen);
         __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
         both = _mm512_gf2p8affine_epi64_epi8(each_bit, _mm512_permutexvar_epi64(interleave, both), 0);
@@ -163,11 +163,12 @@ class Pixels {
       largest = _mm512_max_ps(largest, _mm512_abs_ps(v));
       check = _mm512_fmadd_ps(v, _mm512_setzero_ps(), check);  // NaN if one is not finite
     }
-    const __m512 factor = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(largest, _mm512_setzero_ps(), _CMP_GT_OQ),
-                                              Lookup::factor(largest));
+    const __m512 factor =
+        _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(largest, _mm512_setzero_ps(), _CMP_GT_OQ), Lookup::factor(largest));
     alignas(64) float unit[16];
     _mm512_store_ps(unit, _mm512_add_ps(_mm512_maskz_div_ps(_mm512_cmp_ps_mask(factor, _mm512_setzero_ps(), _CMP_GT_OQ),
-                                                            _mm512_set1_ps(1), factor), check));
+                                                            _mm512_set1_ps(1), factor),
+                                        check));
     for (std::int64_t p = count_; p < blocks_ * 8; ++p) _mm512_store_ps(values_.get() + 16 * p, _mm512_setzero_ps());
     const auto value = [&](std::int64_t p) { return _mm512_mul_ps(_mm512_load_ps(values_.get() + 16 * p), factor); };
     for (std::int64_t b = 0; b < blocks_; ++b) {
@@ -233,7 +234,7 @@ void weight_gradient(const Convolution& shape, const std::uint8_t* bits, const T
       const std::int64_t image = number * chunks.images;
       for (std::int64_t first = 0; first < chunk.pixels(); first += kPixels) {
         pixels.set_pixels(chunk, bits + image * shape.in_channels / 8 * shape.in_pixels(), first,
-                   std::min(kPixels, chunk.pixels() - first));
+                          std::min(kPixels, chunk.pixels() - first));
         const T* from = grad + (image * shape.out_pixels() + first) * outs;
         for (std::int64_t o = channel_part * kChannels; o < std::min((channel_part + 1) * kChannels, outs); o += 16)
           pixels.add(from + o, o, to);

@@ -1,5 +1,5 @@
-// The input gradient of a convolution whose weights are +1 and -1. Sixteen input channels are the lanes of a register, and
-// tables hold sums of four output channels' gradients at a pixel.
+// The input gradient of a convolution whose weights are +1 and -1. Sixteen input channels are the lanes of a register,
+// and tables hold sums of four output channels' gradients at a pixel.
 #include <cmath>
 
 #include "training/lookup.h"
@@ -7,9 +7,9 @@
 namespace biper::training {
 namespace {
 
-// Builds two tables, of eight output channels each, from the gradients of sixteen channels. From a 128-bit lane with the
-// gradients a, b, c and d of four channels it computes a + b, a - b, c + d and c - d (for integers also their negatives), from
-// which all places of a table are sums; see `Pick`.
+// Builds two tables, of eight output channels each, from the gradients of sixteen channels. From a 128-bit lane with
+// the gradients a, b, c and d of four channels it computes a + b, a - b, c + d and c - d (for integers also their
+// negatives), from which all places of a table are sums; see `Pick`.
 struct SmallTables : Integers {
   static __m512 factor(float largest) { return largest > 0 ? units(_mm512_set1_ps(largest)) : _mm512_setzero_ps(); }
 
@@ -30,8 +30,7 @@ struct SmallTables : Integers {
 struct FloatTables : Floats {
   static void build(__m512 gradients, Register* tables) {
     const __m512 other = _mm512_permute_ps(gradients, 0xB1);
-    const __m512 fours =
-        _mm512_mask_blend_ps(0xAAAA, _mm512_add_ps(gradients, other), _mm512_sub_ps(other, gradients));
+    const __m512 fours = _mm512_mask_blend_ps(0xAAAA, _mm512_add_ps(gradients, other), _mm512_sub_ps(other, gradients));
     const auto store_table = [&](__m512 four, Register* to) {
       _mm512_store_ps(to, _mm512_add_ps(float_half(four, 0), float_half(four, 1)));
     };

@@ -48,7 +48,8 @@ void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& add) {
   });
   std::fill_n(sums, 2 * channels, 0.0);
   for (int part = 0; part < parts.count; ++part)
-    for (std::int64_t i = 0; i < 2 * channels; ++i) sums[i] += partial[static_cast<std::size_t>(part * 2 * channels + i)];
+    for (std::int64_t i = 0; i < 2 * channels; ++i)
+      sums[i] += partial[static_cast<std::size_t>(part * 2 * channels + i)];
 }
 
 // Calls work(row, channel) for sixteen channels of each row.
@@ -84,7 +85,8 @@ void affine_clamp(Type type, Shape shape, const void* x, const float* multiplier
       const std::int64_t i = row * shape.channels + c;
       __m512 v = _mm512_fmadd_ps(load(values + i), load(multiplier + c), load(offset + c));
       if (more) v = _mm512_add_ps(v, load(more + i));
-      store(result + i, _mm512_min_ps(highest, _mm512_max_ps(lowest, v)));  // min and max return the second operand if it is NaN
+      store(result + i,
+            _mm512_min_ps(highest, _mm512_max_ps(lowest, v)));  // min and max return the second operand if it is NaN
     });
   });
 }

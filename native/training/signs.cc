@@ -1,4 +1,5 @@
-// The signs of activations, and the gradient through the signs and through the division by a sample's standard deviation.
+// The signs of activations, and the gradient through the signs and through the division by a
+// sample's standard deviation.
 #include <algorithm>
 #include <cmath>
 #include <limits>
