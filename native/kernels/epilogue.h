@@ -18,10 +18,8 @@ BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V],
       repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { change(y[p][v], (pixel + p) * stride + first + v * kLanes, v); });
     });
   };
-  const auto by_channel = [&](const float* values, auto v) BIPER_INLINE_LAMBDA {
-    const float* block_values = values + first + v * kLanes;
-    return Isa::load(block_values);
-  };
+  const auto by_channel = [&](const float* values, auto v)
+                              BIPER_INLINE_LAMBDA { return Isa::load(values + first + v * kLanes); };
   if (e.multiplier)
     each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, by_channel(e.multiplier, v)); });
   if (e.offset)
@@ -31,10 +29,8 @@ BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V],
   switch (e.activation) {
     case Activation::kNone: break;
     case Activation::kClip:
-      each([&](auto& x, std::int64_t, auto) BIPER_INLINE_LAMBDA {
-        x = Isa::larger(x, Isa::all(e.low));
-        x = Isa::smaller(x, Isa::all(e.high));
-      });
+      each([&](auto& x, std::int64_t, auto)
+               BIPER_INLINE_LAMBDA { x = Isa::smaller(Isa::larger(x, Isa::all(e.low)), Isa::all(e.high)); });
       break;
     case Activation::kRelu:
       each([&](auto& x, std::int64_t, auto) BIPER_INLINE_LAMBDA { x = Isa::larger(x, Isa::all(0)); });
