@@ -1,5 +1,5 @@
-// One binary 3x3 layer, run a number of times: layer SET SIZE CHANNELS RUNS. With 0 channels of the layer, only what
-// stands around it: signs of the input before it, and a 1x1 layer of 8 outputs after it.
+// Runs one binary 3x3 layer a number of times: layer SET SIZE CHANNELS LAYER RUNS. It prints a checksum of the results.
+// LAYER is 1, or 0 for what is before and after the layer alone: the signs of the input, and a 1x1 layer of 8 outputs.
 #include <cstdio>
 #include <cstdlib>
 #include <string>

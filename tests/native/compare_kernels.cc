@@ -1,5 +1,5 @@
-// An instruction set against the scalar kernels on random shapes: compare_kernels SET SHAPES SEED. Prints how many
-// shapes of binary (with sums and with thresholds), int8 and real convolutions and of pools were run, and how many
+// Compares an instruction set with the scalar kernels on random shapes: compare_kernels SET SHAPES SEED. Prints how
+// many shapes of binary (with sums and with thresholds), int8 and real convolutions and of pools were run, and how many
 // results differ. It needs no Python, so that it runs under an emulator as it is.
 #include <cmath>
 #include <cstdio>
