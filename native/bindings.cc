@@ -1,4 +1,6 @@
-// The Python face of the native code, and nothing clever.
+// The Python module biper._native. It converts arguments and releases the interpreter lock, and does nothing else.
+#include "training/bindings.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -6,9 +8,8 @@
 
 #include <stdexcept>
 
-#include "cpu.h"
-#include "engine.h"
-#include "training/bindings.h"
+#include "common/cpu.h"
+#include "engine/engine.h"
 
 namespace nb = nanobind;
 using biper::Emitted;
@@ -42,7 +43,8 @@ NB_MODULE(_native, module) {
   biper::training::add_to(module);
 #endif
 
-  nb::class_<EpilogueSpec>(module, "Epilogue", "What happens to the result of an operation.")
+  nb::class_<EpilogueSpec>(module, "Epilogue",
+                           "What happens to the result of an operation before it is stored; see biper.runtime.program.")
       .def(nb::init<>())
       .def_rw("multiplier", &EpilogueSpec::multiplier)
       .def_rw("offset", &EpilogueSpec::offset)
@@ -56,15 +58,15 @@ NB_MODULE(_native, module) {
       .def_rw("real", &EpilogueSpec::real)
       .def_rw("bits", &EpilogueSpec::bits);
 
-  nb::class_<Engine>(module, "Engine", "The executor of packed programs; see biper.runtime.engine.")
+  nb::class_<Engine>(module, "Engine", "Runs packed programs; see biper.runtime.engine.")
       .def(nb::init<int, int, int, const std::string&, int>())
       .def("add_convolution",
            [](Engine& engine, int input, Array<float> weight, const std::vector<int>& geometry, const EpilogueSpec& e) {
              return ids(engine.add_convolution(input, weight.data(), shape_of(weight), geometry, e));
            })
       .def("add_int8_convolution",
-           [](Engine& engine, int input, Array<std::int8_t> weight, const std::vector<int>& geometry, float factor, int zero,
-              const EpilogueSpec& e) {
+           [](Engine& engine, int input, Array<std::int8_t> weight, const std::vector<int>& geometry, float factor,
+              int zero, const EpilogueSpec& e) {
              return ids(engine.add_int8_convolution(input, weight.data(), shape_of(weight), geometry, factor, zero, e));
            })
       .def("add_binary_convolution",
@@ -76,8 +78,10 @@ NB_MODULE(_native, module) {
                           const EpilogueSpec& e) { return ids(engine.add_pool(input, maximum, geometry, e)); })
       .def("add_elementwise",
            [](Engine& engine, int input, const EpilogueSpec& e) { return ids(engine.add_elementwise(input, e)); })
-      .def("add_pad_channels", [](Engine& engine, int input, int before, int after,
-                                  const EpilogueSpec& e) { return ids(engine.add_pad_channels(input, before, after, e)); })
+      .def("add_pad_channels",
+           [](Engine& engine, int input, int before, int after, const EpilogueSpec& e) {
+             return ids(engine.add_pad_channels(input, before, after, e));
+           })
       .def("add_concatenate", [](Engine& engine, const std::vector<int>& inputs,
                                  const EpilogueSpec& e) { return ids(engine.add_concatenate(inputs, e)); })
       .def("add_resize", [](Engine& engine, int input, int height, int width,
@@ -86,7 +90,8 @@ NB_MODULE(_native, module) {
            [](Engine& engine, int input, const EpilogueSpec& e) { return ids(engine.add_flatten(input, e)); })
       .def("finish", &Engine::finish)
       .def("run",
-           [](Engine& engine, Array<float> images, nb::ndarray<float, nb::c_contig, nb::device::cpu> results, int output) {
+           [](Engine& engine, Array<float> images, nb::ndarray<float, nb::c_contig, nb::device::cpu> results,
+              int output) {
              const std::vector<int> in = engine.shape(0), out = engine.shape(output);
              const auto fits = [&](const auto& array, const std::vector<int>& shape) {
                return array.ndim() == 4 && array.shape(0) == images.shape(0) &&

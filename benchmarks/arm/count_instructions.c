@@ -1,5 +1,6 @@
-/* A plugin for QEMU's user emulation that prints how many instructions a program executed. Built without QEMU's header,
-   which distributions leave out of their packages: what is used of its interface, version 1, is declared here. */
+/* A plugin for QEMU's user emulation that prints how many instructions a program executed. The packages of
+   distributions lack QEMU's header, so the functions that the plugin uses, of version 1 of the interface, are declared
+   here. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
-"""Instructions that a binary layer takes on Arm, NEON and scalar, counted under emulation; results compared.
+"""Count the instructions that a binary layer takes on Arm with NEON and without, and compare the results.
 
     python benchmarks/arm/instructions.py
 
-Needs g++-aarch64-linux-gnu, gcc, and QEMU's user emulation with plugins (Debian: qemu-user). An emulator's time says
-nothing of a processor's; what it executes does.
+The program runs in an emulator. The time of an emulator says nothing about a processor, but the number of instructions
+does. It needs g++-aarch64-linux-gnu, gcc, and QEMU's user emulation with plugins (Debian: qemu-user).
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ["cpu.cc", "engine.cc", "row_transform.cc", "threads.cc", "kernels/scalar.cc", "kernels/neon.cc"]
+SOURCES = [
+    "common/cpu.cc",
+    "common/threads.cc",
+    "engine/build.cc",
+    "engine/memory_plan.cc",
+    "engine/run.cc",
+    "engine/weight_layouts.cc",
+    "kernels/choose.cc",
+    "kernels/neon.cc",
+    "kernels/row_transform.cc",
+    "kernels/scalar.cc",
+]
 COMPILER = "aarch64-linux-gnu-g++"
 FLAGS = [
     "-std=c++20",
@@ -30,7 +41,7 @@ LAYERS = [(56, 64), (28, 128), (14, 256), (7, 512)]
 
 
 def main() -> None:
-    """Build, count, print a table."""
+    """Build the program, count its instructions for each layer, and print a table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
@@ -46,7 +57,7 @@ def main() -> None:
 
 
 def build(folder: Path) -> None:
-    """The layer for Arm, and the plugin for this machine."""
+    """Build the program for Arm, and the plugin of the emulator for this machine."""
     here = Path(__file__).parent
     link(folder, here / "layer.cc", folder / "layer")
     plugin = ["gcc", "-O2", "-shared", "-fPIC", "-o", folder / "count.so", here / "count_instructions.c"]
@@ -54,7 +65,7 @@ def build(folder: Path) -> None:
 
 
 def link(folder: Path, main_file: Path, program: Path) -> None:
-    """A program for Arm: a file with its main, and the engine."""
+    """Build a program for Arm from a file with a main function and the engine."""
     native, dotprod = ROOT / "native", folder / "dotprod.o"
     alone = ["-march=armv8.2-a+dotprod", "-c", "-o", dotprod, native / "kernels/dotprod.cc"]
     subprocess.run([COMPILER, *FLAGS, *alone], check=True)
@@ -63,7 +74,10 @@ def link(folder: Path, main_file: Path, program: Path) -> None:
 
 
 def count(folder: Path, instruction_set: str, size: int, channels: int) -> float:
-    """Instructions of one run of the layer alone."""
+    """Count the instructions of one run of the layer alone.
+
+    This is the difference between three runs and one, with the layer and without, so that start-up cancels out.
+    """
     run = ["qemu-aarch64", "-plugin", folder / "count.so", folder / "layer", instruction_set, str(size), str(channels)]
     total, results = {}, {}
     for layer in (0, 1):
@@ -79,7 +93,7 @@ _seen: dict[tuple[int, int], str] = {}
 
 
 def check(size: int, channels: int, result: str) -> None:
-    """Both instruction sets must give the same."""
+    """Exit unless both instruction sets give the same result for a layer."""
     if _seen.setdefault((size, channels), result) != result:
         raise SystemExit(f"{size}x{size}x{channels}: the results differ")
 

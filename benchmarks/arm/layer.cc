@@ -1,11 +1,11 @@
-// One binary 3x3 layer, run a number of times: layer SET SIZE CHANNELS RUNS. With 0 channels of the layer, only what stands
-// around it: signs of the input before it, and a 1x1 layer of 8 outputs after it.
+// Runs one binary 3x3 layer a number of times: layer SET SIZE CHANNELS LAYER RUNS. It prints a checksum of the results.
+// LAYER is 1, or 0 for what is before and after the layer alone: the signs of the input, and a 1x1 layer of 8 outputs.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
-#include "engine.h"
+#include "engine/engine.h"
 
 int main(int count, char** arguments) {
   if (count != 6) return std::fprintf(stderr, "expected: layer SET SIZE CHANNELS LAYER RUNS\n"), 2;
@@ -23,11 +23,16 @@ int main(int count, char** arguments) {
     biper::EpilogueSpec thresholds = bits;
     thresholds.threshold.assign(static_cast<std::size_t>(channels), 0);
     thresholds.flip.assign(static_cast<std::size_t>(channels), 0);
-    value = engine.add_binary_convolution(value, weight.data(), {channels, 3, 3, channels / 8}, {1, 1, 1, 1, 1, 1, 1, 1, 1}, thresholds).bits;
+    value = engine
+                .add_binary_convolution(value, weight.data(), {channels, 3, 3, channels / 8},
+                                        {1, 1, 1, 1, 1, 1, 1, 1, 1}, thresholds)
+                .bits;
   }
   std::vector<std::uint8_t> reader(static_cast<std::size_t>(channels));
   for (auto& byte : reader) byte = static_cast<std::uint8_t>(random());
-  engine.finish(engine.add_binary_convolution(value, reader.data(), {8, 1, 1, channels / 8}, {1, 1, 0, 0, 0, 0, 1, 1, 1}, real).real);
+  engine.finish(
+      engine.add_binary_convolution(value, reader.data(), {8, 1, 1, channels / 8}, {1, 1, 0, 0, 0, 0, 1, 1, 1}, real)
+          .real);
   std::vector<float> image(static_cast<std::size_t>(channels) * size * size), results(8u * size * size);
   for (auto& x : image) x = static_cast<float>(random() % 3) - 1.0f;
   for (int run = 0; run < std::atoi(arguments[5]); ++run) engine.run(image.data(), 1, results.data());

@@ -1,4 +1,5 @@
-/* An emulated Cortex-M3 board (qemu-system-arm -M mps2-an385): text by semihosting, time by SysTick at 25 MHz. */
+/* Functions of an emulated Cortex-M3 board (qemu-system-arm -M mps2-an385). Semihosting prints text, and the timer
+   SysTick, at 25 MHz, measures time. */
 #include "board.h"
 
 enum { SYS_WRITE0 = 0x04, SYS_EXIT = 0x18, APPLICATION_EXIT = 0x20026, RUNTIME_ERROR = 0x20023 };

@@ -1,9 +1,10 @@
-/* The little that the example needs of a board: text, an end, and a count of instructions. */
+// clang-format Language: C
+/* What the example needs of a board: printing text, ending the program, and counting instructions. */
 #include <stdint.h>
 
 void board_write(const char *text);
 void board_exit(int status);
 
-/* Instructions since board_count_start, in an emulator whose clock advances by one nanosecond an instruction. */
+/* The number of instructions since board_count_start. The clock of the emulator advances by one nanosecond in each. */
 void board_count_start(void);
 uint32_t board_count(void);

@@ -1,4 +1,4 @@
-/* Classifies the images that run.py put into images.h, and compares with the answers that it put beside them. */
+/* Classifies the images in images.h, which run.py writes, and compares the classes with the expected ones there. */
 #include "board.h"
 #include "images.h"
 #include "model.h"
@@ -29,7 +29,7 @@ int main(void)
         if (best == labels[image]) ++correct;
         if (image < 10) {
             board_write(classes[labels[image]]);
-            board_write(" is taken for ");
+            board_write(" is classified as ");
             board_write(classes[best]);
             board_write("\n");
         }

@@ -1,4 +1,4 @@
-/* What runs before main: the table of vectors, static memory, and what happens after a fault. */
+/* Start-up code: the vector table, the initialization of static memory, and the handler of faults. */
 #include <stdint.h>
 
 #include "board.h"

@@ -1,8 +1,9 @@
-// AVX2 and FMA: a block of 16 output channels is two vectors. Without a popcount of vectors, bits are counted by a table
-// of nibbles into bytes, which are widened before they can overflow. 4 pixels by 16 channels (binary) or 3 by 32 (real).
+// Kernels for AVX2 and FMA. A block of 16 output channels is two vectors. AVX2 has no popcount of vectors, so bits are
+// counted by a table of the 16 values of four bits. The counts are bytes, which are widened before they can overflow. A
+// tile is 4 pixels by 16 channels (binary, int8) or 3 pixels by 32 channels (real).
 #include <immintrin.h>
 
-#include "blocks.h"
+#include "kernels/table.h"
 
 namespace biper {
 namespace {
@@ -45,11 +46,11 @@ struct Avx2 {
     return join(_mm256_cmp_ps(y.a, zero, _CMP_GE_OQ), _mm256_cmp_ps(y.b, zero, _CMP_GE_OQ));
   }
   static std::uint16_t at_most(Integers x, Integers y) {
-    const std::uint16_t more = join(_mm256_castsi256_ps(_mm256_cmpgt_epi32(x.a, y.a)),
-                                    _mm256_castsi256_ps(_mm256_cmpgt_epi32(x.b, y.b)));
+    const std::uint16_t more =
+        join(_mm256_castsi256_ps(_mm256_cmpgt_epi32(x.a, y.a)), _mm256_castsi256_ps(_mm256_cmpgt_epi32(x.b, y.b)));
     return static_cast<std::uint16_t>(~more);
   }
-  // Of `valid` products of signs: their sum, and how many may differ for it to reach a threshold.
+  // The sum of `valid` products of signs, of which `differing` are -1.
   static Floats sum(int valid, Integers differing) {
     const auto one = [valid](__m256i d) {
       return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_set1_epi32(valid), _mm256_slli_epi32(d, 1)));
@@ -67,6 +68,7 @@ struct Avx2 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
   }
+  // The largest number of differing signs, of `valid`, for which the sum reaches the threshold.
   static Integers most_differing(int valid, Integers threshold) {
     const auto one = [valid](__m256i t) { return _mm256_srai_epi32(_mm256_sub_epi32(_mm256_set1_epi32(valid), t), 1); };
     return {one(threshold.a), one(threshold.b)};
@@ -77,17 +79,17 @@ struct Avx2 {
   struct Binary {
     using Input = std::uint32_t;
     using Weight = std::uint32_t;
-    using Sum = Integers;  // differing bits; in a step, a count in each byte
+    using Sum = Integers;  // differing bits in each lane; between two calls of widen, in each byte
     using ThreeRows = Avx2::ThreeRows;
     static constexpr Form kForm = Form::kTaps;
     static constexpr bool kBinary = true;
     static constexpr int kVectors = 1, kInputsAStep = 1;
     static constexpr int pixels(int) { return 4; }
-    static constexpr int kSteps = 31;  // of at most 8 bits a byte: 248 fits
+    static constexpr int kSteps = 31;  // a step adds at most 8 to a byte: 31 steps add 248
     static Sum zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
     static Integers load(const Input* p) { return {load256(p), load256(p + 8)}; }
     static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(*p)); }
-    // In each byte, `weight` times its number of bits.
+    // For each byte, `weight` times the number of its bits that are 1.
     template <int weight = 1>
     static __m256i count(__m256i bits) {
       const __m256i table = _mm256_broadcastsi128_si256(
@@ -120,11 +122,7 @@ struct Avx2 {
     using Input = std::uint16_t;
     static constexpr Form kForm = Form::kHalves;
     static constexpr int kInputsAStep = 2;
-    static __m256i broadcast(const Input* p) {
-      int both;
-      __builtin_memcpy(&both, p, sizeof(both));
-      return _mm256_set1_epi32(both);
-    }
+    static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(word_at(p))); }
     static void step_single(Sum& sum, __m256i x, Integers w) {
       const __m256i low = _mm256_set1_epi32(0xffff);
       sum.a = _mm256_add_epi8(sum.a, count(_mm256_and_si256(_mm256_xor_si256(x, w.a), low)));
@@ -132,10 +130,11 @@ struct Avx2 {
     }
   };
 
-  // The full adder of avx512.cc. Without an instruction for the majority it takes four.
+  // The full adder that avx512.cc explains. AVX2 has no instruction for the majority of three
+  // bits, which takes four here.
   struct ThreeRows : Binary {
     static constexpr Form kForm = Form::kThreeRows;
-    static constexpr int kSteps = 10;  // of at most 3 * 8 bits a byte
+    static constexpr int kSteps = 10;  // a step adds at most 3 * 8 to a byte: 10 steps add 240
     static constexpr int pixels(int) { return 2; }
     static __m256i count_three(__m256i a, __m256i b, __m256i ones) {
       const __m256i either = _mm256_xor_si256(a, b);
@@ -143,10 +142,10 @@ struct Avx2 {
       return _mm256_add_epi8(count(ones), count<2>(twos));
     }
     static void step(Sum& sum, __m256i x, Integers w, __m256i y, Integers v, __m256i all_x, Integers all_w) {
-      sum.a = _mm256_add_epi8(sum.a, count_three(_mm256_xor_si256(x, w.a), _mm256_xor_si256(y, v.a),
-                                                 _mm256_xor_si256(all_x, all_w.a)));
-      sum.b = _mm256_add_epi8(sum.b, count_three(_mm256_xor_si256(x, w.b), _mm256_xor_si256(y, v.b),
-                                                 _mm256_xor_si256(all_x, all_w.b)));
+      sum.a = _mm256_add_epi8(
+          sum.a, count_three(_mm256_xor_si256(x, w.a), _mm256_xor_si256(y, v.a), _mm256_xor_si256(all_x, all_w.a)));
+      sum.b = _mm256_add_epi8(
+          sum.b, count_three(_mm256_xor_si256(x, w.b), _mm256_xor_si256(y, v.b), _mm256_xor_si256(all_x, all_w.b)));
     }
   };
 
@@ -166,7 +165,7 @@ struct Avx2 {
     }
   };
 
-  // Four levels by four weights, widened to 16 bits: the instruction for bytes would saturate.
+  // Four levels by four weights, both widened to 16 bits, because the instruction for products of bytes saturates.
   struct Int8 {
     using Input = std::uint8_t;
     using Weight = std::uint32_t;
@@ -176,15 +175,12 @@ struct Avx2 {
     static constexpr int kVectors = 1, kSteps = 0, kInputsAStep = 4;
     static constexpr int pixels(int) { return 4; }
     static Integers load(const Weight* p) { return {load256(p), load256(p + 8)}; }
-    static __m256i broadcast(const Input* p) {
-      int four;
-      __builtin_memcpy(&four, p, sizeof(four));
-      return _mm256_set1_epi32(four);
-    }
+    static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(word_at(p))); }
     static __m256i add_products(__m256i sum, __m256i x, __m256i w) {
       const __m256i low_x = _mm256_and_si256(x, _mm256_set1_epi16(255)), high_x = _mm256_srli_epi16(x, 8);
       const __m256i low_w = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), high_w = _mm256_srai_epi16(w, 8);
-      return _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(low_x, low_w), _mm256_madd_epi16(high_x, high_w)));
+      return _mm256_add_epi32(sum,
+                              _mm256_add_epi32(_mm256_madd_epi16(low_x, low_w), _mm256_madd_epi16(high_x, high_w)));
     }
     static void step(Sum& sum, __m256i x, Integers w) {
       sum = {add_products(sum.a, x, w.a), add_products(sum.b, x, w.b)};

@@ -1,14 +1,15 @@
-// AVX-512 with VPOPCNTDQ and VNNI: a block of 16 output channels is one vector; inputs are broadcast, several pixels by several
-// blocks stay in registers. One step of a binary tile is xor, popcount, add; of a real one, a fused multiply-add; of one in int8, four products and their sum.
+// Kernels for AVX-512 with VPOPCNTDQ and VNNI. A block of 16 output channels is one vector. An input is broadcast to
+// all lanes. A step of a binary tile is xor, popcount and add; of a real tile a fused multiply-add; of an int8 tile one
+// instruction that adds four products.
 #include <immintrin.h>
 
-#include "blocks.h"
+#include "kernels/table.h"
 
 namespace biper {
 namespace {
 
-// Tells the compiler that these are used here and now: it would otherwise gather so many steps that it runs out of
-// registers.
+// Makes the compiler finish a step before it starts the next one. Without this GCC interleaves so many steps that the
+// registers do not suffice.
 inline void keep_in_registers([[maybe_unused]] __m512i& a, [[maybe_unused]] __m512i& b) {
 #if defined(__GNUC__)
   __asm__ volatile("" : "+v"(a), "+v"(b));
@@ -34,7 +35,7 @@ struct Avx512 {
   }
   static std::uint16_t not_negative(Floats y) { return _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GE_OQ); }
   static std::uint16_t at_most(Integers a, Integers b) { return _mm512_cmple_epi32_mask(a, b); }
-  // Of `valid` products of signs: their sum, and how many may differ for it to reach a threshold.
+  // The sum of `valid` products of signs, of which `differing` are -1.
   static Floats sum(int valid, Integers differing) {
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_set1_epi32(valid), _mm512_slli_epi32(differing, 1)));
   }
@@ -42,8 +43,10 @@ struct Avx512 {
   static void store_levels(std::uint8_t* p, Floats x, float factor, int zero) {
     const Floats low = all(static_cast<float>(-zero)), high = all(static_cast<float>(255 - zero));
     const Integers rounded = _mm512_cvtps_epi32(smaller(larger(multiply(x, all(factor)), low), high));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, _mm512_set1_epi32(zero))));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, _mm512_set1_epi32(zero))));
   }
+  // The largest number of differing signs, of `valid`, for which the sum reaches the threshold.
   static Integers most_differing(int valid, Integers threshold) {
     return _mm512_srai_epi32(_mm512_sub_epi32(_mm512_set1_epi32(valid), threshold), 1);
   }
@@ -74,20 +77,17 @@ struct Avx512 {
     using Input = std::uint16_t;
     static constexpr Form kForm = Form::kHalves;
     static constexpr int kInputsAStep = 2;
-    static __m512i broadcast(const Input* p) {
-      int both;
-      __builtin_memcpy(&both, p, sizeof(both));
-      return _mm512_set1_epi32(both);
-    }
+    static __m512i broadcast(const Input* p) { return _mm512_set1_epi32(static_cast<int>(word_at(p))); }
     static void step_single(Sum& sum, __m512i x, __m512i w) {
       const __m512i low = _mm512_set1_epi32(0xffff);
       sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_ternarylogic_epi32(x, w, low, 0x28)));  // (x ^ w) & low
     }
   };
 
-  // A full adder in front of the popcounts. With differing bits a, b, c of three words, ones = a ^ b ^ c needs one xor,
-  // because the three inputs and the three weights are combined beforehand, and twos = majority(a, b, c) needs a, b and
-  // ones alone: eight instructions for three words instead of nine.
+  // A full adder before the popcounts: a + b + c = ones + 2 twos, bit by bit, for the differing bits a, b, c of three
+  // words. ones = a ^ b ^ c takes one xor, because the xor of the three inputs and that of the three weights are
+  // computed beforehand. twos = majority(a, b, c) is a function of a, b and ones. A step takes eight instructions for
+  // three words; three steps of Binary take nine.
   struct ThreeRows : Binary {
     static constexpr Form kForm = Form::kThreeRows;
     static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 5; }
@@ -128,14 +128,10 @@ struct Avx512 {
     static constexpr int kVectors = 4, kSteps = 0, kInputsAStep = 4;
     static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
     static __m512i load(const Weight* p) { return _mm512_loadu_si512(p); }
-    static __m512i broadcast(const Input* p) {
-      int four;
-      __builtin_memcpy(&four, p, sizeof(four));
-      return _mm512_set1_epi32(four);
-    }
+    static __m512i broadcast(const Input* p) { return _mm512_set1_epi32(static_cast<int>(word_at(p))); }
     static void step(Sum& sum, __m512i x, __m512i w) {
 #if defined(__GNUC__)
-      // The compiler copies the sums back and forth around the intrinsic, which costs more than the products.
+      // For the intrinsic GCC copies the sums between registers, which takes longer than the products.
       __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
 #else
       sum = _mm512_dpbusd_epi32(sum, x, w);

@@ -1,13 +1,15 @@
-// The kernels: the same functions for every instruction set, one file each, chosen at run time.
+// The kernels of the engine: every instruction set has the same functions, in a file of its own. choose.h picks one set
+// at run time. README.md beside this file explains the arithmetic.
 //
 // Layouts (one image):
-//   real values  float    [row][column][stride], stride = channels rounded up to 16; lanes beyond the channels are unused
-//   bits         uint16   [row][column][halves], bit 0 first: 1 half for up to 16 channels, else 2 * ceil(channels / 32);
-//                bits beyond the channels are 0, and two halves beyond the last pixel may be read
-//   weights      blocks of 16 output channels across the lanes of a vector:
-//                float    [block][ky][kx][input channel][16]
-//                uint32   [block][ky][kx][word][16], and other arrangements of the same (BitWeights)
-// Vectors by channel (multiplier and so on) are padded to a multiple of 16 with zeros.
+//   real values  float   [row][column][stride], stride = channels rounded up to 16; the lanes beyond are unused
+//   bits         uint16  [row][column][halves], the lowest bit first. Up to 16 channels take 1 half, more take
+//                        2 * ceil(channels / 32). Bits beyond the channels are 0. Kernels may read two halves beyond
+//                        the last pixel.
+//   weights      in blocks of 16 output channels, which are the lanes of a vector:
+//                float   [block][ky][kx][input channel][16]
+//                uint32  [block][ky][kx][word][16], and other orders of the same bits (BitWeights)
+// Arrays with one number for each channel (multiplier and so on) are padded with zeros to a multiple of 16.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +21,9 @@ inline constexpr std::int32_t kMaxThreshold = 1 << 30;
 
 enum class Activation : std::uint8_t { kNone, kClip, kRelu, kPrelu };
 
-// What happens to a result: ((y * multiplier + offset) + residual), activation, and where it goes. Null: not there.
-// A threshold, for bits alone: sum >= threshold; it stays within +-kMaxThreshold, which is beyond any sum.
+// What happens to a result y before it is stored: activation(y * multiplier + offset + residual). A null pointer leaves
+// the step out. The result is stored in `real`, and its signs (result >= 0) in `bits`. A binary convolution that stores
+// bits alone may have a threshold instead: its bits are sum >= threshold. No sum reaches +-kMaxThreshold.
 struct Epilogue {
   const float* multiplier = nullptr;
   const float* offset = nullptr;
@@ -34,7 +37,7 @@ struct Epilogue {
   int channels = 0;  // of the result
 };
 
-// The geometry of a convolution, already checked: every output pixel reads at least inside the padded image.
+// The geometry of a convolution. The engine has checked it: no tap reaches beyond the padded image.
 struct Geometry {
   int channels, height, width;  // input
   int stride;                   // input: floats (real) or halves (bits) a pixel
@@ -42,15 +45,15 @@ struct Geometry {
   int kernel_y, kernel_x, step_y, step_x, pad_top, pad_left, dilation_y, dilation_x;
   int groups;
 
-  // Of what the taps reach, padding included.
+  // The size of the part of the padded image that the taps reach.
   int padded_height() const { return (out_height - 1) * step_y + (kernel_y - 1) * dilation_y + 1; }
   int padded_width() const { return (out_width - 1) * step_x + (kernel_x - 1) * dilation_x + 1; }
-  // Runs of neighbouring inputs of a kernel row, and the quads of each.
+  // For int8: runs of neighbouring inputs in a row of the kernel, and groups of four inputs (quads) in a run.
   int row_runs() const { return dilation_x == 1 ? 1 : kernel_x; }
   int run_quads() const { return (channels * (dilation_x == 1 ? kernel_x : 1) + 3) / 4; }
 };
 
-// The bits of weights, a word for 32 input channels. Null: an arrangement that this convolution does not have.
+// The bits of weights; a word holds 32 input channels. An order that this convolution does not have is null.
 struct BitWeights {
   const std::uint32_t* taps;      // [block][ky][kx][word][16]
   const std::uint32_t* all_rows;  // [block][kx][word][16], for three rows of a kernel: the xor of them
@@ -63,47 +66,51 @@ struct Pooling {
   bool maximum, count_padding;
 };
 
-// A real convolution whose inputs are rounded to levels [0, 255], `zero` of which stands for 0, padding included:
-// level = round(clip(x * factor, -zero, 255 - zero)) + zero. Weights are [block][ky][run][quad of levels][16][4] int8, where a
-// run is a kernel row (dilation_x 1) or a tap, padded with zeros to whole quads.
+// A convolution in int8. Its inputs are rounded to levels 0 to 255; the level `zero` stands for 0 and fills the
+// padding: level = round(clip(x * factor, -zero, 255 - zero)) + zero. Weights are [block][ky][run][quad of
+// levels][16][4] int8. A run is a row of the kernel (dilation_x 1) or a tap, padded with zeros to whole quads.
 struct Levels {
   float factor;
   int zero;
-  int row_stride;  // bytes of a row of levels: [padded row][column][channel], three more may be read at the end
+  int row_stride;  // bytes of a row of levels, which are [padded row][column][channel]; three bytes more may be read
 };
 
-// A real convolution in tiles of 4 results of a row; see row_transform.h.
+// A real convolution that computes tiles of 4 neighbouring results of a row together; see row_transform.h.
 inline constexpr int kTileOutputs = 4, kMaxPoints = 7, kMaxTransformedRow = 1 << 13;
 struct RowTransform {
-  int points, inside, tiles;  // inside: values of a point, which are the channels of each phase
+  int points, inside, tiles;  // `inside` values belong to a point: the channels of each phase
   float in[kMaxPoints][kMaxPoints], out[kTileOutputs][kMaxPoints];
 
-  // Of a transformed row, [tile][point][inside], and a little more that is written and not read.
+  // Floats of a transformed row, [tile][point][inside], and up to a vector more that is written but not read.
   int row_stride() const { return tiles * points * inside + kLanes; }
 };
 
+// The functions of an instruction set. Threads share a function's work by rows (or pixels) [begin, end).
 struct Kernels {
   const char* name;
-  // Rows [begin, end) of the result, all output channels. Weights of a group count its own input channels and words.
+  // Compute rows [begin, end) of the result, with all output channels. In a group, weights are numbered by the input
+  // channels (or words) of that group.
   void (*binary_convolution)(const Geometry&, const std::uint16_t* in, const BitWeights&, const Epilogue&, int begin,
                              int end);
   void (*convolution)(const Geometry&, const float* in, const float* weights, const Epilogue&, int begin, int end);
-  // Rows [begin, end) of the padded input, and of the result. `initial` are the sums' first values, by channel.
+  // The first rounds rows [begin, end) of the padded input, the second computes rows [begin, end) of the result. The
+  // sum of each output channel starts at its value in `initial`.
   void (*round_to_levels)(const Geometry&, const Levels&, const float* in, std::uint8_t* levels, int begin, int end);
   void (*int8_convolution)(const Geometry&, const Levels&, const std::uint8_t* levels, const std::uint32_t* weights,
                            const std::int32_t* initial, const Epilogue&, int begin, int end);
-  // Rows [begin, end) of the input, and of the result. Null where there are none.
+  // The first transforms rows [begin, end) of the input, the second computes rows [begin, end) of the result. Both are
+  // null where an instruction set has no row transform.
   void (*transform_rows)(const Geometry&, const RowTransform&, const float* in, float* transformed, int begin, int end);
   void (*transformed_convolution)(const Geometry&, const RowTransform&, const float* transformed, const float* weights,
                                   const Epilogue&, int begin, int end);
   void (*pool)(const Pooling&, const float* in, const Epilogue&, int begin, int end);
-  // The epilogue alone, on pixels [begin, end).
+  // Applies the epilogue alone, to pixels [begin, end).
   void (*elementwise)(const float* in, const Epilogue&, int begin, int end);
-  // The inner loop of a binary tile on registers alone, for measuring what the processor can do at most: `rounds` times
-  // `peak_bits` multiply-accumulates. Returns something that depends on all of them.
+  // Runs the inner loop of a binary tile on registers alone: `rounds` times `peak_bits` multiply-accumulates. Its time
+  // is the least that a processor can need for so many. The result depends on every step, so that none is left out.
   std::uint32_t (*peak)(std::int64_t rounds);
   int peak_bits;
-  // What int8_convolution takes from every level: `initial` has this times the weights more.
+  // int8_convolution subtracts this from every level, and `initial` must contain as many times the sum of the weights.
   int level_shift = 0;
 };
 
@@ -116,12 +123,12 @@ extern const Kernels kNeon;
 extern const Kernels kDotProd;
 #endif
 
-// Static: every file keeps a copy compiled for its own instruction set.
+// These functions are static, so that every file has a copy that is compiled for its own instruction set.
 static inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
-inline constexpr int kMaxPairs = 15;  // of taps of a kernel row: above, a tap at a time
+inline constexpr int kMaxPairs = 15;  // of taps in a kernel row; in a longer row, taps are not taken in pairs
 static inline int halves_of(int channels) { return channels <= 16 ? 1 : round_up(channels, 32) / 16; }
 
-// Taps [first, last) of a kernel of which tap t reads position start + t * dilation, for positions in [0, size).
+// The taps [first, last) of a kernel that read inside an image of `size` positions; tap t reads start + t * dilation.
 struct Range {
   int first, last;
 };

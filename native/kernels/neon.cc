@@ -1,5 +1,5 @@
-// NEON as every 64-bit Arm processor has it.
-#include "neon.h"
+// Kernels for NEON, which every 64-bit Arm processor has.
+#include "kernels/neon.h"
 
 namespace biper {
 

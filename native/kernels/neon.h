@@ -1,11 +1,12 @@
-// NEON: a block of 16 output channels is four vectors. Bits are counted byte by byte by one instruction, and the bytes are
-// widened before they can overflow. 4 pixels by 16 channels (binary, int8) or 6 by 16 (real). Three rows at once do not pay:
-// with a popcount of bytes, three words take nine instructions, and ten with the full adder.
+// The primitives of NEON, for neon.cc and dotprod.cc. A block of 16 output channels is four vectors. One instruction
+// counts the bits of every byte; the counts are widened before they can overflow. A tile is 4 pixels by 16 channels
+// (binary, int8) or 6 pixels by 16 channels (real). There is no kind ThreeRows: three words take nine instructions, and
+// would take ten with the full adder that avx512.cc explains.
 #pragma once
 
 #include <arm_neon.h>
 
-#include "blocks.h"
+#include "kernels/table.h"
 
 namespace biper {
 namespace {
@@ -18,7 +19,7 @@ struct Neon {
     int32x4_t v[4];
   };
 
-  // f(i) for each of the four vectors, and what they are together.
+  // A block of the four vectors f(0) to f(3).
   template <typename Vectors, typename F>
   static BIPER_INLINE Vectors each(F f) {
     return {{f(0), f(1), f(2), f(3)}};
@@ -59,7 +60,7 @@ struct Neon {
       return vbslq_f32(vcltzq_f32(y.v[i]), vmulq_f32(y.v[i], slope.v[i]), y.v[i]);
     });
   }
-  // One bit of each lane of four masks.
+  // 16 bits, one for each lane of four masks.
   static BIPER_INLINE std::uint16_t join(uint32x4_t a, uint32x4_t b, uint32x4_t c, uint32x4_t d) {
     const uint16x8_t ab = vcombine_u16(vmovn_u32(a), vmovn_u32(b)), cd = vcombine_u16(vmovn_u32(c), vmovn_u32(d));
     const uint8x8_t places = vcreate_u8(0x8040201008040201u);
@@ -70,14 +71,16 @@ struct Neon {
     return join(vcgezq_f32(y.v[0]), vcgezq_f32(y.v[1]), vcgezq_f32(y.v[2]), vcgezq_f32(y.v[3]));
   }
   static BIPER_INLINE std::uint16_t at_most(Integers x, Integers y) {
-    return join(vcleq_s32(x.v[0], y.v[0]), vcleq_s32(x.v[1], y.v[1]), vcleq_s32(x.v[2], y.v[2]), vcleq_s32(x.v[3], y.v[3]));
+    return join(vcleq_s32(x.v[0], y.v[0]), vcleq_s32(x.v[1], y.v[1]), vcleq_s32(x.v[2], y.v[2]),
+                vcleq_s32(x.v[3], y.v[3]));
   }
-  // Of `valid` products of signs: their sum, and how many may differ for it to reach a threshold.
+  // The sum of `valid` products of signs, of which `differing` are -1.
   static BIPER_INLINE Floats sum(int valid, Integers differing) {
     return each<Floats>([&](int i) BIPER_INLINE_LAMBDA {
       return vcvtq_f32_s32(vsubq_s32(vdupq_n_s32(valid), vshlq_n_s32(differing.v[i], 1)));
     });
   }
+  // The largest number of differing signs, of `valid`, for which the sum reaches the threshold.
   static BIPER_INLINE Integers most_differing(int valid, Integers threshold) {
     return each<Integers>(
         [&](int i) BIPER_INLINE_LAMBDA { return vshrq_n_s32(vsubq_s32(vdupq_n_s32(valid), threshold.v[i]), 1); });
@@ -99,14 +102,14 @@ struct Neon {
   struct Binary {
     using Input = std::uint32_t;
     using Weight = std::uint32_t;
-    struct Sum {  // differing bits; in a step, a count in each byte
+    struct Sum {  // differing bits in each lane of 32 bits; between two calls of widen, in each byte
       uint8x16_t v[4];
     };
     static constexpr Form kForm = Form::kTaps;
     static constexpr bool kBinary = true;
     static constexpr int kVectors = 1, kInputsAStep = 1;
     static constexpr int pixels(int) { return 4; }
-    static constexpr int kSteps = 31;  // of at most 8 bits a byte: 248 fits
+    static constexpr int kSteps = 31;  // a step adds at most 8 to a byte: 31 steps add 248
     static BIPER_INLINE Sum zero() {
       return each<Sum>([](int) BIPER_INLINE_LAMBDA { return vdupq_n_u8(0); });
     }
@@ -133,11 +136,7 @@ struct Neon {
     using Input = std::uint16_t;
     static constexpr Form kForm = Form::kHalves;
     static constexpr int kInputsAStep = 2;
-    static BIPER_INLINE uint8x16_t broadcast(const Input* p) {
-      std::uint32_t both;
-      __builtin_memcpy(&both, p, sizeof(both));
-      return vreinterpretq_u8_u32(vdupq_n_u32(both));
-    }
+    static BIPER_INLINE uint8x16_t broadcast(const Input* p) { return vreinterpretq_u8_u32(vdupq_n_u32(word_at(p))); }
     static BIPER_INLINE void step_single(Sum& sum, uint8x16_t x, Sum w) {
       const uint8x16_t low = vreinterpretq_u8_u32(vdupq_n_u32(0xffff));
       for (int i = 0; i < 4; ++i) sum.v[i] = vaddq_u8(sum.v[i], vcntq_u8(vandq_u8(veorq_u8(x, w.v[i]), low)));
@@ -160,7 +159,7 @@ struct Neon {
     }
   };
 
-  // Four levels by four weights: a product fits into 16 bits, a sum of two does not.
+  // Four levels by four weights. A product fits into 16 bits, the sum of two products does not.
   struct Int8 {
     using Input = std::uint8_t;
     using Weight = std::uint32_t;
@@ -176,9 +175,7 @@ struct Neon {
       return each<Weights>([&](int i) BIPER_INLINE_LAMBDA { return vreinterpretq_s8_u32(vld1q_u32(p + 4 * i)); });
     }
     static BIPER_INLINE int16x8_t broadcast(const Input* p) {
-      std::uint32_t four;
-      __builtin_memcpy(&four, p, sizeof(four));
-      return vreinterpretq_s16_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four))));
+      return vreinterpretq_s16_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word_at(p)))));
     }
     static BIPER_INLINE void step(Sum& sum, int16x8_t x, Weights w) {
       for (int i = 0; i < 4; ++i) {

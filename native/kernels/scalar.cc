@@ -1,9 +1,9 @@
-// Plain C++: what the other files must equal, and what runs where nothing else does.
+// Kernels in plain C++. They run where no other set does, and the other sets are tested against them.
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace biper {
 namespace {
@@ -23,7 +23,7 @@ float apply(const Epilogue& e, float y, int pixel, int channel) {
   return y;
 }
 
-// Collects the results of one pixel, channel by channel, and writes its bits.
+// Takes the results of one pixel, channel by channel, and stores them after the epilogue.
 class Pixel {
  public:
   Pixel(const Epilogue& epilogue, int pixel) : e_(epilogue), pixel_(pixel) {
@@ -51,7 +51,8 @@ class Pixel {
   std::uint16_t* bits_ = nullptr;
 };
 
-// Calls f(tap, pixel of the input) for each tap of an output pixel that lies inside the image.
+// Calls f(tap, pixel of the input) for each tap of an output pixel that is inside the image.
+// Returns the number of calls.
 template <typename F>
 int each_tap(const Geometry& g, int row, int column, F f) {
   const int top = row * g.step_y - g.pad_top, left = column * g.step_x - g.pad_left;
@@ -63,7 +64,7 @@ int each_tap(const Geometry& g, int row, int column, F f) {
   return (ys.last - ys.first) * (xs.last - xs.first);
 }
 
-// `count` (at most 32) bits of a pixel from channel `first` on; the others are 0.
+// The bits of `count` channels of a pixel (at most 32), from channel `first` on. The other bits of the word are 0.
 std::uint32_t bits_from(const std::uint16_t* pixel, int first, int count) {
   std::uint64_t bits = 0;
   for (int half = first / 16; half <= (first + count - 1) / 16; ++half)
@@ -71,8 +72,8 @@ std::uint32_t bits_from(const std::uint16_t* pixel, int first, int count) {
   return static_cast<std::uint32_t>((bits >> (first % 16)) & ((std::uint64_t{1} << count) - 1));
 }
 
-void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWeights& weights, const Epilogue& e, int begin,
-                        int end) {
+void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWeights& weights, const Epilogue& e,
+                        int begin, int end) {
   const int taps = g.kernel_y * g.kernel_x, inside = g.channels / g.groups, outside = g.out_channels / g.groups;
   const int words = round_up(inside, 32) / 32;
   for (int row = begin; row < end; ++row) {
@@ -126,7 +127,8 @@ void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::u
       const float* pixel = in + (static_cast<std::int64_t>(y) * g.width + x) * g.stride;
       for (int c = 0; c < g.channels; ++c)
         *out++ = static_cast<std::uint8_t>(
-            l.zero + (inside ? static_cast<int>(std::nearbyint(std::min(std::max(pixel[c] * l.factor, low), high))) : 0));
+            l.zero +
+            (inside ? static_cast<int>(std::nearbyint(std::min(std::max(pixel[c] * l.factor, low), high))) : 0));
     }
   }
 }
@@ -141,7 +143,8 @@ void int8_convolution(const Geometry& g, const Levels& l, const std::uint8_t* le
         int sum = initial[channel];
         for (int ky = 0; ky < g.kernel_y; ++ky)
           for (int run = 0; run < runs; ++run) {
-            const std::uint8_t* x = levels + static_cast<std::int64_t>(row * g.step_y + ky * g.dilation_y) * l.row_stride +
+            const std::uint8_t* x = levels +
+                                    static_cast<std::int64_t>(row * g.step_y + ky * g.dilation_y) * l.row_stride +
                                     static_cast<std::int64_t>(column * g.step_x + run * g.dilation_x) * g.channels;
             const std::int64_t first =
                 ((static_cast<std::int64_t>(channel / kLanes) * g.kernel_y + ky) * runs + run) * quads * kLanes;
@@ -200,7 +203,7 @@ std::uint32_t peak(std::int64_t rounds) {
 
 }  // namespace
 
-const Kernels kScalar{"scalar", binary_convolution, convolution, round_to_levels, int8_convolution,
-                      nullptr,  nullptr,            pool,         elementwise, peak, 8 * 32};
+const Kernels kScalar{"scalar", binary_convolution, convolution, round_to_levels, int8_convolution, nullptr, nullptr,
+                      pool,     elementwise,        peak,        8 * 32};
 
 }  // namespace biper

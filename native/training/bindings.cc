@@ -1,4 +1,4 @@
-// Tensors come as addresses: biper.training_kernels has checked their types, shapes and layouts.
+// Python passes tensors as addresses: biper.fast has checked their dtypes, shapes and layouts.
 #include "training/bindings.h"
 
 #include <nanobind/stl/vector.h>
@@ -38,22 +38,24 @@ ImageShape images_of(const std::vector<std::int64_t>& s) {
   return {s[0], s[1], s[2], s[3]};
 }
 
-// samples, in and out (channels, height, width), kernel, stride, padding and dilation (y, x).
+// From samples, in and out (channels, height, width), kernel, stride, padding and dilation (y, x).
 Convolution convolution_of(const std::vector<std::int64_t>& s) {
   if (s.size() != 15) throw std::invalid_argument("a convolution has 15 numbers");
   const auto small = [&](int i) { return static_cast<int>(s[static_cast<std::size_t>(i)]); };
-  return {s[0], s[1], s[2], s[3], s[4], s[5], s[6], small(7), small(8), small(9), small(10), small(11), small(12), small(13), small(14)};
+  return {s[0],     s[1],     s[2],      s[3],      s[4],      s[5],      s[6],     small(7),
+          small(8), small(9), small(10), small(11), small(12), small(13), small(14)};
 }
 
-ParallelCall parallel_call = nullptr;  // torch's, if it was found
+ParallelCall parallel_call = nullptr;  // that of torch's OpenMP runtime, once use_openmp has set it
 
-// The pool of a number of threads, kept for the next call. A process that was forked starts its own.
+// A pool of this number of threads, kept for the next call. A process that was forked starts a pool of its own.
 std::shared_ptr<ThreadPool> pool_of(int threads) {
   static std::mutex mutex;
   static std::shared_ptr<ThreadPool> pool;
   static pid_t owner = 0;
   const std::lock_guard<std::mutex> lock(mutex);
-  if (pool && owner != getpid()) new std::shared_ptr<ThreadPool>(std::move(pool));  // its threads are not here to be joined
+  if (pool && owner != getpid())
+    new std::shared_ptr<ThreadPool>(std::move(pool));  // leaked: the child process has none of its threads to join
   if (!pool || pool->threads() != threads) {
     pool = parallel_call ? std::make_shared<ThreadPool>(threads, parallel_call) : std::make_shared<ThreadPool>(threads);
     owner = getpid();
@@ -66,8 +68,9 @@ std::shared_ptr<ThreadPool> pool_of(int threads) {
 void add_to(nb::module_& module) {
   const auto released = nb::call_guard<nb::gil_scoped_release>();
   module.attr("SLACK") = kSlack;
-  module.def("use_openmp", [](Address call) { parallel_call = reinterpret_cast<ParallelCall>(call); },
-             "Take threads from the OpenMP runtime of this GOMP_parallel: two sets of threads would take turns waiting.");
+  module.def(
+      "use_openmp", [](Address call) { parallel_call = reinterpret_cast<ParallelCall>(call); },
+      "Use the threads of the OpenMP runtime whose GOMP_parallel has this address, and start none.");
   module.def(
       "sign_forward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address bits, Address statistics,
@@ -78,8 +81,8 @@ void add_to(nb::module_& module) {
       released);
   module.def(
       "sign_backward",
-      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address statistics, bool box,
-         Address to_add, Address grad, int threads) {
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address statistics, bool box, Address to_add,
+         Address grad, int threads) {
         sign_backward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(statistics),
                       box ? Window::kBox : Window::kTriangle, at<void>(to_add), at<void>(grad), *pool_of(threads));
       },
@@ -190,7 +193,8 @@ void add_to(nb::module_& module) {
       released);
 #if defined(__GLIBC__)
   module.def("keep_freed_memory", [] {
-    // Memory for a step's tensors stays with the process instead of being mapped and cleared anew in every step.
+    // The memory of a step's tensors stays with the process. Otherwise the kernel maps and
+    // clears it anew in every step.
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     mallopt(M_TOP_PAD, 64 << 20);

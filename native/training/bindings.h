@@ -1,4 +1,4 @@
-// The Python face of the kernels of training.
+// Adds the training kernels to the Python module biper._native.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,4 +1,4 @@
-// Whole batches of small images, as bytes (images, height, width, channels): random crops and mirrors, and normalization.
+// Batches of small images as bytes (images, height, width, channels): crops, mirroring and normalization.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -8,12 +8,12 @@
 namespace biper::training {
 
 void crop_and_mirror(const ImageShape& shape, const std::uint8_t* images, const std::int64_t* rows,
-                     const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding,
-                     std::uint8_t* out, ThreadPool& pool) {
+                     const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding, std::uint8_t* out,
+                     ThreadPool& pool) {
   const std::int64_t channels = shape.channels, line = shape.width * channels, size = shape.height * line;
   pool.run(static_cast<int>(shape.count), [&](int n) {
     const std::int64_t down = rows[n] - padding, right = columns[n] - padding;
-    // Of the crop, the columns [first, last) lie inside the image.
+    // Columns [first, last) of the crop are inside the image.
     const std::int64_t first = std::clamp<std::int64_t>(-right, 0, shape.width);
     const std::int64_t last = std::clamp<std::int64_t>(shape.width - right, first, shape.width);
     for (std::int64_t y = 0; y < shape.height; ++y) {
@@ -34,10 +34,11 @@ void crop_and_mirror(const ImageShape& shape, const std::uint8_t* images, const 
   });
 }
 
-void normalize(const ImageShape& shape, const std::uint8_t* images, const float* factor, const float* shift,
-               float* out, ThreadPool& pool) {
+void normalize(const ImageShape& shape, const std::uint8_t* images, const float* factor, const float* shift, float* out,
+               ThreadPool& pool) {
   const std::int64_t size = shape.height * shape.width * shape.channels;
-  // The channels' numbers over and over, so that neighbours are computed together whatever the number of channels.
+  // The numbers of all channels, repeated 16 times, so that the compiler can vectorize over them
+  // for any number of channels.
   const std::int64_t period = 16 * shape.channels;
   std::vector<float> factors(static_cast<std::size_t>(period)), shifts(factors.size());
   for (std::int64_t i = 0; i < period; ++i) {

@@ -1,9 +1,11 @@
-// What both convolutions by table share: the bits of a chunk of output pixels, brought into the order of the taps.
+// What the three convolutions by table lookup share: the order of the bits, the tables, and the lookups.
 //
-// Sixteen pixels (or sixteen channels) are the lanes of a register of 32-bit indices. An index holds the bits of two fours: the
-// first in its low half, the second in its high half, whose bit 4 is set. So vpermw finds in one table of 32 integers, sixteen
-// for each four, both sums of a lane in one instruction, and vpdpwssd adds both to the lane's total: 128 multiply-
-// accumulates in two instructions. Tables of floats have sixteen entries and take an instruction more for the second four.
+// Eight bits select two sums, each of four numbers that are added or subtracted, from two tables of 16 sums.
+// Sixteen pixels (or sixteen channels) are the lanes of a register of 32-bit indices. The low half of an index
+// holds the first four bits, the high half the last four, and its bit 4 is set. A register holds both tables as 32
+// integers, so that the instruction vpermw finds both sums of each lane, and vpdpwssd adds them to the lane's
+// total: 128 multiply-accumulates in two instructions. A table of floats is a register of its own, and takes one
+// more lookup for the last four bits.
 #pragma once
 
 #include <algorithm>
@@ -19,6 +21,7 @@
 
 namespace biper::training {
 
+// The indices of sixteen bytes.
 inline __m512i indices(__m128i bytes) {
   const __m512i wide = _mm512_cvtepu8_epi32(bytes);
   const __m512i both = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 12));
@@ -33,23 +36,25 @@ struct Free {
   void operator()(void* p) const { std::free(p); }
 };
 template <typename T>
-using Room = std::unique_ptr<T[], Free>;
+using Buffer = std::unique_ptr<T[], Free>;
 
+// Memory for `count` values, not initialized, which starts at a multiple of 64 bytes.
 template <typename T>
-Room<T> room(std::int64_t count) {
+Buffer<T> buffer(std::int64_t count) {
   const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
   T* p = static_cast<T*>(std::aligned_alloc(64, bytes));
   if (!p) throw std::bad_alloc();
-  return Room<T>(p);
+  return Buffer<T>(p);
 }
 
-// What a tap does not see at the border.
+// A tap that is outside the image at an output pixel.
 struct Unseen {
   std::int64_t pixel;
   int tap;
 };
 
-// The output pixels of some images in a row, padded to a multiple of kUnit, and the input bytes that each tap sees.
+// The output pixels of some images, one after another, padded to a multiple of kUnit; and which
+// input byte each tap reads.
 class Chunk {
  public:
   static constexpr std::int64_t kUnit = 48;
@@ -60,7 +65,7 @@ class Chunk {
         padded_((pixels_ + kUnit - 1) / kUnit * kUnit),
         valid_(static_cast<std::size_t>(shape.taps() * padded_), 0),
         source_(static_cast<std::size_t>(shape.taps() * padded_), 0) {
-    const std::int64_t plane = shape.in_channels / 8 * shape.in_pixels();  // bytes of an image
+    const std::int64_t plane = shape.in_channels / 8 * shape.in_pixels();  // bytes of all planes of an image
     std::int64_t at = 0;
     for (int ky = 0; ky < shape.kernel_height; ++ky)
       for (int kx = 0; kx < shape.kernel_width; ++kx, at += padded_) {
@@ -85,10 +90,10 @@ class Chunk {
 
   std::int64_t pixels() const { return pixels_; }
   std::int64_t padded() const { return padded_; }
-  // One byte a pixel: 0xFF where the tap lies inside the image, else 0.
+  // One byte for each pixel: 0xFF where the tap is inside the image, else 0.
   const std::uint8_t* valid(int tap) const { return valid_.data() + tap * padded_; }
 
-  // Calls f for what is not seen at pixels [first, first + count).
+  // Calls f(pixel - first, tap) for every tap that is outside the image at a pixel in [first, first + count).
   template <typename F>
   void each_unseen(std::int64_t first, std::int64_t count, F&& f) const {
     const auto earlier = [](const Unseen& u, std::int64_t p) { return u.pixel < p; };
@@ -96,10 +101,11 @@ class Chunk {
     for (; u != unseen_.end() && u->pixel < first + count; ++u) f(u->pixel - first, u->tap);
   }
 
-  // The bytes of a group of eight channels that a tap sees at pixels [first, first + count), whatever they are where it lies
-  // outside; in place where the order is the same, with 32 more readable ones, else copied to `room`. `image` is the first image of the chunk.
+  // The bytes of a group of eight channels that a tap reads at pixels [first, first + count); where the tap is outside
+  // the image they have any value. The result points into the image if the order there is the same (32 more bytes are
+  // readable then), and else to `copy`, which must have place for the bytes. `image` is the first image of the chunk.
   const std::uint8_t* bytes(const std::uint8_t* image, int tap, std::int64_t group, std::int64_t first,
-                            std::int64_t count, std::uint8_t* room) const {
+                            std::int64_t count, std::uint8_t* copy) const {
     const std::uint8_t* plane = image + group * shape_.in_pixels();
     if (same_) {
       const std::int64_t row = tap / shape_.kernel_width * shape_.dilation_y - shape_.padding_y;
@@ -108,18 +114,19 @@ class Chunk {
       if (pixels_ == size) {
         if (first + shift >= -kSlack && first + shift + count + 32 <= size + kSlack) return plane + first + shift;
       } else if (shift >= -kSlack && shift <= kSlack) {
-        // Whole images, so that their copies are of one length; what lies outside comes from the next plane.
+        // Whole images are copied, so that all copies have one length; bytes outside an image come from the next plane.
         for (std::int64_t i = first / size * size; i < std::min(first + count, pixels_); i += size) {
           const std::uint8_t* from = plane + i / size * (shape_.in_channels / 8) * size + shift;
           const std::int64_t skip = std::max(first - i, std::int64_t{0});
-          std::memcpy(room + i + skip - first, from + skip, static_cast<std::size_t>(std::min(size, first + count - i) - skip));
+          std::memcpy(copy + i + skip - first, from + skip,
+                      static_cast<std::size_t>(std::min(size, first + count - i) - skip));
         }
-        return room;
+        return copy;
       }
     }
     const std::int32_t* from = source_.data() + tap * padded_ + first;
-    for (std::int64_t i = 0; i < count; ++i) room[i] = plane[from[i]];
-    return room;
+    for (std::int64_t i = 0; i < count; ++i) copy[i] = plane[from[i]];
+    return copy;
   }
 
  private:
@@ -131,7 +138,7 @@ class Chunk {
   bool same_;
 };
 
-// How images are shared: some in a chunk, about `pixels` of them or one image; the last may be shorter.
+// How images are divided into chunks of about `pixels` pixels, or of one image if it has more. The last may be shorter.
 struct Chunks {
   Chunks(const Convolution& shape, std::int64_t pixels)
       : images(std::clamp<std::int64_t>(pixels / shape.out_pixels(), 1, shape.samples)),
@@ -146,14 +153,15 @@ struct Chunks {
   Chunk whole, last;
 };
 
-// Gradients become integers of a unit: the largest is 8191 units, so that four of them fit into 16 bits. No unit is less than
-// 2^-112, so that neither it nor its inverse overflows: a channel that has died has gradients of 1e-35.
+// The inverse of the unit in which gradients become integers: the largest is 8191 units, so that a sum of four fits
+// into 16 bits. The unit is at least 2^-112, so that neither it nor its inverse overflows: a channel that is always
+// clamped can have gradients of 1e-35.
 constexpr int kSmallestUnit = -112;
 inline __m512 units(__m512 largest) {
   return _mm512_min_ps(_mm512_div_ps(_mm512_set1_ps(8191), largest), _mm512_set1_ps(std::ldexp(1.0f, -kSmallestUnit)));
 }
 
-// Lookups in tables of integers: one register of 32 of them holds the tables of two fours.
+// Lookups in tables of integers. One register of 32 holds the two tables for eight bits.
 struct Integers {
   static constexpr int kRegisters = 1;
   using Total = __m512i;
@@ -164,7 +172,7 @@ struct Integers {
   static Total add(Total total, __m512i index, Table table) {
     return _mm512_dpwssd_epi32(total, _mm512_permutexvar_epi16(index, table), _mm512_set1_epi16(1));
   }
-  // Some of the sixteen lanes, and adding in them alone.
+  // A mask of some of the sixteen lanes, and an addition in these lanes alone.
   using Lanes = __mmask32;
   static Lanes lanes(__mmask16 mask) { return _pdep_u32(mask, 0x55555555u) * 3u; }
   static Total add(Total total, __m512i index, Lanes lanes, Table table) {
@@ -173,7 +181,7 @@ struct Integers {
   static __m512 value(Total total) { return _mm512_cvtepi32_ps(total); }
 };
 
-// Lookups in tables of floats: two registers of sixteen.
+// Lookups in tables of floats. Two registers of 16 hold the two tables for eight bits.
 struct Floats {
   static constexpr int kRegisters = 2;
   using Total = __m512;
@@ -196,8 +204,9 @@ struct Floats {
   static __m512 value(Total total) { return total; }
 };
 
-// Sums of two of the four gradients a, b, c, d of a table are at hand as a + b, a - b, c + d and c - d, so that each place of
-// the table is a sum of two of these or of their negatives. For a place: which of the first two, of whose sign.
+// How a place of a table of the four gradients a, b, c, d is computed from a + b, a - b, c + d and c - d: it is the sum
+// of one of the first pair and one of the second pair, each with a sign. Says for a pair (0: a and b, 1: c and d)
+// whether the place takes the sum or the difference, and whether it is negated.
 struct Pick {
   constexpr Pick(int place, int pair)
       : difference((place >> (2 * pair) & 1) != (place >> (2 * pair + 1) & 1)), negative(!(place >> (2 * pair) & 1)) {}
@@ -208,7 +217,8 @@ struct IntegerPicks {
   std::uint8_t pair[2][64];
 };
 
-// Of 128 bits, sum, difference, minus difference and minus sum of a and b and then of c and d: which byte goes where.
+// For vpshufb. A 128-bit lane holds sum, difference, minus difference and minus sum of a and b, and then the same of c
+// and d; this says for each byte of a register of tables which of the 16 bytes it takes.
 alignas(64) inline constexpr IntegerPicks kIntegerPicks = [] {
   IntegerPicks picks{};
   for (int pair = 0; pair < 2; ++pair)
@@ -236,13 +246,13 @@ alignas(64) inline constexpr FloatPicks kFloatPicks = [] {
   return picks;
 }();
 
-// What one pair adds to the sixteen places, where each 128-bit lane holds a + b, a - b, c + d and c - d.
+// What a pair contributes to the sixteen places, if each 128-bit lane holds a + b, a - b, c + d and c - d.
 inline __m512 float_half(__m512 four, int pair) {
   return _mm512_xor_ps(_mm512_permutevar_ps(four, _mm512_load_si512(kFloatPicks.from[pair])),
                        _mm512_load_ps(kFloatPicks.sign[pair]));
 }
 
-// The sixteen sums of +w and -w, w four floats: bit j of the place is 1 for +w[j].
+// The sixteen sums of four floats w with signs: bit j of the place is 1 for +w[j] and 0 for -w[j].
 inline __m512 sixteen_sums(const float* w) {
   const __mmask16 bit[4] = {0xAAAA, 0xCCCC, 0xF0F0, 0xFF00};
   __m512 total = _mm512_setzero_ps();

@@ -1,18 +1,21 @@
-// The forward convolution of bits with real weights: sixteen output pixels are the lanes, tables hold sums of weights.
+// The forward convolution of bits with real weights. Sixteen output pixels are the lanes of a register, and
+// tables hold sums of weights.
 #include <cmath>
 #include <limits>
 
+#include "common/portability.h"
 #include "training/lookup.h"
 
 namespace biper::training {
 namespace {
 
 constexpr int kOut = 8;      // output channels of a block
-constexpr int kVectors = 3;  // registers of sixteen pixels of a block: 24 totals stay in registers
-constexpr std::int64_t kIndexBytes = 448 << 10;  // of the indices that are made at a time
+constexpr int kVectors = 3;  // registers of sixteen pixels of a block: its 24 totals stay in registers
+constexpr std::int64_t kIndexBytes = 448 << 10;  // memory of the indices that are computed at a time
 constexpr std::int64_t kChunkPixels = 1024;
 
-// The tables of one output channel, `step` registers apart for each eight weights, and the unit of their numbers.
+// Builds the tables of an output channel; those of each eight weights are `step` registers apart. Returns the unit of
+// the numbers in the tables.
 float build_tables(Integers, const float* weight, std::int64_t eights, Register* to, std::int64_t step) {
   float largest = 0, total = 0;
   for (std::int64_t i = 0; i < eights * 2; ++i) {
@@ -36,16 +39,16 @@ float build_tables(Integers, const float* weight, std::int64_t eights, Register*
 
 float build_tables(Floats, const float* weight, std::int64_t eights, Register* to, std::int64_t step) {
   for (std::int64_t i = 0; i < eights; ++i)
-    for (int half = 0; half < 2; ++half)
-      _mm512_store_ps(to + i * step + half, sixteen_sums(weight + 8 * i + 4 * half));
+    for (int half = 0; half < 2; ++half) _mm512_store_ps(to + i * step + half, sixteen_sums(weight + 8 * i + 4 * half));
   return 1;
 }
 
-// Adds up kOut channels of kVectors x 16 pixels. The indices of a tap and group are `pixels` apart.
+// Computes the totals of kOut channels of kVectors x 16 pixels. The indices of successive taps and
+// groups are `pixels` apart.
 template <typename Lookup>
 void add_up(const Register* table, const std::uint32_t* index, std::int64_t pixels, const Chunk& chunk,
             std::int64_t first, int taps, std::int64_t groups, typename Lookup::Total (&totals)[kOut][kVectors]) {
-  typename Lookup::Total local[kOut][kVectors];  // in registers, as it is never passed on
+  typename Lookup::Total local[kOut][kVectors];  // a local array, whose address goes nowhere, stays in registers
   for (auto& row : local)
     for (auto& total : row) total = Lookup::zero();
   for (int tap = 0; tap < taps; ++tap) {
@@ -57,7 +60,7 @@ void add_up(const Register* table, const std::uint32_t* index, std::int64_t pixe
       all &= lanes;
       valid[v] = Lookup::lanes(lanes);
     }
-    const auto add_groups = [&]<bool kBorder>() __attribute__((always_inline)) {
+    const auto add_groups = [&]<bool kBorder>() BIPER_INLINE_LAMBDA {
       for (std::int64_t g = 0; g < groups; ++g, index += pixels, table += kOut * Lookup::kRegisters) {
         __m512i at[kVectors];
         for (int v = 0; v < kVectors; ++v) at[v] = _mm512_load_si512(index + 16 * v);
@@ -83,7 +86,8 @@ void add_up(const Register* table, const std::uint32_t* index, std::int64_t pixe
     for (int v = 0; v < kVectors; ++v) totals[o][v] = local[o][v];
 }
 
-// Four channels each: quads[k] of a half holds them for the pixels k, 4 + k, 8 + k and 12 + k.
+// Transposes eight channels of sixteen pixels. quads[half][k] holds four channels of the pixels
+// k, 4 + k, 8 + k and 12 + k.
 void transpose(const __m512 (&channel)[kOut], __m512 (&quads)[2][4]) {
   for (int half = 0; half < 2; ++half) {
     const __m512* c = channel + 4 * half;
@@ -98,16 +102,17 @@ void transpose(const __m512 (&channel)[kOut], __m512 (&quads)[2][4]) {
   }
 }
 
-// Eight channels of sixteen pixels, a register a channel, to their places in memory; `step` values lie between pixels.
+// Stores eight channels of sixteen pixels, which come as one register for each channel. Pixels are `step` values apart
+// in memory; only the first `pixels` of them are stored.
 void store_pixels(const __m512 (&channel)[kOut], float* out, std::int64_t step, int pixels) {
   __m512 quads[2][4];
   transpose(channel, quads);
-  alignas(64) float room[16];
+  alignas(64) float pixel[16];
   for (int k = 0; k < 4; ++k)
     for (int half = 0; half < 2; ++half) {
-      _mm512_store_ps(room, quads[half][k]);
+      _mm512_store_ps(pixel, quads[half][k]);
       for (int lane = 0; lane < 4; ++lane)
-        if (4 * lane + k < pixels) std::memcpy(out + (4 * lane + k) * step + 4 * half, room + 4 * lane, 16);
+        if (4 * lane + k < pixels) std::memcpy(out + (4 * lane + k) * step + 4 * half, pixel + 4 * lane, 16);
     }
 }
 
@@ -115,12 +120,12 @@ void store_pixels(const __m512 (&channel)[kOut], Bfloat16* out, std::int64_t ste
   __m512 quads[2][4];
   transpose(channel, quads);
   const __m512i together = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
-  alignas(64) Bfloat16 room[32];
+  alignas(64) Bfloat16 pixel[32];
   for (int k = 0; k < 4; ++k) {
     const __m512bh both = _mm512_cvtne2ps_pbh(quads[1][k], quads[0][k]);
-    _mm512_store_si512(room, _mm512_permutexvar_epi64(together, reinterpret_cast<const __m512i&>(both)));
+    _mm512_store_si512(pixel, _mm512_permutexvar_epi64(together, reinterpret_cast<const __m512i&>(both)));
     for (int lane = 0; lane < 4; ++lane)
-      if (4 * lane + k < pixels) std::memcpy(out + (4 * lane + k) * step, room + 8 * lane, 16);
+      if (4 * lane + k < pixels) std::memcpy(out + (4 * lane + k) * step, pixel + 8 * lane, 16);
   }
 }
 
@@ -129,8 +134,8 @@ void forward(const Convolution& shape, const std::uint8_t* bits, const float* we
              ThreadPool& pool) {
   const std::int64_t groups = shape.in_channels / 8, eights = shape.taps() * groups, outs = shape.out_channels;
   const int blocks = static_cast<int>(outs / kOut);
-  const std::int64_t registers = eights * kOut * Lookup::kRegisters;  // of a block's tables
-  const Room<Register> tables = room<Register>(blocks * registers);
+  const std::int64_t registers = eights * kOut * Lookup::kRegisters;  // of the tables of a block
+  const Buffer<Register> tables = buffer<Register>(blocks * registers);
   std::vector<float> multiplier(static_cast<std::size_t>(outs));
   pool.run(blocks, [&](int block) {
     for (int o = 0; o < kOut; ++o) {
@@ -143,7 +148,7 @@ void forward(const Convolution& shape, const std::uint8_t* bits, const float* we
 
   const Chunks chunks(shape, kChunkPixels);
   const int wanted = pool.threads() == 1 ? 1 : 4 * pool.threads();
-  const int splits = std::clamp((wanted + chunks.count - 1) / chunks.count, 1, blocks);  // of the output channels
+  const int splits = std::clamp((wanted + chunks.count - 1) / chunks.count, 1, blocks);  // parts of the output channels
   constexpr std::int64_t unit = 16 * kVectors;
   static_assert(Chunk::kUnit == unit, "a chunk is padded to whole blocks");
   pool.run(chunks.count * splits, [&](int part) {
@@ -154,7 +159,7 @@ void forward(const Convolution& shape, const std::uint8_t* bits, const float* we
     T* to = out + image * shape.out_pixels() * outs;
     const std::int64_t most = std::max(kIndexBytes / (eights * 4) / unit, std::int64_t{1}) * unit;
     const std::int64_t size = std::min(most, chunk.padded());
-    const Room<std::uint32_t> index = room<std::uint32_t>(eights * size);
+    const Buffer<std::uint32_t> index = buffer<std::uint32_t>(eights * size);
     std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size));
     for (std::int64_t first = 0; first < chunk.padded(); first += size) {
       const std::int64_t count = std::min(size, chunk.padded() - first);

@@ -1,4 +1,5 @@
-// The weight gradient of a convolution of bits: sixteen input channels are the lanes, tables hold sums of four pixels' gradients.
+// The weight gradient of a convolution of bits. Sixteen input channels are the lanes of a register, and tables hold
+// sums of four pixels' gradients.
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -8,18 +9,19 @@
 namespace biper::training {
 namespace {
 
-constexpr int kOut = 8;                  // output channels of a block
-constexpr int kLanes = 3;                // registers of sixteen input channels of a block
-constexpr int kParts = 16;               // of the work, whatever the number of threads
-constexpr std::int64_t kPixels = 512;    // whose gradients have one unit, and whose sums stay in registers
+constexpr int kOut = 8;                // output channels of a block
+constexpr int kLanes = 3;              // registers of sixteen input channels of a block
+constexpr int kParts = 16;             // parts of the work; a constant, so that threads do not change the sums
+constexpr std::int64_t kPixels = 512;  // pixels whose gradients have one unit, and whose sums stay in registers
 constexpr std::int64_t kBlocks = kPixels / 8;
 constexpr std::int64_t kChunkPixels = 1024;
-constexpr std::int64_t kChannels = 64;   // output channels of a part
+constexpr std::int64_t kChannels = 64;  // output channels of a part
 
-// Sixteen channels' gradients of eight pixels, in the order of the bits of an index: from the last pixel to the first.
+// The gradients of sixteen channels at eight pixels, in the order of the bits of an index: from
+// the last pixel to the first.
 using Eight = __m512[8];
 
-// From registers whose lanes are channels: lane l of fours[k] holds a[4 l + k], b, c and d of that channel.
+// Transposes registers whose lanes are channels: the 128-bit lane l of fours[k] holds a, b, c and d of channel 4 l + k.
 void make_fours(__m512i a, __m512i b, __m512i c, __m512i d, __m512i (&fours)[4]) {
   const __m512i low_ab = _mm512_unpacklo_epi32(a, b), high_ab = _mm512_unpackhi_epi32(a, b);
   const __m512i low_cd = _mm512_unpacklo_epi32(c, d), high_cd = _mm512_unpackhi_epi32(c, d);
@@ -27,13 +29,13 @@ void make_fours(__m512i a, __m512i b, __m512i c, __m512i d, __m512i (&fours)[4])
   fours[2] = _mm512_unpacklo_epi64(high_ab, high_cd), fours[3] = _mm512_unpackhi_epi64(high_ab, high_cd);
 }
 
-// Tables of integers; see `Integers`. All sixteen channels' tables of a block lie together.
+// Tables of integers; see `Integers`. The tables of all sixteen channels for eight pixels are neighbours in memory.
 struct Integer : Integers {
   static __m512 factor(__m512 largest) { return units(largest); }
   static __m512 rounded(__m512 value) { return _mm512_roundscale_ps(value, 0); }
 
   static void build(const Eight& eight, Register* tables) {
-    // Of 128 bits, the low half is for a and b, the high one for c and d: the sum, the difference and both negated.
+    // The low half of 128 bits is for a and b, the high half for c and d: sum, difference, and both negated.
     __m512i first[4], second[4];
     for (int i = 0; i < 4; ++i) {
       const __m512i even = _mm512_cvtps_epi32(eight[2 * i]), odd = _mm512_cvtps_epi32(eight[2 * i + 1]);
@@ -74,8 +76,7 @@ struct Float : Floats {
     const auto table = [&]<int kLane>() {
       for (int half = 0; half < 2; ++half)
         for (int k = 0; k < 4; ++k) {
-          const __m512 four =
-              _mm512_castsi512_ps(_mm512_shuffle_i32x4(fours[half][k], fours[half][k], kLane * 0x55));
+          const __m512 four = _mm512_castsi512_ps(_mm512_shuffle_i32x4(fours[half][k], fours[half][k], kLane * 0x55));
           _mm512_store_ps(tables + 2 * (4 * kLane + k) + half, _mm512_add_ps(float_half(four, 0), float_half(four, 1)));
         }
     };
@@ -83,20 +84,20 @@ struct Float : Floats {
   }
 };
 
-// The indices of sixteen input channels a register: (taps, channels / 16, kBlocks).
+// Computes the indices (taps, channels / 16, kBlocks); each register is for sixteen input channels.
 void make_indices(const Convolution& shape, const Chunk& chunk, const std::uint8_t* image, std::int64_t first,
-                  std::int64_t count, std::uint8_t* room, Register* index) {
+                  std::int64_t count, std::uint8_t* copy, Register* index) {
   const __m512i each_bit = _mm512_set1_epi64(static_cast<long long>(0x8040201008040201ull));
   const __m512i interleave = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
   for (int tap = 0; tap < shape.taps(); ++tap) {
     const std::uint8_t* valid = chunk.valid(tap) + first;
     for (std::int64_t g = 0; g < shape.in_channels / 8; g += 2, index += kBlocks) {
-      const std::uint8_t* low = chunk.bytes(image, tap, g, first, count, room);
-      const std::uint8_t* high = chunk.bytes(image, tap, g + 1, first, count, room + kPixels);
+      const std::uint8_t* low = chunk.bytes(image, tap, g, first, count, copy);
+      const std::uint8_t* high = chunk.bytes(image, tap, g + 1, first, count, copy + kPixels);
       for (std::int64_t i = 0; i < count; i += 32) {
         const auto ymm = [](const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
-        const __m256i seen = _mm256_maskz_loadu_epi8(
-            count - i >= 32 ? 0xFFFFFFFFu : (1u << (count - i)) - 1u, valid + i);
+        const __m256i seen =
+            _mm256_maskz_loadu_epi8(count - i >= 32 ? 0xFFFFFFFFu : (1u << (count - i)) - 1u, valid + i);
         const __m256i a = _mm256_and_si256(ymm(low + i), seen), b = _mm256_and_si256(ymm(high + i), seen);
         __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
         both = _mm512_gf2p8affine_epi64_epi8(each_bit, _mm512_permutexvar_epi64(interleave, both), 0);
@@ -109,7 +110,7 @@ void make_indices(const Convolution& shape, const Chunk& chunk, const std::uint8
   }
 }
 
-// totals[o][v] = sum over blocks of kOut of their sixteen tables, at kIndices rows of indices, kBlocks apart.
+// totals[o][v] = the sum over blocks of what index v, one of kIndices that are kBlocks apart, finds in table o of kOut.
 template <typename Lookup, int kIndices>
 void add_up(const Register* tables, const Register* index, std::int64_t blocks,
             typename Lookup::Total (&totals)[kOut][kLanes]) {
@@ -130,21 +131,21 @@ void add_up(const Register* tables, const Register* index, std::int64_t blocks,
     for (int v = 0; v < kIndices; ++v) totals[o][v] = local[o][v];
 }
 
-// Adds the gradients of some output pixels to gradient (out, taps, in).
+// Adds what some output pixels contribute to gradient (out, taps, in): set_pixels, then add for each sixteen channels.
 template <typename Lookup, typename T>
 class Pixels {
  public:
   explicit Pixels(const Convolution& shape)
       : shape_(shape),
         rows_(shape.taps() * shape.in_channels / 16),
-        index_(room<Register>(rows_ * kBlocks)),
-        tables_(room<Register>(16 * kBlocks * Lookup::kRegisters)),
-        values_(room<float>(kPixels * 16)),
-        unseen_sums_(room<float>(shape.taps() * 16)),
+        index_(buffer<Register>(rows_ * kBlocks)),
+        tables_(buffer<Register>(16 * kBlocks * Lookup::kRegisters)),
+        values_(buffer<float>(kPixels * 16)),
+        unseen_sums_(buffer<float>(shape.taps() * 16)),
         bytes_(2 * kPixels + 32),
         unseen_(static_cast<std::size_t>(shape.taps())) {}
 
-  void see(const Chunk& chunk, const std::uint8_t* image, std::int64_t first, std::int64_t count) {
+  void set_pixels(const Chunk& chunk, const std::uint8_t* image, std::int64_t first, std::int64_t count) {
     count_ = count, blocks_ = (count + 7) / 8;
     make_indices(shape_, chunk, image, first, count, bytes_.data(), index_.get());
     chunk_ = &chunk, first_ = first;
@@ -152,7 +153,7 @@ class Pixels {
     chunk.each_unseen(first, count, [&](std::int64_t, int tap) { ++unseen_[static_cast<std::size_t>(tap)]; });
   }
 
-  // grad: the sixteen channels from `channel` on, at the first pixel.
+  // grad points to the sixteen channels from `channel` on, at the first pixel.
   void add(const T* grad, std::int64_t channel, float* gradient) {
     const std::int64_t outs = shape_.out_channels, ins = shape_.in_channels;
     __m512 largest = _mm512_setzero_ps(), check = largest;
@@ -162,11 +163,12 @@ class Pixels {
       largest = _mm512_max_ps(largest, _mm512_abs_ps(v));
       check = _mm512_fmadd_ps(v, _mm512_setzero_ps(), check);  // NaN if one is not finite
     }
-    const __m512 factor = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(largest, _mm512_setzero_ps(), _CMP_GT_OQ),
-                                              Lookup::factor(largest));
+    const __m512 factor =
+        _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(largest, _mm512_setzero_ps(), _CMP_GT_OQ), Lookup::factor(largest));
     alignas(64) float unit[16];
     _mm512_store_ps(unit, _mm512_add_ps(_mm512_maskz_div_ps(_mm512_cmp_ps_mask(factor, _mm512_setzero_ps(), _CMP_GT_OQ),
-                                                            _mm512_set1_ps(1), factor), check));
+                                                            _mm512_set1_ps(1), factor),
+                                        check));
     for (std::int64_t p = count_; p < blocks_ * 8; ++p) _mm512_store_ps(values_.get() + 16 * p, _mm512_setzero_ps());
     const auto value = [&](std::int64_t p) { return _mm512_mul_ps(_mm512_load_ps(values_.get() + 16 * p), factor); };
     for (std::int64_t b = 0; b < blocks_; ++b) {
@@ -175,7 +177,7 @@ class Pixels {
       Lookup::build(eight, tables_.get() + b * 16 * Lookup::kRegisters);
     }
     std::fill_n(unseen_sums_.get(), shape_.taps() * 16, 0.0f);
-    // Bits that no tap sees were made 0 and count as -1: that is taken back.
+    // Where a tap is outside the image, its bits are 0 and were counted as -1. These sums undo that.
     chunk_->each_unseen(first_, count_, [&](std::int64_t pixel, int tap) {
       float* sum = unseen_sums_.get() + 16 * tap;
       _mm512_store_ps(sum, _mm512_add_ps(_mm512_load_ps(sum), Lookup::rounded(value(pixel))));
@@ -193,7 +195,7 @@ class Pixels {
           const __m512 back = _mm512_set1_ps(unit[part + o]);
           for (int v = 0; v < indices; ++v) {
             const std::size_t tap = static_cast<std::size_t>((row + v) * 16 / ins);
-            if (unseen_[tap] == count_) continue;  // exactly nothing
+            if (unseen_[tap] == count_) continue;  // the tap is outside at all pixels
             const float unseen = unseen_sums_[tap * 16 + static_cast<std::size_t>(part + o)];
             float* to = gradient + (channel + part + o) * shape_.taps() * ins + (row + v) * 16;
             const __m512 sum = _mm512_add_ps(Lookup::value(totals[o][v]), _mm512_set1_ps(unseen));
@@ -207,10 +209,10 @@ class Pixels {
   const Convolution& shape_;
   const Chunk* chunk_ = nullptr;
   std::int64_t rows_, first_ = 0, count_ = 0, blocks_ = 0;
-  Room<Register> index_, tables_;
-  Room<float> values_, unseen_sums_;
+  Buffer<Register> index_, tables_;
+  Buffer<float> values_, unseen_sums_;
   std::vector<std::uint8_t> bytes_;
-  std::vector<std::int64_t> unseen_;  // pixels, by tap
+  std::vector<std::int64_t> unseen_;  // for each tap, the pixels at which it is outside the image
 };
 
 template <typename Lookup, typename T>
@@ -231,8 +233,8 @@ void weight_gradient(const Convolution& shape, const std::uint8_t* bits, const T
       const Chunk& chunk = chunks.at(number);
       const std::int64_t image = number * chunks.images;
       for (std::int64_t first = 0; first < chunk.pixels(); first += kPixels) {
-        pixels.see(chunk, bits + image * shape.in_channels / 8 * shape.in_pixels(), first,
-                   std::min(kPixels, chunk.pixels() - first));
+        pixels.set_pixels(chunk, bits + image * shape.in_channels / 8 * shape.in_pixels(), first,
+                          std::min(kPixels, chunk.pixels() - first));
         const T* from = grad + (image * shape.out_pixels() + first) * outs;
         for (std::int64_t o = channel_part * kChannels; o < std::min((channel_part + 1) * kChannels, outs); o += 16)
           pixels.add(from + o, o, to);

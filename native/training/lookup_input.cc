@@ -1,5 +1,5 @@
-// The input gradient of a convolution whose weights are +1 and -1: sixteen input channels are the lanes, tables hold sums of four
-// output channels' gradients at a pixel.
+// The input gradient of a convolution whose weights are +1 and -1. Sixteen input channels are the lanes of a register,
+// and tables hold sums of four output channels' gradients at a pixel.
 #include <cmath>
 
 #include "training/lookup.h"
@@ -7,8 +7,9 @@
 namespace biper::training {
 namespace {
 
-// Two tables, of eight output channels each, from sixteen channels' gradients. In a 128-bit lane with the gradients a, b, c and
-// d of four channels, a + b, a - b, c + d and c - d (and their negatives, of integers) are brought together; see `Pick`.
+// Builds two tables, of eight output channels each, from the gradients of sixteen channels. From a 128-bit lane with
+// the gradients a, b, c and d of four channels it computes a + b, a - b, c + d and c - d (for integers also their
+// negatives), from which all places of a table are sums; see `Pick`.
 struct SmallTables : Integers {
   static __m512 factor(float largest) { return largest > 0 ? units(_mm512_set1_ps(largest)) : _mm512_setzero_ps(); }
 
@@ -29,8 +30,7 @@ struct SmallTables : Integers {
 struct FloatTables : Floats {
   static void build(__m512 gradients, Register* tables) {
     const __m512 other = _mm512_permute_ps(gradients, 0xB1);
-    const __m512 fours =
-        _mm512_mask_blend_ps(0xAAAA, _mm512_add_ps(gradients, other), _mm512_sub_ps(other, gradients));
+    const __m512 fours = _mm512_mask_blend_ps(0xAAAA, _mm512_add_ps(gradients, other), _mm512_sub_ps(other, gradients));
     const auto store_table = [&](__m512 four, Register* to) {
       _mm512_store_ps(to, _mm512_add_ps(float_half(four, 0), float_half(four, 1)));
     };
@@ -41,7 +41,7 @@ struct FloatTables : Floats {
   }
 };
 
-// The bits of the weights (out, taps, in) as indices (taps, out / 8, in / 16).
+// Computes the indices (taps, out / 8, in / 16) from the signs of the weights (out, taps, in).
 void make_indices(const Convolution& shape, const float* weight, Register* index, ThreadPool& pool) {
   const std::int64_t taps = shape.taps(), ins = shape.in_channels, eights = shape.out_channels / 8;
   pool.run(static_cast<int>(taps * eights), [&](int part) {
@@ -58,7 +58,7 @@ void make_indices(const Convolution& shape, const float* weight, Register* index
   });
 }
 
-// The tables of an image's output pixels, on a grid that has a border of zeros where taps reach beyond them.
+// The tables of the output pixels of an image, on a grid with a border of zeros where taps reach beyond the pixels.
 template <typename Lookup, typename T>
 class Image {
  public:
@@ -68,13 +68,13 @@ class Image {
         reach_x_((shape.kernel_width - 1) * shape.dilation_x),
         width_(shape.in_width + reach_x_),
         step_(shape.out_channels / 8 * Lookup::kRegisters),
-        tables_(room<Register>((shape.in_height + reach_y_) * width_ * step_)) {
+        tables_(buffer<Register>((shape.in_height + reach_y_) * width_ * step_)) {
     std::memset(static_cast<void*>(tables_.get()), 0,
                 static_cast<std::size_t>((shape.in_height + reach_y_) * width_ * step_) * sizeof(Register));
   }
 
-  // Tables of grad * scale, and the unit of their numbers.
-  float see(const T* grad, const float* scale) {
+  // Builds the tables of grad * scale, and returns the unit of their numbers.
+  float build_tables(const T* grad, const float* scale) {
     const std::int64_t outs = shape_.out_channels, count = shape_.out_pixels() * outs;
     float unit = 1;
     __m512 factor = _mm512_set1_ps(1);
@@ -100,7 +100,7 @@ class Image {
     return unit;
   }
 
-  // The gradients of kPixels input pixels from (y, x) on, of 16 kLanes channels.
+  // Computes the gradients of kPixels input pixels, starting at (y, x), for 16 kLanes channels.
   template <int kPixels, int kLanes>
   void add_up(const Register* index, std::int64_t y, std::int64_t x, float unit, T* out) const {
     const std::int64_t lanes = shape_.in_channels / 16, eights = shape_.out_channels / 8;
@@ -131,10 +131,11 @@ class Image {
  private:
   const Convolution& shape_;
   std::int64_t reach_y_, reach_x_, width_, step_;
-  Room<Register> tables_;
+  Buffer<Register> tables_;
 };
 
-// The pixels of a row from x on, for 16 kLanes channels, as many at a time as stay in registers.
+// Computes the pixels of a row, starting at x, for 16 kLanes channels. It takes kPixels at a time, whose totals stay in
+// registers, and then halves kPixels for the rest.
 template <int kPixels, int kLanes, typename Lookup, typename T>
 void add_columns(const Convolution& shape, const Image<Lookup, T>& image, const Register* index, std::int64_t y,
                  std::int64_t x, std::int64_t lane, float unit, T* out) {
@@ -148,13 +149,13 @@ template <typename Lookup, typename T>
 void input_gradient(const Convolution& shape, const T* grad, const float* weight, const float* scale, T* gradient,
                     ThreadPool& pool) {
   const std::int64_t lanes = shape.in_channels / 16;
-  const Room<Register> index = room<Register>(shape.taps() * shape.out_channels / 8 * lanes);
+  const Buffer<Register> index = buffer<Register>(shape.taps() * shape.out_channels / 8 * lanes);
   make_indices(shape, weight, index.get(), pool);
   const int parts = static_cast<int>(std::min<std::int64_t>(shape.samples, 64));
   pool.run(parts, [&](int part) {
     Image<Lookup, T> image(shape);
     for (std::int64_t n = shape.samples * part / parts; n < shape.samples * (part + 1) / parts; ++n) {
-      const float unit = image.see(grad + n * shape.out_pixels() * shape.out_channels, scale);
+      const float unit = image.build_tables(grad + n * shape.out_pixels() * shape.out_channels, scale);
       T* out = gradient + n * shape.in_pixels() * shape.in_channels;
       for (std::int64_t y = 0; y < shape.in_height; ++y) {
         std::int64_t lane = 0;

@@ -1,4 +1,4 @@
-// Batch norm with what follows it, a residual and a clamp, in two passes forward and two backward.
+// Batch norm with the residual and the clamp that follow it, in two passes forward and two backward.
 #include <algorithm>
 #include <vector>
 
@@ -7,7 +7,7 @@
 namespace biper::training {
 namespace {
 
-// How rows (pixels of samples) are shared: `block` of them are added up in float before the sum goes on in double.
+// How rows (pixels of samples) are divided into parts. `block` rows are added in float; the sums of blocks in double.
 struct Parts {
   explicit Parts(const Shape& shape)
       : rows(shape.samples * shape.pixels), block(std::max<std::int64_t>(4096 / shape.channels, 32)) {
@@ -22,7 +22,7 @@ struct Parts {
   int count;
 };
 
-// Adds two sums a channel over all rows: add(row, channel, s, q) adds sixteen channels of a row to s and q.
+// Computes two sums over all rows for each channel. add(row, channel, s, q) adds sixteen channels of a row to s and q.
 template <typename F>
 void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& add) {
   const Parts parts(shape);
@@ -48,7 +48,8 @@ void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& add) {
   });
   std::fill_n(sums, 2 * channels, 0.0);
   for (int part = 0; part < parts.count; ++part)
-    for (std::int64_t i = 0; i < 2 * channels; ++i) sums[i] += partial[static_cast<std::size_t>(part * 2 * channels + i)];
+    for (std::int64_t i = 0; i < 2 * channels; ++i)
+      sums[i] += partial[static_cast<std::size_t>(part * 2 * channels + i)];
 }
 
 // Calls work(row, channel) for sixteen channels of each row.
@@ -84,7 +85,8 @@ void affine_clamp(Type type, Shape shape, const void* x, const float* multiplier
       const std::int64_t i = row * shape.channels + c;
       __m512 v = _mm512_fmadd_ps(load(values + i), load(multiplier + c), load(offset + c));
       if (more) v = _mm512_add_ps(v, load(more + i));
-      store(result + i, _mm512_min_ps(highest, _mm512_max_ps(lowest, v)));  // keeps NaN, which is the second operand
+      store(result + i,
+            _mm512_min_ps(highest, _mm512_max_ps(lowest, v)));  // min and max return the second operand if it is NaN
     });
   });
 }

@@ -1,4 +1,5 @@
-// Signs of activations, and the gradient through them and through the division by a sample's standard deviation.
+// The signs of activations, and the gradient through the signs and through the division by a
+// sample's standard deviation.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -8,7 +9,7 @@
 namespace biper::training {
 namespace {
 
-// Values that are added up in float before the sum goes on in double.
+// This many values are added in float; the sums of such blocks are added in double.
 constexpr std::int64_t kBlock = 4096;
 
 template <typename T>

@@ -1,4 +1,4 @@
-// Sixteen floats at a time, in memory as float or bfloat16.
+// Vectors of sixteen floats, loaded from and stored to memory as float or bfloat16.
 #pragma once
 
 #include <immintrin.h>
@@ -24,7 +24,7 @@ inline void store(Bfloat16* p, __m512 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<const __m256i&>(half));
 }
 
-// Calls f with a null pointer of the type that values have in memory.
+// Calls f with a null pointer whose type is that of the values in memory: const float* or const Bfloat16*.
 template <typename F>
 void with_type(Type type, F&& f) {
   if (type == Type::kFloat)

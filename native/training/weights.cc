@@ -1,4 +1,4 @@
-// Latent weights: the gradient through the wave, the penalty, and what scales do to weights and gradients.
+// Latent weights: the gradient through the wave, the penalty on the quantization error, and products with the scale.
 #include <algorithm>
 #include <vector>
 
@@ -7,16 +7,16 @@
 namespace biper::training {
 namespace {
 
-constexpr std::int64_t kBlock = 4096;  // numbers that are added up in float before the sum goes on in double
+constexpr std::int64_t kBlock = 4096;  // this many numbers are added in float; the sums of blocks in double
 
-// x - m pi, where m has few bits: the parts of pi are exact in products with it.
+// x - m pi. pi is split into three parts of few bits, so that their products with m, which has few bits too, are exact.
 __m512 reduced(__m512 x, __m512 m) {
   x = _mm512_fnmadd_ps(m, _mm512_set1_ps(3.140625f), x);
   x = _mm512_fnmadd_ps(m, _mm512_set1_ps(9.67502593994140625e-4f), x);
   return _mm512_fnmadd_ps(m, _mm512_set1_ps(1.509957990978376432e-7f), x);
 }
 
-// (-1)^k sin(r) for |r| <= pi / 2 (by Taylor's series, its coefficients fitted to that range) and a whole k.
+// (-1)^k sin(r) for |r| <= pi / 2 and an integer k, by an odd polynomial whose coefficients were fitted to that range.
 __m512 signed_sine(__m512 r, __m512 k) {
   const __m512 s = _mm512_mul_ps(r, r);
   __m512 p = _mm512_set1_ps(-2.3889859e-8f);
@@ -29,20 +29,20 @@ __m512 signed_sine(__m512 r, __m512 k) {
   return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(sine), odd));
 }
 
-// To 3e-7 for |x| < 10^4.
+// sin(x) with an error of at most 3e-7 for |x| < 10^4.
 __m512 sin(__m512 x) {
   const __m512 k = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.318309886f)), 0);
   return signed_sine(reduced(x, k), k);
 }
 
-// sin(x + pi / 2), likewise: x + pi / 2 = k pi + r.
+// cos(x) = sin(x + pi / 2) with the same error, where x + pi / 2 = k pi + r.
 __m512 cos(__m512 x) {
   const __m512 half = _mm512_set1_ps(0.5f);
   const __m512 k = _mm512_roundscale_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(0.318309886f), half), 0);
   return signed_sine(reduced(x, _mm512_sub_ps(k, half)), k);
 }
 
-// Calls work(first, lanes, block) for sixteen numbers at a time.
+// Calls work(first, lanes, block) for every sixteen numbers; `lanes` is a mask of those that exist.
 template <typename F>
 void each(std::int64_t count, ThreadPool& pool, F&& work) {
   pool.run(static_cast<int>((count + kBlock - 1) / kBlock), [&](int block) {
@@ -67,7 +67,7 @@ double squared_sines(std::int64_t count, const float* weight, float frequency, T
   const __m512 f = _mm512_set1_ps(frequency);
   std::vector<__m512> sums(static_cast<std::size_t>((count + kBlock - 1) / kBlock), _mm512_setzero_ps());
   each(count, pool, [&](std::int64_t i, __mmask16 lanes, int block) {
-    const __m512 s = sin(_mm512_mul_ps(f, _mm512_maskz_loadu_ps(lanes, weight + i)));  // of no weight: 0
+    const __m512 s = sin(_mm512_mul_ps(f, _mm512_maskz_loadu_ps(lanes, weight + i)));  // 0 in lanes without a weight
     __m512& total = sums[static_cast<std::size_t>(block)];
     total = _mm512_fmadd_ps(s, s, total);
   });

@@ -1,6 +1,6 @@
-// An instruction set against the scalar kernels on random shapes: compare_kernels SET SHAPES SEED. Prints how many shapes of
-// binary (with sums and with thresholds), int8 and real convolutions and of pools were run, and how many results differ.
-// It needs no Python, so that it runs under an emulator as it is.
+// Compares an instruction set with the scalar kernels on random shapes: compare_kernels SET SHAPES SEED. Prints how
+// many shapes of binary (with sums and with thresholds), int8 and real convolutions and of pools were run, and how many
+// results differ. It needs no Python, so that it runs under an emulator as it is.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine.h"
+#include "engine/engine.h"
 
 namespace {
 
@@ -19,7 +19,8 @@ float normal() { return std::normal_distribution<float>()(state); }
 
 struct Case {
   int kind, groups, inside, outside, kernel_y, kernel_x, height, width;
-  std::vector<int> geometry;  // steps, padding, dilation, groups; of a pool: kernel, steps, padding, size, count_padding
+  std::vector<int>
+      geometry;  // steps, padding, dilation, groups; of a pool: kernel, steps, padding, size, count_padding
   std::vector<std::uint8_t> bits;
   std::vector<std::int8_t> bytes;
   std::vector<float> reals, image;
@@ -54,7 +55,8 @@ Case random_case() {
     c.out_width = result_size(c.width, 2 * pad_x, c.kernel_x, step_x, dilation_x);
     c.geometry = {step_y, step_x, pad_y, pad_y, pad_x, pad_x, dilation_y, dilation_x, c.groups};
   }
-  const std::size_t out = static_cast<std::size_t>(c.groups * c.outside), taps = static_cast<std::size_t>(c.kernel_y * c.kernel_x);
+  const std::size_t out = static_cast<std::size_t>(c.groups * c.outside),
+                    taps = static_cast<std::size_t>(c.kernel_y * c.kernel_x);
   const std::size_t row = static_cast<std::size_t>(c.inside + 7) / 8;
   for (std::size_t i = 0; i < out * taps * row; ++i) {
     const bool last = i % row == row - 1 && c.inside % 8;
@@ -87,17 +89,23 @@ std::vector<float> results_of(const Case& c, const std::string& set) {
   int result, channels = out;
   if (c.kind < 2) {
     const int input = engine.add_elementwise(0, bits).bits;
-    const auto made = engine.add_binary_convolution(input, c.bits.data(), {out, c.kernel_y, c.kernel_x, (c.inside + 7) / 8},
-                                                    c.geometry, c.epilogue);
+    const auto made = engine.add_binary_convolution(
+        input, c.bits.data(), {out, c.kernel_y, c.kernel_x, (c.inside + 7) / 8}, c.geometry, c.epilogue);
     result = made.real;
     if (c.kind == 1) {  // the bits, seen one by one through sums of single channels
       std::vector<std::uint8_t> ones(static_cast<std::size_t>(out), 1);
-      result = engine.add_binary_convolution(made.bits, ones.data(), {out, 1, 1, 1}, {1, 1, 0, 0, 0, 0, 1, 1, out}, real).real;
+      result =
+          engine.add_binary_convolution(made.bits, ones.data(), {out, 1, 1, 1}, {1, 1, 0, 0, 0, 0, 1, 1, out}, real)
+              .real;
     }
   } else if (c.kind == 2) {
-    result = engine.add_int8_convolution(0, c.bytes.data(), {out, c.inside, c.kernel_y, c.kernel_x}, c.geometry, 37.0f, 101, c.epilogue).real;
+    result = engine
+                 .add_int8_convolution(0, c.bytes.data(), {out, c.inside, c.kernel_y, c.kernel_x}, c.geometry, 37.0f,
+                                       101, c.epilogue)
+                 .real;
   } else if (c.kind == 3) {
-    result = engine.add_convolution(0, c.reals.data(), {out, c.inside, c.kernel_y, c.kernel_x}, c.geometry, c.epilogue).real;
+    result =
+        engine.add_convolution(0, c.reals.data(), {out, c.inside, c.kernel_y, c.kernel_x}, c.geometry, c.epilogue).real;
   } else {
     result = engine.add_pool(0, c.inside % 2, c.geometry, c.epilogue).real;
     channels = c.groups * c.inside;
@@ -124,11 +132,11 @@ int main(int count, char** arguments) {
     ++shapes[c.kind];
     if (!same) {
       ++different;
-      std::printf("different: kind %d, groups %d, %d to %d channels, kernel %dx%d, image %dx%d\n", c.kind, c.groups, c.inside,
-                  c.outside, c.kernel_y, c.kernel_x, c.height, c.width);
+      std::printf("different: kind %d, groups %d, %d to %d channels, kernel %dx%d, image %dx%d\n", c.kind, c.groups,
+                  c.inside, c.outside, c.kernel_y, c.kernel_x, c.height, c.width);
     }
   }
-  std::printf("%d sums, %d thresholds, %d int8, %d real, %d pools: %d differ\n", shapes[0], shapes[1], shapes[2], shapes[3],
-              shapes[4], different);
+  std::printf("%d sums, %d thresholds, %d int8, %d real, %d pools: %d differ\n", shapes[0], shapes[1], shapes[2],
+              shapes[3], shapes[4], different);
   return different != 0;
 }

@@ -1,6 +1,6 @@
-"""Runs convolutions on arrays that end where memory ends: reading one byte too far kills the process.
+"""Run convolutions on arrays that end where readable memory ends, so that reading one byte too far kills the process.
 
-Run by test_memory.py in a process of its own; prints how many it ran.
+test_memory.py runs this file in a process of its own. It prints the number of convolutions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAGE = mmap.PAGESIZE
 
 
 def at_the_end(array: NDArray) -> NDArray:
-    """A copy whose last byte is the last one before a page that nobody may touch."""
+    """Copy an array so that its last byte is the last one before a page that is neither readable nor writable."""
     pages = -(-array.nbytes // PAGE)
     memory = mmap.mmap(-1, (pages + 1) * PAGE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))

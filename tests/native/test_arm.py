@@ -1,4 +1,4 @@
-"""The engine for 64-bit Arm, cross-compiled and run under emulation."""
+"""The engine for 64-bit Arm, cross-compiled and run in an emulator."""
 
 from __future__ import annotations
 

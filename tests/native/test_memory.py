@@ -1,4 +1,4 @@
-"""The native code stays inside of its arrays: at protected pages, and under the compiler's sanitizers."""
+"""The native code stays inside its arrays: tested at protected pages, and with the sanitizers of the compiler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_nothing_is_read_or_written_beyond_the_end() -> None:
 
 
 def test_the_protection_protects() -> None:
-    """The check above can fail: one byte further is a crash."""
+    """The test above can fail: reading one byte further is a crash."""
     code = (
         "import numpy as np, protected_pages as p, ctypes\n"
         "a = p.at_the_end(np.zeros(5, np.uint8))\n"
@@ -39,7 +39,7 @@ def test_the_protection_protects() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc and its sanitizers")
 def test_native_tests_are_clean_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
-    """Builds the extension with both sanitizers and runs the other native tests on it; takes some five minutes."""
+    """Build the extension with both sanitizers and run the other native tests with it, which takes some minutes."""
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
     nanobind = subprocess.run(
         [sys.executable, "-m", "nanobind", "--cmake_dir"], capture_output=True, text=True, check=True

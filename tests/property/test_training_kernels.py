@@ -1,4 +1,4 @@
-"""The native kernels of training against torch in float64, and against themselves in other circumstances."""
+"""The native training kernels against torch in float64, and with other numbers of threads and default dtypes."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def without_kernels() -> Iterator[None]:
 
 
 def error(got: Tensor, expected: Tensor, summands: int = 1) -> float:
-    """Largest difference, in units of the expected numbers' root mean square, or of what random summands would have."""
+    """The largest difference in units of the root mean square of the expected numbers, or of random sums."""
     got, expected = got.detach().double(), expected.detach().double()
     return float((got - expected).abs().max() / expected.square().mean().sqrt().clamp_min(summands**0.5))
 
 
-def windows(draw: st.DrawFn, channels: int) -> Quantizer:
+def quantizers_of_biper(draw: st.DrawFn, channels: int) -> Quantizer:
     return draw(st.sampled_from([ApproxSign, SteSign]))(normalize=draw(st.booleans()))
 
 
-def rivals(draw: st.DrawFn, channels: int) -> Quantizer:
-    """The input quantizers of other methods, with numbers as if learned."""
+def quantizers_of_other_methods(draw: st.DrawFn, channels: int) -> Quantizer:
+    """An input quantizer of another method, with parameters as if they had been trained."""
     kinds = (ErrorDecaySign(1.0, 2.0), PowerSign(), DoReFaInput(), AdaBinInput(), RSign(channels))
     quantizer = draw(st.sampled_from(kinds))
     quantizer.set_progress(0.5)
@@ -73,7 +73,7 @@ def rivals(draw: st.DrawFn, channels: int) -> Quantizer:
 
 @st.composite
 def convolutions(
-    draw: st.DrawFn, quantizers: Callable[[st.DrawFn, int], Quantizer] = windows
+    draw: st.DrawFn, quantizers: Callable[[st.DrawFn, int], Quantizer] = quantizers_of_biper
 ) -> tuple[BinaryConv2d, Tensor]:
     kernel = draw(st.sampled_from([(1, 1), (3, 3), (5, 5), (3, 1), (2, 4)]))
     dilation = draw(st.integers(1, 2))
@@ -95,12 +95,12 @@ def convolutions(
     if draw(st.booleans()):
         layer.to(memory_format=torch.channels_last)
     x = torch.randn(draw(st.integers(1, 70)), layer.in_channels, *size) + 0.3
-    x = (1024 * x).round() / 1024  # so that some lie on a threshold, and shifts by simple numbers are exact
+    x = (1024 * x).round() / 1024  # so that some are on a threshold, and shifts are exact
     return layer, x.to(memory_format=torch.channels_last) if draw(st.booleans()) else x
 
 
 def results(layer: BinaryConv2d, x: Tensor, seed: int) -> dict[str, Tensor]:
-    """Output and gradients, where the input also goes past the layer."""
+    """The output and the gradients of a layer whose input is also used after the layer, as in a residual network."""
     layer.zero_grad()
     x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     y, passed_on = layer.branch(x)
@@ -116,7 +116,7 @@ def results(layer: BinaryConv2d, x: Tensor, seed: int) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in found.items()}
 
 
-@given(convolutions() | convolutions(rivals))
+@given(convolutions() | convolutions(quantizers_of_other_methods))
 @settings(max_examples=90, deadline=None)
 def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
     layer, x = case
@@ -130,7 +130,7 @@ def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
 @given(convolutions())
 @settings(max_examples=30, deadline=None)
 def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
-    """Against float64 on what bfloat16 makes of input and gradients; weights stay as they are."""
+    """Compared with float64 on inputs and gradients that were rounded to bfloat16."""
     layer, x = case
     x = x.bfloat16()
     got = results(layer, x, 1)
@@ -142,10 +142,10 @@ def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> 
         assert (got[name] - value).norm() <= 0.01 * value.norm(), name
 
 
-@given(convolutions(rivals))
+@given(convolutions(quantizers_of_other_methods))
 @settings(max_examples=30, deadline=None)
 def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
-    """Shifted inputs are rounded too: as near to float64 as torch's operators in bfloat16 are."""
+    """The kernels are as near to float64 as torch's operators in bfloat16, which round shifted inputs too."""
     layer, x = case
     x = x.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -160,10 +160,10 @@ def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) 
         assert (got[name] - value).norm() <= 0.01 * unit + 1.2 * (slow[name] - value).norm(), name
 
 
-@given(convolutions(rivals), st.sampled_from([name for name in METHODS if name != "biper"]))
+@given(convolutions(quantizers_of_other_methods), st.sampled_from([name for name in METHODS if name != "biper"]))
 @settings(max_examples=40, deadline=None)
 def test_weights_of_other_methods(case: tuple[BinaryConv2d, Tensor], method: str) -> None:
-    """Against torch's operators in float32: in float64 a weight on a threshold may have another sign."""
+    """Compared with torch's operators in float32, because in float64 a weight on a threshold may have another sign."""
     layer, x = case
     layer.weight_quantizer = make_weight_quantizer(read_method(method), 20.0, layer.out_channels)
     got = results(layer, x, 1)
@@ -242,7 +242,7 @@ ACTIVATIONS = (nn.Hardtanh(), nn.ReLU(), nn.Identity(), nn.Hardtanh(-0.5, 2.0), 
 )
 @settings(max_examples=60, deadline=None)
 def test_a_batch_norm(n: int, c: int, h: int, w: int, activation: nn.Module, with_residual: bool) -> None:
-    assume(n * h * w >= 16)  # of fewer, a channel's variance may be next to nothing, and rounding counts
+    assume(n * h * w >= 16)  # with fewer values the variance of a channel may be so small that rounding matters
     fast, plain = nn.BatchNorm2d(16 * c), nn.BatchNorm2d(16 * c).double()
     fast.weight.data.normal_()
     fast.bias.data.normal_()
@@ -287,7 +287,7 @@ def test_the_activation_of_reactnet(n: int, c: int, size: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("where", ["input", "weight", "gradient"])
 def test_what_is_not_finite_stays_so(dtype: torch.dtype, where: str) -> None:
-    """So that training stops before the update."""
+    """A value that is not finite makes results that are not finite, so that training stops before the update."""
     layer = BinaryConv2d(16, 16, 3, padding=1)
     x, grad = torch.randn(2, 16, 8, 8, dtype=dtype), torch.randn(2, 16, 8, 8, dtype=dtype)
     {"input": x, "weight": layer.weight.data, "gradient": grad}[where].view(-1)[37] = float("nan")
@@ -304,7 +304,7 @@ def test_what_is_not_finite_stays_so(dtype: torch.dtype, where: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("stage", [1, 2])
 def test_dead_channels_have_small_gradients(dtype: torch.dtype, stage: int) -> None:
-    """A channel whose scale has decayed to next to nothing: once its gradients were near 1e-35, they became NaN."""
+    """The scale of a channel may decay to almost 0. Gradients near 1e-35 must not become NaN."""
     torch.manual_seed(0)
     layer = BinaryConv2d(16, 32, 3, padding=1, stage=stage)
     sizes = torch.logspace(-44, 0, 32)
@@ -323,7 +323,7 @@ def test_dead_channels_have_small_gradients(dtype: torch.dtype, stage: int) -> N
         assert (by_scale[sizes > 1e-20] > sizes[sizes > 1e-20]).all()
 
 
-def test_weights_of_next_to_nothing_add_up_to_no_more() -> None:
+def test_tiny_weights_have_tiny_sums() -> None:
     torch.manual_seed(0)
     bits = signs(torch.randn(1, 16, 4, 4).to(memory_format=torch.channels_last), None)
     geometry = lookup.Geometry((1, 1), (1, 1), (1, 1))
@@ -334,7 +334,7 @@ def test_weights_of_next_to_nothing_add_up_to_no_more() -> None:
             assert (y.abs().amax((0, 2, 3)) <= 1.01 * weight.abs().sum((1, 2, 3))).all()
 
 
-def test_a_model_takes_the_fast_way_and_hooks_the_slow_one() -> None:
+def test_a_model_uses_the_kernels_unless_it_has_hooks() -> None:
     model = create_model("resnet20", dataset="cifar10").to(memory_format=torch.channels_last)
     x = torch.randn(2, 3, 32, 32)
     names = {type(node).__name__ for node in nodes(model(x))}
@@ -353,7 +353,7 @@ def test_a_model_takes_the_fast_way_and_hooks_the_slow_one() -> None:
 
 
 def nodes(result: Tensor) -> set[torch.autograd.graph.Node]:
-    """The nodes of the backward pass of a result."""
+    """The nodes of the autograd graph of a result."""
     found: set[torch.autograd.graph.Node] = set()
     waiting = [result.grad_fn]
     while waiting:
@@ -365,7 +365,7 @@ def nodes(result: Tensor) -> set[torch.autograd.graph.Node]:
 
 
 def test_a_step_of_a_network_is_that_of_torchs_operators() -> None:
-    """Stage 2, to the accuracy of float32: no activation is so near to zero that its bit flips."""
+    """Equal to the accuracy of float32 in stage 2, where no activation is so near to 0 that its bit flips."""
     model = create_model("digits_cnn", dataset="digits")
     set_stage_(model, 2)
     x, labels = torch.randn(16, 1, 8, 8), torch.randint(10, (16,))
@@ -393,7 +393,7 @@ def test_frozen_weights_have_no_gradient_and_pass_it_on() -> None:
     assert torch.equal(passed_on, x)
 
 
-def test_which_layers_use_the_kernels_is_said_in_a_line() -> None:
+def test_a_line_describes_which_layers_use_the_kernels() -> None:
     resnet = create_model("resnet20", dataset="cifar10")
     assert describe_fast_path(resnet, "cpu", torch.float32) == (
         "native training kernels: on for 18 of 18 binary convolutions"
@@ -414,7 +414,7 @@ def test_which_layers_use_the_kernels_is_said_in_a_line() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch about itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch deprecates functions that it calls itself
 def test_a_compiled_model_trains_as_the_others(tmp_path: Path) -> None:
     recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=2"])
     eager = train(recipe, tmp_path / "eager")
@@ -423,7 +423,7 @@ def test_a_compiled_model_trains_as_the_others(tmp_path: Path) -> None:
 
 
 def test_another_default_dtype_changes_nothing() -> None:
-    """As while lightning-fabric computes in float64."""
+    """lightning-fabric changes the default dtype while it computes in float64."""
     images = torch.randint(256, (3, 8, 8, 1), dtype=torch.uint8)
     layer, x = BinaryConv2d(16, 16, 3, padding=1), torch.randn(2, 16, 5, 5)
 

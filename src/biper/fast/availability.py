@@ -1,7 +1,7 @@
-"""Where the native training kernels can run, and the reason where they cannot.
+"""Whether the native training kernels can run, and the reason if they cannot.
 
-Activations are (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple of 16, on the CPU. Every
-result is the same for any number of threads. The kernels use as many threads as torch (`torch.get_num_threads`).
+The kernels work on the CPU, on activations (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple
+of 16. They use as many threads as torch (`torch.get_num_threads`); the number of threads changes no result.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from biper.runtime.cpu import instruction_sets
 _NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "gfni", "fma", "bmi2")
 
 _SWITCH = "BIPER_KERNELS"
-"""Environment variable: ``0`` keeps to torch's operators."""
+"""Environment variable. If it is ``0``, torch's operators are used instead of the kernels."""
 
 
 def unavailable_reason(dtype: torch.dtype) -> str | None:
-    """Why the kernels are not to be had for a dtype, or None if they are."""
+    """The reason why the kernels cannot run on tensors of a dtype, or None if they can.
+
+    The reason completes the phrase "native training kernels: off, ".
+    """
     if os.environ.get(_SWITCH) == "0":
         return f"{_SWITCH}=0"
     return _unavailable_reason_here(dtype)
@@ -48,9 +51,9 @@ def _unavailable_reason_here(dtype: torch.dtype) -> str | None:
 
 
 def _share_threads_with_torch() -> None:
-    """Let the kernels run on torch's own threads, where its OpenMP runtime is found (on Linux).
+    """Let the kernels run on torch's own threads, if torch's OpenMP runtime is found, which works on Linux only.
 
-    With threads of their own, those of both would wait for work in loops on the same cores: several times slower.
+    If the kernels had threads of their own, both sets of threads would wait for work in loops on the same cores.
     """
     try:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8")
@@ -59,7 +62,7 @@ def _share_threads_with_torch() -> None:
     loaded = {line.split()[-1] for line in maps.splitlines() if re.search(r"/lib[gi]omp[^/]*\.so", line)}
     from biper import _native
 
-    if len(loaded) != 1:  # of two, nobody knows which is torch's
+    if len(loaded) != 1:  # with two runtimes it is unknown which one torch uses
         return
     with suppress(OSError, AttributeError):
         runtime = ctypes.CDLL(loaded.pop(), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
@@ -67,7 +70,7 @@ def _share_threads_with_torch() -> None:
 
 
 def fits(x: Tensor) -> bool:
-    """Whether the kernels can work on activations like these."""
+    """Whether the kernels can work on activations with the device, shape and dtype of ``x``, in any memory layout."""
     return (
         x.device.type == "cpu"
         and x.dim() == 4
@@ -78,12 +81,15 @@ def fits(x: Tensor) -> bool:
 
 
 def has_hooks(*modules: nn.Module) -> bool:
-    """Whether any of these modules has a hook, which would miss its call if a fused function did the module's work."""
+    """Whether any of the modules has a hook. A fused function cannot call the hooks of a module."""
     return any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in modules)
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees, so that each training step finds its memory mapped (glibc on Linux only)."""
+    """Let this process keep the memory that it frees, so that each training step finds its memory mapped.
+
+    This has an effect with glibc on Linux only.
+    """
     if _unavailable_reason_here(torch.float32) is None:
         from biper import _native
 

@@ -9,19 +9,22 @@ from biper.fast.availability import unavailable_reason
 
 
 def fits_images(images: Tensor) -> bool:
-    """Whether the two functions below can work on images: (N, H, W, C) uint8, contiguous, on the CPU."""
-    right = images.dtype is torch.uint8 and images.dim() == 4 and images.is_contiguous()
-    return right and images.device.type == "cpu" and unavailable_reason(torch.float32) is None
+    """Whether `crop_and_mirror` and `normalize` can work on images: (N, H, W, C) uint8, contiguous, on the CPU."""
+    are_images = images.dtype is torch.uint8 and images.dim() == 4 and images.is_contiguous()
+    return are_images and images.device.type == "cpu" and unavailable_reason(torch.float32) is None
 
 
 def crop_and_mirror(images: Tensor, rows: Tensor, columns: Tensor, mirrored: Tensor, padding: int) -> Tensor:
-    """Each image's crop of the original size at (rows, columns) of the image padded with black; mirrored where said.
+    """Pad each image with black pixels, cut a crop of the original size out of it, and mirror some crops.
 
     Args:
-        images: (N, H, W, C) uint8.
-        rows, columns: (N,) int64, 0 to ``2 * padding``.
-        mirrored: (N,) bool.
-        padding: black pixels on each side.
+        images: (N, H, W, C) uint8, contiguous.
+        rows, columns: (N,) int64, where the crop of each image begins in the padded image, 0 to ``2 * padding``.
+        mirrored: (N,) bool, which crops are mirrored left to right.
+        padding: the number of black pixels on each side.
+
+    Returns:
+        (N, H, W, C) uint8.
     """
     from biper import _native
 
@@ -33,7 +36,15 @@ def crop_and_mirror(images: Tensor, rows: Tensor, columns: Tensor, mirrored: Ten
 
 
 def normalize(images: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    """``shift + images * factor``, (N, H, W, C) float32, with a factor and a shift for each channel, (C,) float32."""
+    """Compute ``shift + images * factor``.
+
+    Args:
+        images: (N, H, W, C) uint8, contiguous.
+        factor, shift: (C,) float32, numbers for each channel.
+
+    Returns:
+        (N, H, W, C) float32.
+    """
     from biper import _native
 
     out = torch.empty(images.shape, dtype=torch.float32)  # whatever the default dtype is

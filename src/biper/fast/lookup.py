@@ -1,4 +1,7 @@
-"""Convolutions of bits by table lookup; calls ``native/training/lookup_{forward,gradient,input}.cc``."""
+"""Convolutions of bits by table lookup; calls ``native/training/lookup_{forward,gradient,input}.cc``.
+
+`lookup_convolution` is the forward pass; `lookup_weight_gradient` and `lookup_input_gradient` are the backward pass.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from biper.fast.signs import Signs
 
 @dataclass(frozen=True)
 class Geometry:
-    """Stride, padding and dilation, (y, x) each, of an ungrouped convolution."""
+    """Stride, padding and dilation, (y, x) each, of a convolution of one group."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -21,18 +24,18 @@ class Geometry:
 
     @classmethod
     def of(cls, layer: torch.nn.Conv2d) -> Geometry:
-        """That of a layer whose padding is given in numbers."""
+        """The geometry of a layer, whose padding must be given in numbers."""
         assert not isinstance(layer.padding, str)
         pairs = [(pair[0], pair[1]) for pair in (layer.stride, layer.padding, layer.dilation)]
         return cls(*pairs)
 
     def is_dense(self, kernel: tuple[int, int]) -> bool:
-        """Whether strides are 1 and the padding reaches no further than the kernel."""
+        """Whether the strides are 1 and the padding does not reach further than the kernel (height, width)."""
         reach = [self.dilation[i] * (kernel[i] - 1) for i in range(2)]
         return self.stride == (1, 1) and all(self.padding[i] <= reach[i] for i in range(2))
 
     def out_size(self, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the result."""
+        """The height and width of the result for an input of ``size`` and a kernel, each (height, width)."""
         height, width = (
             (size[i] + 2 * self.padding[i] - self.dilation[i] * (kernel[i] - 1) - 1) // self.stride[i] + 1
             for i in range(2)
@@ -50,12 +53,23 @@ def numbers_of(bits: Signs, weight: Tensor, geometry: Geometry) -> list[int]:
 
 
 def taps_last(weight: Tensor) -> Tensor:
-    """A weight (O, C, kh, kw) in the order of the kernels, which is that of the channels-last layout."""
+    """Bring a weight (O, C, kh, kw) into the memory order of the native kernels: (O, kh, kw, C), or channels-last."""
     return weight.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def lookup_convolution(bits: Signs, weight: Tensor, scale: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
-    """``scale * conv2d(bits, weight)`` in a dtype; weight (O, C, kh, kw) float32 `taps_last`, O a multiple of 16."""
+    """Compute ``scale * conv2d(bits, weight)``, where bits are -1 and +1.
+
+    Args:
+        bits: signs of the input (N, C, H, W).
+        weight: (O, C, kh, kw) float32 in the order of `taps_last`, with O a multiple of 16.
+        scale: (O,) float32.
+        geometry: stride, padding and dilation.
+        dtype: float32 or bfloat16, of the result. For bfloat16 sums of four weights are rounded to 15 bits.
+
+    Returns:
+        (N, O, H', W') in channels-last layout.
+    """
     from biper import _native
 
     shape = numbers_of(bits, weight, geometry)
@@ -76,9 +90,20 @@ def lookup_convolution(bits: Signs, weight: Tensor, scale: Tensor, geometry: Geo
 def lookup_weight_gradient(
     bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of ``scale * conv2d(bits, weight)`` by the weight, (O, C, kh, kw), and by the scale, (O,).
+    """Compute the gradients of ``scale * conv2d(bits, weight)`` by the weight and by the scale.
 
-    With ``G`` the weight gradient of the unscaled convolution: ``scale G`` and ``sum(weight G)``.
+    With ``G`` the weight gradient of the convolution without scale, they are ``scale G`` and, for each output channel,
+    ``sum(weight G)``.
+
+    Args:
+        bits: signs of the input (N, C, H, W).
+        grad: the gradient by the result, (N, O, H', W') in channels-last layout, float32 or bfloat16.
+        weight: (O, C, kh, kw) float32 in the order of `taps_last`.
+        scale: (O,) float32.
+        geometry: stride, padding and dilation.
+
+    Returns:
+        The gradients (O, C, kh, kw) and (O,), float32.
     """
     from biper import _native
 
@@ -95,9 +120,17 @@ def lookup_weight_gradient(
 
 
 def lookup_input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:
-    """The gradient of ``scale * conv2d(x, weight)`` by ``x``, of the shape of ``bits``, in the dtype of ``grad``.
+    """Compute the gradient of ``scale * conv2d(x, sign(weight))`` by ``x``.
 
-    Weights are the signs of ``weight``, (O, C, kh, kw) float32 `taps_last`; see `Geometry.is_dense`.
+    Args:
+        bits: signs of the input; only their shape (N, C, H, W) is used.
+        grad: the gradient by the result, (N, O, H', W') in channels-last layout, float32 or bfloat16.
+        weight: (O, C, kh, kw) float32 in the order of `taps_last`; only its signs are used.
+        scale: (O,) float32.
+        geometry: stride, padding and dilation, for which `Geometry.is_dense` must hold.
+
+    Returns:
+        (N, C, H, W) in channels-last layout, in the dtype of ``grad``.
     """
     from biper import _native
 

@@ -1,4 +1,7 @@
-"""The passes of a batch norm with its residual and its clamp; calls ``native/training/norm.cc``."""
+"""The passes of a batch norm with the residual and the clamp that follow it; calls ``native/training/norm.cc``.
+
+Activations are (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple of 16.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from biper.fast.activations import address_of, is_bfloat16, shape_of
 
 
 def channel_sums(x: Tensor) -> Tensor:
-    """(2, C) float64: the sum of each channel and of its squares."""
+    """Compute the sum of each channel and the sum of its squares: (2, C) float64."""
     from biper import _native
 
     sums = torch.empty(2, x.shape[1], dtype=torch.float64)
@@ -20,7 +23,7 @@ def channel_sums(x: Tensor) -> Tensor:
 def affine_clamp(
     x: Tensor, multiplier: Tensor, offset: Tensor, residual: Tensor | None, bounds: tuple[float, float]
 ) -> Tensor:
-    """``clamp(x * multiplier + offset + residual, *bounds)``, multiplier and offset (C,) float32."""
+    """Compute ``clamp(x * multiplier + offset + residual, *bounds)``, where multiplier and offset are (C,) float32."""
     from biper import _native
 
     out = torch.empty_like(x)
@@ -41,9 +44,18 @@ def affine_clamp(
 def clamp_backward(
     grad: Tensor, out: Tensor, x: Tensor, mean: Tensor, bounds: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """``inner``: ``grad`` where ``out`` lies inside the bounds, else 0; and the sums of it and of ``inner (x - mean)``.
+    """Compute the gradient before the clamp, and the sums that the gradient of a batch norm needs.
 
-    The sums are (2, C) float64, the mean (C,) float32.
+    Args:
+        grad: the gradient by ``out``.
+        out: the result of `affine_clamp`.
+        x: the input of the batch norm.
+        mean: (C,) float32, the mean of each channel.
+        bounds: the limits of the clamp.
+
+    Returns:
+        ``inner``, which is ``grad`` where ``out`` is inside the bounds and else 0; and the sums of ``inner`` and of
+        ``inner * (x - mean)`` for each channel, (2, C) float64.
     """
     from biper import _native
 
@@ -64,7 +76,7 @@ def clamp_backward(
 
 
 def norm_backward(inner: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, out: Tensor) -> Tensor:
-    """``out = inner a + x b + c``, with a, b and c (C,) float32; ``out`` may be ``inner``."""
+    """Compute ``inner * a + x * b + c`` into ``out``, where a, b and c are (C,) float32. ``out`` may be ``inner``."""
     from biper import _native
 
     _native.norm_backward(

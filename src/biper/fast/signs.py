@@ -12,7 +12,12 @@ from biper.fast.activations import address_of, is_bfloat16, shape_of
 
 @dataclass(frozen=True)
 class Signs:
-    """Signs of activations as bits, a plane of bytes for eight channels, and each sample's mean and 1 / deviation."""
+    """The signs of activations as bits.
+
+    ``memory`` has a plane of bytes (H W) for every eight channels of each sample, and some bytes before and behind that
+    the kernels may read. ``statistics`` are (N, 2) float32, the mean and 1 / deviation of each sample, or None.
+    ``shape`` is that of the activations, (N, C, H, W).
+    """
 
     memory: Tensor
     statistics: Tensor | None
@@ -20,29 +25,48 @@ class Signs:
 
     @property
     def address(self) -> int:
+        """The address of the first byte of the first plane."""
         from biper import _native
 
         return self.memory.data_ptr() + int(_native.SLACK)
 
 
 def signs(x: Tensor, epsilon: float | None) -> Signs:
-    """Which of the activations are at least 0; with ``epsilon``, also each sample's ``1 / sqrt(var + epsilon)``."""
+    """Compute the signs of activations: a bit is 1 where ``x >= 0``.
+
+    Args:
+        x: (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple of 16.
+        epsilon: if given, also compute the mean and ``1 / sqrt(var + epsilon)`` of each sample, with the unbiased
+            variance.
+    """
     from biper import _native
 
     memory = torch.empty(x.numel() // 8 + 2 * int(_native.SLACK), dtype=torch.uint8)
     statistics = None if epsilon is None else torch.empty(x.shape[0], 2, dtype=torch.float32)
     result = Signs(memory, statistics, x.shape)
-    where = 0 if statistics is None else statistics.data_ptr()
     _native.sign_forward(
-        is_bfloat16(x), shape_of(x), address_of(x), result.address, where, epsilon or 0.0, torch.get_num_threads()
+        is_bfloat16(x),
+        shape_of(x),
+        address_of(x),
+        result.address,
+        0 if statistics is None else statistics.data_ptr(),
+        epsilon or 0.0,
+        torch.get_num_threads(),
     )
     return result
 
 
 def sign_backward_(x: Tensor, statistics: Tensor | None, box: bool, to_add: Tensor | None, grad: Tensor) -> Tensor:
-    """Turn ``grad``, the gradient by the signs of ``x``, into that by ``x``, in place, plus ``to_add``.
+    """Replace ``grad``, the gradient by the signs of ``x``, in place by the gradient by ``x``, and return it.
 
-    The window over ``x`` times ``1 / deviation`` is ``max(0, 2 - 2|u|)``, or a box; see `biper.quantizers`.
+    The derivative of a sign is taken as ``max(0, 2 - 2|u|)``, or 1 for ``|u| <= 1`` and else 0; see `biper.quantizers`.
+
+    Args:
+        x: the activations, (N, C, H, W) in channels-last layout.
+        statistics: those of `Signs`, with which ``u = x / deviation``; None for ``u = x``.
+        box: whether the derivative is the second of the two.
+        to_add: added to the gradient by ``x``, or None.
+        grad: as ``x``.
     """
     from biper import _native
 

@@ -1,4 +1,4 @@
-"""Passes over latent weights: their wave, its gradient and its penalty; calls ``native/training/weights.cc``."""
+"""Passes over latent weights: gradient of the wave, penalty, scale; calls ``native/training/weights.cc``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from biper.fast.availability import unavailable_reason
 
 
 def scaled_weights(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """``scale * weight`` in a dtype, for a `taps_last` weight (O, C, kh, kw), C a multiple of 16, and (O,) scales."""
+    """Compute ``scale * weight``.
+
+    Args:
+        weight: (O, C, kh, kw) float32 in the order of `biper.fast.lookup.taps_last`, with C a multiple of 16.
+        scale: (O,) float32.
+        dtype: float32 or bfloat16, of the result.
+    """
     from biper import _native
 
     out = torch.empty(weight.shape, dtype=dtype, memory_format=torch.channels_last)
@@ -20,7 +26,10 @@ def scaled_weights(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def fits_weights(weight: Tensor, grad: Tensor | None = None) -> bool:
-    """Whether the functions below can work on latent weights: dense, float32, on the CPU; a gradient in their order."""
+    """Whether `wave_gradient`, `squared_sines` and `double_angle_sines` can work on latent weights.
+
+    The weights must be float32, dense in memory and on the CPU; their gradient must be float32 in the same order.
+    """
     dense = weight.is_contiguous() or (weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last))
     return (
         weight.dtype is torch.float32
@@ -33,7 +42,10 @@ def fits_weights(weight: Tensor, grad: Tensor | None = None) -> bool:
 
 
 def wave_gradient(weight: Tensor, grad: Tensor, frequency: float) -> Tensor:
-    """``grad * frequency * cos(frequency * weight)``, to 3e-7 of the cosine for weights of at most 10^4 radians."""
+    """Compute ``grad * frequency * cos(frequency * weight)``.
+
+    The error of the cosine is at most 3e-7 for phases ``frequency * weight`` below 10^4 radians.
+    """
     from biper import _native
 
     out = torch.empty_like(weight)
@@ -43,14 +55,14 @@ def wave_gradient(weight: Tensor, grad: Tensor, frequency: float) -> Tensor:
 
 
 def squared_sines(weight: Tensor, frequency: float) -> float:
-    """The sum of ``sin²(frequency * weight)``."""
+    """Compute the sum of ``sin²(frequency * weight)`` over all weights."""
     from biper import _native
 
     return float(_native.squared_sines(weight.numel(), weight.data_ptr(), frequency, torch.get_num_threads()))
 
 
 def double_angle_sines(weight: Tensor, frequency: float, factor: float) -> Tensor:
-    """``factor * sin(2 * frequency * weight)``."""
+    """Compute ``factor * sin(2 * frequency * weight)``."""
     from biper import _native
 
     out = torch.empty_like(weight)

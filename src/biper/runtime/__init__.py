@@ -1,4 +1,4 @@
-"""What a deployed model needs: NumPy and the native extension, never torch."""
+"""Running packed models. This package needs NumPy and, for speed, the native extension; it never imports torch."""
 
 from biper.runtime.model import Model, Prediction
 from biper.runtime.pretrained import load_pretrained

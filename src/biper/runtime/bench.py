@@ -1,7 +1,8 @@
-"""How fast a packed model runs: whole calls, operation by operation, and against what the processor could do."""
+"""The speed of a packed model: of whole calls, of each operation, and of what the processor can do at most."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from biper.runtime.program import Operation, Program
 
 @dataclass(frozen=True)
 class OperationTime:
-    """One operation on one image: its median time, and its multiply-accumulates (of bits, or real)."""
+    """The median seconds of an operation on one image, and its multiply-accumulates of bits and of real values."""
 
     source: str
     operation: str
@@ -25,7 +26,7 @@ class OperationTime:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Times are of one call on ``batch`` images, after warming up."""
+    """Result of `bench`. The times are of one call on ``batch`` images, in seconds, after a warm-up."""
 
     instruction_set: str
     threads: int
@@ -34,16 +35,16 @@ class BenchReport:
     minimum_seconds: float
     calls: int
     peak_macs_per_second: float
-    """Binary multiply-accumulates a second of one core on registers alone, measured in the same run."""
+    """Binary multiply-accumulates per second of one core on registers alone, measured in the same run."""
     binary_macs: int
-    """Of one image."""
+    """Binary multiply-accumulates of one image."""
     memory_bytes: int
-    """For the values of one image."""
+    """Memory for the values of one image."""
     operations: tuple[OperationTime, ...]
 
     @property
     def images_per_second(self) -> float:
-        """At the median."""
+        """Images per second at the median time."""
         return self.batch / self.median_seconds
 
 
@@ -54,10 +55,13 @@ def bench(
 
     Args:
         program: a validated program.
-        batch: images of one call.
-        threads: how many share the work of one call.
+        batch: the number of images in one call.
+        threads: the number of threads that share the work of one call.
         instruction_set: see `biper.runtime.engine.Engine`.
-        seconds: about how long to measure.
+        seconds: how long to measure, approximately.
+
+    Raises:
+        ModelFormatError: the native engine refuses the program, or the processor lacks the instruction set.
     """
     engine = Engine(program, instruction_set, threads)
     images = np.random.Generator(np.random.PCG64(0)).standard_normal((batch, *program.input_shape)).astype(np.float32)
@@ -87,7 +91,7 @@ def bench(
 
 
 def profile(program: Program, engine: Engine, rounds: int = 100) -> tuple[OperationTime, ...]:
-    """How long each operation of a program takes on one image: medians of ``rounds`` runs."""
+    """The time that each operation of a program takes on one image, as the median of ``rounds`` runs."""
     rows = []
     shapes = program.shapes
     for op, spent in zip(program.operations, engine.profile(rounds), strict=True):
@@ -98,9 +102,9 @@ def profile(program: Program, engine: Engine, rounds: int = 100) -> tuple[Operat
 
 
 def multiply_accumulates(op: Operation, in_channels: int) -> int:
-    """Multiply-accumulates of a convolution on one image, taps in the padding included; 0 for other operations."""
+    """Multiply-accumulates of a convolution on one image, including taps in the padding; 0 for other operations."""
     if op.operation not in ("convolution", "binary_convolution"):
         return 0
     weight = op.tensors["weight"]
     kernel = weight.shape[1:3] if weight.dtype == np.uint8 else weight.shape[2:]
-    return int(np.prod(op.shape)) * int(np.prod(kernel)) * (in_channels // op.attributes["groups"])
+    return math.prod(op.shape) * math.prod(kernel) * (in_channels // int(op.attributes["groups"]))

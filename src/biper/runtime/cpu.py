@@ -1,4 +1,4 @@
-"""The processor: what it can do, as the native extension found it, and how much of it there is."""
+"""The instruction sets and the cores of the processor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Instruction sets that this processor and operating system support, oldest first.
+    """The instruction sets that this processor and operating system support, oldest first.
 
-    On x86-64 a subset of ``sse4.2 popcnt avx avx2 fma bmi2 avx512f avx512bw avx512vl avx512dq avx512vpopcntdq
-    avx512vnni gfni avx512bf16``, on Arm of ``neon dotprod``. Empty where the native extension is not built.
+    On x86-64 they are among ``sse4.2 popcnt avx fma bmi2 avx2 avx512f avx512bw avx512vl avx512dq avx512vpopcntdq
+    avx512vnni gfni avx512bf16``, on 64-bit Arm among ``neon dotprod``. Without the native extension the tuple is empty.
     """
     try:
         from biper import _native
@@ -19,5 +19,5 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def usable_cores() -> int:
-    """Processor cores that this process may run on."""
+    """The number of processor cores that this process may run on; all cores on systems that do not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The native engine behind a packed model: builds it from a program, runs it on arrays."""
+"""The native engine of a packed model: it is built from a program and runs on arrays."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ ISA_VARIABLE = "BIPER_ISA"
 
 
 def engine_is_built() -> bool:
-    """Whether the native extension is there."""
+    """Whether this installation has the native extension."""
     return _native is not None
 
 
 class Engine:
-    """A program, ready to run. Safe to call from many threads at once; releases the interpreter lock.
+    """A program that the native kernels can run. Many threads may call it at once; it releases the interpreter lock.
 
     Args:
         program: a validated program.
-        instruction_set: ``"scalar"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"dotprod"``; None for
-            ``$BIPER_ISA``, or else the best of this processor.
-        threads: how many share the work of one call, the calling one included.
+        instruction_set: ``"scalar"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"dotprod"``. With None the environment
+            variable ``BIPER_ISA`` decides, or else the fastest set that this processor supports.
+        threads: the number of threads that share the work of one call, including the calling thread.
 
     Raises:
-        ModelFormatError: the native side refuses the program, or the instruction set.
+        ModelFormatError: the native engine refuses the program, or the processor lacks the instruction set.
     """
 
     def __init__(self, program: Program, instruction_set: str | None = None, threads: int = 1) -> None:
@@ -55,64 +55,69 @@ class Engine:
 
     @property
     def instruction_set(self) -> str:
-        """Which kernels run."""
+        """The instruction set of the kernels that run, such as ``"avx2"``."""
         return str(self._engine.instruction_set)
 
     @property
     def threads(self) -> int:
-        """How many threads share the work of one call."""
+        """The number of threads that share the work of one call."""
         return int(self._engine.threads)
 
     @property
     def arena_bytes(self) -> int:
-        """Memory for the values of one image, in bytes."""
+        """The memory that the values of one image take, in bytes."""
         return int(self._engine.arena_bytes)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalized images (N, C, H, W) float32 to results (N, C', H', W') float32."""
+        """Run the program on normalized images (N, C, H, W) float32; returns results (N, C', H', W') float32."""
         results = np.empty((len(images), *self._output_shape), np.float32)
         self._engine.run(np.ascontiguousarray(images, np.float32), results, self._output)
         return results
 
     def profile(self, rounds: int = 100) -> list[float]:
-        """Seconds that each operation takes on one image, the median of ``rounds`` runs."""
+        """The seconds that each operation takes on one image: the median of ``rounds`` runs."""
         return list(self._engine.profile(np.zeros(self._engine.shape(0), np.float32), rounds))
 
     def measure_peak(self) -> float:
-        """Binary multiply-accumulates a second of one core, xor, popcount and add on registers alone."""
+        """The most binary multiply-accumulates per second of one core: xor, popcount and add on registers alone."""
         return float(self._engine.measure_peak())
 
     def _add(self, op: Operation, values: dict[str, int]) -> tuple[int, int]:
-        inputs = [values[name] for name in op.inputs]
-        epilogue, get = _epilogue(op, values), op.attributes.get
+        """Add an operation; returns the ids of the real value and of the bits that it emits, -1 for none."""
+        method, arguments = self._call_for(op, [values[name] for name in op.inputs])
+        real, bits = getattr(self._engine, method)(*arguments, _epilogue(op, values))
+        return int(real), int(bits)
+
+    def _call_for(self, op: Operation, inputs: list[int]) -> tuple[str, list[Any]]:
+        """The method of the native engine that adds an operation, and its arguments without the epilogue."""
+        get = op.attributes.get
         match op.operation:
             case "convolution" | "binary_convolution":
+                weight = op.tensors["weight"]
                 geometry = [*get("stride", ()), *get("padding", ()), *get("dilation", ()), get("groups")]
                 if op.operation == "binary_convolution":
-                    return self._engine.add_binary_convolution(inputs[0], op.tensors["weight"], geometry, epilogue)
-                if op.tensors["weight"].dtype == np.int8:
+                    return "add_binary_convolution", [inputs[0], weight, geometry]
+                if weight.dtype == np.int8:
                     levels = get("input_factor"), get("input_zero")
-                    return self._engine.add_int8_convolution(
-                        inputs[0], op.tensors["weight"], geometry, *levels, epilogue
-                    )
-                weight = op.real_weight(self._engine.shape(inputs[0])[0])
-                return self._engine.add_convolution(inputs[0], weight, geometry, epilogue)
+                    return "add_int8_convolution", [inputs[0], weight, geometry, *levels]
+                channels = self._engine.shape(inputs[0])[0]
+                return "add_convolution", [inputs[0], op.real_weight(channels), geometry]
             case "pool":
                 geometry = [*get("kernel", ()), *get("stride", ()), *get("padding", ()), *get("size", ())]
-                geometry.append(int(op.attributes["count_padding"]))
-                return self._engine.add_pool(inputs[0], get("kind") == "max", geometry, epilogue)
+                return "add_pool", [inputs[0], get("kind") == "max", [*geometry, int(op.attributes["count_padding"])]]
             case "pad_channels":
-                return self._engine.add_pad_channels(inputs[0], get("before"), get("after"), epilogue)
+                return "add_pad_channels", [inputs[0], get("before"), get("after")]
             case "concatenate":
-                return self._engine.add_concatenate(inputs, epilogue)
+                return "add_concatenate", [inputs]
             case "resize":
-                return self._engine.add_resize(inputs[0], get("height"), get("width"), epilogue)
+                return "add_resize", [inputs[0], get("height"), get("width")]
             case "flatten":
-                return self._engine.add_flatten(inputs[0], epilogue)
-        return self._engine.add_elementwise(inputs[0], epilogue)
+                return "add_flatten", [inputs[0]]
+        return "add_elementwise", [inputs[0]]
 
 
 def _epilogue(op: Operation, values: dict[str, int]) -> Any:
+    """The epilogue of an operation as an object of the native extension; ``values`` are ids by name."""
     epilogue = _native.Epilogue()
     for name in ("multiplier", "offset", "slope", "threshold", "flip"):
         if name in op.tensors:

@@ -1,4 +1,4 @@
-"""A packed model as a user meets it: load it, call it on images, ask it for classes."""
+"""The packed model for users: load it, call it on images, or let it predict classes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,26 @@ from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
 
 BATCH = 64
-"""Images that are computed at once; bounds the memory of a call on many."""
+"""The number of images that are computed at once. It limits the memory of a call on many images."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class of one image: its name (or number), and its softmax probability, 0 to 1."""
+    """A class that a model predicts for an image: its name (or number), and its softmax probability, 0 to 1."""
 
     name: str
     probability: float
 
 
 class Model:
-    """A packed 1-bit model. Make one with `load`; calling it needs neither torch nor the network.
+    """A packed 1-bit model. `load` makes one from a file; using it needs neither torch nor a network connection.
 
-    Runs on the native engine, from any number of threads at once; where that is not built, in NumPy.
+    The model runs on the native engine, and many threads may call it at once. If this installation was built without
+    the engine, the model runs in NumPy, which is slow.
+
+    Args:
+        program: a validated program.
+        threads: the number of threads that share the work of one call.
     """
 
     def __init__(self, program: Program, *, threads: int = 1) -> None:
@@ -47,9 +52,9 @@ class Model:
         """Read a `.biper` file, or its bytes.
 
         Args:
-            source: path, or the content.
-            verify: compare the checksum; everything else about the file is checked in any case.
-            threads: how many share the work of one call.
+            source: the path of the file, or its content.
+            verify: compare the checksum. Everything else about the file is checked in any case.
+            threads: the number of threads that share the work of one call.
 
         Raises:
             ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model.
@@ -62,7 +67,7 @@ class Model:
             raise ModelFormatError(f"{source}: {error}") from error
 
     def profile(self, rounds: int = 100) -> tuple[OperationTime, ...]:
-        """How long each operation takes on one image: medians of ``rounds`` runs, in the order in which they run.
+        """The time that each operation takes on one image, as the median of ``rounds`` runs, in the order of execution.
 
         Raises:
             BiperError: the native engine is not built.
@@ -73,20 +78,20 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the outputs; their numbers where the model has none."""
+        """The names of the outputs, or their numbers as text if the model has no names."""
         return self.program.classes or tuple(map(str, range(int(np.prod(self.program.output_shape)))))
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Outputs for a batch of images of the model's size.
+        """Compute the outputs for a batch of images that have the input size of the model.
 
         Args:
-            images: uint8 (N, H, W, C), as pixels; or floating point (N, C, H, W), already normalized.
+            images: pixels, uint8 (N, H, W, C); or normalized images, floating point (N, C, H, W).
 
         Returns:
-            (N, outputs) float32, or (N, C', H', W') for a model whose result is a map.
+            (N, outputs) float32, or (N, C', H', W') float32 if the result of the model is a map.
 
         Raises:
-            DataError: another shape or type.
+            DataError: the images have another shape or dtype.
         """
         normalized = self._normalized(np.asarray(images))
         shape = self.program.output_shape
@@ -102,14 +107,15 @@ class Model:
     def predict(
         self, images: Sequence[str | PathLike[str] | Image.Image] | NDArray[Any], top_k: int = 1
     ) -> list[list[Prediction]]:
-        """The ``top_k`` likeliest classes of each image, best first.
+        """Predict the ``top_k`` most probable classes of each image, the most probable first.
 
         Args:
-            images: files or Pillow images of any format and size (resized to the model's), or an array as for a call.
-            top_k: how many classes of each.
+            images: files or Pillow images of any format and size, which are resized to the input size of the model; or
+                an array as for `__call__`.
+            top_k: the number of classes for each image.
 
         Raises:
-            DataError: an image cannot be read, or an array has another shape or type.
+            DataError: an image cannot be read, or an array has another shape or dtype.
         """
         array = images if isinstance(images, np.ndarray) else np.stack([self.prepare(image) for image in images])
         logits = self(array).reshape(len(array), -1).astype(np.float64)
@@ -122,7 +128,11 @@ class Model:
         ]
 
     def prepare(self, image: str | PathLike[str] | Image.Image) -> NDArray[np.uint8]:
-        """One image as the pixels that the model takes: uint8 (H, W, C), in its colours, resized if it must be."""
+        """Turn an image into the pixels that the model takes: uint8 (H, W, C), grey or RGB, resized if necessary.
+
+        Raises:
+            DataError: the image cannot be read, or the model has neither 1 nor 3 input channels.
+        """
         channels, height, width = self.program.input_shape
         if channels not in (1, 3):
             raise DataError(f"the model takes {channels} channels, which is no picture; call it with an array")

@@ -1,12 +1,12 @@
-"""The packed program: what a `.biper` file says. No torch.
+"""The packed program, which a `.biper` file contains. This module does not need torch.
 
-A file is a container (`biper.io.container`): tensors, and a document of this form, version 1:
+A file is a container (`biper.io.container`) of tensors and a JSON document. The document of version 1 has the entries
 
 - ``format``: ``"biper program 1"``;
-- ``input``: ``shape`` (C, H, W) and ``mean`` and ``std``, one number a channel, for pixels scaled to [0, 1];
+- ``input``: ``shape`` (C, H, W), and ``mean`` and ``std``, one number for each channel, of pixels scaled to [0, 1];
 - ``classes``: names of the outputs, or an empty list;
 - ``output``: the value that is the result;
-- ``operations``: in the order in which they run. The tensors of operation 3 are named ``3.weight`` and so on.
+- ``operations``: a list in the order of execution. The tensors of operation 3 are named ``3.weight`` and so on.
 
 A *value* is one image's tensor (C, H, W): real (float32) or bits (each -1 or +1). ``"image"`` is the normalized
 input. An operation reads ``inputs``, computes, applies its epilogue and emits ``real``, ``bits`` or both:
@@ -25,15 +25,16 @@ input. An operation reads ``inputs``, computes, applies its epilogue and emits `
 ``flatten``              real; (C, H, W) to (C H W, 1, 1)
 =======================  ==========================================================================================
 
-Epilogue, each step if it is there: ``multiplier * y + offset`` by channel (``offset`` alone too); ``+ residual``, a
-real value of the same shape; ``activation``: ``"clip"`` to [``low``, ``high``], ``"relu"``, or ``"prelu"`` with
-``slope`` by channel. Bits are ``y >= 0``. A ``binary_convolution`` that emits bits alone may have, instead of an
-affine, ``threshold`` (int32) and ``flip`` (uint8) by channel: its bits are ``(sum >= threshold) != flip``.
+The epilogue has up to three steps: ``multiplier * y + offset`` with numbers for each channel (or ``offset`` alone);
+``+ residual``, a real value of the same shape; and ``activation``, which is ``"clip"`` to [``low``, ``high``],
+``"relu"``, or ``"prelu"`` with a ``slope`` for each channel. Bits are ``y >= 0``. A ``binary_convolution`` that emits
+bits alone may instead have ``threshold`` (int32) and ``flip`` (uint8) for each channel: its bits are
+``(sum >= threshold) != flip``.
 
-Bits of weights are uint8 (O, kh, kw, ceil(I / groups / 8)), the first channel in the lowest bit, 1 for +1, and zeros
-in the bits that are left over.
+Bits of weights are uint8 (O, kh, kw, ceil(I / groups / 8)). The first channel is in the lowest bit, 1 stands for +1,
+and bits beyond the channels are 0.
 
-`biper.runtime.reader` reads and checks it; `biper.runtime.reference` is its meaning, in NumPy.
+`biper.runtime.reader` reads and checks a program; `biper.runtime.reference` defines what it computes, in NumPy.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _CONVOLUTION_DEFAULTS: dict[str, Any] = {"stride": [1, 1], "dilation": [1, 1], "
 
 
 def defaults_of(operation: str) -> dict[str, Any]:
-    """Attributes of an operation that are left out of a file where they have these values."""
+    """The default values of an operation's attributes; a file leaves out attributes that have these values."""
     return _CONVOLUTION_DEFAULTS if operation in ("convolution", "binary_convolution") else {}
 
 
@@ -63,13 +64,13 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Operation:
-    """One step of a program; see the module for what its fields mean."""
+    """One step of a program. The docstring of this module explains the fields."""
 
     operation: str
     source: str
     inputs: tuple[str, ...]
     shape: Shape
-    """Of what it emits; derived on loading, not read."""
+    """(C, H, W) of what the operation emits. It is not in the file: the reader derives it."""
     real: str | None = None
     bits: str | None = None
     residual: str | None = None
@@ -77,9 +78,10 @@ class Operation:
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def real_weight(self, in_channels: int) -> NDArray[np.float32]:
-        """Of a convolution: the real weights (O, I / groups, kh, kw) by which it multiplies, however they are stored.
+        """The weights of a convolution as float32 (O, I / groups, kh, kw), from any form in which they are stored.
 
-        For int8 they are those of real inputs, without the rounding of these and the multiplier.
+        For int8 weights these multiply the real inputs: the result is that of the operation but for the rounding of its
+        inputs, before the multiplier.
         """
         weight = self.tensors["weight"]
         if weight.dtype == np.uint8:
@@ -89,7 +91,7 @@ class Operation:
 
     @property
     def nbytes(self) -> int:
-        """Of its tensors."""
+        """The size of the operation's tensors in bytes."""
         return sum(array.nbytes for array in self.tensors.values())
 
 
@@ -106,29 +108,29 @@ class Program:
 
     @property
     def output_shape(self) -> Shape:
-        """Shape of the result."""
+        """The shape (C, H, W) of the result."""
         return self.shapes[self.output]
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Shape of every value, real and bits, by name."""
+        """The shape (C, H, W) of every value, real or bits, by name."""
         made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}
         return {"image": self.input_shape} | made
 
 
 def unpack_weight(packed: NDArray[np.uint8], channels: int) -> NDArray[np.int8]:
-    """Weight bits (O, kh, kw, bytes) as int8 -1 and +1 (O, channels, kh, kw)."""
+    """Turn weight bits (O, kh, kw, bytes) into int8 weights (O, channels, kh, kw) that are -1 and +1."""
     bits = np.unpackbits(packed, axis=-1, count=channels, bitorder="little")
     return (bits.astype(np.int8) * 2 - 1).transpose(0, 3, 1, 2)
 
 
 def pack_weight(positive: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Bool (O, channels, kh, kw) as weight bits (O, kh, kw, bytes), True for +1."""
+    """Turn bool (O, channels, kh, kw), True for +1, into weight bits (O, kh, kw, bytes)."""
     return np.packbits(positive.transpose(0, 2, 3, 1), axis=-1, bitorder="little")
 
 
 def write_program(program: Program) -> bytes:
-    """A program as the bytes of a `.biper` file."""
+    """Return a program as the bytes of a `.biper` file."""
     tensors: dict[str, NDArray[Any]] = {}
     operations = []
     for number, op in enumerate(program.operations):

@@ -1,4 +1,4 @@
-"""What a packed program means, written plainly in NumPy: the engine is tested against this, operation by operation."""
+"""What a packed program computes, defined in plain NumPy. The engine is tested against it, operation by operation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def run_reference(program: Program, images: Array) -> dict[str, Array]:
         images: (N, C, H, W) float32, normalized, of the program's input shape.
 
     Returns:
-        By name: real values float32 (N, C, H, W), bits bool (N, C, H, W); and for each binary convolution
-        ``"<index>.sum"``, its integer sums, int32.
+        The values by name: real values are float32 (N, C, H, W), bits are bool (N, C, H, W). For each binary
+        convolution there are also its integer sums, int32 (N, C, H, W), under the name ``"<index>.sum"``.
     """
     values: dict[str, Array] = {"image": np.asarray(images, np.float32)}
     for index, op in enumerate(program.operations):
@@ -65,7 +65,10 @@ def _epilogue(op: Operation, y: Array, values: dict[str, Array]) -> Array:
 
 
 def convolve(op: Operation, x: Array, weight: Array) -> Array:
-    """Convolution of (N, C, H, W) by (O, C / groups, kh, kw), tap by tap, in the dtype of ``x``."""
+    """Convolve x (N, C, H, W) with weight (O, C / groups, kh, kw), tap by tap, in the dtype of ``x``.
+
+    ``op`` gives the stride, padding, dilation and groups, and the shape of the result.
+    """
     top, bottom, left, right = op.attributes["padding"]
     (down, across), (dy, dx) = op.attributes["stride"], op.attributes["dilation"]
     groups = op.attributes["groups"]
@@ -95,7 +98,7 @@ def _convolution(op: Operation, inputs: list[Array]) -> Array:
 
 
 def _binary_convolution(op: Operation, inputs: list[Array]) -> Array:
-    """Integer sums; float32 holds every integer up to 2^24 exactly, more than any sum of a layer."""
+    """The integer sums. float32 represents every integer up to 2^24 exactly, which is more than any sum of a layer."""
     weight = unpack_weight(op.tensors["weight"], inputs[0].shape[1] // op.attributes["groups"])
     signs = inputs[0].astype(np.float32) * 2 - 1
     return convolve(op, signs, weight).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Times that may be compared: everything runs in turn, in one stretch of time, so that what disturbs disturbs all."""
+"""Times of several functions that can be compared: they run in turns, so that a disturbance affects all of them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 TURN = 0.02
-"""Seconds of calls before it is another's turn, at least one call."""
+"""Seconds of calls in one turn, which has at least one call."""
 
 REST = 0.005
-"""Seconds between turns: worker threads that wait in a loop for more have gone to sleep by then."""
+"""Seconds between turns. After this time worker threads that wait for more work in a loop have gone to sleep."""
 
 ROUNDS = 3
-"""Least number of turns of each."""
+"""The least number of turns of each function."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of single calls, a list for each that was called.
+    """The seconds of single calls, one list for each function.
 
-    ``processor_share`` is processor time over elapsed time while they ran: where one thread works and it is below 1,
-    other programs took the rest, and long calls are slower for it than short ones.
+    ``processor_share`` is processor time divided by elapsed time during the calls. If one thread works and it is below
+    1, other programs used the processor meanwhile, which makes long calls slower than short ones.
     """
 
     seconds: list[list[float]]
@@ -30,13 +30,13 @@ class Times:
 
 
 def interleaved(runs: Sequence[Callable[[], object]], seconds: float) -> Times:
-    """Times of calls, in turns of random order.
+    """Time functions in turns, whose order is random.
 
-    A turn begins with a call that is not timed: it brings back caches and threads that another's turn put to sleep.
+    Each turn begins with a call that is not timed: it fills the caches and wakes the threads again.
 
     Args:
-        runs: what to call.
-        seconds: about how long to take, all together.
+        runs: the functions to call.
+        seconds: how long to take for all functions together, approximately.
     """
     order, stop = random.Random(0), time.perf_counter() + seconds
     times: list[list[float]] = [[] for _ in runs]

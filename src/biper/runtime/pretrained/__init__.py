@@ -12,20 +12,20 @@ SUFFIX = ".biper"
 
 
 def pretrained_names() -> list[str]:
-    """The models that come with the package."""
+    """The names of the models that come with the package."""
     files = resources.files(__name__).iterdir()
     return sorted(file.name.removesuffix(SUFFIX) for file in files if file.name.endswith(SUFFIX))
 
 
 def load_pretrained(name: str, *, threads: int = 1) -> Model:
-    """A packed model that comes with the package; needs neither the network nor torch.
+    """Load a packed model that comes with the package. This needs neither torch nor a network connection.
 
     Args:
         name: ``"cifar10-resnet20"``, whose accuracy is in docs/results.md.
-        threads: how many share the work of one call.
+        threads: the number of threads that share the work of one call.
 
     Raises:
-        ModelError: there is none of this name.
+        ModelError: no model of this name comes with the package.
     """
     names = pretrained_names()
     if name not in names:

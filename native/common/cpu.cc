@@ -1,4 +1,4 @@
-#include "cpu.h"
+#include "common/cpu.h"
 
 #include <cstdint>
 
@@ -11,6 +11,8 @@
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(_WIN32)
+#include <windows.h>
 #endif
 
 namespace biper {
@@ -37,7 +39,7 @@ Registers cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
   return r;
 }
 
-// The register states that the operating system saves on a context switch (XCR0).
+// The register states that the operating system saves on a context switch: register XCR0.
 std::uint64_t saved_states() {
 #if defined(_MSC_VER)
   return _xgetbv(0);
@@ -79,14 +81,17 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || defined(_M_ARM64)
 
 std::vector<std::string> instruction_sets() {
-  std::vector<std::string> names{"neon"};  // part of the architecture
+  std::vector<std::string> names{"neon"};  // every 64-bit Arm processor has it
 #if defined(__linux__)
   if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) names.emplace_back("dotprod");
+#elif defined(_WIN32)
+  constexpr DWORD kDotProduct = 43;  // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE, which older headers lack
+  if (IsProcessorFeaturePresent(kDotProduct)) names.emplace_back("dotprod");
 #elif defined(__ARM_FEATURE_DOTPROD)
-  names.emplace_back("dotprod");
+  names.emplace_back("dotprod");  // macOS: every Mac with an Arm processor has what the compiler assumes
 #endif
   return names;
 }

@@ -1,4 +1,4 @@
-#include "threads.h"
+#include "common/threads.h"
 
 #include <atomic>
 #include <condition_variable>
@@ -7,29 +7,20 @@
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__) || defined(_M_X64)
-#include <immintrin.h>
-#endif
+#include "common/portability.h"
 
 namespace biper {
 namespace {
 
-// Operations follow each other within microseconds: a thread looks for work this often before it goes to sleep.
+// Operations follow each other within microseconds, so that waking a thread for each would take longer than the work. A
+// thread checks this many times for new work before it goes to sleep.
 constexpr int kSpins = 4000;
-
-void pause() {
-#if defined(__x86_64__) || defined(_M_X64)
-  _mm_pause();
-#elif defined(__aarch64__)
-  __asm__ volatile("yield");
-#endif
-}
 
 }  // namespace
 
 struct ThreadPool::Shared {
-  std::mutex owner;  // who may give work
-  std::mutex mutex;  // guards sleeping and the end
+  std::mutex owner;  // held by the caller that uses the pool
+  std::mutex mutex;  // guards `ending`, and changes of `round` against helpers that are about to sleep
   std::condition_variable wake;
   std::atomic<std::uint64_t> round{0};
   std::atomic<int> next{0}, busy{0};
@@ -46,7 +37,7 @@ struct ThreadPool::Shared {
   void help() {
     std::uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && round.load(std::memory_order_acquire) == seen; ++spin) pause();
+      for (int spin = 0; spin < kSpins && round.load(std::memory_order_acquire) == seen; ++spin) pause_in_loop();
       if (round.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex);
         wake.wait(lock, [&] { return ending || round.load(std::memory_order_acquire) != seen; });
@@ -104,13 +95,13 @@ void ThreadPool::run(int parts, void (*work)(void*, int), void* context) {
   s.next.store(0, std::memory_order_relaxed);
   s.busy.store(threads_ - 1, std::memory_order_relaxed);
   {
-    // Under the mutex, so that no helper misses the round between its last look and its sleep.
+    // With the mutex held no helper can be between its last check of the round and its sleep, and miss the change.
     const std::lock_guard<std::mutex> lock(s.mutex);
     s.round.fetch_add(1, std::memory_order_release);
   }
   s.wake.notify_all();
   s.take_parts();
-  while (s.busy.load(std::memory_order_acquire) != 0) pause();
+  while (s.busy.load(std::memory_order_acquire) != 0) pause_in_loop();
 }
 
 }  // namespace biper

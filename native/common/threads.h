@@ -1,4 +1,4 @@
-// A few threads that share the work of one operation at a time.
+// A pool of threads that share the work of one operation at a time.
 #pragma once
 
 #include <memory>
@@ -6,19 +6,20 @@
 
 namespace biper {
 
-// Calls work(data) on each of some threads, of which the calling one is one: GOMP_parallel of an OpenMP runtime.
+// The signature of GOMP_parallel of an OpenMP runtime: calls work(data) in `threads` threads,
+// one of which is the caller.
 using ParallelCall = void (*)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // the calling thread is one of them
-  ThreadPool(int threads, ParallelCall parallel);  // none of its own: those of an OpenMP runtime
+  explicit ThreadPool(int threads);                // starts threads - 1 threads, which the caller joins in `run`
+  ThreadPool(int threads, ParallelCall parallel);  // starts none, and takes those of an OpenMP runtime
   ~ThreadPool();
 
   int threads() const { return threads_; }
 
-  // Calls work(context, part) for every part in [0, parts), on all threads, and returns when all are done. If another
-  // caller is using the pool, the calling thread does everything by itself.
+  // Calls work(context, part) for every part in [0, parts), shared among the threads, and returns when all are done. If
+  // another caller is using the pool at that time, the calling thread does everything itself.
   void run(int parts, void (*work)(void*, int), void* context);
 
   template <typename F>

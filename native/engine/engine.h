@@ -1,22 +1,26 @@
-// The executor: a list of operations on values of one image, built once and run often.
+// The engine: a list of operations on the values of one image, built once and run often.
 //
-// Building checks everything that running will rely on: every value that is named exists and is of the right kind, every
-// array has the size that its geometry asks for. Running allocates nothing, unless more threads call at once than before.
+// Building checks everything that running relies on: every value that an operation names exists and is of the right
+// kind, and every array has the size that its geometry asks for. Running allocates memory only if more threads call at
+// once than ever before.
+//
+// build.cc adds operations, weight_layouts.cc arranges their weights, memory_plan.cc places the values, run.cc runs.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/threads.h"
 #include "kernels/kernels.h"
-#include "threads.h"
 
 namespace biper {
 
-// What the bindings hand over for an epilogue: arrays by channel, empty where absent.
+// The epilogue of an operation as the caller describes it; see Epilogue. Arrays have a number for each channel, or are
+// empty where the epilogue has no such step. `flip`: the bits of a channel are inverted. `residual`: the id of a real
+// value, or -1. `real` and `bits`: whether the operation emits such a value.
 struct EpilogueSpec {
   std::vector<float> multiplier, offset, slope;
   std::vector<std::int32_t> threshold;
@@ -27,21 +31,28 @@ struct EpilogueSpec {
   bool real = false, bits = false;
 };
 
-// Ids of the values that an operation emits; -1 where it emits none.
+// The ids of the values that an operation emits; -1 stands for none.
 struct Emitted {
   int real, bits;
 };
 
+struct Value;  // these three are defined in operation.h
+struct Operation;
+struct Arena;
+
 class Engine {
  public:
-  // Throws std::invalid_argument for an instruction set that is unknown or not supported here; "" takes the best.
+  // For images (channels, height, width). choose.h says what `instruction_set` may be;
+  // `threads` share the work of a call.
   Engine(int channels, int height, int width, const std::string& instruction_set, int threads);
   ~Engine();
 
-  // Each adds an operation and throws std::invalid_argument, saying what is wrong, if it cannot run.
-  Emitted add_convolution(int input, const float* weight, const std::vector<int>& shape, const std::vector<int>& geometry,
-                          const EpilogueSpec& epilogue);
-  // With inputs rounded to levels, see Levels.
+  // Each adds an operation that reads the values whose ids are given; the input of the engine has id 0. The
+  // weights are copied; `shape` is theirs. An operation that cannot run is refused by
+  // std::invalid_argument, which says what is wrong.
+  Emitted add_convolution(int input, const float* weight, const std::vector<int>& shape,
+                          const std::vector<int>& geometry, const EpilogueSpec& epilogue);
+  // Rounds its input to levels, see Levels.
   Emitted add_int8_convolution(int input, const std::int8_t* weight, const std::vector<int>& shape,
                                const std::vector<int>& geometry, float factor, int zero, const EpilogueSpec& epilogue);
   Emitted add_binary_convolution(int input, const std::uint8_t* weight, const std::vector<int>& shape,
@@ -53,37 +64,35 @@ class Engine {
   Emitted add_resize(int input, int height, int width, const EpilogueSpec& epilogue);
   Emitted add_flatten(int input, const EpilogueSpec& epilogue);
 
-  // Ends building: plans the memory. `output` is the real value that `run` returns.
+  // Ends building and plans the memory. `output` is the id of the real value that `run` returns.
   void finish(int output);
 
-  // (count, C, H, W) normalized images to (count, C', H', W') results. Safe from many threads at once.
+  // Computes (count, C', H', W') results from (count, C, H, W) normalized images. Many threads may call it at once.
   void run(const float* images, std::int64_t count, float* results);
 
-  // Seconds that each operation takes on one image: the median of `rounds` runs.
+  // The seconds that each operation takes on an image (C, H, W): the median of `rounds` runs.
   std::vector<double> profile(const float* image, int rounds);
 
-  // Binary multiply-accumulates a second of one core, from registers: what the instruction set can do at most.
+  // The most binary multiply-accumulates per second that the kernels can do on one core: with operands in registers.
   double measure_peak() const;
 
   std::vector<int> shape(int value) const;  // channels, height, width
-  int threads() const { return pool_.threads(); }
+  int threads() const;
   std::string instruction_set() const { return kernels_->name; }
   std::int64_t arena_bytes() const { return arena_bytes_; }
 
  private:
-  struct Value;
-  struct Operation;
-  struct Arena;
-
   const Value& real_value(int id) const;
   const Value& any_value(int id) const;
+  // Adds a value that the operation being added makes (`make_rows`: as a number of rows of floats), and returns its id.
+  int make_value(bool real, int channels, int height, int width);
+  int make_rows(int rows, int floats);
   Emitted finish_operation(std::unique_ptr<Operation> operation, int channels, int height, int width,
                            const EpilogueSpec& spec);
   void pack_input();
   void plan_memory();
   const Value* dying_residual(const Value& value) const;
   void run_one(const float* image, float* result, std::uint8_t* arena, bool parallel);
-  void execute(const Operation& operation, std::uint8_t* arena, bool parallel);
   std::unique_ptr<Arena> take_arena();
   void give_arena(std::unique_ptr<Arena> arena);
 

@@ -1,4 +1,4 @@
-#include "row_transform.h"
+#include "kernels/row_transform.h"
 
 #include <cmath>
 #include <cstddef>
@@ -8,14 +8,15 @@
 namespace biper {
 namespace {
 
-// Less work a point than this does not pay for the transforms.
+// With fewer products for each point than this, the transforms take longer than the products that they save.
 constexpr int kWorthTransforming = 24;
 
 constexpr double kPoints[] = {0, 1, -1, 0.5, -2, -0.5};
 
 int taps_of(const Geometry& g) { return (g.kernel_x + g.step_x - 1) / g.step_x; }
 
-// Coefficients of prod (z - p) over the finite points but `without`, the constant first.
+// Coefficients of the product of (z - p) over the first `finite` points p, leaving out number
+// `without`; constant first.
 std::vector<double> polynomial(int finite, int without) {
   std::vector<double> product{1};
   for (int k = 0; k < finite; ++k) {
@@ -31,7 +32,8 @@ std::vector<double> polynomial(int finite, int without) {
 
 bool row_transform_fits(const Geometry& g) {
   const int taps = taps_of(g), inside = g.step_x * g.channels;
-  if (g.groups != 1 || g.dilation_x != 1 || g.step_x > 2 || taps < 3 || taps > 4 || g.out_channels < kLanes) return false;
+  if (g.groups != 1 || g.dilation_x != 1 || g.step_x > 2 || taps < 3 || taps > 4 || g.out_channels < kLanes)
+    return false;
   if (inside > kLanes && inside % kLanes != 0) return false;
   if (g.kernel_y * inside < kWorthTransforming) return false;
   const std::int64_t tiles = (g.out_width + kTileOutputs - 1) / kTileOutputs;
@@ -48,7 +50,8 @@ RowTransform make_row_transform(const Geometry& g) {
     const std::vector<double> coefficients = polynomial(points - 1, infinity ? -1 : j);
     for (std::size_t i = 0; i < coefficients.size(); ++i) transform.in[j][i] = static_cast<float>(coefficients[i]);
     for (int o = 0; o < kTileOutputs; ++o)
-      transform.out[o][j] = infinity ? static_cast<float>(o == kTileOutputs - 1) : static_cast<float>(std::pow(kPoints[j], o));
+      transform.out[o][j] =
+          infinity ? static_cast<float>(o == kTileOutputs - 1) : static_cast<float>(std::pow(kPoints[j], o));
   }
   return transform;
 }
@@ -62,7 +65,8 @@ std::vector<float> transform_weights(const Geometry& g, const RowTransform& tran
     double divisor = 1, factors[kMaxPoints];
     for (int k = 0; k < points - 1 && !infinity; ++k)
       if (k != j) divisor *= kPoints[j] - kPoints[k];
-    for (int tap = 0; tap < taps; ++tap) factors[tap] = infinity ? tap == taps - 1 : std::pow(kPoints[j], tap) / divisor;
+    for (int tap = 0; tap < taps; ++tap)
+      factors[tap] = infinity ? tap == taps - 1 : std::pow(kPoints[j], tap) / divisor;
     for (int o = 0; o < g.out_channels; ++o)
       for (int c = 0; c < g.channels; ++c)
         for (int y = 0; y < g.kernel_y; ++y)

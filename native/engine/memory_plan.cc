@@ -1,0 +1,62 @@
+// Where the values of one image are in the arena: values that are not needed at the same time share memory.
+#include <algorithm>
+
+#include "engine/engine.h"
+#include "engine/operation.h"
+
+namespace biper {
+namespace {
+
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 33;
+
+}  // namespace
+
+// An image has few channels, so that padding its pixels to 16 channels would waste most of the memory traffic. Where
+// only convolutions of one group read the input, its pixels follow each other without padding.
+void Engine::pack_input() {
+  for (const auto& op : operations_) {
+    const bool reads = std::find(op->inputs.begin(), op->inputs.end(), 0) != op->inputs.end();
+    const bool convolves = op->kind == Operation::Kind::kConvolution || op->kind == Operation::Kind::kInt8Convolution;
+    const bool dense = convolves && op->geometry.groups == 1;
+    if (op->residual == 0 || (reads && !dense)) return;
+  }
+  if (output_ != 0) values_[0].stride = values_[0].channels;
+}
+
+// First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place
+// of its residual (see dying_residual), because that memory is in the cache.
+void Engine::plan_memory() {
+  std::vector<const Value*> placed;
+  for (Value& value : values_) {
+    placed.push_back(&value);
+    if (const Value* residual = dying_residual(value)) {
+      value.offset = residual->offset;
+      continue;
+    }
+    std::int64_t offset = 0;
+    std::vector<const Value*> alive;
+    for (const Value* other : placed)
+      if (other != &value && other->last_read >= value.made && value.last_read >= other->made) alive.push_back(other);
+    std::sort(alive.begin(), alive.end(), [](const Value* a, const Value* b) { return a->offset < b->offset; });
+    for (const Value* other : alive) {
+      if (offset + value.bytes() <= other->offset) break;
+      offset = std::max(offset, other->offset + other->bytes());
+    }
+    value.offset = offset;
+    arena_bytes_ = std::max(arena_bytes_, offset + value.bytes());
+    require(arena_bytes_ <= kMaxBytes, "the program needs too much memory");
+  }
+}
+
+// The residual of the operation that makes `value`, if `value` can overwrite it: the operation is the last to read the
+// residual, reads it nowhere else, and writes each element after reading the one in its place. Else null.
+const Value* Engine::dying_residual(const Value& value) const {
+  if (value.made < 0) return nullptr;
+  const Operation& op = *operations_[value.made];
+  if (op.residual < 0 || op.real < 0 || &values_[op.real] != &value) return nullptr;
+  const Value& residual = values_[op.residual];
+  const bool read_otherwise = std::find(op.inputs.begin(), op.inputs.end(), op.residual) != op.inputs.end();
+  return residual.last_read == value.made && !read_otherwise && residual.stride == value.stride ? &residual : nullptr;
+}
+
+}  // namespace biper

@@ -1,0 +1,81 @@
+// What an engine consists of: values of one image, operations on them, and the memory that holds the values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "engine/aligned.h"
+#include "kernels/kernels.h"
+
+namespace biper {
+
+// Values of more elements are refused when the operation that makes them is added.
+inline constexpr std::int64_t kMaxElements = std::int64_t{1} << 28;
+
+inline void require(bool condition, const char* problem) {
+  if (!condition) throw std::invalid_argument(problem);
+}
+
+// A tensor (channels, height, width) of one image, real or bits, in the layouts of kernels.h.
+struct Value {
+  bool real;
+  int channels, height, width;
+  int stride;           // from pixel to pixel, in floats (real) or in halves of 16 bits
+  int made, last_read;  // indices of the operations that make it and that read it last; the input has made == -1
+
+  std::int64_t offset = 0;  // bytes from the start of the arena; memory_plan.cc decides
+
+  std::int64_t pixels() const { return static_cast<std::int64_t>(height) * width; }
+  std::int64_t bytes() const { return aligned(pixels() * stride * (real ? 4 : 2) + kAlignment); }
+};
+
+// One step of a program. Values are referred to by their index; -1 stands for none.
+struct Operation {
+  enum class Kind {
+    kConvolution,
+    kInt8Convolution,
+    kBinaryConvolution,
+    kPool,
+    kElementwise,
+    kPad,
+    kConcatenate,
+    kResize,
+    kFlatten
+  };
+  explicit Operation(Kind k) : kind(k) {}
+
+  bool is_convolution() const {
+    return kind == Kind::kConvolution || kind == Kind::kInt8Convolution || kind == Kind::kBinaryConvolution;
+  }
+  // Whether it copies values to other places and computes nothing before its epilogue.
+  bool is_move() const {
+    return kind == Kind::kPad || kind == Kind::kConcatenate || kind == Kind::kResize || kind == Kind::kFlatten;
+  }
+
+  Kind kind;
+  std::vector<int> inputs;
+  Geometry geometry{};  // of a convolution; its stride is filled in when it runs
+  Pooling pooling{};
+  int before = 0;  // kPad: channels of zeros before those of the input
+  Aligned<float> weights;
+  Levels levels{};                        // kInt8Convolution, whose weights are in `bit_weights`
+  Aligned<std::int32_t> initial;          // kInt8Convolution: what the sums begin with
+  std::optional<RowTransform> transform;  // if set, the transformed rows are in `scratch`
+  Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights;  // see BitWeights
+  Aligned<float> multiplier, offset, slope;
+  Aligned<std::int32_t> threshold;
+  Epilogue epilogue{};                      // points to the four above; the rest is filled in when it runs
+  int residual = -1, real = -1, bits = -1;  // values that the epilogue reads and writes
+  int channels = 0, height = 0, width = 0;  // of the result
+  int scratch = -1;                         // a value that only this operation uses
+};
+
+// The memory for the values of one image. Each thread that runs images has one of its own.
+struct Arena {
+  explicit Arena(std::int64_t bytes) : memory(bytes) {}
+  Aligned<std::uint8_t> memory;
+};
+
+}  // namespace biper

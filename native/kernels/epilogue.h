@@ -1,0 +1,98 @@
+// The last step of every kernel: multiplier, offset, residual, activation, and the stores of real values and bits.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/block.h"
+
+namespace biper {
+namespace {
+
+// Applies the epilogue to P pixels side by side, starting at `pixel`, by V blocks of channels, starting at `block`, and
+// stores the results. Multiply and add are not fused, so that every instruction set gives the same floats.
+template <typename Isa, int P, int V>
+BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V], std::int64_t pixel, int block) {
+  const int first = block * kLanes, stride = blocks_of(e.channels) * kLanes, halves = halves_of(e.channels);
+  const auto each = [&](auto&& change) BIPER_INLINE_LAMBDA {
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { change(y[p][v], (pixel + p) * stride + first + v * kLanes, v); });
+    });
+  };
+  const auto by_channel = [&](const float* values, auto v)
+                              BIPER_INLINE_LAMBDA { return Isa::load(values + first + v * kLanes); };
+  if (e.multiplier)
+    each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, by_channel(e.multiplier, v)); });
+  if (e.offset)
+    each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::add(x, by_channel(e.offset, v)); });
+  if (e.residual)
+    each([&](auto& x, std::int64_t at, auto) BIPER_INLINE_LAMBDA { x = Isa::add(x, Isa::load(e.residual + at)); });
+  switch (e.activation) {
+    case Activation::kNone: break;
+    case Activation::kClip:
+      each([&](auto& x, std::int64_t, auto)
+               BIPER_INLINE_LAMBDA { x = Isa::smaller(Isa::larger(x, Isa::all(e.low)), Isa::all(e.high)); });
+      break;
+    case Activation::kRelu:
+      each([&](auto& x, std::int64_t, auto) BIPER_INLINE_LAMBDA { x = Isa::larger(x, Isa::all(0)); });
+      break;
+    case Activation::kPrelu:
+      each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::prelu(x, by_channel(e.slope, v)); });
+      break;
+  }
+  if (e.real) each([&](auto& x, std::int64_t at, auto) BIPER_INLINE_LAMBDA { Isa::store(e.real + at, x); });
+  if (e.bits)
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      const std::uint16_t lanes = lanes_of(e.channels, block + v);
+      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+        e.bits[(pixel + p) * halves + block + v] = Isa::not_negative(y[p][v]) & lanes;
+      });
+    });
+}
+
+// The same for one pixel and one block.
+template <typename Isa>
+BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats y, std::int64_t pixel, int block) {
+  typename Isa::Floats one[1][1] = {{y}};
+  store_real<Isa>(e, one, pixel, block);
+}
+
+// The same for the sums of binary tiles, valid - 2 differing: `differing` of the `valid` products are -1.
+template <typename Isa, int P, int V>
+BIPER_INLINE void store_differing(const Epilogue& e, typename Isa::Integers (&differing)[P][V], int valid,
+                                  std::int64_t pixel, int block) {
+  if (e.threshold) {
+    const int halves = halves_of(e.channels);
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      const auto most = Isa::most_differing(valid, Isa::load(e.threshold + (block + v) * kLanes));
+      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+        e.bits[(pixel + p) * halves + block + v] = Isa::at_most(differing[p][v], most);
+      });
+    });
+    return;
+  }
+  typename Isa::Floats y[P][V];
+  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[p][v] = Isa::sum(valid, differing[p][v]); });
+  });
+  store_real<Isa>(e, y, pixel, block);
+}
+
+// Sets the last 16 bits of pixels [begin, end) to 0 where their channels fill only half of the last word.
+inline void clear_spare_bits(const Epilogue& e, std::int64_t begin, std::int64_t end) {
+  const int blocks = blocks_of(e.channels);
+  if (!e.bits || blocks % 2 == 0 || blocks == 1) return;
+  for (std::int64_t pixel = begin; pixel < end; ++pixel) e.bits[pixel * (blocks + 1) + blocks] = 0;
+}
+
+// The epilogue as an operation of its own, on pixels [begin, end).
+template <typename Isa>
+void elementwise_blocks(const float* in, const Epilogue& e, int begin, int end) {
+  const int blocks = blocks_of(e.channels);
+  for (std::int64_t pixel = begin; pixel < end; ++pixel)
+    for (int block = 0; block < blocks; ++block)
+      store_real<Isa>(e, Isa::load(in + (pixel * blocks + block) * kLanes), pixel, block);
+  clear_spare_bits(e, begin, end);
+}
+
+}  // namespace
+}  // namespace biper
