@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.runtime.program import Operation, Program, pack_weight
+from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 
 def random_pixels(shape: tuple[int, int, int], count: int = 3) -> NDArray[np.uint8]:

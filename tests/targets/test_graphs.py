@@ -16,7 +16,7 @@ from torch import nn
 import biper
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer
-from biper.lowering.stand_ins import with_exported_layers
+from biper.lowering.exported_layers import with_exported_layers
 from biper.runtime.agreement import compare_outputs
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program

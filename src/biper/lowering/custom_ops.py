@@ -80,7 +80,7 @@ class ExportedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = x.reshape(*x.shape, 1, 1) if self.is_linear else x
-        y = binary_conv2d(maps, self.bits, self.scale, self.bias, *self.geometry, self.binary_input)
+        y: Tensor = binary_conv2d(maps, self.bits, self.scale, self.bias, *self.geometry, self.binary_input)
         return y.flatten(1) if self.is_linear else y
 
 

@@ -85,5 +85,5 @@ def drop_activations_before_signs_(graph: Graph) -> None:
 def _keeps_signs(node: Node) -> bool:
     """Whether ``activation(y) >= 0`` exactly when ``y >= 0``."""
     if node.attributes["activation"] == "clip":
-        return node.attributes["low"] < 0 <= node.attributes["high"]
+        return bool(node.attributes["low"] < 0 <= node.attributes["high"])
     return node.attributes["activation"] == "prelu" and bool(np.all(node.tensors["slope"] > 0))

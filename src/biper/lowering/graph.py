@@ -20,18 +20,6 @@ from numpy.typing import NDArray
 
 Shape = tuple[int, int, int]
 
-OPERATIONS = (
-    "convolution",
-    "binary_convolution",
-    "pool",
-    "elementwise",
-    "pad_channels",
-    "concatenate",
-    "resize",
-    "flatten",
-)
-"""What step 1 can be; `biper.runtime.program` defines each."""
-
 
 @dataclass
 class Node:

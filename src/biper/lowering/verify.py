@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer
-from biper.lowering.stand_ins import with_exported_layers
+from biper.lowering.exported_layers import with_exported_layers
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
 from biper.runtime.reference import run_reference

@@ -1,7 +1,7 @@
 """A packed program as C99 for devices without an operating system: two files that need no library and no allocation.
 
 Weights are constant tables, all values of an image lie in one static arena whose size is known here, and the kernels
-(`c/kernels.c`, and `c/float.c` or `c/fixed.c`) work on 32-bit words. Only those that a program calls are in its file.
+(`c/operators.c`, and `c/float.c` or `c/fixed.c`) work on 32-bit words. Only those that a program calls are in its file.
 
 Layouts: real values [row][column][channel]; bits [row][column][word], the first channel in the lowest bit, the bits
 beyond the channels 0.
@@ -156,19 +156,19 @@ class _Writer:
     def kernel_text(self, integer: bool) -> Iterable[str]:
         own = "fixed" if integer else "float"
         kernels = self.kernels
-        yield from sections("kernels", ["activations"])
+        yield from sections("operators", ["activations"])
         bits = any(op.bits is not None for op in self.program.operations)
         binary = kernels & {"binary_convolution", "grouped_binary_convolution"}
         if bits:
-            yield from sections("kernels", ["put_bit"])
+            yield from sections("operators", ["put_bit"])
         (finish,) = sections(own, ["finish"])
         yield finish if bits else re.sub(r"\n    if \(e->bits\).*", "", finish)
         if binary:
-            yield from sections("kernels", ["finish_sum"])
+            yield from sections("operators", ["finish_sum"])
         if kernels - {"read_pixels", "transfer", "flatten"}:
-            yield from sections("kernels", ["taps"])
+            yield from sections("operators", ["taps"])
         if binary:
-            yield from sections("kernels", ["count"])
+            yield from sections("operators", ["count"])
         shared = [
             "read_pixels",
             "binary_convolution",
@@ -176,7 +176,7 @@ class _Writer:
             "convolution",
             "signed_convolution",
         ]
-        yield from sections("kernels", [kernel for kernel in [*shared, "transfer", "flatten"] if kernel in kernels])
+        yield from sections("operators", [kernel for kernel in [*shared, "transfer", "flatten"] if kernel in kernels])
         yield from sections(own, [kernel for kernel in ("pool", "levels_convolution") if kernel in kernels])
 
     def header(self, integer: bool) -> str:

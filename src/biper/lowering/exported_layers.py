@@ -63,7 +63,7 @@ class ShiftedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         v = self.input_quantizer.real(x) if isinstance(self.input_quantizer, Quantizer) else x
-        y = self.signs(v)
+        y: Tensor = self.signs(v)
         if self.sums is not None:
             window = self.sums(v)
             if self.is_linear:
