@@ -23,6 +23,7 @@ def test_no_operator_is_in_two_families() -> None:
     assert set(HANDLERS) == set(counts)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export warns about torch's own internals
 def test_the_tracer_uses_the_handlers_it_is_given() -> None:
     def sigmoid(tracer: Tracer, node: torch.fx.Node) -> str:
         return tracer.emit(node, "sigmoid", [tracer.value(node.args[0], node)])
