@@ -16,8 +16,8 @@ import numpy as np
 from biper.data import load_dataset
 from biper.runtime.model import Model
 from biper.targets.c.fixed_point import run_fixed
-from biper.targets.c.to_fixed_point import fixed_point
-from biper.targets.deploy import open_source, write_c
+from biper.targets.c.to_fixed_point import to_fixed_point
+from biper.targets.deploy import open_program, write_c
 
 HERE = Path(__file__).resolve().parent
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
@@ -39,12 +39,12 @@ def main() -> None:
     options = parser.parse_args()
 
     model = options.model / "model.biper" if options.model.is_dir() else options.model
-    source = open_source(model)
-    test = load_dataset(options.data, options.data_dir, classes=source.program.classes).test
+    opened = open_program(model)
+    test = load_dataset(options.data, options.data_dir, classes=opened.program.classes).test
     pixels, labels = test.images[: options.images].numpy(), test.labels[: options.images].numpy()
-    expected = runtime = Model(source.program)(pixels).argmax(1)
+    expected = runtime = Model(opened.program)(pixels).argmax(1)
     if options.integer_only:
-        results = run_fixed(fixed_point(source.program), pixels)[source.program.output]
+        results = run_fixed(to_fixed_point(opened.program), pixels)[opened.program.output]
         expected = results.reshape(len(pixels), -1).argmax(1)
         print(
             f"in integers {int((expected == runtime).sum())} of {len(pixels)} are classified as by the runtime",
@@ -52,7 +52,7 @@ def main() -> None:
         )
 
     options.build.mkdir(parents=True, exist_ok=True)
-    _, text = write_c(source, options.build / "model.c", integer_only=options.integer_only)
+    _, text = write_c(opened, options.build / "model.c", integer_only=options.integer_only)
     print(text, flush=True)
     (options.build / "images.h").write_text(images_header(pixels, labels, expected, options.integer_only))
     sources = [*(str(HERE / name) for name in ("startup.c", "board.c", "main.c")), str(options.build / "model.c")]

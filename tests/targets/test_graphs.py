@@ -17,7 +17,7 @@ import biper
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer
 from biper.lowering.exported_layers import with_exported_layers
-from biper.runtime.agreement import compare_outputs
+from biper.runtime.agreement import compare_with_reference
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
@@ -67,7 +67,7 @@ def test_every_operation_is_that_of_the_reference(form: str, tmp_path: Path) -> 
 def test_networks_agree(form: str, bits: str, float_layers: str, tmp_path: Path) -> None:
     program = packed_network(tmp_path, "resnet20", "cifar10", bits, float_layers)
     _, run = built(form, program, tmp_path / "model")
-    agreement = compare_outputs(run, program, images_of(program, 8))
+    agreement = compare_with_reference(run, program, images_of(program, 8))
     assert agreement.equal_images >= 7
     assert agreement.difference < 1e-4
 
@@ -99,7 +99,7 @@ def test_openvino_computes_in_bits_where_it_can(tmp_path: Path) -> None:
 def test_another_function_is_refused() -> None:
     program = small_programs()["real_padded"]
     with pytest.raises(ExportError, match=r"computes something else: outputs differ by up to .* equal on 0 of 16"):
-        compare_outputs(lambda images: np.zeros((len(images), *program.output_shape), np.float32), program)
+        compare_with_reference(lambda images: np.zeros((len(images), *program.output_shape), np.float32), program)
 
 
 @pytest.mark.slow

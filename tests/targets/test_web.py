@@ -23,13 +23,14 @@ from biper.errors import ExportError
 from biper.runtime.engine import Engine
 from biper.runtime.model import Model
 from biper.runtime.program import write_program
+from biper.targets.web import OPERATIONS
 from biper.targets.web.page import html_page
 
 RUN_ALL = """
 const fs = require("fs");
 const part = (name) => fs.readFileSync(`${process.argv[2]}/${name}.js`, "utf8");
-const names = "return { loadModel, channelsOf, resize };";
-const { loadModel, channelsOf, resize } = new Function(`${part("engine")};${part("picture")};${names}`)();
+const names = ["engine", "operators", "picture"], returned = "return { loadModel, OPERATORS, channelsOf, resize };";
+const { loadModel, OPERATORS, channelsOf, resize } = new Function(`${names.map(part).join(";")};${returned}`)();
 const read = (file) => new Uint8Array(fs.readFileSync(`${process.argv[3]}/${file}`));
 const write = (file, array) => fs.writeFileSync(`${process.argv[3]}/${file}`, Buffer.from(array.buffer));
 """
@@ -68,6 +69,11 @@ def test_every_operation_is_that_of_the_scalar_engine(tmp_path: Path) -> None:
         expected = Engine(program, "scalar")(Model(program)._normalized(random_pixels(program.input_shape)))
         actual = np.fromfile(tmp_path / f"{name}.outputs", np.float32)
         assert np.array_equal(actual, expected.transpose(0, 2, 3, 1).reshape(-1)), name
+
+
+def test_the_operators_of_the_page_are_those_that_are_listed(tmp_path: Path) -> None:
+    run_in_node(tmp_path, "fs.writeFileSync('operations.json', JSON.stringify(Object.keys(OPERATORS)));")
+    assert set(json.loads((tmp_path / "operations.json").read_text())) == OPERATIONS
 
 
 def test_pictures_become_the_pixels_of_pillow(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ INT16, INT32 = (1 << 15) - 1, (1 << 31) - 1
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedOperation:
     """One operation in integers; see the module for what the numbers mean.
 
     ``weight`` is int8 (O, I / groups, kh, kw) of a real convolution; ``up`` has a number for each input; ``factors``
@@ -63,7 +63,7 @@ class FixedProgram:
     """A program in integers. ``exponents`` are those of its real values."""
 
     program: Program
-    operations: tuple[Fixed, ...]
+    operations: tuple[FixedOperation, ...]
     exponents: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -98,7 +98,7 @@ def run_fixed(fixed: FixedProgram, pixels: NDArray[np.uint8]) -> dict[str, Array
     return values
 
 
-def _sums(step: Fixed, inputs: list[Array]) -> list[Array]:
+def _sums(step: FixedOperation, inputs: list[Array]) -> list[Array]:
     op, x = step.op, inputs[0]
     match op.operation:
         case "convolution" | "binary_convolution":
@@ -119,7 +119,7 @@ def _sums(step: Fixed, inputs: list[Array]) -> list[Array]:
     return inputs
 
 
-def _pool(step: Fixed, x: Array) -> Array:
+def _pool(step: FixedOperation, x: Array) -> Array:
     op = step.op
     y = np.empty((*x.shape[:2], *op.shape[1:]), np.int64)
     for row, column in np.ndindex(*op.shape[1:]):
@@ -135,7 +135,7 @@ def window_of(op: Operation, axis: int, at: int, size: int) -> slice:
     return slice(max(start, 0), min(start + op.attributes["kernel"][axis], size))
 
 
-def _epilogue(step: Fixed, y: Array, values: dict[str, Array]) -> Array:
+def _epilogue(step: FixedOperation, y: Array, values: dict[str, Array]) -> Array:
     op = step.op
     if step.multiplier is not None:
         y = _scaled(_in_int32(y), step.multiplier)

@@ -105,9 +105,9 @@ static int32_t count_differing(const uint32_t *x, const uint32_t *w, int32_t wor
 typedef struct {
     int32_t pixels;
     epilogue_t epilogue;
-} pixels_t;
+} read_pixels_t;
 
-static void read_pixels(const pixels_t *o, const uint8_t *input)
+static void read_pixels(const read_pixels_t *o, const uint8_t *input)
 {
     int32_t pixel, channel;
     for (pixel = 0; pixel < o->pixels; ++pixel)

@@ -17,7 +17,9 @@ from biper.errors import ExportError
 from biper.lowering.quantize import int8_weight
 from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack_weight
 from biper.runtime.reference import run_reference
-from biper.targets.c.fixed_point import INT16, INT32, PIXELS, Fixed, FixedProgram, window_of
+from biper.targets.c import OPERATIONS
+from biper.targets.c.fixed_point import INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
+from biper.targets.operations import require_operations
 
 Array = NDArray[Any]
 
@@ -52,7 +54,7 @@ def _unflipped(op: Operation, channels: int) -> Operation:
     return replace(op, tensors={"weight": weight, "threshold": threshold, "flip": np.zeros_like(op.tensors["flip"])})
 
 
-def fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> FixedProgram:
+def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> FixedProgram:
     """A program in integers.
 
     Args:
@@ -60,12 +62,15 @@ def fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> 
         images: (N, C, H, W) normalized, to see how large its values are; without them, what they can be at most counts.
 
     Raises:
-        ExportError: a sum could overflow 32 bits.
+        ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
     """
+    require_operations(program, "C", OPERATIONS)
     program = with_pixels(without_flips(program))
     seen = {} if images is None else run_reference(replace(program, operations=program.operations[1:]), images)
-    made = _Maker(program, {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool})
-    return FixedProgram(program, tuple(map(made.fixed, program.operations)), made.exponents)
+    converter = _Converter(
+        program, {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool}
+    )
+    return FixedProgram(program, tuple(map(converter.fixed, program.operations)), converter.exponents)
 
 
 @dataclass
@@ -95,7 +100,7 @@ class _Sums:
         exponents: of the inputs, where the sums are no more than these.
     """
 
-    step: Fixed
+    step: FixedOperation
     low: Array
     high: Array
     unit: Array
@@ -103,7 +108,7 @@ class _Sums:
     exponents: tuple[int, ...] = ()
 
 
-class _Maker:
+class _Converter:
     """Makes operations in order; remembers the range of every real value."""
 
     def __init__(self, program: Program, seen: dict[str, float]) -> None:
@@ -116,19 +121,19 @@ class _Maker:
         """Of the values made so far."""
         return {name: found.exponent for name, found in self.ranges.items()}
 
-    def fixed(self, op: Operation) -> Fixed:
+    def fixed(self, op: Operation) -> FixedOperation:
         """One operation, and the range of what it makes."""
-        return Fixed(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
+        return FixedOperation(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
 
     def sums(self, op: Operation) -> _Sums:
         """An operation without its epilogue."""
         ones = np.ones(op.shape[0])
         if op.operation == PIXELS:
-            return _Sums(Fixed(op), 0 * ones, 255 * ones, ones, 255)
+            return _Sums(FixedOperation(op), 0 * ones, 255 * ones, ones, 255)
         if op.operation == "binary_convolution":
             inside = self.shapes[op.inputs[0]][0] // op.attributes["groups"]
             terms = inside * math.prod(op.tensors["weight"].shape[1:3])
-            return _Sums(Fixed(op), -terms * ones, terms * ones, ones, terms)
+            return _Sums(FixedOperation(op), -terms * ones, terms * ones, ones, terms)
         inputs = [self.ranges[name] for name in op.inputs]
         if op.operation == "convolution":
             return self.convolution(op, inputs[0])
@@ -137,7 +142,7 @@ class _Maker:
         parts = [self.copied(op, name) for name in op.inputs]
         low, high, unit = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         exponents = tuple(x.exponent for x in inputs)
-        return _Sums(Fixed(op), low, high, unit, max(x.largest for x in inputs), exponents)
+        return _Sums(FixedOperation(op), low, high, unit, max(x.largest for x in inputs), exponents)
 
     def copied(self, op: Operation, name: str) -> tuple[Array, Array, Array]:
         """The range and unit of an input whose values are the sums, by channel of the result."""
@@ -169,7 +174,7 @@ class _Maker:
         used = weight * scale[:, None, None, None]
         plus, minus = np.maximum(used, 0).sum((2, 3)), np.minimum(used, 0).sum((2, 3))
         return _Sums(
-            Fixed(op, weight=weight),
+            FixedOperation(op, weight=weight),
             (plus * low[read] + minus * high[read]).sum(1),
             (plus * high[read] + minus * low[read]).sum(1),
             scale * 2.0**-x.exponent,
@@ -188,18 +193,19 @@ class _Maker:
             factors = (common[0] // counts[0]).astype(np.int16), (common[1] // counts[1]).astype(np.int16)
         unit = np.full(op.shape[0], 2.0**-x.exponent / whole)
         low, high = np.minimum(x.low, 0), np.maximum(x.high, 0)
-        return _Sums(Fixed(op, factors=factors), low, high, unit, whole * x.largest)
+        return _Sums(FixedOperation(op, factors=factors), low, high, unit, whole * x.largest)
 
     def counts(self, op: Operation, axis: int) -> Array:
         """By how many rows (or columns) each window's sum is divided."""
         extent, padding = self.shapes[op.inputs[0]][1 + axis], op.attributes["padding"][axis]
         if op.attributes["count_padding"]:
             starts = np.arange(op.shape[1 + axis]) * op.attributes["stride"][axis] - padding
-            return np.minimum(starts + op.attributes["kernel"][axis], extent + padding) - starts
+            counts: Array = np.minimum(starts + op.attributes["kernel"][axis], extent + padding) - starts
+            return counts
         windows = [window_of(op, axis, at, extent) for at in range(op.shape[1 + axis])]
         return np.array([window.stop - window.start for window in windows])
 
-    def epilogue(self, sums: _Sums) -> Fixed:
+    def epilogue(self, sums: _Sums) -> FixedOperation:
         """The operation with the integers of its epilogue; its real result's range is remembered."""
         step, op, tensors = sums.step, sums.step.op, sums.step.op.tensors
         by_channel = tensors.get("multiplier", np.ones(1, np.float32)).astype(np.float64)
@@ -242,7 +248,7 @@ class _Maker:
                 low, high = np.minimum(np.minimum(*bent), 0), np.maximum(np.maximum(*bent), 0)
         return step if op.real is None else self.stored(step, e, low, high)
 
-    def stored(self, step: Fixed, e: int, low: Array, high: Array) -> Fixed:
+    def stored(self, step: FixedOperation, e: int, low: Array, high: Array) -> FixedOperation:
         """The operation with the exponent of its real result."""
         name = step.op.real or ""
         most = max(float(np.maximum(np.abs(low), np.abs(high)).max()), _LEAST)
@@ -256,7 +262,7 @@ class _Maker:
 
 def _magnitudes(weight: NDArray[np.int8]) -> NDArray[np.int64]:
     """The sum of the magnitudes of each output channel's weights."""
-    return np.abs(weight.astype(np.int64)).sum((1, 2, 3))
+    return np.asarray(np.abs(weight.astype(np.int64)).sum((1, 2, 3)), np.int64)
 
 
 def _floor_log2(value: float) -> int:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 from biper.runtime.program import Operation, Program, Shape
+from biper.targets.onnx import OPERATIONS
+from biper.targets.operations import unsupported
 from biper.targets.real_layers import rounds_up
 
 OPSET = 20
@@ -30,6 +32,10 @@ def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
     Args:
         program: a validated program.
         batch: images of one call; None for any number.
+
+    Raises:
+        ExportError: ONNX has no operator for an operation.
+        ModelError: a pool has a number of windows that ONNX cannot have.
     """
     graph = _Graph(program.shapes)
     for op in program.operations:
@@ -147,7 +153,9 @@ class _Graph:
                 return "Resize", [x, "", "", np.array(op.shape[1:], np.int64)], rule | {"axes": [2, 3]}
             case "flatten":
                 return "Reshape", [x, np.array([0, -1, 1, 1], np.int64)], {}
-        return "Identity", [x], {}
+            case "elementwise":
+                return "Identity", [x], {}
+        raise unsupported(op, "ONNX", OPERATIONS)
 
     def node(self, kind: str, inputs: Sequence[Any], name: str | None, **attributes: Any) -> str:
         """A node whose inputs are names or constants; returns the name of its output."""

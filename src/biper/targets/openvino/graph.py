@@ -18,6 +18,8 @@ from openvino import opset1, opset11
 
 from biper.errors import ModelError
 from biper.runtime.program import Operation, Program, Shape, unpack_weight
+from biper.targets.openvino import OPERATIONS
+from biper.targets.operations import unsupported
 from biper.targets.real_layers import folded, rounds_up
 
 JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
@@ -33,6 +35,7 @@ def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> o
         in_float: compute binary convolutions that OpenVINO's operator cannot do, in float32 on -1 and +1.
 
     Raises:
+        ExportError: OpenVINO has no operator for an operation.
         ModelError: a binary convolution has groups or channels that OpenVINO's operator cannot do.
     """
     image = opset11.parameter([batch, *program.input_shape], np.float32, name="image")
@@ -91,7 +94,9 @@ def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any
             return opset11.interpolate(x, size, "nearest", "sizes", axes=axes, **rule)
         case "flatten":
             return opset11.reshape(x, _whole([batch, -1, 1, 1]), False)
-    return x
+        case "elementwise":
+            return x
+    raise unsupported(op, "OpenVINO", OPERATIONS)
 
 
 def _real_convolution(x: Any, weight: NDArray[np.float32], geometry: tuple[Any, ...], groups: int) -> Any:

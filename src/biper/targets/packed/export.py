@@ -17,6 +17,8 @@ from biper.lowering.quantize import quantize_real_convolutions
 from biper.lowering.verify import ExportReport, verify
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
+from biper.targets.operations import require_operations
+from biper.targets.packed import OPERATIONS
 
 
 class FloatLayers(StrEnum):
@@ -84,6 +86,7 @@ def pack(
     float_layers = FloatLayers.of(float_layers)
     real_type = np.float16 if float_layers is FloatLayers.float16 else np.float32
     program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
+    require_operations(program, "a packed file", OPERATIONS)
     if float_layers is FloatLayers.int8:
         program = quantize_real_convolutions(program, example_input.detach().cpu().float().numpy())
     rounded = float_layers is not FloatLayers.float32
