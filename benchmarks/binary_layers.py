@@ -11,7 +11,6 @@ are compared with `biper.runtime.reference` before anything is timed. Needs `pip
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import time
@@ -21,12 +20,12 @@ from typing import Any
 import numpy as np
 from openvino import CompiledModel
 
-from biper.peers.int8 import Scheme, quantized
+from biper.peers.full_precision import full_precision
+from biper.peers.int8 import Scheme, int8_onnx
 from biper.peers.openvino_peer import compiled, require_int8
-from biper.peers.plan import NEAR
-from biper.peers.twin import float_twin
+from biper.peers.variant import INT8_TOLERANCE
 from biper.runtime.bench import multiply_accumulates
-from biper.runtime.cpu import instruction_sets
+from biper.runtime.cpu import instruction_sets, usable_processors
 from biper.runtime.engine import Engine
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
@@ -81,7 +80,9 @@ def openvino(network: CompiledModel, images: np.ndarray, expected: np.ndarray, k
     request = network.create_infer_request()
     request.get_input_tensor().data[:] = images
     request.infer()
-    require_near(request.get_output_tensor().data, expected, f"OpenVINO {kind}", NEAR if kind == "Convolution" else 0)
+    require_near(
+        request.get_output_tensor().data, expected, f"OpenVINO {kind}", INT8_TOLERANCE if kind == "Convolution" else 0
+    )
 
     def turn() -> float:
         times = []
@@ -113,8 +114,8 @@ def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
         network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
         turns[f"openvino {out}"] = openvino(network, images, expected, "BinaryConvolution")
         if out == "bits":
-            twin = float_twin(program)
-            network = compiled(quantized(twin, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
+            twin = full_precision(program)
+            network = compiled(int8_onnx(twin, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
             require_int8(network, 2)
             expected = run_reference(twin, images)[twin.output]
             turns["openvino int8"] = openvino(network, images, expected, "Convolution")
@@ -150,7 +151,7 @@ def main() -> None:
             peak = max(engine.measure_peak() for _ in range(5))
             row.append(f"{macs / median[f'{name} bits'] / peak:.0%}")
         rows.append(row)
-    print(f"Microseconds, medians, one thread on processor {sorted(os.sched_getaffinity(0))}.\n")
+    print(f"Microseconds, medians, one thread on processor {list(usable_processors())}.\n")
     header = ["layer"]
     for out in ("bits", "sums"):
         header += [f"{name}, {out} out" for name in sets] + [f"OpenVINO binary, {out} out", f"ratio to {sets[0]}"]

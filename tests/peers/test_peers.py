@@ -14,9 +14,9 @@ from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 from biper.errors import MissingDependencyError, ModelError
 from biper.lowering.quantize import quantize_real_convolutions
 from biper.peers import engines as comparing
-from biper.peers.engines import PEERS, PeerTime, compare, load_plans
-from biper.peers.plan import Job, Network, Plan, Run
-from biper.peers.twin import float_twin
+from biper.peers.engines import PEERS, PeerTime, compare_engines, load_variants
+from biper.peers.full_precision import full_precision
+from biper.peers.variant import Call, Job, Network, Variant
 from biper.runtime.engine import engine_is_built
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
@@ -85,7 +85,7 @@ def every_operation(groups: int = 1) -> Program:
 
 
 def rows_of(program: Program, *peers: str, batch: int = 1) -> dict[str, PeerTime]:
-    return {row.name: row for row in compare(program, peers, batch=batch, seconds=0.01).rows}
+    return {row.name: row for row in compare_engines(program, peers, batch=batch, seconds=0.01).rows}
 
 
 @needs_engine
@@ -134,21 +134,21 @@ def test_what_openvinos_binary_operator_cannot_do_is_not_timed() -> None:
 
 @needs_engine
 def test_a_wrong_engine_is_not_timed_and_the_fastest_form_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reference(job: Job, wait: float, error: float) -> Run:
+    def reference(job: Job, wait: float, error: float) -> Call:
         def run() -> np.ndarray:
             time.sleep(wait)
             return run_reference(job.program, job.images)[job.program.output] * np.float32(1 + error)
 
         return run
 
-    plans = [
-        Plan("a", "slow", Network.float_twin, lambda job: reference(job, 0.03, 0)),
-        Plan("a", "fast", Network.float_twin, lambda job: reference(job, 0, 0)),
-        Plan("b", "", Network.float_twin, lambda job: reference(job, 0, 0.01)),
-        Plan("c", "", Network.float_twin, lambda job: reference(job, 0, float("nan")), tolerance=float("inf")),
-        Plan("d", "", Network.float_twin, lambda job: job.nothing),
+    variants = [
+        Variant("a", "slow", Network.full_precision, lambda job: reference(job, 0.03, 0)),
+        Variant("a", "fast", Network.full_precision, lambda job: reference(job, 0, 0)),
+        Variant("b", "", Network.full_precision, lambda job: reference(job, 0, 0.01)),
+        Variant("c", "", Network.full_precision, lambda job: reference(job, 0, float("nan")), tolerance=float("inf")),
+        Variant("d", "", Network.full_precision, lambda job: job.nothing),
     ]
-    monkeypatch.setattr(comparing, "load_plans", lambda _: plans)
+    monkeypatch.setattr(comparing, "load_variants", lambda _: variants)
     rows = rows_of(every_operation(), "torch")
     assert rows["a"].form == "fast"
     assert rows["a"].median_seconds < 0.03
@@ -170,7 +170,7 @@ def test_the_twin_of_a_float_network_is_that_network() -> None:
         operation("convolution", "v3", real_weight(random, 5, 8, 2, 2), real="v4", attributes=PLAIN),
     ]  # fmt: skip
     program = program_of((4, 8, 8), operations, "v4")
-    twin = float_twin(program)
+    twin = full_precision(program)
     assert [sorted(op.tensors) for op in twin.operations if op.operation == "pool"] == [[], []]
     images = random.standard_normal((3, 4, 8, 8)).astype(np.float32)
     expected, actual = (run_reference(each, images)["v4"] for each in (program, twin))
@@ -212,13 +212,13 @@ def test_calls_take_turns() -> None:
 
 def test_unknown_peers_and_missing_packages_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no peer 'openvin'; did you mean 'openvino'"):
-        load_plans("openvin")
+        load_variants("openvin")
     with pytest.raises(ModelError, match="no peer 'larq'; known: torch, onnxruntime, openvino"):
-        load_plans("larq")
+        load_variants("larq")
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "biper.peers.openvino_peer", raising=False)
     with pytest.raises(MissingDependencyError, match=r"needs the package 'openvino': pip install 'biper\[bench\]'"):
-        load_plans("openvino")
+        load_variants("openvino")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signal stacks are looked at as Linux has them")
@@ -229,14 +229,14 @@ def test_signals_still_find_their_stack_after_openvino() -> None:
 import faulthandler
 import numpy as np
 from support.programs import operation, program_of
-from biper.peers.engines import load_plans
-from biper.peers.plan import Job
+from biper.peers.engines import load_variants
+from biper.peers.variant import Job
 from biper.targets.openvino.signal_stack import signal_stack
-from biper.peers.twin import float_twin
+from biper.peers.full_precision import full_precision
 faulthandler.enable()  # sets a stack, as pytest does
 before = signal_stack()
 program = program_of((2, 4, 4), [operation("elementwise", "image", real="v")], "v")
-run = load_plans("openvino")[0].build(Job(float_twin(program), np.zeros((1, 2, 4, 4), np.float32), 1))
+run = load_variants("openvino")[0].build(Job(full_precision(program), np.zeros((1, 2, 4, 4), np.float32), 1))
 run()
 after = signal_stack()
 print(before.start is not None, (after.start, after.flags, after.size) == (before.start, before.flags, before.size))

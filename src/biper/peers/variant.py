@@ -1,4 +1,4 @@
-"""What a peer offers: ways to run a program's network on its engine, each built when it is asked for."""
+"""A variant is one way to run a program's network on another engine; each peer offers a list of them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,43 @@ from numpy.typing import NDArray
 from biper.runtime.program import Program
 
 Array = NDArray[Any]
-Run = Callable[[], Array]
-"""One call of an engine on a job's images: returns the results, (batch, ...) float32."""
 
-EQUAL = 1e-3
-"""Largest deviation of results that are equal up to float rounding, as a share of the image's largest result."""
+Call = Callable[[], Array]
+"""One call of an engine on the images of a job: returns the outputs, (batch, ...) float32."""
 
-NEAR = 0.25
-"""The same for int8, of most images: a wrong graph is off by 1 and more on all."""
+ROUNDING_TOLERANCE = 1e-3
+"""The deviation that counts as float rounding, as a share of the image's largest output."""
 
-MOST = 0.5
-"""A share of images; see `Plan.least`."""
+INT8_TOLERANCE = 0.25
+"""The deviation that int8 may have on most images; a wrong graph deviates by 1 and more on all of them."""
+
+MOST_IMAGES = 0.5
+"""The share of images that must be within the tolerance where bits may flip; see `Variant.least_share`."""
 
 
 class Network(StrEnum):
-    """What is computed: the program; that with float32 for its int8 layers; or its float twin (`biper.peers.twin`)."""
+    """Which network an engine computes; the values are what `biper bench` prints.
+
+    Attributes:
+        program: the program itself.
+        float_layers: the program with float32 layers in place of its int8 layers.
+        full_precision: the program's layers with float32 weights and inputs; see `biper.peers.full_precision`.
+    """
 
     program = "program"
     float_layers = "float layers"
-    float_twin = "float twin"
+    full_precision = "float twin"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is given.
+    """What an engine is given to compute.
 
     Attributes:
-        program: the network, of the kind that the plan says.
-        images: (batch, C, H, W) float32, contiguous: every run reads this very memory, as it is then, so the job has
-            to outlive its runs.
-        threads: how many share the work of one call.
+        program: the network, of the kind that the variant names.
+        images: (batch, C, H, W) float32, contiguous. Every call reads this memory as it is at that time, so the job
+            has to outlive its calls.
+        threads: how many threads share the work of one call.
     """
 
     program: Program
@@ -50,23 +57,23 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One way to run the network.
+class Variant:
+    """One way to run a network on an engine.
 
     Attributes:
-        row: what it is; of the plans with the same, the fastest is timed.
-        form: how this one differs from those.
-        network: which it runs.
-        build: makes it ready to run.
-        tolerance: largest deviation allowed, as a share of the image's largest result.
-        least: the share of images that must be within it. A bit whose value is within rounding of zero may differ
-            between engines, and with it all that follows: then an image or two are off, where a wrong graph is off on
-            every one.
+        row: name of the row in the table; of the variants with the same name, the fastest is timed.
+        form: how this variant differs from the others of its row.
+        network: which network it computes.
+        build: makes a call that is ready to be timed.
+        tolerance: the largest deviation that is allowed, as a share of the image's largest output.
+        least_share: the share of images that must be within the tolerance. A value within rounding of zero may become
+            another bit on another engine, which changes all values after it: then one or two images deviate, where a
+            wrong graph deviates on every one.
     """
 
     row: str
     form: str
     network: Network
-    build: Callable[[Job], Run]
-    tolerance: float = EQUAL
-    least: float = 1.0
+    build: Callable[[Job], Call]
+    tolerance: float = ROUNDING_TOLERANCE
+    least_share: float = 1.0
