@@ -21,7 +21,7 @@ from biper.runtime.engine import engine_is_built
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
 from biper.runtime.timing import interleaved
-from biper.targets.real_layers import folded
+from biper.targets.real_layers import folded_weight
 
 needs_engine = pytest.mark.skipif(not engine_is_built(), reason="biper's native extension is not built")
 
@@ -186,7 +186,7 @@ def test_the_affine_of_a_threshold_has_the_sign_of_its_bit() -> None:
     end = operation("binary_convolution", "b1", random_bits(random, 1, 24, 1, 1), real="v2", attributes=PLAIN)
     bits = operation("binary_convolution", "b0", tensors, bits="b1", attributes=PADDED)
     program = program_of((16, 9, 9), [operation("elementwise", "image", bits="b0"), bits, end], "v2")
-    weight, offset = folded(program.operations[1], 16)
+    weight, offset = folded_weight(program.operations[1], 16)
     real = operation("convolution", "image", {"weight": weight, "offset": offset}, real="v0", attributes=PADDED)
     signs = np.sign(random.standard_normal((4, 16, 9, 9), np.float32))
     y = run_reference(program_of((16, 9, 9), [real], "v0"), signs)["v0"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.runtime.program import Operation, Program
-from biper.targets.real_layers import folded
+from biper.targets.real_layers import folded_weight
 
 
 def full_precision(program: Program) -> Program:
@@ -53,7 +53,7 @@ def _in_float32(op: Operation, channels: int) -> Operation:
     """A convolution with float32 weights that contain its multiplier; an operation without weights stays as it is."""
     if "weight" not in op.tensors:
         return op
-    weight, offset = folded(op, channels)
+    weight, offset = folded_weight(op, channels)
     rest = _without(op.tensors, "weight", "multiplier", "offset", "threshold", "flip")
     attributes = _without(op.attributes, "input_factor", "input_zero")
     tensors = {"weight": weight, "offset": offset} | rest

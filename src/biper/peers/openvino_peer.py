@@ -12,7 +12,7 @@ from biper.peers.int8 import PAIRS, Scheme, int8_onnx
 from biper.peers.variant import INT8_TOLERANCE, MOST_IMAGES, Array, Call, Job, Network, Variant
 from biper.targets.onnx.graph import onnx_model
 from biper.targets.openvino.graph import openvino_model
-from biper.targets.openvino.signal_stack import signal_stack_kept
+from biper.targets.openvino.signal_stack import restored_signal_stack
 
 
 def variants() -> list[Variant]:
@@ -51,7 +51,7 @@ def compiled(model: openvino.Model | bytes, threads: int, precision: str, **sett
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
     }
-    with signal_stack_kept():
+    with restored_signal_stack():
         core = openvino.Core()
         read = core.read_model(model) if isinstance(model, bytes) else model
         return core.compile_model(read, "CPU", options | settings)

@@ -98,7 +98,7 @@ def _source(program: Program, steps: Sequence[FixedOperation], name: str, expone
         calls.add(index, step)
     has_bits = any(op.bits is not None for op in program.operations)
     text = [
-        _preamble(program, name, integer),
+        _top_comment(program, name, integer),
         f'#include "{name}.h"\n',
         *sections("fixed" if integer else "float", ["types"]),
         f"static struct {{ {arena.members()} }} arena;\n",
@@ -150,7 +150,7 @@ def _header(program: Program, name: str, exponent: int | None) -> str:
         lines.append("/* Names of the outputs, to initialize an array of strings with. */")
         lines.append(f"#define {upper}_CLASSES {', '.join(map(string, labels))}")
     return (
-        f"{_preamble(program, name, exponent is not None)}\n#ifndef {upper}_H\n#define {upper}_H\n\n"
+        f"{_top_comment(program, name, exponent is not None)}\n#ifndef {upper}_H\n#define {upper}_H\n\n"
         f'#include <stdint.h>\n\n#ifdef __cplusplus\nextern "C" {{\n#endif\n\n'
         + "\n".join(lines)
         + f"\n\n/* input: pixels from 0 to 255, [row][column][channel]. output: {meaning},\n"
@@ -180,7 +180,7 @@ def _signature(name: str, integer: bool) -> str:
     )
 
 
-def _preamble(program: Program, name: str, integer: bool) -> str:
+def _top_comment(program: Program, name: str, integer: bool) -> str:
     """The comment at the top of both files."""
     channels, height, width = program.input_shape
     return (

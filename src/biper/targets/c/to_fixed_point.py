@@ -1,7 +1,7 @@
-"""Makes a program in integers: finds the exponent of every value and the integer factors of every operation.
+"""Converts a program to integers: finds the exponent of every value and the integer factors of every operation.
 
-Ranges go through the program by interval arithmetic, channel by channel, so that no integer can overflow whatever the
-image; the numbers and their meaning are in `biper.targets.c.fixed_point`.
+Interval arithmetic follows the range of every channel through the program, so that no integer can overflow for any
+image. `biper.targets.c.fixed_point` says what the numbers mean.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from biper.targets.operations import require_operations
 
 Array = NDArray[Any]
 
-_ROOM = 1 << 30
-"""What a term of an epilogue stays below, so that two of them fit into int32."""
+_LARGEST_TERM = 1 << 30
+"""The magnitude that a term of an epilogue stays below, so that the sum of two fits into int32."""
 
 _LEAST = 2.0**-14
-"""What a value is taken to reach at least, so that no exponent runs away where all is zero."""
+"""The magnitude that every value is taken to reach, so that the exponent of a value that is always 0 is finite."""
 
 
 def with_pixels(program: Program) -> Program:
-    """The program with its normalization as the first operation, on bytes."""
+    """The program with the normalization of pixels as its first operation."""
     std = np.array(program.std, np.float32)
     tensors = {"multiplier": 1 / (255 * std), "offset": -(np.array(program.mean, np.float32) / std)}
     first = Operation(PIXELS, "normalization", (), program.input_shape, real="image", tensors=tensors)
@@ -39,7 +39,7 @@ def with_pixels(program: Program) -> Program:
 
 
 def without_flips(program: Program) -> Program:
-    """The program with inverted weights where a threshold's bits were: ``sum < t`` is ``-sum >= 1 - t``."""
+    """The program without flipped thresholds: ``sum < t`` becomes ``-sum >= 1 - t``, with all weights inverted."""
     shapes = program.shapes
     operations = (_unflipped(op, shapes[op.inputs[0]][0]) if "flip" in op.tensors else op for op in program.operations)
     return replace(program, operations=tuple(operations))
@@ -49,17 +49,18 @@ def _unflipped(op: Operation, channels: int) -> Operation:
     flip = op.tensors["flip"].astype(bool)
     positive = unpack_weight(op.tensors["weight"], channels // op.attributes["groups"]) > 0
     threshold = op.tensors["threshold"].astype(np.int64)
-    threshold = np.clip(np.where(flip, 1 - threshold, threshold), -_ROOM, _ROOM).astype(np.int32)
+    threshold = np.clip(np.where(flip, 1 - threshold, threshold), -_LARGEST_TERM, _LARGEST_TERM).astype(np.int32)
     weight = pack_weight(positive ^ flip[:, None, None, None])
     return replace(op, tensors={"weight": weight, "threshold": threshold, "flip": np.zeros_like(op.tensors["flip"])})
 
 
 def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> FixedProgram:
-    """A program in integers.
+    """Convert a program to integers.
 
     Args:
         program: a validated program, its float layers in any type.
-        images: (N, C, H, W) normalized, to see how large its values are; without them, what they can be at most counts.
+        images: (N, C, H, W) normalized, on which the magnitudes of values are measured; None to use the largest that
+            they can have for any image.
 
     Raises:
         ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
@@ -75,7 +76,7 @@ def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) 
 
 @dataclass
 class _Range:
-    """What a real value can be: ``low`` and ``high`` by channel, and its exponent."""
+    """The range of a real value: ``low`` and ``high`` by channel, and its exponent."""
 
     low: Array
     high: Array
@@ -83,21 +84,21 @@ class _Range:
 
     @property
     def largest(self) -> int:
-        """The largest magnitude of its integers, which rounding puts a few beyond the range."""
+        """The largest magnitude of its integers; rounding may take them up to 4 beyond the range."""
         most = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
         return min(math.ceil(most * 2.0**self.exponent) + 4, INT16 + 1)
 
 
 @dataclass
 class _Sums:
-    """An operation without epilogue.
+    """The sums that an operation computes before its epilogue.
 
     Attributes:
         step: the operation.
-        low, high: the range of its sums, real, by channel.
-        unit: the real value of 1 in them, by channel.
-        limit: the largest magnitude that they, or what they are added up from, can have.
-        exponents: of the inputs, where the sums are no more than these.
+        low, high: the range of the sums as real numbers, by channel.
+        unit: the real number that an integer sum of 1 stands for, by channel.
+        limit: the largest magnitude that the integer sums, and the partial sums on the way to them, can have.
+        exponents: of the inputs, where the sums are the inputs themselves.
     """
 
     step: FixedOperation
@@ -109,7 +110,7 @@ class _Sums:
 
 
 class _Converter:
-    """Makes operations in order; remembers the range of every real value."""
+    """Converts operations in order, and remembers the range of every real value."""
 
     def __init__(self, program: Program, seen: dict[str, float]) -> None:
         self.shapes: dict[str, Shape] = program.shapes
@@ -118,15 +119,15 @@ class _Converter:
 
     @property
     def exponents(self) -> dict[str, int]:
-        """Of the values made so far."""
+        """The exponents of the values that were made so far, by name."""
         return {name: found.exponent for name, found in self.ranges.items()}
 
     def fixed(self, op: Operation) -> FixedOperation:
-        """One operation, and the range of what it makes."""
+        """Convert one operation; the range of its result is remembered."""
         return FixedOperation(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
 
     def sums(self, op: Operation) -> _Sums:
-        """An operation without its epilogue."""
+        """The sums of an operation before its epilogue."""
         ones = np.ones(op.shape[0])
         if op.operation == PIXELS:
             return _Sums(FixedOperation(op), 0 * ones, 255 * ones, ones, 255)
@@ -145,7 +146,7 @@ class _Converter:
         return _Sums(FixedOperation(op), low, high, unit, max(x.largest for x in inputs), exponents)
 
     def copied(self, op: Operation, name: str) -> tuple[Array, Array, Array]:
-        """The range and unit of an input whose values are the sums, by channel of the result."""
+        """The range and the unit of an input whose values are the sums themselves, by channel of the result."""
         x = self.ranges[name]
         low, high = x.low, x.high
         if op.operation == "pad_channels":
@@ -155,7 +156,7 @@ class _Converter:
         return low, high, np.full(len(low), 2.0**-x.exponent)
 
     def convolution(self, op: Operation, x: _Range) -> _Sums:
-        """Its weights in int8, with fewer bits where a sum could overflow."""
+        """The sums of a real convolution: its weights are int8, of fewer bits where a sum could overflow."""
         real = op.real_weight(self.shapes[op.inputs[0]][0]).astype(np.float64)
         weight, scale = real.astype(np.int8), np.ones(len(real))
         if op.tensors["weight"].dtype != np.uint8:
@@ -182,7 +183,7 @@ class _Converter:
         )
 
     def average(self, op: Operation, x: _Range) -> _Sums:
-        """Sums of windows; those that are cut at the border times what they lack, so that one division fits all."""
+        """The sums of an average pool: a factor multiplies those of cut windows, so that one divisor fits all."""
         counts = [self.counts(op, axis) for axis in (0, 1)]
         common = [math.lcm(*map(int, axis)) for axis in counts]
         whole = math.prod(common)
@@ -196,7 +197,7 @@ class _Converter:
         return _Sums(FixedOperation(op, factors=factors), low, high, unit, whole * x.largest)
 
     def counts(self, op: Operation, axis: int) -> Array:
-        """By how many rows (or columns) each window's sum is divided."""
+        """By how many rows (axis 0) or columns (axis 1) the sum of each window is divided."""
         extent, padding = self.shapes[op.inputs[0]][1 + axis], op.attributes["padding"][axis]
         if op.attributes["count_padding"]:
             starts = np.arange(op.shape[1 + axis]) * op.attributes["stride"][axis] - padding
@@ -206,7 +207,7 @@ class _Converter:
         return np.array([window.stop - window.start for window in windows])
 
     def epilogue(self, sums: _Sums) -> FixedOperation:
-        """The operation with the integers of its epilogue; its real result's range is remembered."""
+        """Convert the epilogue of an operation; the range of its real result is remembered."""
         step, op, tensors = sums.step, sums.step.op, sums.step.op.tensors
         by_channel = tensors.get("multiplier", np.ones(1, np.float32)).astype(np.float64)
         offset = tensors.get("offset", np.zeros(1, np.float32)).astype(np.float64)
@@ -221,7 +222,7 @@ class _Converter:
             low, high = low + residual.low, high + residual.high
             top = max(top, residual.largest * 2.0**-residual.exponent)
         steepest = max(float(np.abs(slope).max()), 1e-30)
-        e = _floor_log2(_ROOM / 2 / (top * max(steepest, 1)))
+        e = _floor_log2(_LARGEST_TERM / 2 / (top * max(steepest, 1)))
         if sums.exponents and "multiplier" not in tensors:
             step = replace(step, up=tuple(e - exponent for exponent in sums.exponents))
         else:
@@ -249,7 +250,7 @@ class _Converter:
         return step if op.real is None else self.stored(step, e, low, high)
 
     def stored(self, step: FixedOperation, e: int, low: Array, high: Array) -> FixedOperation:
-        """The operation with the exponent of its real result."""
+        """Choose the exponent of the real result of an operation, and remember the range."""
         name = step.op.real or ""
         most = max(float(np.maximum(np.abs(low), np.abs(high)).max()), _LEAST)
         if name in self.seen:
