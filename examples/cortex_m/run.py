@@ -1,8 +1,8 @@
-"""A model on a microcontroller: exported to C, linked with some test images, run on an emulated Cortex-M3.
+"""Runs a model on a microcontroller: exports it to C, links it with test images, runs it on an emulated Cortex-M3.
 
     python examples/cortex_m/run.py runs/quickstart --integer-only
 
-Needs arm-none-eabi-gcc and qemu-system-arm. On a real board, `board.c` and `link.ld` are what to change.
+Needs arm-none-eabi-gcc and qemu-system-arm. For a real board, change `board.c` and `link.ld`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ BOARD = ["-M", "mps2-an385", "-display", "none", "-serial", "none", "-monitor", 
 
 
 def main() -> None:
-    """Export, build, run."""
+    """Export, build and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a run folder, a model.safetensors, or a packed file")
     parser.add_argument("--integer-only", action="store_true", help="no floating point")
-    parser.add_argument("--images", type=int, default=100, help="how many test images go along")
+    parser.add_argument("--images", type=int, default=100, help="how many test images to link")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/cortex_m"), help="where to build")
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def images_header(pixels: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:
-    """Images, their labels and the answers to be given, as constants."""
+    """A C header with images, their labels and the expected answers."""
     rows = ",\n".join("    {" + ", ".join(map(str, image.reshape(-1))) + "}" for image in pixels)
     lists = {name: ", ".join(map(str, numbers)) for name, numbers in (("labels", labels), ("answers", answers))}
     return (

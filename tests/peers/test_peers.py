@@ -1,4 +1,4 @@
-"""The same network on other engines: checked against the reference, refused where wrong, timed where right."""
+"""The same network on other engines: it is compared with the reference, and timed only where it is right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.errors import MissingDependencyError, ModelError
 from biper.lowering.quantize import quantize_real_convolutions
-from biper.peers import engines as comparing
+from biper.peers import engines
 from biper.peers.engines import PEERS, PeerTime, compare_engines, load_variants
 from biper.peers.full_precision import full_precision
 from biper.peers.variant import Call, Job, Network, Variant
@@ -40,7 +40,7 @@ def pool(reads: str, kind: str, kernel: int, size: list[int], padding: int = 0, 
 
 
 def every_operation(groups: int = 1) -> Program:
-    """A small network with every operation, every epilogue, a pool rounded up and a padding that is not even."""
+    """A small network with every operation, every epilogue, a pool rounded up and a padding that is not symmetric."""
     random = np.random.Generator(np.random.PCG64(0))
     clip = {"activation": "clip", "low": -1.0, "high": 1.0}
     twice = {"stride": [2, 2]}
@@ -148,7 +148,7 @@ def test_a_wrong_engine_is_not_timed_and_the_fastest_form_is_chosen(monkeypatch:
         Variant("c", "", Network.full_precision, lambda job: reference(job, 0, float("nan")), tolerance=float("inf")),
         Variant("d", "", Network.full_precision, lambda job: job.nothing),
     ]
-    monkeypatch.setattr(comparing, "load_variants", lambda _: variants)
+    monkeypatch.setattr(engines, "load_variants", lambda _: variants)
     rows = rows_of(every_operation(), "torch")
     assert rows["a"].form == "fast"
     assert rows["a"].median_seconds < 0.03
@@ -157,8 +157,8 @@ def test_a_wrong_engine_is_not_timed_and_the_fastest_form_is_chosen(monkeypatch:
     assert "no attribute 'nothing'" in rows["d"].refused
 
 
-def test_the_twin_of_a_float_network_is_that_network() -> None:
-    """Nothing to replace: all that the twin does is to move affines and relus out of pools, and to unpack weights."""
+def test_a_float_network_in_full_precision_is_that_network() -> None:
+    """There is nothing to replace: only affines and relus move out of pools, and weights are unpacked."""
     random = np.random.Generator(np.random.PCG64(0))
     positive = {"multiplier": random.random(8).astype(np.float32), **affine(random, 8, "offset")}
     operations = [
@@ -170,10 +170,10 @@ def test_the_twin_of_a_float_network_is_that_network() -> None:
         operation("convolution", "v3", real_weight(random, 5, 8, 2, 2), real="v4", attributes=PLAIN),
     ]  # fmt: skip
     program = program_of((4, 8, 8), operations, "v4")
-    twin = full_precision(program)
-    assert [sorted(op.tensors) for op in twin.operations if op.operation == "pool"] == [[], []]
+    real = full_precision(program)
+    assert [sorted(op.tensors) for op in real.operations if op.operation == "pool"] == [[], []]
     images = random.standard_normal((3, 4, 8, 8)).astype(np.float32)
-    expected, actual = (run_reference(each, images)["v4"] for each in (program, twin))
+    expected, actual = (run_reference(each, images)["v4"] for each in (program, real))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -207,7 +207,8 @@ def test_calls_take_turns() -> None:
     assert times.processor_share < 0.5
     turns = [name for index, name in enumerate(calls) if index == 0 or calls[index - 1] != name]
     assert len(turns) >= 3
-    assert calls.count("a") - len(times.seconds[0]) == calls.count("b") - len(times.seconds[1])  # one untimed a turn
+    # Each turn has one call that is not timed.
+    assert calls.count("a") - len(times.seconds[0]) == calls.count("b") - len(times.seconds[1])
 
 
 def test_unknown_peers_and_missing_packages_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +224,7 @@ def test_unknown_peers_and_missing_packages_are_one_line(monkeypatch: pytest.Mon
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signal stacks are looked at as Linux has them")
 def test_signals_still_find_their_stack_after_openvino() -> None:
-    """It must be where it was: OpenVINO frees what it puts there instead, and the next signal kills the process."""
+    """The signal stack is restored: OpenVINO frees its own, and the next signal would kill the process."""
     pytest.importorskip("openvino")
     code = """
 import faulthandler

@@ -1,4 +1,4 @@
-"""Generated C: compiled for this machine and run, against the scalar engine and against NumPy in integers."""
+"""Generated C, compiled for this machine and run: compared with the scalar engine, and with NumPy in integers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
         actual = compiled(name, pixels, outputs_of(program), np.int16)
         assert np.array_equal(actual, as_c(expected)), name
         real = run_reference(program, Model(program)._normalized(pixels))[program.output]
-        # Weights in int8, each off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
+        # An int8 weight is off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
         off = 0.02 if any(kind in name for kind in ("real", "levels")) else 1e-3
         found = expected / 2.0 ** fixed[name].output_exponent
         assert np.abs(found - real).max() <= off * np.abs(real).max(), name
@@ -85,7 +85,7 @@ def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
 
 @pytest.mark.parametrize(("compiler", "flags"), COMPILERS)
 def test_whole_networks_sum_by_sum(compiler: str, flags: str, tmp_path: Path) -> None:
-    """Given the bits that C makes, its integer sums are those of the reference; logits are the scalar engine's."""
+    """Given the bits that C makes, C's integer sums are those of the reference; its logits are the scalar engine's."""
     for name, dataset, bits in (("digits_cnn", "digits", "W1A1"), ("resnet20", "cifar10", "W1A1")):
         program = without_flips(packed_network(tmp_path, name, dataset, bits))
         binary = [index for index, op in enumerate(program.operations) if op.operation == "binary_convolution"]
@@ -196,7 +196,7 @@ def test_integer_only_has_no_float_instruction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "size"), [("128k", 131072), ("4096", 4096), ("1.5M", 1572864), ("64 KiB", 65536)])
-def test_sizes_are_read_as_data_sheets_have_them(text: str, size: int) -> None:
+def test_sizes_are_read_as_data_sheets_write_them(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
 

@@ -1,4 +1,4 @@
-"""Programs as ONNX and OpenVINO graphs: every operation, whole networks, and what is stored as bits."""
+"""Programs as ONNX and OpenVINO graphs: every operation, whole networks, and weights that are stored as bits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import biper
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer
 from biper.lowering.exported_layers import with_exported_layers
-from biper.runtime.agreement import compare_with_reference
+from biper.runtime.agreement import RunImages, compare_with_reference
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
@@ -26,8 +26,8 @@ FORMS = ["onnx", "openvino"]
 NEEDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
-def built(form: str, program: Program, path: Path):  # type: ignore[no-untyped-def]
-    """The files of a format, and its engine's outputs."""
+def built(form: str, program: Program, path: Path) -> tuple[dict[Path, bytes], RunImages]:
+    """The files of a format, and the function that runs them on the format's engine."""
     pytest.importorskip(NEEDS[form], reason=f"{NEEDS[form]} is not installed")
     if form == "onnx":
         pytest.importorskip("onnx")
@@ -124,7 +124,7 @@ def test_a_thousand_real_images_are_those_of_torch(form: str, tmp_path: Path, ci
 
 
 def torch_outputs(model: nn.Module, images: torch.Tensor) -> tuple[NDArray, NDArray]:
-    """Outputs of a model, and which images have a value within rounding of zero where a binary layer takes its sign."""
+    """The outputs of a model, and which images have an input of a binary layer within rounding of zero."""
     prepared = with_exported_layers(model).float()
     near = np.zeros(len(images), bool)
     start = 0

@@ -4,8 +4,9 @@ typedef int16_t real_t;
 typedef int32_t sum_t;
 typedef int8_t weight_t;
 
-/* What is done to a sum, in int32 at one exponent: y = floor((sum << up) * multiplier / 65536), or the sum moved by `up`
-   where there is no multiplier; then + offset, + residual, activation; then moved by `down` to the result's exponent. */
+/* What is done to a sum, in int32 at one exponent: y = floor((sum << up) * multiplier / 65536), or the sum moved by
+   `up` where there is no multiplier; then + offset, + residual, activation; then moved by `down` to the exponent of
+   the result. */
 typedef struct {
     const int16_t *multiplier, *residual, *slope;
     const int32_t *offset;

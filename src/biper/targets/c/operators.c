@@ -123,8 +123,8 @@ typedef struct {
     epilogue_t epilogue;
 } binary_convolution_t;
 
-/* Sums of products of signs, by xor and a count of bits; taps outside the image add nothing. The words that the taps of a
-   pixel read are copied side by side once for all output channels. */
+/* Sums of products of signs, by xor and a count of bits; taps outside the image add nothing. The words that the taps of
+   a pixel read are copied side by side once for all output channels. */
 static void binary_convolution(const binary_convolution_t *o)
 {
     const geometry_t *g = &o->geometry;

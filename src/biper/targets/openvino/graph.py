@@ -115,7 +115,7 @@ def _on_signs(op: Operation, signs: Any, channels: int) -> Any:
 
 
 def _signs(y: Any, least: NDArray[np.float32], above: NDArray[np.float32]) -> Any:
-    """``above`` where y >= ``least``, else its negative. A FakeQuantize would make OpenVINO run float layers in int8."""
+    """``above`` where y >= ``least``, else its negative. With FakeQuantize, OpenVINO would run float layers in int8."""
     return opset11.select(opset11.greater_equal(y, _constant(least)), _constant(above), _constant(-above))
 
 
@@ -153,9 +153,7 @@ def binary_convolution(op: Operation, x: Any, channels: int) -> Any:
     positive = unpack_weight(op.tensors["weight"], channels) > 0
     bits = np.packbits(positive.reshape(-1), bitorder="little")
     tensor = openvino.Tensor(bits, openvino.Shape(list(positive.shape)), openvino.Type.u1)
-    weight = openvino.op.Constant(
-        tensor, shared_memory=False
-    )  # with shared memory it would read the array after it is freed
+    weight = openvino.op.Constant(tensor, shared_memory=False)  # shared memory would be read after it is freed
     top, bottom, left, right = op.attributes["padding"]
     geometry = op.attributes["stride"], [top, left], [bottom, right], op.attributes["dilation"]
     return opset1.binary_convolution(x, weight, *geometry, "xnor-popcount", 0.0)

@@ -1,5 +1,6 @@
-// The operators of a packed program. Each takes an operation, its inputs and the function `finish` of engine.js, and returns
-// a function that computes it. Sums are rounded to float32 in the order of the scalar engine, so results are the same bits.
+// The operators of a packed program. Each takes an operation, its inputs and the function `finish` of engine.js, and
+// returns a function that computes it. Sums are rounded to float32 in the order of the scalar engine, so results are the
+// same bits.
 "use strict";
 
 /** Taps [first, last) of a kernel of which tap t reads position start + t * dilation, for positions in [0, size). */
@@ -70,7 +71,7 @@ function differing(x, w, at) {
 }
 
 /**
- * The words of a pixel's window are gathered once for all output channels. The words of taps outside the image are zeros:
+ * The words of a pixel's window are gathered once for all output channels. The words of taps outside the image are 0:
  * there every weight bit that is 1 counts as differing, and `known`, the number of these bits, is subtracted again.
  */
 function binaryConvolution(op, inputs, finish) {

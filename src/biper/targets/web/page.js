@@ -8,7 +8,7 @@ const model = loadModel(bytes);
 const draws = model.channels === 1;
 const picture = element("picture").getContext("2d", { willReadFrequently: true });
 
-/** For tests: the model, and of the last image the pixels, the outputs, the median time, and whether that is final. */
+/** For tests: the model, and of the last image its pixels, the outputs, the median time, and whether it is final. */
 window.biper = { model, last: null };
 
 function classify(pixels) {

@@ -1,4 +1,4 @@
-// Resizes a picture of any size to the pixels that a model takes, in the arithmetic of Pillow, as the Python runtime does.
+// Resizes a picture of any size to the pixels that a model takes, in the arithmetic of Pillow as the Python runtime.
 "use strict";
 
 /** Converts RGBA to [row][column][channel] of 1 or 3 channels; grey is ITU-R 601 in 16-bit fixed point. */
