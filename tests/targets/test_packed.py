@@ -197,8 +197,8 @@ def test_every_truncation_is_refused(packed: bytes) -> None:
 
 
 def test_seeded_mutations_are_refused_or_computed(packed: bytes) -> None:
-    """10,000 files with one to four changed bytes: all are refused by their checksum. Where that is not compared, a file
-    is refused, or the engine computes from it what the reference computes."""
+    """10,000 files with one to four changed bytes: their checksum refuses all. Where it is not compared, a file is
+    refused, or the engine computes from it what the reference computes."""
     random = np.random.Generator(np.random.PCG64(0))
     refused = computed = 0
     header = 8 + int.from_bytes(packed[:8], "little")
