@@ -1,17 +1,17 @@
-"""Single binary 3x3 layers: our kernels against OpenVINO's binary and int8 convolution nodes.
+"""Times single binary 3x3 layers: biper's kernels beside OpenVINO's binary and int8 convolutions.
 
     taskset -c 0 python benchmarks/binary_layers.py [--seconds 20]
 
-Each layer is a program that all run: bits of the image, a 3x3 binary convolution (padding 1, stride 1), and for the
-columns "bits" a threshold, its bits read by a small second convolution. What is compared is the time of the 3x3 node
-alone, ours by `Engine.profile`, OpenVINO's by its own profiling, one thread, in turns of random order; medians. Results
-are compared with `biper.runtime.reference` before anything is timed. Needs `pip install 'biper[bench]'`.
+Each layer is a program that all engines run: the bits of the image, then a 3x3 binary convolution (padding 1, stride
+1). In the columns "bits" the convolution has a threshold, and a small second convolution reads its bits. Only the 3x3
+node is timed, by `Engine.profile` and by OpenVINO's own profiling, on one thread, in turns of random order; the table
+has medians. Results are compared with `biper.runtime.reference` before anything is timed. Needs
+`pip install 'biper[bench]'`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import time
@@ -21,25 +21,25 @@ from typing import Any
 import numpy as np
 from openvino import CompiledModel
 
-from biper.peers.int8 import Scheme, quantized
+from biper.peers.full_precision import full_precision
+from biper.peers.int8 import Scheme, int8_onnx
 from biper.peers.openvino_peer import compiled, require_int8
-from biper.peers.plan import NEAR
-from biper.peers.twin import float_twin
+from biper.peers.variant import INT8_TOLERANCE
 from biper.runtime.bench import multiply_accumulates
-from biper.runtime.cpu import instruction_sets
+from biper.runtime.cpu import instruction_sets, usable_processors
 from biper.runtime.engine import Engine
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
 from biper.targets.openvino.graph import openvino_model
 
 LAYERS = ((56, 64), (28, 128), (14, 256), (7, 512))
-"""Height and width, and channels in and out."""
+"""For each layer its height and width, and its channels in and out."""
 
 ROUNDS = 20
-"""Runs of one turn."""
+"""How many times a turn runs the layer."""
 
 Turn = Callable[[], float]
-"""Seconds of the 3x3 node, the median of one turn."""
+"""One turn; returns the median seconds of the 3x3 node."""
 
 
 def layer(size: int, channels: int, bits: bool) -> Program:
@@ -70,18 +70,20 @@ def layer(size: int, channels: int, bits: bool) -> Program:
 
 
 def ours(program: Program, instruction_set: str, images: np.ndarray, expected: np.ndarray) -> Turn:
-    """Turns of our engine."""
+    """The turn of biper's engine."""
     engine = Engine(program, instruction_set)
     require_near(engine(images), expected, instruction_set, 0)
     return lambda: engine.profile(ROUNDS)[1]
 
 
 def openvino(network: CompiledModel, images: np.ndarray, expected: np.ndarray, kind: str) -> Turn:
-    """Turns of OpenVINO; ``kind`` is the type of the node that is timed, the first such."""
+    """The turn of OpenVINO; the first node of type ``kind`` is timed."""
     request = network.create_infer_request()
     request.get_input_tensor().data[:] = images
     request.infer()
-    require_near(request.get_output_tensor().data, expected, f"OpenVINO {kind}", NEAR if kind == "Convolution" else 0)
+    require_near(
+        request.get_output_tensor().data, expected, f"OpenVINO {kind}", INT8_TOLERANCE if kind == "Convolution" else 0
+    )
 
     def turn() -> float:
         times = []
@@ -95,14 +97,14 @@ def openvino(network: CompiledModel, images: np.ndarray, expected: np.ndarray, k
 
 
 def require_near(results: np.ndarray, expected: np.ndarray, name: str, tolerance: float) -> None:
-    """Stop at results that are further off than a share of the largest; integer sums have to be equal."""
+    """Exit where results deviate by more than ``tolerance``, a share of the largest; 0 for equal integer sums."""
     off = np.abs(results - expected).max() / np.abs(expected).max()
     if off > tolerance:
         raise SystemExit(f"{name}: its results are wrong by {off:.1%} of the largest; nothing was timed")
 
 
 def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
-    """Everything that is timed on one layer, by name."""
+    """The turns of all engines on one layer, by name."""
     images = np.random.Generator(np.random.PCG64(1)).standard_normal((1, channels, size, size), np.float32)
     turns: dict[str, Turn] = {}
     for out in ("bits", "sums"):
@@ -113,10 +115,10 @@ def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
         network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
         turns[f"openvino {out}"] = openvino(network, images, expected, "BinaryConvolution")
         if out == "bits":
-            twin = float_twin(program)
-            network = compiled(quantized(twin, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
+            real = full_precision(program)
+            network = compiled(int8_onnx(real, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
             require_int8(network, 2)
-            expected = run_reference(twin, images)[twin.output]
+            expected = run_reference(real, images)[real.output]
             turns["openvino int8"] = openvino(network, images, expected, "Convolution")
     return turns
 
@@ -150,7 +152,7 @@ def main() -> None:
             peak = max(engine.measure_peak() for _ in range(5))
             row.append(f"{macs / median[f'{name} bits'] / peak:.0%}")
         rows.append(row)
-    print(f"Microseconds, medians, one thread on processor {sorted(os.sched_getaffinity(0))}.\n")
+    print(f"Microseconds, medians, one thread on processor {list(usable_processors())}.\n")
     header = ["layer"]
     for out in ("bits", "sums"):
         header += [f"{name}, {out} out" for name in sets] + [f"OpenVINO binary, {out} out", f"ratio to {sets[0]}"]

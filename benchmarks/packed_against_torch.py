@@ -1,10 +1,11 @@
-"""Top-1 of a trained model and of its packed file, image by image over a whole test set.
+"""Compares a trained model with its packed file, image by image over a whole test set.
 
     python benchmarks/packed_against_torch.py RUN [--data-dir DATA] [--threads 1]
 
-RUN is a run folder with model.safetensors and model.biper. Prints a Markdown table, and every image on which the two
-disagree with both margins: the distance between the first and the second output. In float32 a value within rounding of
-zero may become another bit on either side; float64 in torch says for each such image which side has it right.
+RUN is a run folder with model.safetensors and model.biper. Prints a Markdown table of the top-1 accuracy of both, and
+every image on which they disagree, with the margin of each: the distance between the first and the second output. In
+float32 a value within rounding of zero may become another bit in torch or in the packed program; for each such image,
+the model in float64 shows which of the two is right.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from biper.nn import set_stage_
 from biper.runtime import Model
 
 ROUNDING = 1e-5
-"""Outputs further apart than this, as a share of the largest, have a flipped bit between them."""
+"""Outputs that differ by more than this share of the largest output have a flipped bit."""
 
 
 def margins(logits: np.ndarray) -> np.ndarray:
-    """Distance between the two largest outputs of each image."""
+    """The distance between the two largest outputs of each image."""
     ordered = np.sort(logits, 1)
     return ordered[:, -1] - ordered[:, -2]
 

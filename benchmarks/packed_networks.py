@@ -1,9 +1,9 @@
-"""Packs the networks that docs/results.md times, untrained: the time of a network does not depend on its weights.
+"""Packs the networks that docs/results.md times. They are untrained: times do not depend on the weights.
 
     python benchmarks/packed_networks.py FOLDER
 
-Writes cifar-resnet20, cifar-resnet18, imagenet-resnet18 and imagenet-resnet18-int8 (int8 for the
-layers that stay real), each compared with its model as `biper.export` does.
+Writes cifar-resnet20, cifar-resnet18, imagenet-resnet18, and imagenet-resnet18-int8, whose layers that stay real are
+int8. `biper.export` compares each with its model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
         model = biper.set_stage_(biper.create_model(name, dataset=dataset), "binary")
         images = torch.randn(8, 3, size, size)
         with torch.no_grad():
-            for _ in range(3):  # batch norms see some images
+            for _ in range(3):  # gives batch norms statistics
                 model(images)
         path = folder / f"{file}.biper"
         print(f"{path}: {biper.export(model.eval(), path, images, float_layers=float_layers)}")

@@ -1,8 +1,8 @@
-"""A network of your own, from plain torch to one packed file: binarize, train both stages, export.
+"""Your own torch network, from plain torch to one packed file: binarize it, train both stages, export it.
 
     python examples/own_model.py [--out digits.biper]
 
-Takes about half a minute on one core. What it writes needs no PyTorch: see run_packed.py.
+Takes about half a minute on one core. The packed file needs no PyTorch; run_packed.py runs it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPOCHS = {"relaxed": 25, "binary": 15}
 
 
 class Net(nn.Module):
-    """Any torch module: here with a shortcut, a PReLU, two branches and a concatenation."""
+    """A network in plain torch, with a shortcut, a PReLU, two branches and a concatenation."""
 
     def __init__(self) -> None:
         super().__init__()

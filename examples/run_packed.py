@@ -1,4 +1,4 @@
-"""Runs a packed model on pictures, with NumPy and Pillow alone: no PyTorch.
+"""Runs a packed model on pictures, with NumPy and Pillow, without PyTorch.
 
 python examples/run_packed.py digits.biper picture.png ...
 """

@@ -1,8 +1,8 @@
-"""A model on a microcontroller: exported to C, linked with some test images, run on an emulated Cortex-M3.
+"""Runs a model on a microcontroller: exports it to C, links it with test images, runs it on an emulated Cortex-M3.
 
     python examples/cortex_m/run.py runs/quickstart --integer-only
 
-Needs arm-none-eabi-gcc and qemu-system-arm. On a real board, `board.c` and `link.ld` are what to change.
+Needs arm-none-eabi-gcc and qemu-system-arm. For a real board, change `board.c` and `link.ld`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from biper.data import load_dataset
 from biper.runtime.model import Model
 from biper.targets.c.fixed_point import run_fixed
-from biper.targets.c.to_fixed_point import fixed_point
-from biper.targets.deploy import open_source, write_c
+from biper.targets.c.to_fixed_point import to_fixed_point
+from biper.targets.deploy import open_program, write_c
 
 HERE = Path(__file__).resolve().parent
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
@@ -28,23 +28,23 @@ BOARD = ["-M", "mps2-an385", "-display", "none", "-serial", "none", "-monitor", 
 
 
 def main() -> None:
-    """Export, build, run."""
+    """Export, build and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a run folder, a model.safetensors, or a packed file")
     parser.add_argument("--integer-only", action="store_true", help="no floating point")
-    parser.add_argument("--images", type=int, default=100, help="how many test images go along")
+    parser.add_argument("--images", type=int, default=100, help="how many test images to link")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/cortex_m"), help="where to build")
     options = parser.parse_args()
 
     model = options.model / "model.biper" if options.model.is_dir() else options.model
-    source = open_source(model)
-    test = load_dataset(options.data, options.data_dir, classes=source.program.classes).test
+    opened = open_program(model)
+    test = load_dataset(options.data, options.data_dir, classes=opened.program.classes).test
     pixels, labels = test.images[: options.images].numpy(), test.labels[: options.images].numpy()
-    expected = runtime = Model(source.program)(pixels).argmax(1)
+    expected = runtime = Model(opened.program)(pixels).argmax(1)
     if options.integer_only:
-        results = run_fixed(fixed_point(source.program), pixels)[source.program.output]
+        results = run_fixed(to_fixed_point(opened.program), pixels)[opened.program.output]
         expected = results.reshape(len(pixels), -1).argmax(1)
         print(
             f"in integers {int((expected == runtime).sum())} of {len(pixels)} are classified as by the runtime",
@@ -52,7 +52,7 @@ def main() -> None:
         )
 
     options.build.mkdir(parents=True, exist_ok=True)
-    _, text = write_c(source, options.build / "model.c", integer_only=options.integer_only)
+    _, text = write_c(opened, options.build / "model.c", integer_only=options.integer_only)
     print(text, flush=True)
     (options.build / "images.h").write_text(images_header(pixels, labels, expected, options.integer_only))
     sources = [*(str(HERE / name) for name in ("startup.c", "board.c", "main.c")), str(options.build / "model.c")]
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def images_header(pixels: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:
-    """Images, their labels and the answers to be given, as constants."""
+    """A C header with images, their labels and the expected answers."""
     rows = ",\n".join("    {" + ", ".join(map(str, image.reshape(-1))) + "}" for image in pixels)
     lists = {name: ", ".join(map(str, numbers)) for name, numbers in (("labels", labels), ("answers", answers))}
     return (

@@ -1,4 +1,4 @@
-"""Every method, packed: the numbers of the network itself, also at borders, in groups and after a flatten."""
+"""Networks of every method are packed, and compute what torch does, also at borders, in groups and after a flatten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from biper.targets.packed.export import export
 
 
 def learned_(model: nn.Module) -> nn.Module:
-    """Give everything that a method learns, and batch norms, values as of a trained network; stage 2, evaluation."""
+    """Give batch norms and everything that a method learns values as after training; in stage 2, evaluation mode."""
     for module in model.modules():
         if isinstance(module, RSign | RPReLU):
             for parameter in module.parameters():
@@ -57,7 +57,7 @@ def awkward_network(name: str, bits: str) -> nn.Module:
     return learned_(model)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same'")  # of torch, about its speed
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch warns about its speed
 @pytest.mark.parametrize("bits", ["W1A1", "W1A32"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_packed_as_it_is(name: str, bits: str, tmp_path: Path) -> None:
@@ -84,14 +84,14 @@ def test_every_method_packs_the_networks_here(name: str, tmp_path: Path) -> None
 
 
 class WrongLevels(AdaBinWeight):
-    """Says that its offset is 0."""
+    """A quantizer whose `levels` say that its offset is 0, which is wrong."""
 
     def scale_and_offset(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return super().scale_and_offset(x)[0], x.new_zeros(())
 
 
 class WrongReal(AdaBinInput):
-    """Leaves its offset out where it says what the sign is of."""
+    """A quantizer whose `real` leaves out the offset that `forward` subtracts."""
 
     def sign_argument(self, x: Tensor) -> Tensor:
         return x
@@ -101,14 +101,14 @@ class WrongReal(AdaBinInput):
 
 
 class TwoRegimes(DoReFaInput):
-    """0 and 1, but 0 far out."""
+    """A quantizer with the values 0 and 1, which is 0 again for large inputs."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * (x < 1.6)
 
 
 class ThreeValues(Quantizer):
-    """-1, 0 and +1."""
+    """A quantizer with the values -1, 0 and +1."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sign(x).mul(x.abs() > 0.3)

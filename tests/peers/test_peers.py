@@ -1,4 +1,4 @@
-"""The same network on other engines: checked against the reference, refused where wrong, timed where right."""
+"""The same network on other engines: it is compared with the reference, and timed only where it is right."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.errors import MissingDependencyError, ModelError
 from biper.lowering.quantize import quantize_real_convolutions
-from biper.peers import engines as comparing
-from biper.peers.engines import PEERS, PeerTime, compare, load_plans
-from biper.peers.plan import Job, Network, Plan, Run
-from biper.peers.twin import float_twin
+from biper.peers import engines
+from biper.peers.engines import PEERS, PeerTime, compare_engines, load_variants
+from biper.peers.full_precision import full_precision
+from biper.peers.variant import Call, Job, Network, Variant
 from biper.runtime.engine import engine_is_built
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
 from biper.runtime.timing import interleaved
-from biper.targets.real_layers import folded
+from biper.targets.real_layers import folded_weight
 
 needs_engine = pytest.mark.skipif(not engine_is_built(), reason="biper's native extension is not built")
 
@@ -40,7 +40,7 @@ def pool(reads: str, kind: str, kernel: int, size: list[int], padding: int = 0, 
 
 
 def every_operation(groups: int = 1) -> Program:
-    """A small network with every operation, every epilogue, a pool rounded up and a padding that is not even."""
+    """A small network with every operation, every epilogue, a pool rounded up and a padding that is not symmetric."""
     random = np.random.Generator(np.random.PCG64(0))
     clip = {"activation": "clip", "low": -1.0, "high": 1.0}
     twice = {"stride": [2, 2]}
@@ -85,7 +85,7 @@ def every_operation(groups: int = 1) -> Program:
 
 
 def rows_of(program: Program, *peers: str, batch: int = 1) -> dict[str, PeerTime]:
-    return {row.name: row for row in compare(program, peers, batch=batch, seconds=0.01).rows}
+    return {row.name: row for row in compare_engines(program, peers, batch=batch, seconds=0.01).rows}
 
 
 @needs_engine
@@ -134,21 +134,21 @@ def test_what_openvinos_binary_operator_cannot_do_is_not_timed() -> None:
 
 @needs_engine
 def test_a_wrong_engine_is_not_timed_and_the_fastest_form_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reference(job: Job, wait: float, error: float) -> Run:
+    def reference(job: Job, wait: float, error: float) -> Call:
         def run() -> np.ndarray:
             time.sleep(wait)
             return run_reference(job.program, job.images)[job.program.output] * np.float32(1 + error)
 
         return run
 
-    plans = [
-        Plan("a", "slow", Network.float_twin, lambda job: reference(job, 0.03, 0)),
-        Plan("a", "fast", Network.float_twin, lambda job: reference(job, 0, 0)),
-        Plan("b", "", Network.float_twin, lambda job: reference(job, 0, 0.01)),
-        Plan("c", "", Network.float_twin, lambda job: reference(job, 0, float("nan")), tolerance=float("inf")),
-        Plan("d", "", Network.float_twin, lambda job: job.nothing),
+    variants = [
+        Variant("a", "slow", Network.full_precision, lambda job: reference(job, 0.03, 0)),
+        Variant("a", "fast", Network.full_precision, lambda job: reference(job, 0, 0)),
+        Variant("b", "", Network.full_precision, lambda job: reference(job, 0, 0.01)),
+        Variant("c", "", Network.full_precision, lambda job: reference(job, 0, float("nan")), tolerance=float("inf")),
+        Variant("d", "", Network.full_precision, lambda job: job.nothing),
     ]
-    monkeypatch.setattr(comparing, "load_plans", lambda _: plans)
+    monkeypatch.setattr(engines, "load_variants", lambda _: variants)
     rows = rows_of(every_operation(), "torch")
     assert rows["a"].form == "fast"
     assert rows["a"].median_seconds < 0.03
@@ -157,8 +157,8 @@ def test_a_wrong_engine_is_not_timed_and_the_fastest_form_is_chosen(monkeypatch:
     assert "no attribute 'nothing'" in rows["d"].refused
 
 
-def test_the_twin_of_a_float_network_is_that_network() -> None:
-    """Nothing to replace: all that the twin does is to move affines and relus out of pools, and to unpack weights."""
+def test_a_float_network_in_full_precision_is_that_network() -> None:
+    """There is nothing to replace: only affines and relus move out of pools, and weights are unpacked."""
     random = np.random.Generator(np.random.PCG64(0))
     positive = {"multiplier": random.random(8).astype(np.float32), **affine(random, 8, "offset")}
     operations = [
@@ -170,10 +170,10 @@ def test_the_twin_of_a_float_network_is_that_network() -> None:
         operation("convolution", "v3", real_weight(random, 5, 8, 2, 2), real="v4", attributes=PLAIN),
     ]  # fmt: skip
     program = program_of((4, 8, 8), operations, "v4")
-    twin = float_twin(program)
-    assert [sorted(op.tensors) for op in twin.operations if op.operation == "pool"] == [[], []]
+    real = full_precision(program)
+    assert [sorted(op.tensors) for op in real.operations if op.operation == "pool"] == [[], []]
     images = random.standard_normal((3, 4, 8, 8)).astype(np.float32)
-    expected, actual = (run_reference(each, images)["v4"] for each in (program, twin))
+    expected, actual = (run_reference(each, images)["v4"] for each in (program, real))
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -186,7 +186,7 @@ def test_the_affine_of_a_threshold_has_the_sign_of_its_bit() -> None:
     end = operation("binary_convolution", "b1", random_bits(random, 1, 24, 1, 1), real="v2", attributes=PLAIN)
     bits = operation("binary_convolution", "b0", tensors, bits="b1", attributes=PADDED)
     program = program_of((16, 9, 9), [operation("elementwise", "image", bits="b0"), bits, end], "v2")
-    weight, offset = folded(program.operations[1], 16)
+    weight, offset = folded_weight(program.operations[1], 16)
     real = operation("convolution", "image", {"weight": weight, "offset": offset}, real="v0", attributes=PADDED)
     signs = np.sign(random.standard_normal((4, 16, 9, 9), np.float32))
     y = run_reference(program_of((16, 9, 9), [real], "v0"), signs)["v0"]
@@ -207,36 +207,37 @@ def test_calls_take_turns() -> None:
     assert times.processor_share < 0.5
     turns = [name for index, name in enumerate(calls) if index == 0 or calls[index - 1] != name]
     assert len(turns) >= 3
-    assert calls.count("a") - len(times.seconds[0]) == calls.count("b") - len(times.seconds[1])  # one untimed a turn
+    # Each turn has one call that is not timed.
+    assert calls.count("a") - len(times.seconds[0]) == calls.count("b") - len(times.seconds[1])
 
 
 def test_unknown_peers_and_missing_packages_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no peer 'openvin'; did you mean 'openvino'"):
-        load_plans("openvin")
+        load_variants("openvin")
     with pytest.raises(ModelError, match="no peer 'larq'; known: torch, onnxruntime, openvino"):
-        load_plans("larq")
+        load_variants("larq")
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "biper.peers.openvino_peer", raising=False)
     with pytest.raises(MissingDependencyError, match=r"needs the package 'openvino': pip install 'biper\[bench\]'"):
-        load_plans("openvino")
+        load_variants("openvino")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signal stacks are looked at as Linux has them")
 def test_signals_still_find_their_stack_after_openvino() -> None:
-    """It must be where it was: OpenVINO frees what it puts there instead, and the next signal kills the process."""
+    """The signal stack is restored: OpenVINO frees its own, and the next signal would kill the process."""
     pytest.importorskip("openvino")
     code = """
 import faulthandler
 import numpy as np
 from support.programs import operation, program_of
-from biper.peers.engines import load_plans
-from biper.peers.plan import Job
+from biper.peers.engines import load_variants
+from biper.peers.variant import Job
 from biper.targets.openvino.signal_stack import signal_stack
-from biper.peers.twin import float_twin
+from biper.peers.full_precision import full_precision
 faulthandler.enable()  # sets a stack, as pytest does
 before = signal_stack()
 program = program_of((2, 4, 4), [operation("elementwise", "image", real="v")], "v")
-run = load_plans("openvino")[0].build(Job(float_twin(program), np.zeros((1, 2, 4, 4), np.float32), 1))
+run = load_variants("openvino")[0].build(Job(full_precision(program), np.zeros((1, 2, 4, 4), np.float32), 1))
 run()
 after = signal_stack()
 print(before.start is not None, (after.start, after.flags, after.size) == (before.start, before.flags, before.size))

@@ -1,4 +1,4 @@
-"""Random small networks of every supported operator: the packed program computes what torch does."""
+"""Random small networks of every supported operator are packed, and compute what torch does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Lambda(nn.Module):
 
 
 class Residual(nn.Module):
-    """x or its shortcut, plus a body, in either order."""
+    """The sum of a body and a shortcut, in either order."""
 
     def __init__(self, body: nn.Module, shortcut: nn.Module, body_first: bool) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Concatenation(nn.Module):
 
 
 def randomized_norm(channels: int) -> nn.BatchNorm2d:
-    """A batch norm with statistics and weights of its own, some of them negative and some zero."""
+    """A batch norm with random statistics and weights, some of them negative and some zero."""
     norm = nn.BatchNorm2d(channels)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
@@ -73,7 +73,7 @@ KINDS += ("arithmetic", "residual", "grouped", "depthwise", "stride")
 
 
 def draw_layer(draw: st.DrawFn, channels: int, size: int) -> tuple[nn.Module, int]:
-    """A layer for (channels, size, size) maps that keeps maps at least 1 pixel wide, and its output channels."""
+    """A layer for (channels, size, size) maps whose result is at least 1 pixel wide, and its output channels."""
     kind = draw(st.sampled_from(KINDS))
     width = draw(st.integers(1, 9))
     match kind:

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over the pipes of its DevTools protocol."""
+"""A headless Chromium that tests control through its DevTools protocol, over two pipes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Browser:
-    """One page of a headless Chromium; use it with ``with``. The test is skipped where there is none."""
+    """One page of a headless Chromium, to use in a ``with`` statement; skips the test where no browser is installed."""
 
     def __init__(self, width: int = 1080, height: int = 800) -> None:
         program = next(filter(None, map(shutil.which, NAMES)), None)
@@ -63,7 +63,7 @@ class Browser:
         self.profile.cleanup()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol; returns its result, and keeps the events that come before it."""
+        """Send one command of the protocol; returns its result, and keeps the events that come before it."""
         self.number += 1
         message: dict[str, Any] = {"id": self.number, "method": method, "params": parameters}
         if self.session:
@@ -85,33 +85,33 @@ class Browser:
         return json.loads(message)
 
     def open(self, path: Path) -> None:
-        """Load a file, and wait until it has run."""
+        """Load a file, and wait until its scripts have run."""
         self.call("Page.navigate", url=path.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self.read())
         self.events = [event for event in self.events if event.get("method") != "Page.loadEventFired"]
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression; a promise is waited for."""
+        """The value of a JavaScript expression, or of the promise that it returns."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def choose_file(self, selector: str, path: Path) -> None:
-        """What a user does with a file input."""
+        """Choose a file in a file input, as a user does."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
 
     def drag(self, points: list[tuple[float, float]]) -> None:
-        """The pointer, pressed from the first point to the last."""
+        """Press the pointer at the first point, move it through the others, and release it at the last."""
         for kind, (x, y) in zip(
             ["mousePressed", *["mouseMoved"] * (len(points) - 2), "mouseReleased"], points, strict=True
         ):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
     def problems(self) -> list[str]:
-        """Exceptions and errors that the page logged, and everything that it asked of the network but itself."""
+        """The exceptions and errors of the page, and the addresses that it requested beside its own."""
         found = []
         for event in self.events:
             parameters = event.get("params", {})
@@ -124,7 +124,7 @@ class Browser:
         return found
 
     def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
+        """Write a PNG of the whole page."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         shot = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)

@@ -1,4 +1,4 @@
-"""Generated C, compiled for this machine and called from here."""
+"""Generated C, compiled for this machine and called from Python."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def require(tool: str) -> str:
 class Compiled:
     """Functions of generated sources, by their names.
 
-    With ``trace``, a number of sums and bits that an image makes at most, `traced` returns these too.
+    ``trace`` is the most sums or bits that an image makes; with it, `traced` can return them.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Compiled:
             (folder / f"{name}.h").write_text(source.header)
             (folder / f"{name}.c").write_text(text)
             files.append(str(folder / f"{name}.c"))
-        library = folder / f"{compiler}-{'-'.join(sources)[:60]}.so"  # a path is loaded once, whatever is written to it
+        library = folder / f"{compiler}-{'-'.join(sources)[:60]}.so"  # a path is loaded only once
         command = [require(compiler), *WARNINGS, *flags.split(), "-shared", "-fPIC", "-o", str(library), *files]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -74,7 +74,7 @@ class Compiled:
     def traced(
         self, name: str, image: NDArray[np.uint8], outputs: int, dtype: type, sums: int, bits: int
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """The results of one image, its first ``sums`` integer sums and its first ``bits`` bits as they were made."""
+        """The results of one image, and its first ``sums`` integer sums and ``bits`` bits, as they were made."""
         pointers = [getattr(self.library, f"{name}_{what}") for what in ("sums", "bits")]
         for pointer in pointers:
             pointer.restype = ctypes.c_void_p

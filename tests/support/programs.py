@@ -15,14 +15,14 @@ PADDED = PLAIN | {"padding": [1, 1, 1, 1]}
 
 
 def program_of(shape: tuple[int, int, int], operations: Sequence[Operation], output: str) -> Program:
-    """A program that went through a file, so that it is one that the reader accepts."""
+    """A program that was written and read again, so that the reader has checked it and derived its shapes."""
     channels = shape[0]
     program = Program(shape, (0.0,) * channels, (1.0,) * channels, (), output, tuple(operations))
     return read_program(write_program(program))
 
 
 def operation(kind: str, reads: str, tensors: dict[str, NDArray] | None = None, **rest: object) -> Operation:
-    """An operation on one value; its shape is left to the reader, ``rest`` are fields of `Operation`."""
+    """An operation on one value; ``rest`` are fields of `Operation`. The reader derives its shape."""
     return Operation(kind, "test", (reads,), (0, 0, 0), tensors=tensors or {}, **rest)
 
 

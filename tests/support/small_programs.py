@@ -1,12 +1,12 @@
-"""Small packed programs that together have every operation: what every engine and every format is compared on."""
+"""Small packed programs that together have every operation; every engine and format is compared on them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.runtime.program import Operation, Program, pack_weight
+from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 
 def random_pixels(shape: tuple[int, int, int], count: int = 3) -> NDArray[np.uint8]:
@@ -26,7 +26,7 @@ def affine(random: np.random.Generator, channels: int) -> dict[str, NDArray]:
 
 
 def small_programs() -> dict[str, Program]:
-    """Every operation, with geometries that go beside the common ones, by name."""
+    """Programs with every operation and unusual geometries, by name."""
     random = np.random.Generator(np.random.PCG64(7))
     made: dict[str, Program] = {}
 

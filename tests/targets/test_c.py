@@ -1,4 +1,4 @@
-"""Generated C: compiled for this machine and run, against the scalar engine and against NumPy in integers."""
+"""Generated C, compiled for this machine and run: compared with the scalar engine, and with NumPy in integers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from biper.runtime.model import Model
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
 from biper.targets.c.fixed_point import run_fixed
-from biper.targets.c.source import CODE_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES, CSource, bytes_of, c_source
-from biper.targets.c.to_fixed_point import fixed_point, without_flips
+from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES
+from biper.targets.c.source import CSource, c_source
+from biper.targets.c.to_fixed_point import to_fixed_point, without_flips
+from biper.targets.deploy import parse_bytes
 
 COMPILERS = [
     ("gcc", "-O2"),
@@ -66,7 +68,7 @@ def test_every_operation_is_that_of_the_scalar_engine(flags: str, small: dict[st
 def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
     flags: str, small: dict[str, Program], tmp_path: Path
 ) -> None:
-    fixed = {name: fixed_point(program) for name, program in small.items()}
+    fixed = {name: to_fixed_point(program) for name, program in small.items()}
     sources = {name: c_source(small[name], name=name, fixed=fixed[name]) for name in small}
     compiled = Compiled(tmp_path, sources, flags=flags)
     for name, program in small.items():
@@ -75,7 +77,7 @@ def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
         actual = compiled(name, pixels, outputs_of(program), np.int16)
         assert np.array_equal(actual, as_c(expected)), name
         real = run_reference(program, Model(program)._normalized(pixels))[program.output]
-        # Weights in int8, each off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
+        # An int8 weight is off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
         off = 0.02 if any(kind in name for kind in ("real", "levels")) else 1e-3
         found = expected / 2.0 ** fixed[name].output_exponent
         assert np.abs(found - real).max() <= off * np.abs(real).max(), name
@@ -83,7 +85,7 @@ def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
 
 @pytest.mark.parametrize(("compiler", "flags"), COMPILERS)
 def test_whole_networks_sum_by_sum(compiler: str, flags: str, tmp_path: Path) -> None:
-    """Given the bits that C makes, its integer sums are those of the reference; logits are the scalar engine's."""
+    """Given the bits that C makes, C's integer sums are those of the reference; its logits are the scalar engine's."""
     for name, dataset, bits in (("digits_cnn", "digits", "W1A1"), ("resnet20", "cifar10", "W1A1")):
         program = without_flips(packed_network(tmp_path, name, dataset, bits))
         binary = [index for index, op in enumerate(program.operations) if op.operation == "binary_convolution"]
@@ -133,7 +135,7 @@ def test_networks_in_integers_are_those_of_numpy(
     name: str, dataset: str, bits: str, float_layers: str, tmp_path: Path
 ) -> None:
     program = packed_network(tmp_path, name, dataset, bits, float_layers)
-    fixed = fixed_point(program, np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32))
+    fixed = to_fixed_point(program, np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32))
     pixels = random_pixels(program.input_shape, 2)
     expected = run_fixed(fixed, pixels)[program.output]
     source = c_source(program, name=name, fixed=fixed)
@@ -162,7 +164,7 @@ def cortex_object(folder: Path, source: CSource) -> Path:
 )
 def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: Path) -> None:
     program = packed_network(tmp_path, name, "digits" if name == "digits_cnn" else "cifar10")
-    source = c_source(program, fixed=fixed_point(program) if integer_only else None)
+    source = c_source(program, fixed=to_fixed_point(program) if integer_only else None)
     built = cortex_object(tmp_path, source)
     listed = subprocess.run(["arm-none-eabi-size", "-A", str(built)], capture_output=True, text=True, check=True).stdout
     sizes = {key: int(value) for key, value in re.findall(r"^\.(\w+) +(\d+)", listed, re.MULTILINE)}
@@ -172,8 +174,8 @@ def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: 
     assert sizes["text"] + library <= source.code_bytes <= 1.3 * (sizes["text"] + library)
     lines = [line.split("\t") for line in (tmp_path / "model.su").read_text().splitlines()]
     frames = {name.split(":")[-1]: int(size) for name, size, _ in lines}
-    kernels = [frames.pop(kernel) for kernel in CODE_BYTES if kernel in frames]
-    assert max(kernels) + sum(frames.values()) <= STACK_BYTES  # a call of a kernel, and of everything that it may call
+    operators = [frames.pop(operator) for operator in OPERATOR_BYTES if operator in frames]
+    assert max(operators) + sum(frames.values()) <= STACK_BYTES  # one operator, and everything that it may call
     limits = {("digits_cnn", False): (24, 16), ("digits_cnn", True): (24, 16), ("resnet20", True): (80, 96)}
     flash, ram = limits.get((name, integer_only), (math.inf, math.inf))
     assert source.needs["flash"] <= 1000 * flash
@@ -185,7 +187,7 @@ def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: 
 
 def test_integer_only_has_no_float_instruction(tmp_path: Path) -> None:
     program = packed_network(tmp_path, "digits_cnn", "digits")
-    built = Compiled(tmp_path, {"model": c_source(program, fixed=fixed_point(program))}, flags="-O2").path
+    built = Compiled(tmp_path, {"model": c_source(program, fixed=to_fixed_point(program))}, flags="-O2").path
     listing = [require("objdump"), "-d", str(built)]
     code = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
     assert "<model_run>:" in code
@@ -194,14 +196,14 @@ def test_integer_only_has_no_float_instruction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "size"), [("128k", 131072), ("4096", 4096), ("1.5M", 1572864), ("64 KiB", 65536)])
-def test_sizes_are_read_as_data_sheets_have_them(text: str, size: int) -> None:
-    assert bytes_of(text) == size
+def test_sizes_are_read_as_data_sheets_write_them(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "k", "-1k", "12q", "0"])
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(ExportError, match="is no size: expected bytes, such as 4096, 128k or 1M"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 def test_names_and_labels_cannot_leave_their_places(small: dict[str, Program], tmp_path: Path) -> None:
@@ -227,5 +229,5 @@ def test_what_does_not_fit_into_integers_is_refused() -> None:
     bits = {"weight": pack_weight(np.ones((1, 3, 300, 300), bool))}
     program = program_of((3, 300, 300), [operation("convolution", "image", bits, real="y", attributes=PLAIN)], "y")
     with pytest.raises(ExportError, match="test: integer sums of 270,000 products overflow 32 bits"):
-        fixed_point(program)
+        to_fixed_point(program)
     c_source(program)

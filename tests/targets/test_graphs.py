@@ -1,4 +1,4 @@
-"""Programs as ONNX and OpenVINO graphs: every operation, whole networks, and what is stored as bits."""
+"""Programs as ONNX and OpenVINO graphs: every operation, whole networks, and weights that are stored as bits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import nn
 import biper
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer
-from biper.lowering.stand_ins import with_exported_layers
-from biper.runtime.agreement import compare_outputs
+from biper.lowering.exported_layers import with_exported_layers
+from biper.runtime.agreement import RunImages, compare_with_reference
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
@@ -26,8 +26,8 @@ FORMS = ["onnx", "openvino"]
 NEEDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
-def built(form: str, program: Program, path: Path):  # type: ignore[no-untyped-def]
-    """The files of a format, and its engine's outputs."""
+def built(form: str, program: Program, path: Path) -> tuple[dict[Path, bytes], RunImages]:
+    """The files of a format, and the function that runs them on the format's engine."""
     pytest.importorskip(NEEDS[form], reason=f"{NEEDS[form]} is not installed")
     if form == "onnx":
         pytest.importorskip("onnx")
@@ -67,7 +67,7 @@ def test_every_operation_is_that_of_the_reference(form: str, tmp_path: Path) -> 
 def test_networks_agree(form: str, bits: str, float_layers: str, tmp_path: Path) -> None:
     program = packed_network(tmp_path, "resnet20", "cifar10", bits, float_layers)
     _, run = built(form, program, tmp_path / "model")
-    agreement = compare_outputs(run, program, images_of(program, 8))
+    agreement = compare_with_reference(run, program, images_of(program, 8))
     assert agreement.equal_images >= 7
     assert agreement.difference < 1e-4
 
@@ -99,7 +99,7 @@ def test_openvino_computes_in_bits_where_it_can(tmp_path: Path) -> None:
 def test_another_function_is_refused() -> None:
     program = small_programs()["real_padded"]
     with pytest.raises(ExportError, match=r"computes something else: outputs differ by up to .* equal on 0 of 16"):
-        compare_outputs(lambda images: np.zeros((len(images), *program.output_shape), np.float32), program)
+        compare_with_reference(lambda images: np.zeros((len(images), *program.output_shape), np.float32), program)
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_a_thousand_real_images_are_those_of_torch(form: str, tmp_path: Path, ci
 
 
 def torch_outputs(model: nn.Module, images: torch.Tensor) -> tuple[NDArray, NDArray]:
-    """Outputs of a model, and which images have a value within rounding of zero where a binary layer takes its sign."""
+    """The outputs of a model, and which images have an input of a binary layer within rounding of zero."""
     prepared = with_exported_layers(model).float()
     near = np.zeros(len(images), bool)
     start = 0

@@ -1,3 +1,5 @@
+"""The packed file: whole networks agree with their models, and hostile or broken files are refused."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -54,7 +56,7 @@ def test_packed_sizes(name: str, limit: int, tmp_path: Path) -> None:
 
 
 def test_resnet20_becomes_one_operation_a_convolution() -> None:
-    """19 convolutions, a pool and a channel padding for each of two shortcuts, global pool, classifier."""
+    """19 convolutions, a pool and a channel padding for each of two shortcuts, a global pool and a classifier."""
     graph = lower(trained_like("resnet20", "cifar10"), torch.randn(1, 3, 32, 32))
     kinds = [node.operation for node in graph.nodes]
     assert sorted(kinds) == sorted(
@@ -86,10 +88,10 @@ def test_int8_quarters_the_real_weights_and_stays_near(tmp_path: Path) -> None:
     full = export(model, tmp_path / "a.biper", x)
     small = export(model, tmp_path / "b.biper", x, float_layers="int8")
     real_weights = 3 * 16 * 9 + 64 * 10
-    assert full.file_bytes - small.file_bytes > 3 * real_weights - 700  # less the scales and their names
+    assert full.file_bytes - small.file_bytes > 3 * real_weights - 700  # 700 bytes are scales and their names
     assert small.wrong_sums == 0
     assert small.engine_images == 64
-    # Later layers of an untrained network turn any difference into noise; the first is what was rounded.
+    # Later layers of an untrained network turn any difference into noise, so the first layer is compared.
     first = [run_reference(read_program(tmp_path / name), x.numpy())["v0"] for name in ("a.biper", "b.biper")]
     assert 0 < np.abs(first[0] - first[1]).mean() < 0.02 * first[0].std()
     kinds = {
@@ -102,7 +104,7 @@ def test_int8_quarters_the_real_weights_and_stays_near(tmp_path: Path) -> None:
         export(model, tmp_path / "c.biper", x, float_layers="int4")
 
 
-def test_export_is_a_function_and_a_room(tmp_path: Path) -> None:
+def test_exporting_twice_writes_the_same_bytes(tmp_path: Path) -> None:
     model, x = trained_like("digits_cnn", "digits"), torch.randn(2, 1, 8, 8)
     for number in range(2):
         biper.export(model, tmp_path / f"{number}.biper", x)
@@ -141,7 +143,7 @@ def test_what_cannot_be_exported_is_named(model: nn.Module, example: Tensor, mes
 
 
 def test_a_program_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One wrong bit of one weight, put in after lowering, must be found."""
+    """One wrong bit of one weight, changed after lowering, is found."""
     module = import_module("biper.targets.packed.export")
 
     def wrong(model: nn.Module, example_input: Tensor) -> object:
@@ -157,7 +159,7 @@ def test_a_program_that_computes_something_else_is_refused(tmp_path: Path, monke
 
 
 def test_an_engine_that_computes_something_else_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module("biper.lowering.verify")  # the package has a function of this name
+    module = import_module("biper.lowering.verify")  # the module, not its function of the same name
 
     def broken(program: Program) -> Callable[[np.ndarray], np.ndarray]:
         return lambda images: np.full((len(images), *program.output_shape), 3.0, np.float32)
@@ -195,8 +197,8 @@ def test_every_truncation_is_refused(packed: bytes) -> None:
 
 
 def test_seeded_mutations_are_refused_or_computed(packed: bytes) -> None:
-    """10,000 files with one to four changed bytes: with the checksum an error; without it an error, or an engine that
-    computes what the reference says that this file means."""
+    """10,000 files with one to four changed bytes: their checksum refuses all. Where it is not compared, a file is
+    refused, or the engine computes from it what the reference computes."""
     random = np.random.Generator(np.random.PCG64(0))
     refused = computed = 0
     header = 8 + int.from_bytes(packed[:8], "little")
@@ -218,7 +220,7 @@ def test_seeded_mutations_are_refused_or_computed(packed: bytes) -> None:
         with np.errstate(all="ignore"):
             outputs, expected = model(image), run_reference(model.program, image)[model.program.output]
         expected = expected.reshape(outputs.shape)
-        if np.abs(expected).max() < 1e6:  # neither infinite nor nan, nor made of such
+        if np.abs(expected).max() < 1e6:  # neither infinite nor NaN, nor computed from such values
             np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
             computed += 1
     assert refused > 5000
@@ -226,7 +228,7 @@ def test_seeded_mutations_are_refused_or_computed(packed: bytes) -> None:
 
 
 def test_a_program_of_too_much_work_is_refused(packed: bytes) -> None:
-    """Each value is of an allowed size, all of them together are not."""
+    """Each value has an allowed size, but the work for all of them together is too much."""
     program = read_program(packed)
     first = program.operations[0]
     wide = replace(first, tensors={**first.tensors, "weight": np.zeros((4, 1, 700, 700), np.float32)})

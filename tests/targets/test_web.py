@@ -1,4 +1,4 @@
-"""The web page: its engine and its pictures in Node, the whole of it in a headless browser."""
+"""The web page: its engine and its resizing of pictures in Node, and the whole page in a headless browser."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from biper.errors import ExportError
 from biper.runtime.engine import Engine
 from biper.runtime.model import Model
 from biper.runtime.program import write_program
+from biper.targets.web import OPERATIONS
 from biper.targets.web.page import html_page
 
 RUN_ALL = """
 const fs = require("fs");
 const part = (name) => fs.readFileSync(`${process.argv[2]}/${name}.js`, "utf8");
-const names = "return { loadModel, channelsOf, resize };";
-const { loadModel, channelsOf, resize } = new Function(`${part("engine")};${part("picture")};${names}`)();
+const names = ["engine", "operators", "picture"], returned = "return { loadModel, OPERATORS, channelsOf, resize };";
+const { loadModel, OPERATORS, channelsOf, resize } = new Function(`${names.map(part).join(";")};${returned}`)();
 const read = (file) => new Uint8Array(fs.readFileSync(`${process.argv[3]}/${file}`));
 const write = (file, array) => fs.writeFileSync(`${process.argv[3]}/${file}`, Buffer.from(array.buffer));
 """
 
 
 def run_in_node(folder: Path, code: str) -> None:
-    """Run code that has the functions of the page, and `read` and `write` of files of the folder."""
+    """Run JavaScript that can call the functions of the page, and `read` and `write` for files of the folder."""
     (folder / "run.js").write_text(RUN_ALL + code)
     web = str(resources.files("biper.targets.web"))
     done = subprocess.run([require("node"), "run.js", web, str(folder)], cwd=folder, capture_output=True, text=True)
@@ -70,6 +71,11 @@ def test_every_operation_is_that_of_the_scalar_engine(tmp_path: Path) -> None:
         assert np.array_equal(actual, expected.transpose(0, 2, 3, 1).reshape(-1)), name
 
 
+def test_the_operators_of_the_page_are_those_that_are_listed(tmp_path: Path) -> None:
+    run_in_node(tmp_path, "fs.writeFileSync('operations.json', JSON.stringify(Object.keys(OPERATORS)));")
+    assert set(json.loads((tmp_path / "operations.json").read_text())) == OPERATIONS
+
+
 def test_pictures_become_the_pixels_of_pillow(tmp_path: Path) -> None:
     random = np.random.Generator(np.random.PCG64(3))
     sizes = [(32, 32), (31, 40), (7, 5), (200, 33), (32, 9), (1, 1), (640, 481)]
@@ -92,12 +98,12 @@ def test_pictures_become_the_pixels_of_pillow(tmp_path: Path) -> None:
             expected = picture.convert(mode).resize((32, 32), Image.Resampling.BILINEAR)
             actual = np.fromfile(tmp_path / f"{number}.{channels}", np.uint8)
             off = np.abs(actual.astype(int) - np.asarray(expected, int).reshape(-1)).max()
-            # Pillow chooses which direction to round first, from release to release.
+            # Which direction Pillow rounds first depends on its release.
             assert off <= (1 if width != 32 and height != 32 else 0), (width, height, mode)
 
 
 def wait_for(browser: Browser, expression: str) -> Any:
-    """Until an expression is true."""
+    """Wait until an expression is true; returns its value."""
     for _ in range(300):
         if found := browser.evaluate(expression):
             return found
@@ -106,7 +112,7 @@ def wait_for(browser: Browser, expression: str) -> Any:
 
 
 def pictures(folder: Path, data: Path | None, count: int) -> list[Path]:
-    """Real images of CIFAR-10 as PNG files, or random ones where these are not at hand, and a larger JPEG."""
+    """PNG files of real images of CIFAR-10, or of random ones where ``data`` is None, and one larger picture."""
     from biper.data import load_dataset
 
     if data is None:
@@ -159,7 +165,7 @@ def test_the_page_answers_as_the_runtime_does(tmp_path: Path, request: pytest.Fi
 def test_a_digit_is_drawn_and_read(tmp_path: Path) -> None:
     program = packed_network(tmp_path, "digits_cnn", "digits")
     (tmp_path / "page.html").write_text(html_page(program, "digits"))
-    with Browser(width=400) as browser:  # a telephone's
+    with Browser(width=400) as browser:  # the width of a telephone
         browser.open(tmp_path / "page.html")
         box = browser.evaluate("JSON.stringify(document.getElementById('picture').getBoundingClientRect())")
         place = json.loads(box)
@@ -168,7 +174,7 @@ def test_a_digit_is_drawn_and_read(tmp_path: Path) -> None:
         pixels = wait_for(browser, "window.biper.last && Array.from(window.biper.last.pixels)")
         image = np.array(pixels, np.uint8).reshape(1, 8, 8, 1)
         assert (image.max((0, 2, 3)) > 128).all()  # the drawing fills all rows
-        assert (image[0, :, [0, 7]] == 0).all()  # and stands in the middle
+        assert (image[0, :, [0, 7]] == 0).all()  # and it is centred
         best = Model(program)(image).argmax()
         assert browser.evaluate("document.getElementById('best').textContent") == str(best)
         assert browser.evaluate("document.documentElement.scrollWidth") <= 400

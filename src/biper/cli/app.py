@@ -252,9 +252,9 @@ def export(
         report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
         row, text = {"file": str(out), **asdict(report)}, f"{out}: {report} (on {images})"
     else:
-        from biper.targets.deploy import deploy, open_source
+        from biper.targets.deploy import deploy, open_program
 
-        opened = open_source(source, data_dir=data_dir, float_layers=float_layers.value)
+        opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value)
         row, text = deploy(
             opened, form.value, out or source.with_suffix(""), integer_only=integer_only, flash=flash, ram=ram
         )
@@ -304,14 +304,14 @@ def bench(
     from dataclasses import asdict
 
     from biper.cli import tables
-    from biper.peers.engines import compare
+    from biper.peers.engines import compare_engines
     from biper.report.run_tables import operation_table
     from biper.runtime import Model
     from biper.runtime.bench import bench as measure
 
     program = Model.load(model).program
     settings: dict[str, Any] = {"batch": batch, "threads": threads, "instruction_set": isa, "seconds": seconds}
-    comparison = None if against is None else compare(program, against.split(","), **settings)
+    comparison = None if against is None else compare_engines(program, against.split(","), **settings)
     report = measure(program, **settings)
     if as_json:
         typer.echo(json.dumps(asdict(report) | ({"against": asdict(comparison)} if comparison else {})))

@@ -1,1 +1,1 @@
-"""From a torch module to a packed program: trace, one node an operator, fusion, folding, packing and verification."""
+"""From a torch module to a packed program: trace, operators, fusion, folding, packing and verification."""

@@ -1,4 +1,4 @@
-"""Our layers as custom torch operators, so that `torch.export` keeps each as one node."""
+"""The binary convolution as a custom torch operator, so that `torch.export` keeps a binary layer as one node."""
 
 from __future__ import annotations
 
@@ -22,9 +22,15 @@ def binary_conv2d(
     groups: int,
     binary_input: bool,
 ) -> Tensor:
-    """``scale * conv2d(sign(x), weight) + bias`` with a weight of -1 and +1; ``x`` as it is unless ``binary_input``.
+    """Compute ``scale * conv2d(sign(x), weight) + bias``, with ``x`` in place of its sign unless ``binary_input``.
 
-    ``padding`` is (left, right, top, bottom), of zeros, after the signs.
+    Args:
+        x: (N, C, H, W).
+        weight: (O, C / groups, kh, kw) of -1 and +1.
+        scale, bias: (O,), one number for each output channel.
+        stride, dilation, groups: as in torch's convolutions.
+        padding: (left, right, top, bottom); zeros are added after the signs are taken.
+        binary_input: whether the signs of ``x`` are taken.
     """
     bits = sign(x) if binary_input else x
     y = F.conv2d(F.pad(bits, padding), weight, None, stride, 0, dilation, groups) * scale.view(-1, 1, 1)
@@ -47,15 +53,15 @@ def _(
 
 
 class ExportedLayer(nn.Module):
-    """One operator in place of a binary layer while a model is traced: ``scale * conv(signs of x, bits) + bias``.
+    """Replaces a binary layer while a model is traced, by one operator: ``scale * conv(sign(x), bits) + bias``.
 
     Args:
-        layer: what it stands in for: whether it is linear, and the geometry.
-        bits: -1 and +1, in the shape of a weight of that kind of layer.
+        layer: the layer that it replaces; says whether it is linear, and its geometry.
+        bits: -1 and +1, in the shape of the layer's weight.
         scale: (out,).
         bias: (out,) or None.
-        binary_input: whether signs of the input are taken, or the input itself.
-        geometry: stride, padding (left, right, top, bottom), dilation and groups, if not the layer's.
+        binary_input: whether the signs of the input are taken, or the input itself.
+        geometry: another geometry than the layer's; None for the layer's.
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class ExportedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = x.reshape(*x.shape, 1, 1) if self.is_linear else x
-        y = binary_conv2d(maps, self.bits, self.scale, self.bias, *self.geometry, self.binary_input)
+        y: Tensor = binary_conv2d(maps, self.bits, self.scale, self.bias, *self.geometry, self.binary_input)
         return y.flatten(1) if self.is_linear else y
 
 
@@ -88,6 +94,7 @@ Geometry = tuple[list[int], list[int], list[int], int]
 """Stride, padding (left, right, top, bottom), dilation and groups of a convolution."""
 
 NO_GEOMETRY: Geometry = ([1, 1], [0, 0, 0, 0], [1, 1], 1)
+"""The geometry of a linear layer as a convolution of a map of one pixel."""
 
 
 def geometry_of(layer: BinaryConv2d | BinaryLinear) -> Geometry:

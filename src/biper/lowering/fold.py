@@ -1,14 +1,15 @@
-"""Folding: constants move into weights, so that nothing is multiplied at run time that need not be."""
+"""Folding: constants move into weights and thresholds, so that a program computes less at run time."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biper.lowering.graph import Graph, Node
 
 
 def fold_multipliers_(graph: Graph) -> None:
-    """Multiply real weights by their multipliers, in place; the offset stays. Weights of one bit stay bits."""
+    """Multiply real weights by their multipliers, in place; offsets stay. Weights that are bits keep a multiplier."""
     for node in graph.nodes:
         if node.operation == "convolution" and node.has_affine() and node.tensors["weight"].dtype != np.bool_:
             multiplier = node.tensors.pop("multiplier")
@@ -41,15 +42,16 @@ def fold_flattening_(graph: Graph) -> None:
 
 
 def _only_flattens(node: Node) -> bool:
-    """Whether the node is a flattening without any epilogue but signs."""
+    """Whether the node flattens, and its epilogue does nothing but take signs."""
     return node.operation == "flatten" and not (node.has_affine() or node.residual or node.has_activation())
 
 
 def fold_thresholds_(graph: Graph) -> None:
-    """Turn binary convolutions of which only the bits are used into integer comparisons, in place.
+    """Give thresholds to binary convolutions of which only the bits are used, in place of their affine.
 
-    ``multiplier * sum + offset >= 0``, as float32 computes it, becomes ``(sum >= threshold) != flip`` with one
-    integer and one bit a channel. It holds for negative multipliers (flip) and for zero ones (always or never).
+    ``multiplier * sum + offset >= 0``, as float32 computes it, becomes ``(sum >= threshold) != flip``, with one
+    integer and one bit for each channel. This covers negative multipliers, whose bits are flipped, and multipliers of
+    0, whose bits are always or never +1.
     """
     for node in graph.nodes:
         if node.operation != "binary_convolution" or node.real is not None or node.residual or node.has_activation():
@@ -60,8 +62,10 @@ def fold_thresholds_(graph: Graph) -> None:
         node.tensors |= {"threshold": threshold, "flip": flip}
 
 
-def integer_thresholds(multiplier: np.ndarray, offset: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds for sums from ``-largest`` to ``largest``; see `fold_thresholds_`.
+def integer_thresholds(
+    multiplier: NDArray[np.float32], offset: NDArray[np.float32], largest: int
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Find thresholds for sums from ``-largest`` to ``largest``; `fold_thresholds_` says what they are for.
 
     Args:
         multiplier, offset: (channels,) float32.

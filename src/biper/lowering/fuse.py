@@ -1,7 +1,7 @@
 """Fusion: elementwise nodes move into the epilogue of the node that makes their input.
 
-An epilogue is affine, then residual, then activation, then real and / or bits; see `biper.lowering.graph`. A node is
-absorbed where its steps come after those that its producer already has.
+An epilogue is an affine, a residual, an activation, then the real value, the bits or both; `biper.lowering.graph`
+defines it. A node can be absorbed where its steps come after those that its producer already has.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from biper.lowering.graph import Graph, Node
 
 
 def fuse_epilogues_(graph: Graph) -> None:
-    """Absorb elementwise nodes into their producers until none can be, in place; results are the same."""
+    """Absorb elementwise nodes into their producers until no more can be, in place; the graph computes the same."""
     while any(_absorb(graph, node) for node in graph.nodes if node.operation == "elementwise"):
         pass
     graph.drop_unread()
 
 
 def _absorb(graph: Graph, node: Node) -> bool:
-    """Merge ``node`` into a producer of one of its inputs; False if it cannot be."""
+    """Merge a node into the producer of one of its inputs; returns whether that was possible."""
     candidates = [(node.inputs[0], node.residual)]
     if node.residual is not None and not node.has_affine():
         candidates.append((node.residual, node.inputs[0]))  # a sum can be fused from either side
@@ -53,6 +53,7 @@ def _follows(producer: Node, node: Node, residual: str | None) -> bool:
 
 
 def _merge(graph: Graph, producer: Node, node: Node, residual: str | None) -> None:
+    """Put the steps of ``node`` into the epilogue of its producer, and remove ``node``."""
     if node.has_affine():
         multiplier, offset = node.tensors["multiplier"], node.tensors["offset"]
         if producer.has_affine():
@@ -67,14 +68,14 @@ def _merge(graph: Graph, producer: Node, node: Node, residual: str | None) -> No
         producer.attributes |= node.attributes
         producer.tensors |= {name: node.tensors[name] for name in ("slope",) if name in node.tensors}
     producer.real, producer.bits = node.real, node.bits
-    # The residual may be made after the producer: the merged node runs where the absorbed one ran.
+    # The residual may be made after the producer, so the merged node runs where the absorbed node ran.
     graph.remove(producer)
     position = next(index for index, other in enumerate(graph.nodes) if other is node)
     graph.nodes[position] = producer
 
 
 def drop_activations_before_signs_(graph: Graph) -> None:
-    """Drop activations that change no sign from nodes of which only the bits are used, in place."""
+    """Remove activations that change no sign from nodes of which only the bits are used, in place."""
     for node in graph.nodes:
         if node.real is None and node.has_activation() and _keeps_signs(node):
             for key in ("activation", "low", "high"):
@@ -85,5 +86,5 @@ def drop_activations_before_signs_(graph: Graph) -> None:
 def _keeps_signs(node: Node) -> bool:
     """Whether ``activation(y) >= 0`` exactly when ``y >= 0``."""
     if node.attributes["activation"] == "clip":
-        return node.attributes["low"] < 0 <= node.attributes["high"]
+        return bool(node.attributes["low"] < 0 <= node.attributes["high"])
     return node.attributes["activation"] == "prelu" and bool(np.all(node.tensors["slope"] > 0))

@@ -1,6 +1,6 @@
-"""The graph that export works on: operations on values of one image, from tracing to the packed program.
+"""The graph between a traced torch module and a packed program: operations on the values of one image.
 
-A value is one image's tensor of shape (C, H, W), real (float32) or bits (each -1 or +1). Vectors of features are
+A value is a tensor of one image, of shape (C, H, W): real (float32), or bits (each -1 or +1). A vector of features is
 (F, 1, 1). A node computes, in this order,
 
 1. its operation, from its inputs;
@@ -8,7 +8,7 @@ A value is one image's tensor of shape (C, H, W), real (float32) or bits (each -
 3. ``+ residual``, another value, if it has one;
 4. its activation, if it has one;
 
-and hands the result on as a real value, as its signs, or as both. The passes move work into steps 2 to 4.
+and emits the result as a real value, as its signs, or as both. The passes move work into steps 2 to 4.
 """
 
 from __future__ import annotations
@@ -20,28 +20,26 @@ from numpy.typing import NDArray
 
 Shape = tuple[int, int, int]
 
-OPERATIONS = (
-    "convolution",
-    "binary_convolution",
-    "pool",
-    "elementwise",
-    "pad_channels",
-    "concatenate",
-    "resize",
-    "flatten",
-)
-"""What step 1 can be; `biper.runtime.program` defines each."""
-
 
 @dataclass
 class Node:
-    """One operation, its epilogue, and what it emits: ``real`` and ``bits`` name values, and at least one is there."""
+    """One operation with its epilogue.
+
+    Attributes:
+        operation: one that `biper.runtime.program` defines.
+        inputs: names of the values that the operation reads.
+        shape: of the result.
+        source: qualified name of the torch module that the node came from, for messages.
+        real, bits: names of the values that it emits; at least one of them is there.
+        residual: name of the value that is added.
+        attributes: of the operation and of the activation.
+        tensors: of the operation and of the epilogue.
+    """
 
     operation: str
     inputs: list[str]
     shape: Shape
     source: str
-    """Qualified name of the module that it came from, for messages."""
     real: str | None = None
     bits: str | None = None
     residual: str | None = None
@@ -50,26 +48,33 @@ class Node:
 
     @property
     def reads(self) -> list[str]:
-        """All values that the node needs."""
+        """Names of all values that the node reads, the residual included."""
         return self.inputs + ([self.residual] if self.residual is not None else [])
 
     @property
     def emits(self) -> list[str]:
-        """All values that the node makes."""
+        """Names of all values that the node emits."""
         return [name for name in (self.real, self.bits) if name is not None]
 
     def has_affine(self) -> bool:
-        """Whether step 2 does anything."""
+        """Whether the node has step 2, a multiplier and an offset."""
         return "multiplier" in self.tensors
 
     def has_activation(self) -> bool:
-        """Whether step 4 does anything."""
+        """Whether the node has step 4, an activation."""
         return "activation" in self.attributes
 
 
 @dataclass
 class Graph:
-    """Nodes in the order in which they run; ``input`` is the normalized image, ``output`` the real result."""
+    """The nodes of a network, in the order in which they run.
+
+    Attributes:
+        input: name of the normalized image.
+        input_shape: its shape (C, H, W).
+        output: name of the result, a real value.
+        nodes: each reads values that the input or an earlier node gave.
+    """
 
     input: str
     input_shape: Shape
@@ -77,11 +82,11 @@ class Graph:
     nodes: list[Node]
 
     def readers(self, value: str) -> list[Node]:
-        """The nodes that read a value."""
+        """All nodes that read a value."""
         return [node for node in self.nodes if value in node.reads]
 
     def producer(self, value: str) -> Node | None:
-        """The node that makes a value; None for the input."""
+        """The node that emits a value; None for the input."""
         return next((node for node in self.nodes if value in node.emits), None)
 
     def sole_reader(self, value: str) -> Node | None:
@@ -90,18 +95,18 @@ class Graph:
         return readers[0] if len(readers) == 1 and value != self.output else None
 
     def rename(self, old: str, new: str) -> None:
-        """Let every reader of ``old`` read ``new``."""
+        """Make every reader of ``old`` read ``new``, the output included."""
         for node in self.nodes:
             node.inputs = [new if name == old else name for name in node.inputs]
             node.residual = new if node.residual == old else node.residual
         self.output = new if self.output == old else self.output
 
     def remove(self, node: Node) -> None:
-        """Drop a node (by identity: equal nodes may stand elsewhere)."""
+        """Remove a node, by identity, because another node may be equal to it."""
         self.nodes = [other for other in self.nodes if other is not node]
 
     def drop_unread(self) -> None:
-        """Drop the values that nobody reads, and the nodes that are left without any."""
+        """Remove the values that no node reads, and the nodes that emit none after that."""
         changed = True
         while changed:
             changed = False

@@ -1,4 +1,4 @@
-"""From a torch module to the graph that is packed: the trace, then every pass over it, in order."""
+"""From a torch module to the graph that is packed: the trace, then every pass over the graph, in order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from biper.lowering.trace import trace
 
 
 def lower(model: nn.Module, example_input: Tensor) -> Graph:
-    """Trace a model and run every pass: the graph that is packed.
+    """Trace a model and run every pass.
+
+    Args:
+        model: any module whose binary layers are in stage 2.
+        example_input: (N, C, H, W) floating point; fixes C, H and W.
+
+    Returns:
+        The graph that is packed.
 
     Raises:
-        ExportError: as `export`.
+        ExportError: the model cannot be traced, or uses an operator that is not supported.
     """
     graph = trace(model, example_input)
     fuse_epilogues_(graph)

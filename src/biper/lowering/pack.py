@@ -1,4 +1,4 @@
-"""From a fused graph to a packed program: bits into bytes, weights into their stored type."""
+"""From a lowered graph to a packed program: bits are packed into bytes, weights converted to their stored type."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ def pack_graph(
     classes: tuple[str, ...],
     real_type: type[np.floating[Any]] = np.float32,
 ) -> Program:
-    """Make the program of a graph; ``real_type`` is what the weights of real convolutions are stored in.
+    """Make the program of a graph.
 
     Values get short names: ``"v3"`` is the real result of operation 3, ``"b3"`` its bits.
+
+    Args:
+        graph: what `biper.lowering.lower` made.
+        mean, std: of pixels scaled to [0, 1], one number for each channel.
+        classes: a name for each output, or none.
+        real_type: the type in which the weights of real convolutions are stored.
     """
     names = {graph.input: "image"}
     for number, node in enumerate(graph.nodes):
@@ -56,6 +62,7 @@ def _operation(node: Node, names: dict[str, str], real_type: type[np.floating[An
 
 
 def _stored(node: Node, name: str, array: NDArray[Any], real_type: type[np.floating[Any]]) -> NDArray[Any]:
+    """A tensor of a node in the type that the packed file has."""
     if name == "flip":
         return array.astype(np.uint8)
     if name != "weight":

@@ -1,12 +1,12 @@
-"""Real convolutions in int8: after training, from the values that given images make.
+"""Real convolutions in int8, after training; the ranges of activations are measured on given images.
 
-With activations ``x`` in [low, high] (0 included) and weights ``w``, for each convolution
+For each convolution, with activations ``x`` in [low, high] (0 included) and weights ``w``,
 
     factor = 255 / (high - low)                   q_x = clip(round(x factor) + zero, 0, 255), zero = round(-low factor)
     s = max |w| / 127 for each output channel     q_w = round(w / s)
     y = (s / factor) * sum (q_x - zero) q_w + offset
 
-so the sums are integers, exact on every processor. (Jacob et al., Quantization and Training of Neural Networks for
+The sums are integers, exact on every processor. (Jacob et al., Quantization and Training of Neural Networks for
 Efficient Integer-Arithmetic-Only Inference, CVPR 2018, equations 1 to 7.)
 """
 
@@ -22,11 +22,11 @@ from biper.runtime.reference import run_reference
 
 
 def quantize_real_convolutions(program: Program, images: NDArray[np.float32]) -> Program:
-    """The same program with int8 weights in every real convolution of one group.
+    """A program with int8 weights in every real convolution of one group; the rest stays as it is.
 
     Args:
-        program: with float weights.
-        images: (N, C, H, W) normalized; the ranges of activations are those that they make.
+        program: a program with float weights.
+        images: (N, C, H, W) normalized; the ranges of activations are measured on them.
     """
     values = run_reference(program, images)
     return replace(program, operations=tuple(_quantized(op, values[op.inputs[0]]) for op in program.operations))
@@ -52,7 +52,7 @@ def _quantized(op: Operation, x: NDArray[np.float32]) -> Operation:
 
 
 def int8_weight(weight: NDArray[np.float64]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """Weights (O, ...) as int8, and the scale of each output channel, by which they are to be multiplied."""
+    """Quantize weights (O, ...) to int8; returns them, and the scale (O,) of each output channel."""
     largest = np.abs(weight).reshape(len(weight), -1).max(1)
     scale = np.where(largest > 0, largest, 1) / 127
     return np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8), scale

@@ -1,11 +1,13 @@
-"""Verification: the model, its packed program and the engine on the same images.
+"""Verification: a torch model, its packed program and the native engine compute the same on the same images.
 
-The model and the program's reference are compared layer by layer, the reference and the engine by their outputs.
+The model is compared with the program's NumPy reference layer by layer, and the reference with the engine by outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +17,14 @@ from torch.nn import functional as F
 
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer
-from biper.lowering.stand_ins import with_exported_layers
+from biper.lowering.exported_layers import with_exported_layers
+from biper.runtime.agreement import differences, largest_magnitude
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
 from biper.runtime.reference import run_reference
 
 LOGIT_TOLERANCE = 1e-4
-"""Allowed difference of an output without flipped bits, as a share of the largest output of all images."""
+"""The allowed difference of outputs where no bit flipped, as a share of the largest output of all images."""
 
 FLIP_TOLERANCE = 1e-4
 """A flipped bit must come from a value this close to zero, as a share of the largest value of its layer."""
@@ -29,32 +32,45 @@ FLIP_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class ExportReport:
-    """How a packed program compares to its model on some images."""
+    """How a packed program agrees with its model on some images.
+
+    Attributes:
+        images: how many images were compared.
+        binary_layers: how many binary convolutions the program has.
+        wrong_sums: how many integer sums differ, given the same bits; must be 0.
+        sums: how many integer sums were compared.
+        flipped_bits: how many bits differ because a float32 value within rounding of zero fell on the other side, or
+            because such a bit differs in an earlier layer.
+        bits: how many bits were compared.
+        largest_flipped: the largest value that flipped in the first layer of an image with flips, as a share of that
+            layer's largest.
+        logit_difference: the largest difference of outputs on images without flipped bits, as a share of the largest
+            output.
+        same_top1: on how many images the largest output is at the same place.
+        margin: the largest distance between the first and the second output of an image whose top-1 differs; 0 if none
+            does.
+        engine_images: on how many images the native engine gives the outputs of the reference to rounding; on the
+            others it flipped a bit. All of them where the engine is not built.
+        file_bytes: the size of the packed file.
+        rounded: whether weights of real layers were rounded; then outputs are compared but need not agree.
+    """
 
     images: int
     binary_layers: int
     wrong_sums: int
-    """Integer sums that differ, given the same bits: must be 0."""
     sums: int
     flipped_bits: int
-    """Bits that differ because a float32 value within rounding of zero fell on the other side, or because of such a
-    bit in an earlier layer."""
     bits: int
     largest_flipped: float
-    """The largest value that flipped in an image's first layer with flips, as a share of the layer's largest."""
     logit_difference: float
-    """On images without flipped bits: the largest difference, as a share of the largest output."""
     same_top1: int
     margin: float
-    """The largest distance between the first and the second output of an image whose top-1 differs; 0 if none does."""
     engine_images: int
-    """Images whose outputs the native engine gives to rounding; on the others it flipped a bit. All, if not built."""
     file_bytes: int
     rounded: bool
-    """Whether weights of real layers were rounded, so that outputs are compared but not required to agree."""
 
     def problems(self) -> list[str]:
-        """What disagrees beyond rounding; empty for a good export."""
+        """What disagrees beyond rounding, a sentence each; empty for a good export."""
         found = []
         if self.wrong_sums:
             found.append(f"{self.wrong_sums:,} of {self.sums:,} integer sums differ")
@@ -67,7 +83,11 @@ class ExportReport:
         return found
 
     def require_agreement(self) -> None:
-        """Raises ExportError if anything disagrees."""
+        """Check that nothing disagrees beyond rounding.
+
+        Raises:
+            ExportError: something does.
+        """
         if problems := self.problems():
             raise ExportError(f"the packed program does not compute what the model does: {'; '.join(problems)}")
 
@@ -88,65 +108,108 @@ class ExportReport:
 def verify(
     model: nn.Module, program: Program, images: Tensor, *, file_bytes: int = 0, rounded: bool = False
 ) -> ExportReport:
-    """Compare a model in float32 on the CPU with its packed program, on normalized images (N, C, H, W)."""
-    prepared = with_exported_layers(model).float()
-    layers = {name: module for name, module in prepared.named_modules() if isinstance(module, ExportedLayer)}
-    inputs: dict[str, Tensor] = {}
-    for name, layer in layers.items():
-        layer.register_forward_hook(
-            lambda _module, arguments, _output, name=name: inputs.__setitem__(name, arguments[0])
-        )
-    images = images.detach().cpu().float()
-    with torch.inference_mode():
-        expected = prepared(images.clone()).flatten(1).numpy()  # a copy: a model may change its input in place
-    values = run_reference(program, images.numpy())
-    actual = values[program.output].reshape(len(images), -1)
+    """Compare a model in float32 on the CPU with its packed program, and the program's reference with the engine.
 
-    wrong = sums = flipped = bits = binary = 0
-    clean = np.ones(len(images), bool)
-    largest_flipped = 0.0
-    for index, op in enumerate(program.operations):
-        if op.operation != "binary_convolution":
-            continue
-        binary += 1
-        layer = layers[op.source]
-        ours = values[op.inputs[0]]
-        real = inputs[op.source].numpy().reshape(len(images), *ours.shape[1:])
-        differs = (real >= 0) != ours
-        first = differs.reshape(len(images), -1).any(1) & clean
-        if first.any():
-            largest = np.abs(real[first] * differs[first]).max() / max(np.abs(real).max(), 1e-30)
-            largest_flipped = max(largest_flipped, float(largest))
-        clean &= ~differs.reshape(len(images), -1).any(1)
-        flipped, bits = flipped + int(differs.sum()), bits + differs.size
-        correct = _sums(layer, ours)
-        wrong, sums = wrong + int((correct != values[f"{index}.sum"]).sum()), sums + correct.size
-    scale = max(float(np.abs(expected).max()), 1e-30)
-    native = Engine(program)(images.numpy()).reshape(actual.shape) if engine_is_built() else actual
-    close = np.abs(native - actual).max(1) <= LOGIT_TOLERANCE * scale
-    difference = float(np.abs(actual - expected)[clean].max() / scale) if clean.any() else 0.0
-    agrees = actual.argmax(1) == expected.argmax(1)
+    Args:
+        model: the torch model; its binary layers are in stage 2.
+        program: what was packed.
+        images: (N, C, H, W) normalized.
+        file_bytes: the size of the packed file, for the report.
+        rounded: whether weights of real layers were rounded, so that outputs need not agree.
+    """
+    images = images.detach().cpu().float()
+    prepared = with_exported_layers(model).float()
+    expected, inputs = _run_model(prepared, images)
+    values = run_reference(program, images.numpy())
+    actual = values[program.output].reshape(expected.shape)
+    layers = _compare_layers(program, prepared, inputs, values)
+    same_bits = layers.same_bits
+
+    scale = largest_magnitude(expected)
+    outputs = differences(actual, expected, scale)
+    native = Engine(program)(images.numpy()) if engine_is_built() else actual
+    engine = differences(native, actual, scale)
     ordered = np.sort(expected, 1)
-    gaps = (ordered[:, -1] - ordered[:, -2])[~agrees] if expected.shape[1] > 1 else np.zeros(0)
+    gaps = (ordered[:, -1] - ordered[:, -2])[~outputs.same_top1] if expected.shape[1] > 1 else np.zeros(0)
     return ExportReport(
         images=len(images),
-        binary_layers=binary,
-        wrong_sums=wrong,
-        sums=sums,
-        flipped_bits=flipped,
-        bits=bits,
-        largest_flipped=largest_flipped,
-        logit_difference=difference,
-        same_top1=int(agrees.sum()),
+        binary_layers=layers.count,
+        wrong_sums=layers.wrong_sums,
+        sums=layers.sums,
+        flipped_bits=layers.flipped_bits,
+        bits=layers.bits,
+        largest_flipped=layers.largest_flipped,
+        logit_difference=float(outputs.shares[same_bits].max()) if same_bits.any() else 0.0,
+        same_top1=int(outputs.same_top1.sum()),
         margin=float(gaps.max()) if len(gaps) else 0.0,
-        engine_images=int(close.sum()),
+        engine_images=int(engine.within(LOGIT_TOLERANCE).sum()),
         file_bytes=file_bytes,
         rounded=rounded,
     )
 
 
+def _run_model(prepared: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], dict[str, Tensor]]:
+    """The outputs of a model (N, outputs), and the input of each of its `ExportedLayer`s by the layer's name."""
+    inputs: dict[str, Tensor] = {}
+
+    def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _layer, arguments, _output: inputs.update({name: arguments[0]})
+
+    for name, module in prepared.named_modules():
+        if isinstance(module, ExportedLayer):
+            module.register_forward_hook(remember(name))
+    with torch.inference_mode():
+        outputs: Tensor = prepared(images.clone())  # a copy, because a model may change its input in place
+    return outputs.flatten(1).numpy(), inputs
+
+
+@dataclass
+class _LayerComparison:
+    """What `_compare_layers` counts; the names are those of `ExportReport`.
+
+    ``same_bits`` (N,) says on which images no bit differs in any layer.
+    """
+
+    same_bits: NDArray[np.bool_]
+    count: int = 0
+    wrong_sums: int = 0
+    sums: int = 0
+    flipped_bits: int = 0
+    bits: int = 0
+    largest_flipped: float = 0.0
+
+
+def _compare_layers(
+    program: Program, prepared: nn.Module, inputs: Mapping[str, Tensor], values: Mapping[str, NDArray[Any]]
+) -> _LayerComparison:
+    """Compare the bits and the integer sums of every binary convolution with those of its layer in torch."""
+    images = len(values[program.output])
+    found = _LayerComparison(np.ones(images, bool))
+    for index, op in enumerate(program.operations):
+        if op.operation != "binary_convolution":
+            continue
+        found.count += 1
+        layer = prepared.get_submodule(op.source)
+        assert isinstance(layer, ExportedLayer)
+        bits = values[op.inputs[0]]
+        real = inputs[op.source].numpy().reshape(bits.shape)
+        differs = (real >= 0) != bits
+        differing = differs.reshape(images, -1).any(1)
+        first = differing & found.same_bits  # the images whose first layer with flips this is
+        if first.any():
+            largest = np.abs(real[first] * differs[first]).max() / largest_magnitude(real)
+            found.largest_flipped = max(found.largest_flipped, float(largest))
+        found.same_bits &= ~differing
+        found.flipped_bits += int(differs.sum())
+        found.bits += differs.size
+        correct = _sums(layer, bits)
+        found.wrong_sums += int((correct != values[f"{index}.sum"]).sum())
+        found.sums += correct.size
+    return found
+
+
 def _sums(layer: ExportedLayer, bits: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """The integer sums of a layer for given input bits, as torch computes them."""
+    """The integer sums that torch computes in a layer for given input bits."""
     signs = torch.from_numpy(bits).float() * 2 - 1
     weight = layer.bits
     if layer.is_linear:

@@ -1,4 +1,5 @@
-"""The network of a packed program on other engines, to be timed beside ours: torch, ONNX Runtime and OpenVINO.
+"""The network of a packed program on torch, ONNX Runtime and OpenVINO, timed beside biper's own engine.
 
-`biper.peers.engines` runs the comparison. No model needs any of this to run; engines are imported when asked for.
+`biper.peers.engines` runs the comparison. No model needs this package to run. An engine is imported when a comparison
+asks for it.
 """

@@ -1,10 +1,9 @@
-"""A packed program against other engines, all in one run: each is checked first, then timed in turn."""
+"""A packed program timed beside the same network on other engines: each is checked first, then all take turns."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +12,10 @@ from importlib.metadata import version
 import numpy as np
 
 from biper.errors import MissingDependencyError, ModelError
-from biper.peers.plan import EQUAL, MOST, Array, Job, Network, Plan, Run
-from biper.peers.twin import float_twin, with_float_layers
+from biper.peers.full_precision import full_precision, with_float_layers
+from biper.peers.variant import MOST_IMAGES, ROUNDING_TOLERANCE, Array, Call, Job, Network, Variant
+from biper.runtime.agreement import differences
+from biper.runtime.cpu import usable_processors
 from biper.runtime.engine import Engine
 from biper.runtime.program import Program
 from biper.runtime.reference import run_reference
@@ -24,28 +25,28 @@ PEERS = {"torch": "train", "onnxruntime": "bench", "openvino": "bench"}
 """Engines to compare with, and the extra of biper that installs each."""
 
 IMAGES = 8
-"""How many the results of every engine are compared on."""
+"""On how many images the outputs of every engine are compared with the reference."""
 
-CHOICE = 0.3
-"""Seconds of timing each form where a row has several, to find the fastest."""
+SECONDS_TO_CHOOSE = 0.3
+"""How long each variant of a row with several is timed, to find the fastest."""
 
 
 @dataclass(frozen=True)
 class PeerTime:
-    """One row: what was computed, how near it is to the reference, and how long a call takes.
+    """One row of the comparison: what was computed, how near it is to the reference, and how long a call takes.
 
     Attributes:
         name: the engine and its number format.
-        form: how the network was given to it; where several forms were tried, the fastest.
-        network: which was computed.
-        images: on how many the results were compared.
-        equal_images: of those, how many agree with `biper.runtime.reference` to float rounding.
-        deviation: the largest difference, as a share of its image's largest result.
-        same_top1: images whose largest result is at the same place.
+        form: how the network was given to the engine; of several variants, the fastest.
+        network: which network was computed.
+        images: on how many images the outputs were compared.
+        equal_images: on how many of those they agree with `biper.runtime.reference` to float rounding.
+        deviation: the largest difference, as a share of its image's largest output.
+        same_top1: on how many images the largest output is at the same place.
         median_seconds, minimum_seconds: of one call; None where it was not timed.
-        calls: how many were timed.
-        ratio: its median over ours.
-        refused: why it was not timed.
+        calls: how many calls were timed.
+        ratio: the median of this row over the median of biper's.
+        refused: why it was not timed; None where it was.
     """
 
     name: str
@@ -64,10 +65,15 @@ class PeerTime:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of one run, ours first.
+    """The rows that were measured in one run.
 
-    ``processors`` are the numbers of those that the process may use, ``processor_share`` how much it had of them while
-    it was timed (see `biper.runtime.timing.Times`).
+    Attributes:
+        batch: images of one call.
+        threads: how many threads shared the work of one call.
+        processors: the numbers of the processors that the process may use.
+        processor_share: how much processor time it got while it was timed; see `biper.runtime.timing.Times`.
+        versions: of the packages of the engines, by name.
+        rows: biper's own row first.
     """
 
     batch: int
@@ -78,7 +84,7 @@ class Comparison:
     rows: tuple[PeerTime, ...]
 
 
-def compare(
+def compare_engines(
     program: Program,
     peers: Sequence[str],
     *,
@@ -94,38 +100,44 @@ def compare(
         peers: names out of `PEERS`.
         batch: images of one call.
         threads: how many share the work of one call, on every engine.
-        instruction_set: of ours, see `biper.runtime.engine.Engine`.
+        instruction_set: of biper's own engine, see `biper.runtime.engine.Engine`.
         seconds: about how long to measure each row.
+
+    Returns:
+        A row for biper and one for each engine and number format. An engine that fails, or whose outputs are wrong, has
+        a row that says so and no times.
 
     Raises:
         ModelError: a peer is unknown.
         MissingDependencyError: a peer's package is not installed.
     """
-    plans = [plan for name in peers for plan in load_plans(name)]
+    variants = [variant for name in peers for variant in load_variants(name)]
     images = np.zeros((batch, *program.input_shape), np.float32)
-    networks = {Network.program: program, Network.float_twin: float_twin(program)}
+    networks = {Network.program: program, Network.full_precision: full_precision(program)}
     float_layers = with_float_layers(program)
     if float_layers is program:
-        plans = [_without_int8(plan) for plan in plans if plan.network != Network.program]
+        variants = [_without_int8(variant) for variant in variants if variant.network != Network.program]
     else:
         networks[Network.float_layers] = float_layers
-    judge = _Judge(networks, images)
+    check = _OutputCheck(networks, images)
     engine = Engine(program, instruction_set, threads)
-    ours = Plan("biper", engine.instruction_set, Network.program, lambda _: lambda: engine(images), least=MOST)
-    rows = {ours.row: judge.check(ours, run := ours.build(Job(program, images, threads)))}
-    forms = {ours.row: [(rows[ours.row], run)]}
-    for plan in plans:
+    ours = Variant(
+        "biper", engine.instruction_set, Network.program, lambda _: lambda: engine(images), least_share=MOST_IMAGES
+    )
+    rows = {ours.row: check.row(ours, call := ours.build(Job(program, images, threads)))}
+    checked = {ours.row: [(rows[ours.row], call)]}
+    for variant in variants:
         try:
-            run = plan.build(Job(networks[plan.network], images, threads))
-            checked = judge.check(plan, run)
+            call = variant.build(Job(networks[variant.network], images, threads))
+            row = check.row(variant, call)
         except Exception as error:  # an engine may raise anything; the others are compared all the same
             reason = " ".join(str(error).split())[:300]
-            rows.setdefault(plan.row, PeerTime(plan.row, plan.form, plan.network, refused=reason))
+            rows.setdefault(variant.row, PeerTime(variant.row, variant.form, variant.network, refused=reason))
         else:
-            forms.setdefault(plan.row, []).append((checked, run))
-            rows[plan.row] = checked
-    chosen = {name: _fastest(found) for name, found in forms.items()}
-    measured = interleaved([run for _, run in chosen.values()], seconds * len(chosen))
+            checked.setdefault(variant.row, []).append((row, call))
+            rows[variant.row] = row
+    chosen = {name: _fastest(found) for name, found in checked.items()}
+    measured = interleaved([call for _, call in chosen.values()], seconds * len(chosen))
     times = dict(zip(chosen, measured.seconds, strict=True))
     for name, spent in times.items():
         median = statistics.median(spent)
@@ -136,15 +148,15 @@ def compare(
     return Comparison(
         batch=batch,
         threads=threads,
-        processors=tuple(sorted(os.sched_getaffinity(0))),
+        processors=usable_processors(),
         processor_share=measured.processor_share,
         versions={name: version(name) for name in peers},
         rows=tuple(rows.values()),
     )
 
 
-def load_plans(peer: str) -> list[Plan]:
-    """What a peer offers.
+def load_variants(peer: str) -> list[Variant]:
+    """Import an engine's module; returns the ways in which it can run a network.
 
     Raises:
         ModelError: there is no such peer.
@@ -155,7 +167,7 @@ def load_plans(peer: str) -> list[Plan]:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PEERS)}"
         raise ModelError(f"no peer {peer!r}; {hint}")
     try:
-        return list(importlib.import_module(f"biper.peers.{peer}_peer").plans())
+        return list(importlib.import_module(f"biper.peers.{peer}_peer").variants())
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "biper":
             raise
@@ -164,59 +176,64 @@ def load_plans(peer: str) -> list[Plan]:
         ) from error
 
 
-class _Judge:
-    """Compares results of engines with those of the reference, on the same images."""
+class _OutputCheck:
+    """Compares outputs of engines with those of the reference, on the same random images.
+
+    Args:
+        networks: the programs that engines may compute.
+        images: (batch, C, H, W) memory that every engine reads; each batch to be compared is copied into it.
+    """
 
     def __init__(self, networks: Mapping[Network, Program], images: Array) -> None:
         self.images = images
         shape = (-(-IMAGES // len(images)), *images.shape)
         self.batches = np.random.Generator(np.random.PCG64(0)).standard_normal(shape, np.float32)
-        checked = self.batches.reshape(-1, *images.shape[1:])[:IMAGES]
+        compared = self.batches.reshape(-1, *images.shape[1:])[:IMAGES]
         self.expected = {
-            network: run_reference(program, checked)[program.output].reshape(IMAGES, -1)
+            network: run_reference(program, compared)[program.output].reshape(IMAGES, -1)
             for network, program in networks.items()
         }
 
-    def check(self, plan: Plan, run: Run) -> PeerTime:
-        """The row of a plan, as far as the check fills it.
+    def row(self, variant: Variant, call: Call) -> PeerTime:
+        """The row of a variant, without times.
 
         Raises:
-            ModelError: the results are another function's.
+            ModelError: its outputs are wrong.
         """
-        expected, results = self.expected[plan.network], self._results(run).reshape(IMAGES, -1)
-        deviations = np.abs(results - expected).max(1) / np.abs(expected).max(1)
-        near = int((deviations <= plan.tolerance).sum())
-        if not np.isfinite(results).all() or near < plan.least * IMAGES:
+        expected, outputs = self.expected[variant.network], self._outputs(call)
+        found = differences(outputs, expected, np.abs(expected).max(1))
+        near, largest = int(found.within(variant.tolerance).sum()), float(found.shares.max())
+        if not np.isfinite(outputs).all() or near < variant.least_share * IMAGES:
             raise ModelError(
-                f"not timed, its results are wrong: {near} of {IMAGES} images within {plan.tolerance:g} of the "
-                f"reference, the largest deviation {deviations.max():.2g}"
+                f"not timed, its results are wrong: {near} of {IMAGES} images within {variant.tolerance:g} of the "
+                f"reference, the largest deviation {largest:.2g}"
             )
         return PeerTime(
-            plan.row,
-            plan.form,
-            plan.network,
+            variant.row,
+            variant.form,
+            variant.network,
             images=IMAGES,
-            equal_images=int((deviations <= EQUAL).sum()),
-            deviation=float(deviations.max()),
-            same_top1=int((results.argmax(1) == expected.argmax(1)).sum()),
+            equal_images=int(found.within(ROUNDING_TOLERANCE).sum()),
+            deviation=largest,
+            same_top1=int(found.same_top1.sum()),
         )
 
-    def _results(self, run: Run) -> Array:
-        found = []
+    def _outputs(self, call: Call) -> Array:
+        outputs = []
         for batch in self.batches:
             np.copyto(self.images, batch)
-            found.append(run().copy())
-        return np.concatenate(found)[:IMAGES]
+            outputs.append(call().copy())
+        return np.concatenate(outputs)[:IMAGES]
 
 
-def _without_int8(plan: Plan) -> Plan:
-    """A peer's plan for a program that has nothing in int8: its float layers are the program's."""
-    return replace(plan, network=Network.program) if plan.network == Network.float_layers else plan
+def _without_int8(variant: Variant) -> Variant:
+    """A variant for a program without int8 layers, which is the same as the program with float layers."""
+    return replace(variant, network=Network.program) if variant.network == Network.float_layers else variant
 
 
-def _fastest(forms: list[tuple[PeerTime, Run]]) -> tuple[PeerTime, Run]:
-    """The form of least median, timed one beside the other."""
-    if len(forms) == 1:
-        return forms[0]
-    times = interleaved([run for _, run in forms], CHOICE * len(forms)).seconds
-    return forms[min(range(len(forms)), key=lambda index: statistics.median(times[index]))]
+def _fastest(checked: list[tuple[PeerTime, Call]]) -> tuple[PeerTime, Call]:
+    """The variant of least median; they are timed in turns."""
+    if len(checked) == 1:
+        return checked[0]
+    times = interleaved([call for _, call in checked], SECONDS_TO_CHOOSE * len(checked)).seconds
+    return checked[min(range(len(checked)), key=lambda index: statistics.median(times[index]))]

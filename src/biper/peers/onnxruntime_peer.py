@@ -1,4 +1,4 @@
-"""ONNX Runtime: the float twin in float32 and in int8, on the processor, one operator after another."""
+"""ONNX Runtime on the processor: the network in full precision, in float32 and in int8, one operator at a time."""
 
 from __future__ import annotations
 
@@ -7,32 +7,39 @@ from functools import partial
 import numpy as np
 import onnxruntime
 
-from biper.peers.int8 import OPERATORS, PAIRS, Scheme, quantized
-from biper.peers.plan import MOST, NEAR, Array, Job, Network, Plan, Run
+from biper.peers.int8 import INT8_OPERATORS, PAIRS, Scheme, int8_onnx
+from biper.peers.variant import INT8_TOLERANCE, MOST_IMAGES, Array, Call, Job, Network, Variant
 from biper.targets.onnx.graph import onnx_model
 
 
-def plans() -> list[Plan]:
-    """Float32, and every form of int8."""
+def variants() -> list[Variant]:
+    """Float32, and every scheme of int8."""
     return [
-        Plan("onnxruntime float32", "", Network.float_twin, _float32),
+        Variant("onnxruntime float32", "", Network.full_precision, _float32),
         *(
-            Plan("onnxruntime int8", str(scheme), Network.float_twin, partial(_int8, scheme), NEAR, MOST)
-            for scheme in (*PAIRS, *OPERATORS)
+            Variant(
+                "onnxruntime int8",
+                str(scheme),
+                Network.full_precision,
+                partial(_int8, scheme),
+                INT8_TOLERANCE,
+                MOST_IMAGES,
+            )
+            for scheme in (*PAIRS, *INT8_OPERATORS)
         ),
     ]
 
 
-def _float32(job: Job) -> Run:
+def _float32(job: Job) -> Call:
     return _session(job, onnx_model(job.program, len(job.images)).SerializeToString())
 
 
-def _int8(scheme: Scheme, job: Job) -> Run:
-    return _session(job, quantized(job.program, len(job.images), scheme))
+def _int8(scheme: Scheme, job: Job) -> Call:
+    return _session(job, int8_onnx(job.program, len(job.images), scheme))
 
 
-def _session(job: Job, model: bytes) -> Run:
-    """A session whose input and output are bound once, so that a call costs as little as it can."""
+def _session(job: Job, model: bytes) -> Call:
+    """A session whose input and output are bound once, so that a call does nothing but compute."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job.threads
     options.inter_op_num_threads = 1
@@ -46,8 +53,8 @@ def _session(job: Job, model: bytes) -> Run:
     binding.bind_ortvalue_input("image", values[0])
     binding.bind_ortvalue_output(job.program.output, values[1])
 
-    def run() -> Array:
+    def call() -> Array:
         session.run_with_iobinding(binding)
         return results
 
-    return run
+    return call

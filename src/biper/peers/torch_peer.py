@@ -1,36 +1,38 @@
-"""PyTorch on the processor: the float twin, eager in both memory layouts and as a frozen TorchScript graph."""
+"""PyTorch on the processor: the network in full precision, eager in two memory layouts and as frozen TorchScript."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from biper.peers.plan import Array, Job, Network, Plan, Run
+from biper.errors import ModelError
+from biper.peers.variant import Array, Call, Job, Network, Variant
 from biper.runtime.program import Operation, Program
 from biper.targets.real_layers import rounds_up
 
 
-def plans() -> list[Plan]:
-    """The forms of float32. Compilation by inductor takes 20 s and was not faster than these."""
-    forms: dict[str, Callable[[Job], Run]] = {
+def variants() -> list[Variant]:
+    """Float32 in three forms. Compilation by inductor took 20 s and was not faster than these."""
+    forms: dict[str, Callable[[Job], Call]] = {
         "eager": _eager,
         "eager, channels last": _channels_last,
         "frozen TorchScript": _frozen,
     }
-    return [Plan("torch float32", form, Network.float_twin, build) for form, build in forms.items()]
+    return [Variant("torch float32", form, Network.full_precision, build) for form, build in forms.items()]
 
 
 class TorchNetwork(nn.Module):
-    """A float twin in torch's functions.
+    """A network in full precision, in torch's functions.
 
     Args:
-        program: what `biper.peers.twin.float_twin` makes.
-        layout: of its weights in memory.
+        program: what `biper.peers.full_precision` makes.
+        layout: the memory layout of its weights.
     """
 
     def __init__(self, program: Program, layout: torch.memory_format = torch.contiguous_format) -> None:
@@ -73,7 +75,9 @@ def _operator(op: Operation, inputs: list[Tensor], tensors: dict[str, Tensor], c
             return F.interpolate(x, size=(a["height"], a["width"]))
         case "flatten":
             return x.reshape(len(x), -1, 1, 1)
-    return x
+        case "elementwise":
+            return x
+    raise ModelError(f"{op.source}: torch has no operator here for {op.operation!r}")
 
 
 def _epilogue(op: Operation, y: Tensor, tensors: dict[str, Tensor], values: dict[str, Tensor]) -> Tensor:
@@ -92,27 +96,29 @@ def _epilogue(op: Operation, y: Tensor, tensors: dict[str, Tensor], values: dict
     return y
 
 
-def _eager(job: Job) -> Run:
-    return _run(job, TorchNetwork(job.program).eval())
+def _eager(job: Job) -> Call:
+    return _call(job, TorchNetwork(job.program).eval())
 
 
-def _channels_last(job: Job) -> Run:
-    return _run(job, TorchNetwork(job.program, torch.channels_last).eval(), torch.channels_last)
+def _channels_last(job: Job) -> Call:
+    return _call(job, TorchNetwork(job.program, torch.channels_last).eval(), torch.channels_last)
 
 
-def _frozen(job: Job) -> Run:
+def _frozen(job: Job) -> Call:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
-        traced = torch.jit.trace(TorchNetwork(job.program).eval(), torch.from_numpy(job.images))
-        return _run(job, torch.jit.freeze(traced))
+        trace: Callable[..., Any] = torch.jit.trace  # torch gives it no types
+        traced = trace(TorchNetwork(job.program).eval(), torch.from_numpy(job.images))
+        return _call(job, torch.jit.freeze(traced))
 
 
-def _run(job: Job, network: Callable[[Tensor], Tensor], layout: torch.memory_format = torch.contiguous_format) -> Run:
+def _call(job: Job, network: Callable[[Tensor], Tensor], layout: torch.memory_format = torch.contiguous_format) -> Call:
     torch.set_num_threads(job.threads)
     images = torch.from_numpy(job.images)
 
-    def run() -> Array:
+    def call() -> Array:
         with torch.inference_mode():
-            return network(images.contiguous(memory_format=layout)).numpy()
+            outputs: Array = network(images.contiguous(memory_format=layout)).numpy()
+        return outputs
 
-    return run
+    return call

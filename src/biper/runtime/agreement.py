@@ -1,9 +1,10 @@
-"""Whether another engine's outputs are a program's, but for bits that rounding flips."""
+"""Comparing outputs: how far those of one engine are from the expected ones, image by image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,66 @@ from biper.errors import ExportError
 from biper.runtime.program import Program
 from biper.runtime.reference import run_reference
 
+Array = NDArray[Any]
+
+RunImages = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""An engine: normalized images (N, C, H, W) float32 to outputs (N, ...) float32."""
+
 TOLERANCE = 1e-4
-"""Allowed difference of an output, as a share of the largest."""
+"""The difference of an output that counts as float rounding, as a share of the largest output."""
 
 IMAGES = 16
+"""How many random images are compared where no real ones are given."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How outputs differ from the expected ones on each of N images.
+
+    Attributes:
+        shares: (N,) the largest difference of an image's outputs, as a share of the scale.
+        same_top1: (N,) bool, whether the largest output is at the same place.
+    """
+
+    shares: Array
+    same_top1: NDArray[np.bool_]
+
+    def within(self, tolerance: float) -> NDArray[np.bool_]:
+        """Which images differ by at most ``tolerance``, (N,) bool; one with a NaN does not."""
+        return np.asarray(self.shares <= tolerance, np.bool_)
+
+
+def differences(actual: Array, expected: Array, scale: float | Array | None = None) -> Differences:
+    """Compare outputs.
+
+    Args:
+        actual: (N, ...) outputs.
+        expected: outputs of as many elements, in any shape that begins with N.
+        scale: what differences are a share of: one number, or one for each image (N,); None for the largest magnitude
+            of all expected outputs.
+    """
+    expected = expected.reshape(len(expected), -1)
+    actual = actual.reshape(expected.shape)
+    if scale is None:
+        scale = largest_magnitude(expected)
+    return Differences(np.abs(actual - expected).max(1) / scale, actual.argmax(1) == expected.argmax(1))
+
+
+def largest_magnitude(values: Array) -> float:
+    """The largest magnitude of an array; never 0, so that a share of it can be taken."""
+    return max(float(np.abs(values).max()), 1e-30)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """On how many images outputs are equal to rounding; on the others a value near zero became another bit.
+    """How another engine's outputs agree with those of the reference.
 
-    ``difference`` is the largest on the former, as a share of the largest output; ``same_top1`` is of all.
+    Attributes:
+        images: how many images were compared.
+        equal_images: on how many the outputs are equal to float rounding. On the others a value near zero became the
+            other bit.
+        difference: the largest difference on the equal images, as a share of the largest output.
+        same_top1: on how many of all images the largest output is at the same place.
     """
 
     images: int
@@ -37,32 +87,25 @@ class Agreement:
         )
 
 
-def compare_outputs(
-    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    program: Program,
-    images: NDArray[np.float32] | None = None,
-) -> Agreement:
-    """Run another engine beside the reference.
+def compare_with_reference(run: RunImages, program: Program, images: NDArray[np.float32] | None = None) -> Agreement:
+    """Compare the outputs of another engine with those of the reference in NumPy.
 
     Args:
-        run: normalized images (N, C, H, W) to outputs.
+        run: the other engine.
         program: what it should compute.
-        images: real ones; random ones if None.
+        images: (N, C, H, W) normalized; random ones if None.
 
     Raises:
         ExportError: fewer than half of the images have the same outputs.
     """
     if images is None:
         images = np.random.Generator(np.random.PCG64(0)).standard_normal((IMAGES, *program.input_shape), np.float32)
-    expected = run_reference(program, images)[program.output].reshape(len(images), -1)
-    actual = run(images).reshape(expected.shape)
-    scale = max(float(np.abs(expected).max()), 1e-30)
-    differences = np.abs(actual - expected).max(1) / scale
-    equal = differences <= TOLERANCE
-    if 2 * int(equal.sum()) < len(images):
+    found = differences(run(images), run_reference(program, images)[program.output])
+    equal = found.within(TOLERANCE)
+    count = int(equal.sum())
+    if 2 * count < len(images):
         raise ExportError(
-            f"the exported graph computes something else: outputs differ by up to {differences.max():.1e} of the "
-            f"largest, and are equal on {int(equal.sum())} of {len(images)} images"
+            f"the exported graph computes something else: outputs differ by up to {found.shares.max():.1e} of the "
+            f"largest, and are equal on {count} of {len(images)} images"
         )
-    same = int((actual.argmax(1) == expected.argmax(1)).sum())
-    return Agreement(len(images), int(equal.sum()), float(differences[equal].max()), same)
+    return Agreement(len(images), count, float(found.shares[equal].max()), int(found.same_top1.sum()))

@@ -18,6 +18,13 @@ def instruction_sets() -> tuple[str, ...]:
     return tuple(_native.instruction_sets())
 
 
+def usable_processors() -> tuple[int, ...]:
+    """The numbers of the processors that this process may run on, ascending; all of them where nothing says which."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
 def usable_cores() -> int:
     """The number of processor cores that this process may run on; all cores on systems that do not tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(usable_processors())

@@ -1,1 +1,1 @@
-"""From a packed program to files for a device: packed file, C99, web page, ONNX and OpenVINO."""
+"""From a program to files for a device: packed file, C99, web page, ONNX and OpenVINO, one package for each."""

@@ -1,8 +1,9 @@
-"""From a model in any form to the files of a deployment format: what `biper export --format` calls."""
+"""From a packed file or a saved model to the files of another format: what `biper export --format` calls."""
 
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,50 +13,61 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError, MissingDependencyError
 from biper.io.files import atomic_write
-from biper.runtime.agreement import compare_outputs
+from biper.runtime.agreement import compare_with_reference
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
-from biper.targets.c.source import STACK_BYTES, CSource, bytes_of, c_source
-from biper.targets.c.to_fixed_point import fixed_point
+from biper.targets.c.sizes import STACK_BYTES
+from biper.targets.c.source import CSource, c_source
+from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.web.page import html_page
 
 SUFFIXES = {"c": ".c", "html": ".html", "onnx": ".onnx", "openvino": ".xml"}
-"""Formats, and how their files end."""
+"""The formats, and the suffixes of their files."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A program to deploy, and normalized images of its data where the model came with them."""
+class OpenedProgram:
+    """A program to write in another format.
+
+    Attributes:
+        program: a validated program.
+        title: the name to show to people.
+        images: (N, C, H, W) normalized images of its data set; None where the model did not come with them.
+    """
 
     program: Program
     title: str
-    """What people may call it."""
     images: NDArray[np.float32] | None = None
 
 
-def open_source(model: Path, *, data_dir: Path | None = None, float_layers: str = "float32") -> Source:
-    """The program of a packed file; or of a saved model, which is packed and compared first, and needs torch.
+def open_program(model: Path, *, data_dir: Path | None = None, float_layers: str = "float32") -> OpenedProgram:
+    """Read the program of a packed file, or pack a saved model, which needs torch.
+
+    Args:
+        model: a ``.biper`` file, or what `biper.save_model` or a run wrote.
+        data_dir: where the data set of a saved model lies; see `biper.targets.packed.saved.pack_saved`.
+        float_layers: how a saved model's float layers are stored; see `biper.export`.
 
     Raises:
-        ExportError: float layers are asked for of a file that is packed already, or the model cannot be packed.
+        ExportError: ``float_layers`` is given for a file that is packed already, or the model cannot be packed.
     """
     if model.suffix == ".biper":
         if float_layers != "float32":
             raise ExportError(f"{model} is packed already: choose its float layers when packing it")
-        return Source(read_program(model), _title(model))
+        return OpenedProgram(read_program(model), _title(model))
     from biper.targets.packed.saved import pack_saved
 
     packed = pack_saved(model, data_dir=data_dir, float_layers=float_layers)
-    return Source(read_program(packed.blob), _title(model), packed.images)
+    return OpenedProgram(read_program(packed.blob), _title(model), packed.images)
 
 
 def _title(model: Path) -> str:
-    """The name of a file; of those that every run has, the name of its folder."""
+    """The name of a file; for ``model.*``, which every run has, the name of its folder."""
     return model.resolve().parent.name if model.stem == "model" else model.stem
 
 
 def deploy(
-    source: Source,
+    opened: OpenedProgram,
     form: str,
     out: Path,
     *,
@@ -63,43 +75,53 @@ def deploy(
     flash: str | None = None,
     ram: str | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Write a program in a format, to ``out``, or to that name with the format's ending if it has another.
+    """Write a program in a format.
+
+    Args:
+        opened: what to write.
+        form: a format, one of `SUFFIXES`.
+        out: the file to write; if it does not end with the suffix of the format, the suffix is appended.
+        integer_only, flash, ram: see `write_c`; only for ``"c"``.
 
     Returns:
-        What was written as data, and in words.
+        What was written, as data for JSON, and as text for people.
 
     Raises:
         ExportError: the program cannot be written in this format.
+        MissingDependencyError: a package that the format needs is not installed.
     """
     if out.suffix != SUFFIXES[form]:
         out = out.with_name(out.name + SUFFIXES[form])
     if form == "html":
-        return write_html(source, out)
+        return write_html(opened, out)
     if form in ("onnx", "openvino"):
-        return write_graph(source, form, out)
-    return write_c(source, out, integer_only=integer_only, flash=flash, ram=ram)
+        return write_graph(opened, form, out)
+    return write_c(opened, out, integer_only=integer_only, flash=flash, ram=ram)
 
 
 def write_c(
-    source: Source, out: Path, *, integer_only: bool = False, flash: str | None = None, ram: str | None = None
+    opened: OpenedProgram, out: Path, *, integer_only: bool = False, flash: str | None = None, ram: str | None = None
 ) -> tuple[dict[str, Any], str]:
     """Write a program as C99: ``out``, whose name names the function, and a header beside it.
 
     Args:
-        source: what to write.
+        opened: what to write.
         out: a ``.c`` file.
-        integer_only: no floating point; see `biper.targets.c.fixed_point`.
-        flash, ram: the device's, such as ``"128k"``.
+        integer_only: use no floating point; see `biper.targets.c.fixed_point`.
+        flash, ram: the memory of the device, such as ``"128k"``; None for no limit.
+
+    Returns:
+        What was written, as data for JSON, and as text for people.
 
     Raises:
-        ExportError: the chosen form is larger than that, and nothing is written; or as `c_source`.
+        ExportError: the program does not fit into this memory, and nothing is written; or the errors of `c_source`.
     """
     limits = {"flash": flash, "RAM": ram}
-    budget = {name: bytes_of(size) for name, size in limits.items() if size is not None}
-    fixed = fixed_point(source.program, source.images)
+    budget = {name: parse_bytes(size) for name, size in limits.items() if size is not None}
+    fixed = to_fixed_point(opened.program, opened.images)
     forms = {
-        "float32": c_source(source.program, name=out.stem),
-        "integer-only": c_source(source.program, name=out.stem, fixed=fixed),
+        "float32": c_source(opened.program, name=out.stem),
+        "integer-only": c_source(opened.program, name=out.stem, fixed=fixed),
     }
     name = "integer-only" if integer_only else "float32"
     chosen = forms[name]
@@ -126,18 +148,26 @@ def write_c(
     return row, "\n".join(lines)
 
 
-def write_html(source: Source, out: Path) -> tuple[dict[str, Any], str]:
-    """Write a program as one web page."""
-    page = html_page(source.program, source.title).encode()
+def write_html(opened: OpenedProgram, out: Path) -> tuple[dict[str, Any], str]:
+    """Write a program as one web page; returns what was written, as data for JSON, and as text for people."""
+    page = html_page(opened.program, opened.title).encode()
     atomic_write(out, page)
     return {"files": [str(out)], "bytes": len(page)}, f"{out}: {len(page):,} bytes; open it in a browser"
 
 
-def write_graph(source: Source, form: str, out: Path) -> tuple[dict[str, Any], str]:
-    """Write a program for ONNX Runtime or OpenVINO, once that engine gives its outputs.
+def write_graph(opened: OpenedProgram, form: str, out: Path) -> tuple[dict[str, Any], str]:
+    """Write a program for ONNX Runtime or OpenVINO, after that engine gave the same outputs as the reference.
+
+    Args:
+        opened: what to write.
+        form: ``"onnx"`` or ``"openvino"``.
+        out: the file to write; OpenVINO's constants go to a ``.bin`` file beside it.
+
+    Returns:
+        What was written, as data for JSON, and as text for people.
 
     Raises:
-        ExportError: it gives others.
+        ExportError: the engine gives other outputs, or the format has no operator for an operation.
         MissingDependencyError: the engine is not installed.
     """
     try:
@@ -149,13 +179,25 @@ def write_graph(source: Source, form: str, out: Path) -> tuple[dict[str, Any], s
         raise MissingDependencyError(
             f"--format {form} needs the package {error.name!r}: pip install 'biper[{extra}]'"
         ) from error
-    files, run = graphs.build(source.program, out)
-    agreement = compare_outputs(run, source.program, source.images)
+    files, run = graphs.build(opened.program, out)
+    agreement = compare_with_reference(run, opened.program, opened.images)
     for path, content in files.items():
         atomic_write(path, content)
     total = sum(map(len, files.values()))
     row = {"files": [str(path) for path in files], "bytes": total, **asdict(agreement)}
     return row, f"{', '.join(map(str, files))}: {total:,} bytes; {agreement}"
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as ``128k``, ``1.5M`` or ``4096`` as bytes; k is 1024, as in data sheets of processors.
+
+    Raises:
+        ExportError: the text is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:i?[bB])?", text)
+    if not match or float(match[1]) <= 0:
+        raise ExportError(f"{text!r} is no size: expected bytes, such as 4096, 128k or 1M")
+    return int(float(match[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20}[match[2].lower()])
 
 
 def _fits(source: CSource, budget: dict[str, int]) -> bool:

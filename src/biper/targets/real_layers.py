@@ -1,4 +1,4 @@
-"""Operations as other engines describe theirs: weights and biases in float32, sizes of pools by rounding."""
+"""Operations as float engines describe them: convolutions with float32 weights and biases, pools that round up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from biper.errors import ModelError
 from biper.runtime.program import Operation, Shape
 
 
-def folded(op: Operation, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Float32 weight (O, I / groups, kh, kw) and bias (O,) of a convolution whose input has ``channels``.
+def folded_weight(op: Operation, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The float32 weight and bias of a convolution of any kind, with its multiplier in the weight.
 
-    A threshold t becomes the affine ``(sum - t) / sqrt(taps)``, negative where it is flipped: its sign is the bit.
+    A threshold t becomes the affine ``(sum - t) / sqrt(taps)``, negated where the bit is flipped: its sign is the bit.
+
+    Args:
+        op: a convolution or binary convolution.
+        channels: of its input.
+
+    Returns:
+        The weight (O, I / groups, kh, kw) and the bias (O,).
     """
     weight = op.real_weight(channels)
     multiplier = op.tensors.get("multiplier", np.ones(len(weight), np.float32))
@@ -24,10 +31,14 @@ def folded(op: Operation, channels: int) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def rounds_up(pool: Operation, shape: Shape) -> bool:
-    """Whether a pool that reads a value of ``shape`` has windows that are there only by rounding its size up.
+    """Whether the number of a pool's windows is rounded up ("ceil mode"), so that the last are cut at the border.
+
+    Args:
+        pool: the pool.
+        shape: of the value that it reads.
 
     Raises:
-        ModelError: it has another number of windows than rounding either way gives, which other engines cannot do.
+        ModelError: rounding gives this number of windows neither up nor down, so that other engines cannot have it.
     """
     kernel, stride, padding = (pool.attributes[key] for key in ("kernel", "stride", "padding"))
     spans = [shape[1 + i] + 2 * padding[i] - kernel[i] for i in (0, 1)]

@@ -1,37 +1,44 @@
-"""Where the values of one image lie in memory: what engines without an allocator need to know beforehand."""
+"""The arena: one static block of memory for all values of an image, whose layout is known before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from biper.runtime.program import Program
 
 
 @dataclass
 class Value:
-    """Memory for one value: ``size`` elements, from step ``first`` that writes it to step ``last`` that reads it.
+    """Memory for one value, from the step that writes it to the last step that reads it.
 
-    ``instead`` names a value whose place it takes, element by element, if that one is not read later.
+    Attributes:
+        name: of the value.
+        size: in elements.
+        first, last: the numbers of these steps.
+        replaces: a value in whose place it is written, element by element, if nothing reads that one later.
     """
 
     name: str
     size: int
     first: int
     last: int
-    instead: str | None = None
+    replaces: str | None = None
 
 
-def place(values: Sequence[Value]) -> tuple[dict[str, int], int]:
-    """The lowest place of every value that is free while it lives, the largest first; and the size of it all.
+def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
+    """Give each value the lowest offset that is free from its first to its last step, the largest value first.
 
     Args:
         values: in the order in which they are made.
 
     Returns:
-        Offsets by name, and the total, in elements.
+        The offsets by name, and the size of the whole, in elements.
     """
     shared: dict[str, Value] = {}
     for value in values:
-        other = shared.get(value.instead or "")
+        other = shared.get(value.replaces or "")
         if other is not None and other.size == value.size and other.last == value.first:
             other.last = value.last
             shared[value.name] = other
@@ -48,3 +55,61 @@ def place(values: Sequence[Value]) -> tuple[dict[str, int], int]:
     offsets = {block.name: offset for offset, block in placed}
     total = max((offset + block.size for offset, block in placed), default=0)
     return {name: offsets[block.name] for name, block in shared.items()}, total
+
+
+@dataclass(frozen=True)
+class Arena:
+    """The arena of a program.
+
+    Attributes:
+        offsets: where each value begins among those of its kind, real or bits, in elements.
+        elements: how many elements of each kind there are: ``"real"`` values; ``"bits"``, in words; the ``"window"``
+            of words that a binary convolution gathers for one pixel; and the ``"levels"`` of an int8 convolution, its
+            inputs rounded to bytes.
+    """
+
+    offsets: Mapping[str, int]
+    elements: Mapping[str, int]
+
+    def members(self) -> str:
+        """The members of its C struct; ``real_t`` is the C type of real values."""
+        kinds = {"real": "real_t", "bits": "uint32_t", "window": "uint32_t", "levels": "uint8_t"}
+        return " ".join(f"{kinds[kind]} {kind}[{self.elements[kind]}];" for kind in kinds if self.elements[kind])
+
+    def nbytes(self, real_bytes: int) -> int:
+        """Its size, where a real value takes ``real_bytes``; each kind takes whole words of 4 bytes."""
+        each = {"real": real_bytes, "bits": 4, "window": 4, "levels": 1}
+        return sum(-(-size * each[kind] // 4) * 4 for kind, size in self.elements.items())
+
+
+def arena_of(program: Program) -> Arena:
+    """Lay out the values of a program; an elementwise operation writes over its input where nothing reads it later."""
+    operations, shapes = program.operations, program.shapes
+    last = {program.output: len(operations)}
+    for index, op in enumerate(operations):
+        for name in (*op.inputs, op.residual):
+            if name is not None:
+                last[name] = max(last.get(name, 0), index)
+    values: dict[str, list[Value]] = {"real": [], "bits": []}
+    for index, op in enumerate(operations):
+        channels, height, width = op.shape
+        if op.real is not None:
+            alone = op.operation == "elementwise"
+            replaces = op.residual if op.residual not in op.inputs or alone else None
+            if replaces is None and alone:
+                replaces = op.inputs[0]
+            size = channels * height * width
+            values["real"].append(Value(op.real, size, index, last.get(op.real, index), replaces))
+        if op.bits is not None:
+            size = -(-channels // 32) * height * width
+            values["bits"].append(Value(op.bits, size, index, last.get(op.bits, index)))
+    placed = {kind: place_values(entries) for kind, entries in values.items()}
+    windows = [
+        -(-shapes[op.inputs[0]][0] // 32) * math.prod(op.tensors["weight"].shape[1:3])
+        for op in operations
+        if op.operation == "binary_convolution" and op.attributes["groups"] == 1
+    ]
+    levels = [math.prod(shapes[op.inputs[0]]) for op in operations if "input_factor" in op.attributes]
+    elements = {kind: total for kind, (_, total) in placed.items()}
+    elements |= {"window": max(windows, default=0), "levels": max(levels, default=0)}
+    return Arena(placed["real"][0] | placed["bits"][0], elements)

@@ -1,11 +1,12 @@
 /* @section types */
-/* Real values are int16, each a whole number of 2 to the power of -exponent; see fixed_point.py of biper. */
+/* Real values are int16, in units of 2 to the power of -exponent; biper/targets/c/fixed_point.py defines them. */
 typedef int16_t real_t;
 typedef int32_t sum_t;
 typedef int8_t weight_t;
 
-/* What happens to a sum, all in int32 at one exponent: y = floor((sum << up) * multiplier / 65536), or the sum moved by
-   `up` where there is no multiplier; + offset, + residual, activation; moved by `down` to the exponent of the result. */
+/* What is done to a sum, in int32 at one exponent: y = floor((sum << up) * multiplier / 65536), or the sum moved by
+   `up` where there is no multiplier; then + offset, + residual, activation; then moved by `down` to the exponent of
+   the result. */
 typedef struct {
     const int16_t *multiplier, *residual, *slope;
     const int32_t *offset;
@@ -19,7 +20,7 @@ typedef struct {
 } epilogue_t;
 
 /* @section finish */
-/* floor(x / 2^n); shifting a negative number is the compiler's choice in C99. */
+/* floor(x / 2^n); C99 leaves it to the compiler what a shift of a negative number gives. */
 static int32_t shifted(int32_t x, int32_t n) { return x < 0 ? ~(~x >> n) : x >> n; }
 
 /* floor(x * m / 65536) for |m| < 32768, in 32 bits. */
@@ -57,7 +58,7 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t 
 typedef struct {
     const int16_t *in;
     uint8_t maximum;
-    const int16_t *row_factor, *column_factor; /* of the sums of windows that are cut at the border; null: none are */
+    const int16_t *row_factor, *column_factor; /* of the sums of cut windows; null where none is cut */
     geometry_t geometry;
     epilogue_t epilogue;
 } pool_t;

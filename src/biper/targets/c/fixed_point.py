@@ -1,10 +1,11 @@
-"""A packed program in integers alone, for processors without floating point: its arithmetic, and its meaning in NumPy.
+"""A packed program in integers alone, for processors without floating point; `run_fixed` defines it in NumPy.
 
-Every real value is int16, ``x = q / 2^exponent``, with one exponent a value: the largest with which what the value can
-be at most fits. That follows from the weights and the range of pixels; given images, twice what they make is enough,
-and what is beyond saturates. Real convolutions have int8 weights ``w = scale * q_w``, a scale a channel, so
+Every real value is int16, ``x = q / 2^exponent``, with one exponent for each value: the largest with which the value
+fits into int16. How large it can be follows from the weights and the range of pixels. Where images are given, it is
+twice the largest magnitude on them instead, and what is beyond saturates. Real convolutions have int8 weights
+``w = scale * q_w``, with one scale for each channel, so the sums
 
-    sum of a convolution = sum x_q w_q        binary: sum of products of signs        pool: maximum, or sum
+    convolution: sum of x_q w_q        binary convolution: sum of products of signs        pool: maximum, or sum
 
 are integers. Their epilogue computes in int32 at an exponent of its own, ``e``, the largest that cannot overflow:
 
@@ -12,7 +13,8 @@ are integers. Their epilogue computes in int32 at an exponent of its own, ``e``,
     y = y + residual << residual_up                            activation: clip, relu, prelu, at the same exponent
     bits = y >= 0                                              result = saturate(round(y >> (e - exponent)))
 
-which takes products of 32 by 16 bits and no division. The images are pixels, 0 to 255; normalization is the first step.
+which needs products of 32 by 16 bits and no division. The images are pixels, 0 to 255, and the first operation is
+their normalization.
 (Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.)
 """
 
@@ -30,17 +32,27 @@ from biper.runtime.reference import convolve
 Array = NDArray[Any]
 
 PIXELS = "pixels"
-"""The operation that stands first: the image as bytes, whose affine is the normalization."""
+"""The name of the first operation, which reads the image as bytes; its affine is the normalization."""
 
 INT16, INT32 = (1 << 15) - 1, (1 << 31) - 1
+"""The largest integers of 16 and of 32 bits."""
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """One operation in integers; see the module for what the numbers mean.
+class FixedOperation:
+    """One operation in integers; the module's docstring says how they are used.
 
-    ``weight`` is int8 (O, I / groups, kh, kw) of a real convolution; ``up`` has a number for each input; ``factors``
-    are of rows and columns of an average pool whose windows are cut at the border.
+    Attributes:
+        op: the operation of the program.
+        exponent: of its real result.
+        weight: int8 (O, I / groups, kh, kw), of a real convolution.
+        multiplier, offset, slope: one integer for each channel.
+        up: the power of 2 by which the sums of each input are multiplied.
+        residual_up, slope_up, down: the powers of 2 by which the residual, the negative side of a prelu and the result
+            are multiplied.
+        low, high: the ends of a clip.
+        factors: by what the sums of an average pool are multiplied, for rows and for columns, where windows are cut at
+            the border.
     """
 
     op: Operation
@@ -60,27 +72,33 @@ class Fixed:
 
 @dataclass(frozen=True)
 class FixedProgram:
-    """A program in integers. ``exponents`` are those of its real values."""
+    """A program in integers.
+
+    Attributes:
+        program: the program that it computes, its first operation `PIXELS`.
+        operations: one for each operation of ``program``.
+        exponents: of its real values, by name.
+    """
 
     program: Program
-    operations: tuple[Fixed, ...]
+    operations: tuple[FixedOperation, ...]
     exponents: dict[str, int] = field(default_factory=dict)
 
     @property
     def output_exponent(self) -> int:
-        """Results are ``output / 2^output_exponent``."""
+        """The exponent of the outputs: a real output is ``output / 2^output_exponent``."""
         return self.exponents[self.program.output]
 
 
 def run_fixed(fixed: FixedProgram, pixels: NDArray[np.uint8]) -> dict[str, Array]:
-    """Every value of a program in integers: what compiled C must equal.
+    """Compute every value of a program in integers; compiled C gives the same.
 
     Args:
         fixed: the program.
         pixels: uint8 (N, H, W, C).
 
     Returns:
-        By name: real values int64 (N, C, H, W) that fit into int16, bits bool.
+        The values by name: real values int64 (N, C, H, W) that fit into int16, bits as bool.
     """
     values: dict[str, Array] = {PIXELS: pixels.astype(np.int64).transpose(0, 3, 1, 2)}
     for step in fixed.operations:
@@ -98,7 +116,7 @@ def run_fixed(fixed: FixedProgram, pixels: NDArray[np.uint8]) -> dict[str, Array
     return values
 
 
-def _sums(step: Fixed, inputs: list[Array]) -> list[Array]:
+def _sums(step: FixedOperation, inputs: list[Array]) -> list[Array]:
     op, x = step.op, inputs[0]
     match op.operation:
         case "convolution" | "binary_convolution":
@@ -119,7 +137,7 @@ def _sums(step: Fixed, inputs: list[Array]) -> list[Array]:
     return inputs
 
 
-def _pool(step: Fixed, x: Array) -> Array:
+def _pool(step: FixedOperation, x: Array) -> Array:
     op = step.op
     y = np.empty((*x.shape[:2], *op.shape[1:]), np.int64)
     for row, column in np.ndindex(*op.shape[1:]):
@@ -135,7 +153,7 @@ def window_of(op: Operation, axis: int, at: int, size: int) -> slice:
     return slice(max(start, 0), min(start + op.attributes["kernel"][axis], size))
 
 
-def _epilogue(step: Fixed, y: Array, values: dict[str, Array]) -> Array:
+def _epilogue(step: FixedOperation, y: Array, values: dict[str, Array]) -> Array:
     op = step.op
     if step.multiplier is not None:
         y = _scaled(_in_int32(y), step.multiplier)
@@ -156,10 +174,12 @@ def _epilogue(step: Fixed, y: Array, values: dict[str, Array]) -> Array:
 
 
 def _scaled(y: Array, multiplier: Array) -> Array:
+    """``floor(y * multiplier / 2^16)``, by channel."""
     return (y * multiplier.astype(np.int64).reshape(-1, 1, 1)) >> 16
 
 
 def _moved(y: Array, by: int) -> Array:
+    """``y * 2^by``, rounded where ``by`` is negative."""
     return _in_int32(y << by if by >= 0 else (y + (1 << (-by - 1))) >> -by)
 
 

@@ -3,7 +3,8 @@ typedef float real_t;
 typedef float sum_t;
 typedef float weight_t;
 
-/* What happens to a sum: (sum * multiplier + offset) + residual, activation, and where it goes. Null: not there. */
+/* What is done to a sum: (sum * multiplier + offset) + residual, activation, and where the result is stored. A null
+   pointer leaves the step out. */
 typedef struct {
     const float *multiplier, *offset, *residual, *slope;
     const int32_t *threshold; /* for bits alone: sum >= threshold */
@@ -81,7 +82,7 @@ typedef struct {
     epilogue_t epilogue;
 } levels_convolution_t;
 
-/* round(clip(x, low, high)), halves to even. */
+/* round(clip(x, low, high)); halves go to the even integer. */
 static int32_t rounded(float x, float low, float high)
 {
     int32_t whole;

@@ -2,7 +2,7 @@
 enum { CLIP = 1, RELU = 2, PRELU = 3 };
 
 /* @section put_bit */
-/* For tests: every integer sum of a binary convolution, and every bit, in the order in which they are made. */
+/* Tests define these to record every integer sum of a binary convolution and every bit, in the order they are made. */
 #ifndef MODEL_SUM
 #define MODEL_SUM(sum) ((void)0)
 #endif
@@ -10,7 +10,7 @@ enum { CLIP = 1, RELU = 2, PRELU = 3 };
 #define MODEL_BIT(bit) ((void)0)
 #endif
 
-/* Bits of a pixel are written from channel 0 up: the first of a word clears it. */
+/* The bits of a pixel are written from channel 0 up; the first bit of a word clears the word. */
 static void put_bit(const epilogue_t *e, int32_t pixel, int32_t channel, int bit)
 {
     uint32_t *word = e->bits + pixel * e->words + (channel >> 5);
@@ -105,9 +105,9 @@ static int32_t count_differing(const uint32_t *x, const uint32_t *w, int32_t wor
 typedef struct {
     int32_t pixels;
     epilogue_t epilogue;
-} pixels_t;
+} read_pixels_t;
 
-static void read_pixels(const pixels_t *o, const uint8_t *input)
+static void read_pixels(const read_pixels_t *o, const uint8_t *input)
 {
     int32_t pixel, channel;
     for (pixel = 0; pixel < o->pixels; ++pixel)
@@ -123,8 +123,8 @@ typedef struct {
     epilogue_t epilogue;
 } binary_convolution_t;
 
-/* Sums of products of signs, by xor and counting: taps outside the image add nothing. The words that the taps of a pixel
-   read are put side by side once for all output channels, where none is outside. */
+/* Sums of products of signs, by xor and a count of bits; taps outside the image add nothing. The words that the taps of
+   a pixel read are copied side by side once for all output channels. */
 static void binary_convolution(const binary_convolution_t *o)
 {
     const geometry_t *g = &o->geometry;

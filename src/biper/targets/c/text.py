@@ -1,4 +1,4 @@
-"""Pieces of C: literals, tables, initializers, and the kernels by name."""
+"""Pieces of C text: literals, tables, initializers, and the sections of the operators' files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 
 
 def words_of(bits: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Bits (O, I, kh, kw) as words [O][kh][kw][ceil(I / 32)]."""
+    """Pack bits (O, I, kh, kw) into words [O][kh][kw][ceil(I / 32)], the first channel in the lowest bit."""
     spare = -bits.shape[1] % 32
     padded = np.pad(bits, ((0, 0), (0, spare), (0, 0), (0, 0))).transpose(0, 2, 3, 1)
     return np.packbits(padded, axis=-1, bitorder="little").view("<u4")
 
 
 def sections(file: str, wanted: Sequence[str]) -> list[str]:
-    """Parts of a file of kernels, in the order asked for."""
+    """Parts of a C file of this package.
+
+    Args:
+        file: its name without suffix.
+        wanted: names of ``@section`` comments; the parts come in this order.
+    """
     text = resources.files("biper.targets.c").joinpath(f"{file}.c").read_text(encoding="utf-8")
     parts = re.split(r"/\* @section (\w+) \*/\n", text)[1:]
     found = dict(zip(parts[::2], parts[1::2], strict=True))
@@ -27,12 +32,12 @@ def sections(file: str, wanted: Sequence[str]) -> list[str]:
 
 
 def initializer(fields: Mapping[str, Any]) -> str:
-    """A braced initializer by the names of fields."""
+    """A braced initializer of a struct, by the names of its fields."""
     return "{" + ", ".join(f".{key} = {value}" for key, value in fields.items()) + "}"
 
 
 def number(value: Any) -> str:
-    """A literal: float32 to the bit, words in hexadecimal, other integers as they are."""
+    """A literal: float32 with all its bits, uint32 in hexadecimal, other integers in decimal."""
     if isinstance(value, np.float32):
         text = f"{value:.9g}"
         return text + ("f" if re.search(r"[.e]", text) else ".0f")
@@ -42,7 +47,7 @@ def number(value: Any) -> str:
 
 
 def rows(entries: Sequence[str]) -> str:
-    """The lines of a table."""
+    """The lines of a table, each at most 120 characters long where entries are short."""
     width = max(map(len, entries)) + 2
     each = max(1, 116 // width)
     lines = [", ".join(entries[start : start + each]) for start in range(0, len(entries), each)]
@@ -50,11 +55,11 @@ def rows(entries: Sequence[str]) -> str:
 
 
 def string(text: str) -> str:
-    """A string literal; bytes that are not plain in octal, which ends after three digits."""
+    """A string literal; bytes outside plain ASCII are octal escapes, which end after three digits."""
     plain = set(range(32, 127)) - set(b'"\\?')
     return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
 
 
 def comment(text: str) -> str:
-    """Text that cannot end a comment."""
+    """The text of a comment, with every character that could end it replaced."""
     return re.sub(r"[^\w .,:()\[\]-]", "_", text, flags=re.ASCII)

@@ -1,7 +1,7 @@
-"""Makes a program in integers: finds the exponent of every value and the integer factors of every operation.
+"""Converts a program to integers: finds the exponent of every value and the integer factors of every operation.
 
-Ranges go through the program by interval arithmetic, channel by channel, so that no integer can overflow whatever the
-image; the numbers and their meaning are in `biper.targets.c.fixed_point`.
+Interval arithmetic follows the range of every channel through the program, so that no integer can overflow for any
+image. `biper.targets.c.fixed_point` says what the numbers mean.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from biper.errors import ExportError
 from biper.lowering.quantize import int8_weight
 from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack_weight
 from biper.runtime.reference import run_reference
-from biper.targets.c.fixed_point import INT16, INT32, PIXELS, Fixed, FixedProgram, window_of
+from biper.targets.c import OPERATIONS
+from biper.targets.c.fixed_point import INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
+from biper.targets.operations import require_operations
 
 Array = NDArray[Any]
 
-_ROOM = 1 << 30
-"""What a term of an epilogue stays below, so that two of them fit into int32."""
+_LARGEST_TERM = 1 << 30
+"""The magnitude that a term of an epilogue stays below, so that the sum of two fits into int32."""
 
 _LEAST = 2.0**-14
-"""What a value is taken to reach at least, so that no exponent runs away where all is zero."""
+"""The magnitude that every value is taken to reach, so that the exponent of a value that is always 0 is finite."""
 
 
 def with_pixels(program: Program) -> Program:
-    """The program with its normalization as the first operation, on bytes."""
+    """The program with the normalization of pixels as its first operation."""
     std = np.array(program.std, np.float32)
     tensors = {"multiplier": 1 / (255 * std), "offset": -(np.array(program.mean, np.float32) / std)}
     first = Operation(PIXELS, "normalization", (), program.input_shape, real="image", tensors=tensors)
@@ -37,7 +39,7 @@ def with_pixels(program: Program) -> Program:
 
 
 def without_flips(program: Program) -> Program:
-    """The program with inverted weights where a threshold's bits were: ``sum < t`` is ``-sum >= 1 - t``."""
+    """The program without flipped thresholds: ``sum < t`` becomes ``-sum >= 1 - t``, with all weights inverted."""
     shapes = program.shapes
     operations = (_unflipped(op, shapes[op.inputs[0]][0]) if "flip" in op.tensors else op for op in program.operations)
     return replace(program, operations=tuple(operations))
@@ -47,30 +49,34 @@ def _unflipped(op: Operation, channels: int) -> Operation:
     flip = op.tensors["flip"].astype(bool)
     positive = unpack_weight(op.tensors["weight"], channels // op.attributes["groups"]) > 0
     threshold = op.tensors["threshold"].astype(np.int64)
-    threshold = np.clip(np.where(flip, 1 - threshold, threshold), -_ROOM, _ROOM).astype(np.int32)
+    threshold = np.clip(np.where(flip, 1 - threshold, threshold), -_LARGEST_TERM, _LARGEST_TERM).astype(np.int32)
     weight = pack_weight(positive ^ flip[:, None, None, None])
     return replace(op, tensors={"weight": weight, "threshold": threshold, "flip": np.zeros_like(op.tensors["flip"])})
 
 
-def fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> FixedProgram:
-    """A program in integers.
+def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> FixedProgram:
+    """Convert a program to integers.
 
     Args:
         program: a validated program, its float layers in any type.
-        images: (N, C, H, W) normalized, to see how large its values are; without them, what they can be at most counts.
+        images: (N, C, H, W) normalized, on which the magnitudes of values are measured; None to use the largest that
+            they can have for any image.
 
     Raises:
-        ExportError: a sum could overflow 32 bits.
+        ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
     """
+    require_operations(program, "C", OPERATIONS)
     program = with_pixels(without_flips(program))
     seen = {} if images is None else run_reference(replace(program, operations=program.operations[1:]), images)
-    made = _Maker(program, {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool})
-    return FixedProgram(program, tuple(map(made.fixed, program.operations)), made.exponents)
+    converter = _Converter(
+        program, {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool}
+    )
+    return FixedProgram(program, tuple(map(converter.fixed, program.operations)), converter.exponents)
 
 
 @dataclass
 class _Range:
-    """What a real value can be: ``low`` and ``high`` by channel, and its exponent."""
+    """The range of a real value: ``low`` and ``high`` by channel, and its exponent."""
 
     low: Array
     high: Array
@@ -78,24 +84,24 @@ class _Range:
 
     @property
     def largest(self) -> int:
-        """The largest magnitude of its integers, which rounding puts a few beyond the range."""
+        """The largest magnitude of its integers; rounding may take them up to 4 beyond the range."""
         most = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
         return min(math.ceil(most * 2.0**self.exponent) + 4, INT16 + 1)
 
 
 @dataclass
 class _Sums:
-    """An operation without epilogue.
+    """The sums that an operation computes before its epilogue.
 
     Attributes:
         step: the operation.
-        low, high: the range of its sums, real, by channel.
-        unit: the real value of 1 in them, by channel.
-        limit: the largest magnitude that they, or what they are added up from, can have.
-        exponents: of the inputs, where the sums are no more than these.
+        low, high: the range of the sums as real numbers, by channel.
+        unit: the real number that an integer sum of 1 stands for, by channel.
+        limit: the largest magnitude that the integer sums, and the partial sums on the way to them, can have.
+        exponents: of the inputs, where the sums are the inputs themselves.
     """
 
-    step: Fixed
+    step: FixedOperation
     low: Array
     high: Array
     unit: Array
@@ -103,8 +109,8 @@ class _Sums:
     exponents: tuple[int, ...] = ()
 
 
-class _Maker:
-    """Makes operations in order; remembers the range of every real value."""
+class _Converter:
+    """Converts operations in order, and remembers the range of every real value."""
 
     def __init__(self, program: Program, seen: dict[str, float]) -> None:
         self.shapes: dict[str, Shape] = program.shapes
@@ -113,22 +119,22 @@ class _Maker:
 
     @property
     def exponents(self) -> dict[str, int]:
-        """Of the values made so far."""
+        """The exponents of the values that were made so far, by name."""
         return {name: found.exponent for name, found in self.ranges.items()}
 
-    def fixed(self, op: Operation) -> Fixed:
-        """One operation, and the range of what it makes."""
-        return Fixed(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
+    def fixed(self, op: Operation) -> FixedOperation:
+        """Convert one operation; the range of its result is remembered."""
+        return FixedOperation(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
 
     def sums(self, op: Operation) -> _Sums:
-        """An operation without its epilogue."""
+        """The sums of an operation before its epilogue."""
         ones = np.ones(op.shape[0])
         if op.operation == PIXELS:
-            return _Sums(Fixed(op), 0 * ones, 255 * ones, ones, 255)
+            return _Sums(FixedOperation(op), 0 * ones, 255 * ones, ones, 255)
         if op.operation == "binary_convolution":
             inside = self.shapes[op.inputs[0]][0] // op.attributes["groups"]
             terms = inside * math.prod(op.tensors["weight"].shape[1:3])
-            return _Sums(Fixed(op), -terms * ones, terms * ones, ones, terms)
+            return _Sums(FixedOperation(op), -terms * ones, terms * ones, ones, terms)
         inputs = [self.ranges[name] for name in op.inputs]
         if op.operation == "convolution":
             return self.convolution(op, inputs[0])
@@ -137,10 +143,10 @@ class _Maker:
         parts = [self.copied(op, name) for name in op.inputs]
         low, high, unit = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         exponents = tuple(x.exponent for x in inputs)
-        return _Sums(Fixed(op), low, high, unit, max(x.largest for x in inputs), exponents)
+        return _Sums(FixedOperation(op), low, high, unit, max(x.largest for x in inputs), exponents)
 
     def copied(self, op: Operation, name: str) -> tuple[Array, Array, Array]:
-        """The range and unit of an input whose values are the sums, by channel of the result."""
+        """The range and the unit of an input whose values are the sums themselves, by channel of the result."""
         x = self.ranges[name]
         low, high = x.low, x.high
         if op.operation == "pad_channels":
@@ -150,7 +156,7 @@ class _Maker:
         return low, high, np.full(len(low), 2.0**-x.exponent)
 
     def convolution(self, op: Operation, x: _Range) -> _Sums:
-        """Its weights in int8, with fewer bits where a sum could overflow."""
+        """The sums of a real convolution: its weights are int8, of fewer bits where a sum could overflow."""
         real = op.real_weight(self.shapes[op.inputs[0]][0]).astype(np.float64)
         weight, scale = real.astype(np.int8), np.ones(len(real))
         if op.tensors["weight"].dtype != np.uint8:
@@ -169,7 +175,7 @@ class _Maker:
         used = weight * scale[:, None, None, None]
         plus, minus = np.maximum(used, 0).sum((2, 3)), np.minimum(used, 0).sum((2, 3))
         return _Sums(
-            Fixed(op, weight=weight),
+            FixedOperation(op, weight=weight),
             (plus * low[read] + minus * high[read]).sum(1),
             (plus * high[read] + minus * low[read]).sum(1),
             scale * 2.0**-x.exponent,
@@ -177,7 +183,7 @@ class _Maker:
         )
 
     def average(self, op: Operation, x: _Range) -> _Sums:
-        """Sums of windows; those that are cut at the border times what they lack, so that one division fits all."""
+        """The sums of an average pool: a factor multiplies those of cut windows, so that one divisor fits all."""
         counts = [self.counts(op, axis) for axis in (0, 1)]
         common = [math.lcm(*map(int, axis)) for axis in counts]
         whole = math.prod(common)
@@ -188,19 +194,20 @@ class _Maker:
             factors = (common[0] // counts[0]).astype(np.int16), (common[1] // counts[1]).astype(np.int16)
         unit = np.full(op.shape[0], 2.0**-x.exponent / whole)
         low, high = np.minimum(x.low, 0), np.maximum(x.high, 0)
-        return _Sums(Fixed(op, factors=factors), low, high, unit, whole * x.largest)
+        return _Sums(FixedOperation(op, factors=factors), low, high, unit, whole * x.largest)
 
     def counts(self, op: Operation, axis: int) -> Array:
-        """By how many rows (or columns) each window's sum is divided."""
+        """By how many rows (axis 0) or columns (axis 1) the sum of each window is divided."""
         extent, padding = self.shapes[op.inputs[0]][1 + axis], op.attributes["padding"][axis]
         if op.attributes["count_padding"]:
             starts = np.arange(op.shape[1 + axis]) * op.attributes["stride"][axis] - padding
-            return np.minimum(starts + op.attributes["kernel"][axis], extent + padding) - starts
+            counts: Array = np.minimum(starts + op.attributes["kernel"][axis], extent + padding) - starts
+            return counts
         windows = [window_of(op, axis, at, extent) for at in range(op.shape[1 + axis])]
         return np.array([window.stop - window.start for window in windows])
 
-    def epilogue(self, sums: _Sums) -> Fixed:
-        """The operation with the integers of its epilogue; its real result's range is remembered."""
+    def epilogue(self, sums: _Sums) -> FixedOperation:
+        """Convert the epilogue of an operation; the range of its real result is remembered."""
         step, op, tensors = sums.step, sums.step.op, sums.step.op.tensors
         by_channel = tensors.get("multiplier", np.ones(1, np.float32)).astype(np.float64)
         offset = tensors.get("offset", np.zeros(1, np.float32)).astype(np.float64)
@@ -215,7 +222,7 @@ class _Maker:
             low, high = low + residual.low, high + residual.high
             top = max(top, residual.largest * 2.0**-residual.exponent)
         steepest = max(float(np.abs(slope).max()), 1e-30)
-        e = _floor_log2(_ROOM / 2 / (top * max(steepest, 1)))
+        e = _floor_log2(_LARGEST_TERM / 2 / (top * max(steepest, 1)))
         if sums.exponents and "multiplier" not in tensors:
             step = replace(step, up=tuple(e - exponent for exponent in sums.exponents))
         else:
@@ -242,8 +249,8 @@ class _Maker:
                 low, high = np.minimum(np.minimum(*bent), 0), np.maximum(np.maximum(*bent), 0)
         return step if op.real is None else self.stored(step, e, low, high)
 
-    def stored(self, step: Fixed, e: int, low: Array, high: Array) -> Fixed:
-        """The operation with the exponent of its real result."""
+    def stored(self, step: FixedOperation, e: int, low: Array, high: Array) -> FixedOperation:
+        """Choose the exponent of the real result of an operation, and remember the range."""
         name = step.op.real or ""
         most = max(float(np.maximum(np.abs(low), np.abs(high)).max()), _LEAST)
         if name in self.seen:
@@ -256,7 +263,7 @@ class _Maker:
 
 def _magnitudes(weight: NDArray[np.int8]) -> NDArray[np.int64]:
     """The sum of the magnitudes of each output channel's weights."""
-    return np.abs(weight.astype(np.int64)).sum((1, 2, 3))
+    return np.asarray(np.abs(weight.astype(np.int64)).sum((1, 2, 3)), np.int64)
 
 
 def _floor_log2(value: float) -> int:

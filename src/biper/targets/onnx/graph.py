@@ -1,7 +1,8 @@
 """A program as an ONNX graph of standard operators, in the forms that engines recognize and fuse.
 
-Bits are float32 -1 and +1, so that a binary convolution is a `Conv` whose sums are exact integers. Its weights are
-stored as bits and expanded in the graph, which engines do once, on loading. Int8 convolutions are `ConvInteger`.
+Bits are -1 and +1 in float32, so that a binary convolution is a `Conv` whose sums are exact integers. Its weights are
+stored as bits, and nodes of the graph expand them, which engines do once, on loading. Int8 convolutions are
+`ConvInteger`.
 """
 
 from __future__ import annotations
@@ -15,21 +16,27 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 from biper.runtime.program import Operation, Program, Shape
+from biper.targets.onnx import OPERATIONS
+from biper.targets.operations import unsupported
 from biper.targets.real_layers import rounds_up
 
 OPSET = 20
 IR_VERSION = 10
-"""Of opset 20's time: engines refuse files whose version is newer than they are."""
+"""The version that came with opset 20; engines refuse files of versions that are newer than they are."""
 
 
 def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
-    """The graph: ``"image"`` (batch, C, H, W), normalized, to the program's output, both float32.
+    """The graph from ``"image"`` (batch, C, H, W), normalized, to the program's output, both float32.
 
-    Its metadata have ``mean`` and ``std``, for pixels in [0, 1], and ``classes``, each as JSON.
+    Its metadata are ``mean`` and ``std``, for pixels scaled to [0, 1], and ``classes``, each as JSON.
 
     Args:
         program: a validated program.
         batch: images of one call; None for any number.
+
+    Raises:
+        ExportError: ONNX has no operator for an operation.
+        ModelError: a pool has a number of windows that ONNX cannot have.
     """
     graph = _Graph(program.shapes)
     for op in program.operations:
@@ -47,7 +54,7 @@ def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
 
 
 class _Graph:
-    """Nodes and constants so far; values keep their names, what stands between them is numbered."""
+    """Collects nodes and constants. Values of the program keep their names; names of what is between are numbered."""
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
         self.shapes = shapes
@@ -55,7 +62,7 @@ class _Graph:
         self.constants: list[TensorProto] = []
 
     def add(self, op: Operation) -> None:
-        """One operation: its own operator, then a node for each step of its epilogue, then its bits."""
+        """Add the nodes of one operation: its operator, then each step of its epilogue, then its bits."""
         tensors = op.tensors
         steps: list[tuple[str, Sequence[Any]]] = []
         if "multiplier" in tensors:
@@ -82,7 +89,7 @@ class _Graph:
             self.signs(op, value)
 
     def signs(self, op: Operation, value: str) -> None:
-        """The bits of a result, as -1 and +1."""
+        """Add the nodes of an operation's bits, as -1 and +1."""
         least: NDArray[Any] = np.zeros((), np.float32)
         above: NDArray[Any] = np.ones(1, np.float32)
         if "threshold" in op.tensors:
@@ -92,7 +99,7 @@ class _Graph:
         self.node("Where", [positive, above, -above], op.bits)
 
     def weight_of_bits(self, op: Operation) -> str:
-        """Weights of -1 and +1 (O, I / groups, kh, kw), expanded from eight a byte."""
+        """Add the nodes that expand weight bits to -1 and +1 (O, I / groups, kh, kw); returns the result's name."""
         packed = op.tensors["weight"]
         inside = self.shapes[op.inputs[0]][0] // op.attributes["groups"]
         bytes_apart = self.node("Unsqueeze", [packed, np.array([4], np.int64)], None)
@@ -106,7 +113,7 @@ class _Graph:
         return self.node("Sub", [self.node("Mul", [real, np.float32(2)], None), np.float32(1)], None)
 
     def levels(self, op: Operation) -> str:
-        """The inputs of an int8 convolution, rounded to uint8."""
+        """Add the nodes that round the input of an int8 convolution to uint8; returns the name of the result."""
         zero = op.attributes["input_zero"]
         scaled = self.node("Mul", [op.inputs[0], np.float32(op.attributes["input_factor"])], None)
         clipped = self.node("Clip", [scaled, np.float32(-zero), np.float32(255 - zero)], None)
@@ -147,17 +154,19 @@ class _Graph:
                 return "Resize", [x, "", "", np.array(op.shape[1:], np.int64)], rule | {"axes": [2, 3]}
             case "flatten":
                 return "Reshape", [x, np.array([0, -1, 1, 1], np.int64)], {}
-        return "Identity", [x], {}
+            case "elementwise":
+                return "Identity", [x], {}
+        raise unsupported(op, "ONNX", OPERATIONS)
 
     def node(self, kind: str, inputs: Sequence[Any], name: str | None, **attributes: Any) -> str:
-        """A node whose inputs are names or constants; returns the name of its output."""
+        """Add a node whose inputs are names or constants; returns the name of its output, a new one for None."""
         output = name or f"step{len(self.nodes)}"
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         self.nodes.append(helper.make_node(kind, names, [output], name=f"node{len(self.nodes)}", **attributes))
         return output
 
     def constant(self, value: NDArray[Any]) -> str:
-        """A constant; returns its name."""
+        """Add a constant; returns its name."""
         name = f"constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name

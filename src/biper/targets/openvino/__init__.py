@@ -1,1 +1,15 @@
-"""OpenVINO graphs."""
+"""OpenVINO graphs, with its binary convolution where that computes the same."""
+
+OPERATIONS = frozenset(
+    {
+        "convolution",
+        "binary_convolution",
+        "pool",
+        "elementwise",
+        "pad_channels",
+        "concatenate",
+        "resize",
+        "flatten",
+    }
+)
+"""The operations of a program that this target can write; `biper.runtime.program` defines them."""

@@ -1,25 +1,31 @@
-"""A program as files for OpenVINO: its operators in XML, its constants beside them."""
+"""A program as two files for OpenVINO: its operators in XML, and its constants in a binary file beside it."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from biper.runtime.agreement import RunImages
 from biper.runtime.program import Program
 from biper.targets.openvino.graph import openvino_model
-from biper.targets.openvino.signal_stack import signal_stack_kept
-
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+from biper.targets.openvino.signal_stack import restored_signal_stack
 
 
-def build(program: Program, out: Path) -> tuple[dict[Path, bytes], Run]:
-    """The content of both files, for one image a call, and the outputs that OpenVINO gives once it has read them."""
-    with tempfile.TemporaryDirectory() as folder, signal_stack_kept():
+def build(program: Program, out: Path) -> tuple[dict[Path, bytes], RunImages]:
+    """The content of both files, for one image in each call, and a function that runs them in OpenVINO.
+
+    Args:
+        program: a validated program.
+        out: the path of the XML file.
+
+    Returns:
+        The contents by path, and the function from normalized images (N, C, H, W) to outputs.
+    """
+    with tempfile.TemporaryDirectory() as folder, restored_signal_stack():
         written = Path(folder) / "model.xml"
         openvino.save_model(openvino_model(program, 1, in_float=True), written, compress_to_fp16=False)
         network = openvino.Core().compile_model(written, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

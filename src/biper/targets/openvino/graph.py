@@ -1,10 +1,10 @@
-"""A program on OpenVINO's own operators, binary convolutions included: the same function as ours, bit for bit.
+"""A program as a graph of OpenVINO's operators, binary convolutions included: the same sums, bit for bit.
 
-What its ``BinaryConvolution`` needs (operation set 1, ``xnor-popcount``): inputs of 0 and 1 that a ``FakeQuantize`` of
-two levels emits, 1 for +1; weight bits in the order (O, I, kh, kw), the first in the lowest bit; a ``pad_value`` of 0,
-which leaves padded taps out of the sum. Its results are silently wrong unless the input channels are a multiple of 8.
-Multiplier, offset, residual and clipping that follow it are fused into it, and so is a ``FakeQuantize`` that is alone
-in reading it: then bits leave it, not floats.
+OpenVINO's ``BinaryConvolution`` (operation set 1, ``xnor-popcount``) needs inputs of 0 and 1 that a ``FakeQuantize`` of
+two levels emits, 1 for +1; weight bits in the order (O, I, kh, kw), the first in the lowest bit; and a ``pad_value`` of
+0, which leaves padded taps out of the sum. Its results are wrong, without an error, unless the input channels are a
+multiple of 8. OpenVINO fuses into it the multiplier, offset, residual and clip that follow. It also fuses a
+``FakeQuantize`` that is the only reader; then the operator emits bits, not floats.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from openvino import opset1, opset11
 
 from biper.errors import ModelError
 from biper.runtime.program import Operation, Program, Shape, unpack_weight
-from biper.targets.real_layers import folded, rounds_up
+from biper.targets.openvino import OPERATIONS
+from biper.targets.operations import unsupported
+from biper.targets.real_layers import folded_weight, rounds_up
 
 JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
-"""A FakeQuantize's bit is ``x > threshold``, ours ``x >= 0``."""
+"""The threshold for ``x >= 0``, because the bit of a FakeQuantize is ``x > threshold``."""
 
 
 def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> openvino.Model:
@@ -30,10 +32,12 @@ def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> o
     Args:
         program: a validated program.
         batch: images of one call.
-        in_float: compute binary convolutions that OpenVINO's operator cannot do, in float32 on -1 and +1.
+        in_float: write binary convolutions that OpenVINO's operator cannot compute as float32 ones, on -1 and +1.
 
     Raises:
-        ModelError: a binary convolution has groups or channels that OpenVINO's operator cannot do.
+        ExportError: OpenVINO has no operator for an operation.
+        ModelError: a binary convolution has groups or channels that OpenVINO's operator cannot
+            compute, and ``in_float`` is not set.
     """
     image = opset11.parameter([batch, *program.input_shape], np.float32, name="image")
     values: dict[str, Any] = {"image": image}
@@ -70,7 +74,7 @@ def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any
             geometry = a["stride"], [top, left], [bottom, right], a["dilation"]
             if "input_factor" in a:
                 return _int8_convolution(op, x, geometry)
-            weight, offset = folded(op, shape[0])
+            weight, offset = folded_weight(op, shape[0])
             return opset11.add(_real_convolution(x, weight, geometry, a["groups"]), _constant(offset))
         case "binary_convolution":
             return binary_convolution(op, x, shape[0])
@@ -91,7 +95,9 @@ def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any
             return opset11.interpolate(x, size, "nearest", "sizes", axes=axes, **rule)
         case "flatten":
             return opset11.reshape(x, _whole([batch, -1, 1, 1]), False)
-    return x
+        case "elementwise":
+            return x
+    raise unsupported(op, "OpenVINO", OPERATIONS)
 
 
 def _real_convolution(x: Any, weight: NDArray[np.float32], geometry: tuple[Any, ...], groups: int) -> Any:
@@ -109,17 +115,17 @@ def _on_signs(op: Operation, signs: Any, channels: int) -> Any:
 
 
 def _signs(y: Any, least: NDArray[np.float32], above: NDArray[np.float32]) -> Any:
-    """``above`` where y >= ``least``, else its negative. Not by FakeQuantize, which float layers take for int8."""
+    """``above`` where y >= ``least``, else its negative. With FakeQuantize, OpenVINO would run float layers in int8."""
     return opset11.select(opset11.greater_equal(y, _constant(least)), _constant(above), _constant(-above))
 
 
 def is_exact(op: Operation, channels: int) -> bool:
-    """Whether OpenVINO's binary operator can do a binary convolution that reads ``channels``."""
+    """Whether OpenVINO's binary operator computes a binary convolution that reads ``channels`` correctly."""
     return bool(op.attributes["groups"] == 1 and channels % 8 == 0)
 
 
 def _int8_convolution(op: Operation, x: Any, geometry: tuple[Any, ...]) -> Any:
-    """Rounded inputs and scaled int8 weights: OpenVINO recognizes these and multiplies in int8."""
+    """An int8 convolution as rounded inputs and scaled int8 weights, which OpenVINO recognizes and computes in int8."""
     factor, zero = np.float32(op.attributes["input_factor"]), op.attributes["input_zero"]
     low, high = (_constant(np.array([level / factor])) for level in (-zero, 255 - zero))
     levels = opset11.fake_quantize(x, low, high, low, high, 256)
@@ -129,7 +135,12 @@ def _int8_convolution(op: Operation, x: Any, geometry: tuple[Any, ...]) -> Any:
 
 
 def binary_convolution(op: Operation, x: Any, channels: int) -> Any:
-    """OpenVINO's binary operator for one of ours, without epilogue; ``x`` are bits of 0 and 1.
+    """A binary convolution without its epilogue, as OpenVINO's binary operator.
+
+    Args:
+        op: the binary convolution.
+        x: the node of its input, bits of 0 and 1.
+        channels: of its input.
 
     Raises:
         ModelError: it has groups, or input channels that are not a multiple of 8.
@@ -142,7 +153,7 @@ def binary_convolution(op: Operation, x: Any, channels: int) -> Any:
     positive = unpack_weight(op.tensors["weight"], channels) > 0
     bits = np.packbits(positive.reshape(-1), bitorder="little")
     tensor = openvino.Tensor(bits, openvino.Shape(list(positive.shape)), openvino.Type.u1)
-    weight = openvino.op.Constant(tensor, shared_memory=False)  # else it reads the array after its time
+    weight = openvino.op.Constant(tensor, shared_memory=False)  # shared memory would be read after it is freed
     top, bottom, left, right = op.attributes["padding"]
     geometry = op.attributes["stride"], [top, left], [bottom, right], op.attributes["dilation"]
     return opset1.binary_convolution(x, weight, *geometry, "xnor-popcount", 0.0)

@@ -1,4 +1,4 @@
-"""A trained torch model becomes a packed program: traced, lowered, packed, and compared with the model."""
+"""Exports a trained torch model to a packed file: it is traced, lowered, packed, and compared with the model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from biper.lowering.quantize import quantize_real_convolutions
 from biper.lowering.verify import ExportReport, verify
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
+from biper.targets.operations import require_operations
+from biper.targets.packed import OPERATIONS
 
 
 class FloatLayers(StrEnum):
-    """What the layers that are not binary are stored in, and computed with: see `export`."""
+    """The number format in which layers that are not binary are stored and computed; see `export`."""
 
     float32 = "float32"
     float16 = "float16"
@@ -28,7 +30,11 @@ class FloatLayers(StrEnum):
 
     @classmethod
     def of(cls, value: FloatLayers | str) -> FloatLayers:
-        """The member of a name; raises ExportError for another."""
+        """The member with a name.
+
+        Raises:
+            ExportError: there is none.
+        """
         if value not in list(cls):
             raise ExportError(f"float layers {value!r} are not known: expected {', '.join(cls)}")
         return cls(value)
@@ -48,19 +54,20 @@ def export(
     Args:
         model: any module whose binary layers are in stage 2; maps (N, C, H, W) to (N, outputs) or (N, C', H', W').
         path: the file to write, usually ``something.biper``.
-        example_input: (N, C, H, W) floating point, normalized. Fixes C, H and W; all N images are used to compare
-            both sides, so give real ones.
+        example_input: (N, C, H, W) floating point, normalized. It fixes C, H and W. The model and the packed program
+            are compared on all N images, so give real ones.
         classes: a name for each output, or none.
-        normalization: (mean, std) of pixels scaled to [0, 1], one number a channel; default 0 and 1.
-        float_layers: what the layers that stay real have and do: ``"float32"``; ``"float16"``, weights rounded to half
-            the space; ``"int8"``, weights in a quarter of it and integer products, calibrated on the example input.
+        normalization: (mean, std) of pixels scaled to [0, 1], one number for each channel; the default is 0 and 1.
+        float_layers: the number format of the layers that stay real: ``"float32"``; ``"float16"``, which rounds their
+            weights to half the space; or ``"int8"``, with weights in a quarter of the space and integer products,
+            calibrated on the example input.
 
     Returns:
-        What was compared and found; print it.
+        A report of what was compared and found; print it.
 
     Raises:
-        ExportError: an operator is not supported (named with its module), or both sides do not agree; nothing is
-            written then.
+        ExportError: an operator is not supported (the text names it and its module), or the model and the program do
+            not agree. Nothing is written then.
     """
     blob, report = pack(model, example_input, classes=classes, normalization=normalization, float_layers=float_layers)
     atomic_write(Path(path), blob)
@@ -75,7 +82,17 @@ def pack(
     normalization: tuple[Sequence[float], Sequence[float]] | None = None,
     float_layers: FloatLayers | str = FloatLayers.float32,
 ) -> tuple[bytes, ExportReport]:
-    """As `export`, which writes what this returns: the content of the file, and the report."""
+    """Pack a model as `export` does, without writing it.
+
+    Args:
+        model, example_input, classes, normalization, float_layers: see `export`.
+
+    Returns:
+        The content of the packed file, and the report.
+
+    Raises:
+        ExportError: see `export`.
+    """
     graph = lower(model, example_input)
     channels = graph.input_shape[0]
     mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
@@ -84,6 +101,7 @@ def pack(
     float_layers = FloatLayers.of(float_layers)
     real_type = np.float16 if float_layers is FloatLayers.float16 else np.float32
     program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
+    require_operations(program, "a packed file", OPERATIONS)
     if float_layers is FloatLayers.int8:
         program = quantize_real_convolutions(program, example_input.detach().cpu().float().numpy())
     rounded = float_layers is not FloatLayers.float32

@@ -1,4 +1,4 @@
-"""Exporting a trained model from its file, verified on images of its own data set."""
+"""Packs a saved model, and compares it with its packed program on images of its own data set."""
 
 from __future__ import annotations
 
@@ -19,23 +19,41 @@ from biper.nn import set_stage_
 from biper.targets.packed.export import pack
 
 VERIFIED_IMAGES = 64
+"""On how many images a model and its packed program are compared."""
 
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A saved model packed: the content of its file, the report, and the normalized images that it is about."""
+    """A saved model, packed.
+
+    Attributes:
+        blob: the content of the packed file.
+        report: what was compared and found.
+        images: (N, C, H, W) the normalized images that were compared.
+        what: what these images are, for people.
+    """
 
     blob: bytes
     report: ExportReport
     images: NDArray[np.float32]
     what: str
-    """The images, in words."""
 
 
 def export_saved(
     model_file: str | Path, out: str | Path, *, data_dir: str | Path | None = None, float_layers: str = "float32"
 ) -> tuple[ExportReport, str]:
-    """Write what `pack_saved` makes; returns the report, and what images it is about."""
+    """Write what `pack_saved` makes.
+
+    Args:
+        model_file, data_dir, float_layers: see `pack_saved`.
+        out: the packed file to write.
+
+    Returns:
+        The report, and on which images it was made.
+
+    Raises:
+        CheckpointError, ExportError: see `pack_saved`.
+    """
     packed = pack_saved(model_file, data_dir=data_dir, float_layers=float_layers)
     atomic_write(Path(out), packed.blob)
     return packed.report, packed.what
@@ -46,9 +64,14 @@ def pack_saved(
 ) -> PackedModel:
     """Pack a model that `biper.save_model` or a run wrote.
 
-    Its binary layers are put into stage 2. Both sides are compared on the first 64 test images of its data set, on
-    training images where it has no others, or on random ones of the same distribution where the data is not at hand.
-    Class names that the model lacks, as an imported one does, are the data set's.
+    Its binary layers are put into stage 2. The model and the program are compared on the first 64 test images of its
+    data set, on training images where there is no test set, or on random images where the data set is not there. A
+    model without class names, as an imported one, gets those of the data set.
+
+    Args:
+        model_file: the saved model.
+        data_dir: where its data set lies; None for the default place.
+        float_layers: see `biper.export`.
 
     Raises:
         CheckpointError: the model cannot be read.

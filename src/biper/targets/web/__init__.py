@@ -1,1 +1,15 @@
 """One web page that holds the model and runs it in the browser."""
+
+OPERATIONS = frozenset(
+    {
+        "convolution",
+        "binary_convolution",
+        "pool",
+        "elementwise",
+        "pad_channels",
+        "concatenate",
+        "resize",
+        "flatten",
+    }
+)
+"""The operations of a program that the engine in the page has; `biper.runtime.program` defines them."""

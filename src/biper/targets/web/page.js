@@ -1,4 +1,4 @@
-// The page: takes a picture or a drawing, shows what the network answers.
+// The page: it takes a picture or a drawing and shows the classes that the network finds.
 "use strict";
 
 const SHOWN = 10, PEN = 0.14, REPEATS = 25, REPEAT_MILLISECONDS = 1000;
@@ -8,7 +8,7 @@ const model = loadModel(bytes);
 const draws = model.channels === 1;
 const picture = element("picture").getContext("2d", { willReadFrequently: true });
 
-/** What tests look at: the pixels of the last image, what came out, the median time of a run, and whether it is final. */
+/** For tests: the model, and of the last image its pixels, the outputs, the median time, and whether it is final. */
 window.biper = { model, last: null };
 
 function classify(pixels) {
@@ -34,7 +34,7 @@ function timed(pixels, times) {
   return outputs;
 }
 
-/** More runs while `wanted()`, each in its own turn of the event loop; the compiler gets better at them. */
+/** Runs the model again while `wanted()`, each time in its own turn of the event loop, until the compiler is warm. */
 function repeat(pixels, times, wanted, done) {
   const begin = performance.now();
   const next = () => {
@@ -57,7 +57,7 @@ function showSeen(pixels) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** A row a class; few classes keep their order, of many the likeliest are shown. */
+/** Shows a row for each class: all in their order where there are few, else the likeliest. */
 function showAnswers(probabilities) {
   const indices = model.classes.map((_, index) => index);
   const sorted = indices.slice().sort((a, b) => probabilities[b] - probabilities[a] || a - b);
@@ -129,7 +129,7 @@ async function open(file) {
   classify(resize(pixels, model.channels, width, height, model.width, model.height));
 }
 
-/** The drawing, cut out and put into the middle of an image as high as it; as the digits of the data sets are. */
+/** The drawing, cropped and centred in a square with a margin, as the digits of the data sets are. */
 function drawnPixels() {
   const { width, height } = picture.canvas, ink = channelsOf(picture.getImageData(0, 0, width, height).data, 1);
   let [top, bottom, left, right] = [height, -1, width, -1];

@@ -1,8 +1,8 @@
 """A packed program as one web page that needs no server: the file itself, and an engine in plain JavaScript.
 
-The page (`web/`) holds the bytes of the packed file and reads them as the Python runtime does; its sums are rounded to
+The page contains the bytes of the packed file and reads them as the Python runtime does. Its sums are rounded to
 float32 in the order of the scalar engine, so outputs are the same bits. Pictures are resized in Pillow's arithmetic.
-The page's own policy forbids it to load anything.
+The page's content security policy forbids it to load anything.
 """
 
 from __future__ import annotations
@@ -13,16 +13,31 @@ from importlib import resources
 
 from biper.errors import ExportError
 from biper.runtime.program import Program, write_program
+from biper.targets.operations import require_operations
+from biper.targets.web import OPERATIONS
 
-PARTS = {"style": "style.css", "engine": "engine.js", "picture": "picture.js", "page": "page.js"}
+PARTS = {
+    "style": "style.css",
+    "engine": "engine.js",
+    "operators": "operators.js",
+    "picture": "picture.js",
+    "page": "page.js",
+}
+"""The file that stands in each place of the template `page.html`."""
 
 
 def html_page(program: Program, title: str) -> str:
-    """The page of a program that classifies pictures; ``title`` is its headline.
+    """The page of a program that classifies pictures.
+
+    Args:
+        program: a validated program.
+        title: the headline of the page.
 
     Raises:
-        ExportError: its images have neither 1 nor 3 channels, or its output is a map.
+        ExportError: its images have neither 1 nor 3 channels, its output is a map, or the page's engine lacks one of
+            its operations.
     """
+    require_operations(program, "a web page", OPERATIONS)
     if program.input_shape[0] not in (1, 3) or program.output_shape[1:] != (1, 1):
         raise ExportError(
             f"a web page shows the classes of pictures, but this model maps {program.input_shape} to "

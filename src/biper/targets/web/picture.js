@@ -1,7 +1,7 @@
-// From a picture of any size to the pixels that a model takes, in the arithmetic of the Python runtime (Pillow's).
+// Resizes a picture of any size to the pixels that a model takes, in the arithmetic of Pillow as the Python runtime.
 "use strict";
 
-/** RGBA as [row][column][channel] of 1 or 3 channels; grey is ITU-R 601 in 16-bit fixed point. */
+/** Converts RGBA to [row][column][channel] of 1 or 3 channels; grey is ITU-R 601 in 16-bit fixed point. */
 function channelsOf(rgba, channels) {
   const count = rgba.length / 4, out = new Uint8Array(count * channels);
   for (let i = 0; i < count; ++i) {
@@ -12,7 +12,7 @@ function channelsOf(rgba, channels) {
   return out;
 }
 
-/** Weights of a triangle filter as wide as the step from pixel to pixel, in 22-bit fixed point. */
+/** The weights of a triangle filter for each output pixel, at least as wide as its step, in 22-bit fixed point. */
 function triangle(size, outSize) {
   const scale = size / outSize, support = Math.max(scale, 1);
   return Array.from({ length: outSize }, (_, i) => {
@@ -26,7 +26,7 @@ function triangle(size, outSize) {
   });
 }
 
-/** One direction of a resize: `size` samples, `stride` apart, of each of `lines` lines that begin at `start(line)`. */
+/** Resizes along one direction: `lines` lines, each of `size` samples `stride` apart that begin at `start(line)`. */
 function resizeLines(pixels, out, size, outSize, lines, start, stride, outStart, outStride) {
   const taps = triangle(size, outSize);
   for (let line = 0; line < lines; ++line)
@@ -39,7 +39,7 @@ function resizeLines(pixels, out, size, outSize, lines, start, stride, outStart,
   return out;
 }
 
-/** Bilinear, averaging where it shrinks: first along rows, then along columns. */
+/** Bilinear resize that averages where it shrinks, first along rows, then along columns. */
 function resize(pixels, channels, width, height, outWidth, outHeight) {
   if (width !== outWidth) {
     const at = (row) => (line) => Math.floor(line / channels) * row * channels + (line % channels);

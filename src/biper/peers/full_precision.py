@@ -1,13 +1,14 @@
-"""The full-precision twin of a program: the same layers with float32 weights, in the form that float engines like best.
+"""The network of a program in full precision: the same layers with float32 weights, as float engines run them best.
 
-Every binary convolution becomes a float32 one, its -1 and +1 times the multiplier folded into weight and bias; what
-was binarized or clipped goes through relu instead. So a layer is a convolution with a bias, at times an addition, and
-a relu: what engines fuse into one. It is not the program's function; its work is that of a float network's.
+Every binary convolution becomes a float32 convolution: its weights of -1 and +1 are multiplied by the multiplier, its
+offset is the bias. A relu stands in place of every binarization and of every clip. A layer is then a convolution with
+a bias, an addition where there is a residual, and a relu, which engines fuse into one. This network does not compute
+the function of the program; it does the work of a float network of the same layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,26 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.runtime.program import Operation, Program
-from biper.targets.real_layers import folded
+from biper.targets.real_layers import folded_weight
 
 
-def float_twin(program: Program) -> Program:
-    """The twin, a program of real operations: no bits, no thresholds, float32 weights without multipliers."""
+def full_precision(program: Program) -> Program:
+    """The network in full precision, as a program without bits and thresholds, its weights float32 without multipliers.
+
+    Args:
+        program: a validated program.
+    """
     names = {op.bits: op.real or op.bits for op in program.operations if op.bits is not None}
     shapes = program.shapes
     operations = []
     for op in program.operations:
         inputs = tuple(names.get(name, name) for name in op.inputs)
-        twin = replace(_in_float32(op, shapes[op.inputs[0]][0]), inputs=inputs, real=op.real or op.bits, bits=None)
+        layer = replace(_in_float32(op, shapes[op.inputs[0]][0]), inputs=inputs, real=op.real or op.bits, bits=None)
         if op.bits is not None or op.attributes.get("activation") == "clip":
-            attributes = _without(twin.attributes, "low", "high") | {"activation": "relu"}
-            twin = replace(twin, attributes=attributes, tensors=_without(twin.tensors, "slope"))
-        operations.append(twin)
+            attributes = _without(layer.attributes, "low", "high") | {"activation": "relu"}
+            layer = replace(layer, attributes=attributes, tensors=_without(layer.tensors, "slope"))
+        operations.append(layer)
     return replace(program, operations=tuple(_bare_pools(operations)))
 
 
 def with_float_layers(program: Program) -> Program:
-    """The program with float32 for int8: convolutions multiply by the same weights, their inputs are not rounded."""
+    """The program with float32 layers in place of its int8 layers: same weights, inputs that are not rounded."""
     if not any("input_factor" in op.attributes for op in program.operations):
         return program
     operations = (
@@ -45,10 +50,10 @@ def with_float_layers(program: Program) -> Program:
 
 
 def _in_float32(op: Operation, channels: int) -> Operation:
-    """A convolution of any kind as one with float32 weights that have its multiplier in them; others as they are."""
+    """A convolution with float32 weights that contain its multiplier; an operation without weights stays as it is."""
     if "weight" not in op.tensors:
         return op
-    weight, offset = folded(op, channels)
+    weight, offset = folded_weight(op, channels)
     rest = _without(op.tensors, "weight", "multiplier", "offset", "threshold", "flip")
     attributes = _without(op.attributes, "input_factor", "input_zero")
     tensors = {"weight": weight, "offset": offset} | rest
@@ -56,10 +61,10 @@ def _in_float32(op: Operation, channels: int) -> Operation:
 
 
 def _bare_pools(operations: list[Operation]) -> list[Operation]:
-    """Pooling with nothing after it, where it can be: its affine and relu go into the convolution beside it.
+    """Move the affine and the relu of pools into the convolutions beside them, where that is possible.
 
-    What follows a max pool goes into the convolution before it (max-pooling commutes with increasing functions: a
-    twin's multiplier is made positive there), the affine of an average pool into the convolution after it.
+    Those of a max pool move into the convolution before it: max pooling commutes with increasing functions, and the
+    multiplier is made positive for that. The affine of an average pool moves into the convolution after it.
     """
     found = list(operations)
     makers = {op.real: index for index, op in enumerate(found)}
@@ -82,7 +87,7 @@ def _bare_pools(operations: list[Operation]) -> list[Operation]:
 
 
 def _before(convolution: Operation, pool: Operation) -> tuple[Operation, Operation]:
-    """A convolution and the max pool after it, with the pool's affine and relu in the convolution."""
+    """Both operations, with the affine and the relu of a max pool moved into the convolution before it."""
     if "offset" in pool.tensors and convolution.residual is None and "activation" not in convolution.attributes:
         multiplier, offset = _affine(pool)
         tensors = dict(convolution.tensors)
@@ -98,7 +103,7 @@ def _before(convolution: Operation, pool: Operation) -> tuple[Operation, Operati
 
 
 def _after(convolution: Operation, pool: Operation) -> tuple[Operation, Operation]:
-    """A convolution and the average pool before it, with the pool's affine in the convolution."""
+    """Both operations, with the affine of an average pool moved into the convolution after it."""
     attributes = convolution.attributes
     if "offset" not in pool.tensors or "activation" in pool.attributes:
         return convolution, pool
@@ -117,5 +122,6 @@ def _affine(op: Operation) -> tuple[NDArray[Any], NDArray[Any]]:
     return op.tensors.get("multiplier", np.ones_like(offset)), offset
 
 
-def _without(entries: Any, *names: str) -> dict[str, Any]:
+def _without(entries: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The entries whose names are not given."""
     return {name: entries[name] for name in entries if name not in names}

@@ -1,13 +1,13 @@
-"""Binary layers in the form that is packed: signs times bits, and what a method adds to that.
+"""Replaces binary layers by `ExportedLayer`s, which multiply signs by bits, and by what a method adds to that.
 
-With weights ``β + α t`` (t the bits), inputs ``b + a s`` (s the signs) and zero padding after binarization,
+With weights ``β + α t`` (t the bits), inputs ``b + a s`` (s the signs) and zero padding after binarization, a layer is
 
     scale * conv(b + a s, β + α t) + bias  =    scale α a * conv(s, t) + bias       the integer sums that are packed
                                               + scale β a * conv(s, 1)              sums over a window, one channel
                                               + scale * conv(b, β + α t)            the same for every image
 
-where the last is a number a channel, but for the windows that reach over the border: padded taps add nothing.
-Methods whose values are -1 and +1, or have a scale alone, need only the first term.
+The last term is one number for each channel, except in windows that reach over the border, where padded taps add
+nothing. Methods whose values are -1 and +1, or -α and +α, need only the first term.
 """
 
 from __future__ import annotations
@@ -25,11 +25,21 @@ from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
 from biper.quantizers import Quantizer, sign
 
 PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
-"""What input quantizers are tried on."""
+"""Inputs on which an input quantizer is tried to find its two values."""
 
 
 class ShiftedLayer(nn.Module):
-    """Stands in for a binary layer whose weights or inputs are not -1 and +1; see the module for the formula."""
+    """Replaces a binary layer whose weights or inputs have other values than -1 and +1.
+
+    The module's docstring has the formula; ``signs``, ``sums`` and ``ones`` compute its three terms, the last only
+    where there is padding.
+
+    Args:
+        layer: the layer to replace.
+        bits: its weight bits as -1 and +1, in the shape of its weight.
+        weight: the levels of its weights (α, β), of shape () or one for each output channel.
+        inputs: the levels of its inputs (a, b), each of shape (); None for inputs that stay real.
+    """
 
     def __init__(self, layer: BinaryConv2d | BinaryLinear, bits: Tensor, weight: Levels, inputs: Levels | None) -> None:
         super().__init__()
@@ -63,7 +73,7 @@ class ShiftedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         v = self.input_quantizer.sign_argument(x) if isinstance(self.input_quantizer, Quantizer) else x
-        y = self.signs(v)
+        y: Tensor = self.signs(v)
         if self.sums is not None:
             window = self.sums(v)
             if self.is_linear:
@@ -76,19 +86,24 @@ class ShiftedLayer(nn.Module):
 
 
 Levels = tuple[Tensor, Tensor]
-"""Scale and offset of two values."""
+"""The scale and the offset of two values: they are ``offset - scale`` and ``offset + scale``."""
 
 
 def _of_channels(numbers: Tensor, bits: Tensor) -> Tensor:
+    """One number for each output channel, in a shape that broadcasts over the weight."""
     return numbers.view(-1, *[1] * (bits.dim() - 1))
 
 
-def stand_in(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
-    """What computes the same as a binary layer in evaluation mode, of constant bits and few operators.
+def exported_layer(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
+    """A module that computes the same as a binary layer in evaluation mode, from constant bits, in few operators.
+
+    Args:
+        layer: a binary layer in stage 2.
+        name: its qualified name, for messages.
 
     Raises:
-        ExportError: weights or inputs have more than two values, the padding is not of zeros, or the quantizers'
-            `scale_and_offset` are not what they compute.
+        ExportError: weights or inputs have more than two values, the padding is not of zeros, or the `scale_and_offset` of a
+            quantizer are not what it computes.
     """
     if isinstance(layer, BinaryConv2d) and layer.padding_mode != "zeros":
         raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')
@@ -105,6 +120,7 @@ def stand_in(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
 
 
 def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor, Levels]:
+    """The weight bits of a layer as -1 and +1, and the levels of its weights."""
     quantizer, latent = layer.weight_quantizer, layer.weight.detach()
     values = quantizer(latent)
     levels = latent.new_ones(()), latent.new_zeros(())
@@ -121,7 +137,7 @@ def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor,
 
 
 def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels | None, bool]:
-    """The two values of the inputs, None for inputs that stay real; and whether they are more than signs."""
+    """The levels of the inputs, None where they stay real; and whether there is more to them than the sign."""
     quantizer = layer.input_quantizer
     probe = torch.tensor(PROBE, dtype=layer.weight.dtype).view(-1, 1)
     probe = probe.expand(-1, layer.in_features) if isinstance(layer, BinaryLinear) else probe[..., None, None]
@@ -142,7 +158,7 @@ def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels
 
 
 def _require_equal(layer: BinaryConv2d | BinaryLinear, result: nn.Module, name: str) -> None:
-    """Compare both on noise that is larger than the layer's window, so that borders count."""
+    """Check that both compute the same on noise that is larger than the layer's window, so that borders count."""
     noise = torch.Generator().manual_seed(0)
     shape: tuple[int, ...] = (4, layer.in_features) if isinstance(layer, BinaryLinear) else ()
     if isinstance(layer, BinaryConv2d):
@@ -159,19 +175,19 @@ def _require_equal(layer: BinaryConv2d | BinaryLinear, result: nn.Module, name: 
 
 
 def with_exported_layers(model: nn.Module) -> nn.Module:
-    """A copy of a model in evaluation mode, on the CPU, whose binary layers are single operators.
+    """A copy of a model in evaluation mode, on the CPU, whose binary layers are replaced by `exported_layer`.
 
     Raises:
         ExportError: a layer's weights are not bits, or one of its options is not supported.
     """
     model = copy.deepcopy(model).cpu().eval()
-    stand_ins: dict[nn.Module | None, nn.Module] = {
-        layer: stand_in(layer, name) for name, layer in binary_layers(model).items()
+    replacements: dict[nn.Module | None, nn.Module] = {
+        layer: exported_layer(layer, name) for name, layer in binary_layers(model).items()
     }
-    if model in stand_ins:
-        return stand_ins[model]
+    if model in replacements:
+        return replacements[model]
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
-            if child in stand_ins:
-                setattr(parent, name, stand_ins[child])
+            if child in replacements:
+                setattr(parent, name, replacements[child])
     return model.eval()

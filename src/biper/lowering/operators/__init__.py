@@ -1,0 +1,18 @@
+"""The handlers of torch's operators, one file for each family of operators.
+
+A handler emits the nodes of our graph for one node of an exported torch program. Each family exports a mapping
+``HANDLERS`` from the names of torch operators, without namespace and overload, to handlers. This module joins them into
+the table that `biper.lowering.trace` gives to the `Tracer`. To add a torch operator, write its handler in the file of
+its family and name it in the ``HANDLERS`` of that file.
+"""
+
+from collections.abc import Mapping
+
+from biper.lowering.operators import convolution, elementwise, normalization, pooling, resize, shapes
+from biper.lowering.tracer import Handler
+
+FAMILIES = (convolution, elementwise, normalization, pooling, resize, shapes)
+"""The modules whose ``HANDLERS`` are joined. No operator is in two of them."""
+
+HANDLERS: Mapping[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.HANDLERS.items()}
+"""The handler of every supported torch operator, by the operator's name."""

@@ -1,0 +1,222 @@
+"""The calls of C operators that compute a program, and the constant tables that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biper.runtime.program import Operation, Program, Shape, unpack_weight
+from biper.targets.c import OPERATIONS
+from biper.targets.c.arena import Arena
+from biper.targets.c.fixed_point import PIXELS, FixedOperation
+from biper.targets.c.sizes import description_bytes
+from biper.targets.c.text import comment, initializer, number, rows, words_of
+from biper.targets.operations import unsupported
+
+Array = NDArray[Any]
+
+
+class OperatorCalls:
+    """Collects the tables, the calls and the names of the operators that a program needs.
+
+    Args:
+        program: a program whose first operation reads the pixels.
+        arena: where its values lie.
+        integer: whether the operators compute in integers alone.
+
+    Attributes:
+        tables: definitions of constants, in the order in which they are to stand.
+        calls: statements of the function that runs the program.
+        operators: names of the operators that are called.
+        table_bytes: the size of all constants.
+    """
+
+    def __init__(self, program: Program, arena: Arena, integer: bool) -> None:
+        self.program, self.arena, self.integer = program, arena, integer
+        self.shapes = program.shapes
+        self.bits = {op.bits for op in program.operations}
+        self.tables: list[str] = []
+        self.calls: list[str] = []
+        self.operators: set[str] = set()
+        self.table_bytes = 0
+
+    def add(self, index: int, step: FixedOperation) -> None:
+        """Write the tables and the call, or calls, of one operation.
+
+        Raises:
+            ExportError: C has no operator for it.
+        """
+        op = step.op
+        reads = self.shapes[op.inputs[0]] if op.inputs else self.program.input_shape
+        match op.operation:
+            case _ if op.operation == PIXELS:
+                self.call(index, step, "read_pixels", {"pixels": reads[1] * reads[2]})
+            case "binary_convolution":
+                self.binary_convolution(index, step, reads)
+            case "convolution":
+                self.convolution(index, step, reads)
+            case "pool":
+                self.pool(index, step, reads)
+            case "flatten":
+                whole = {"in": self.address(op.inputs[0]), "channels": reads[0], "pixels": reads[1] * reads[2]}
+                self.call(index, step, "flatten", whole)
+            case "elementwise" | "pad_channels" | "concatenate" | "resize":
+                self.transfer(index, step)
+            case _:
+                raise unsupported(op, "C", OPERATIONS)
+
+    def binary_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
+        """Weights in words; in groups, a word may belong to two of them, and a mask keeps the bits of one."""
+        op = step.op
+        groups, inside = op.attributes["groups"], reads[0] // op.attributes["groups"]
+        positive = unpack_weight(op.tensors["weight"], inside) > 0
+        fields: dict[str, Any] = {"in": self.address(op.inputs[0])}
+        geometry = {"geometry": self.geometry(op, reads, positive.shape[2:], inside)}
+        if groups == 1:
+            words = words_of(positive)
+            fields |= {"weight": self.table(index, "weight", words), "words": words.shape[-1]}
+            self.call(index, step, "binary_convolution", fields | geometry)
+            return
+        firsts = np.arange(groups) * inside // 32
+        span = int(max((np.arange(1, groups + 1) * inside - 1) // 32 - firsts)) + 1
+        in_words = -(-reads[0] // 32)
+        firsts = np.minimum(firsts, in_words - span)
+        shifted = np.zeros((len(positive), span * 32, *positive.shape[2:]), bool)
+        mask = np.zeros((groups, span * 32, 1, 1), bool)
+        for group in range(groups):
+            start = group * inside - 32 * int(firsts[group])
+            own = slice(group * (len(positive) // groups), (group + 1) * (len(positive) // groups))
+            shifted[own, start : start + inside] = positive[own]
+            mask[group, start : start + inside] = True
+        fields |= {
+            "weight": self.table(index, "weight", words_of(shifted)),
+            "mask": self.table(index, "mask", words_of(mask)),
+            "first": self.table(index, "first", firsts.astype(np.int16)),
+            "groups": groups,
+            "words": span,
+            "in_words": in_words,
+        }
+        self.call(index, step, "grouped_binary_convolution", fields | geometry)
+
+    def convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
+        """One of three operators, by the type of the weights: bits, int8 with rounded inputs, or real."""
+        op, weight = step.op, step.op.tensors["weight"]
+        groups, inside = op.attributes["groups"], reads[0] // op.attributes["groups"]
+        fields: dict[str, Any] = {"in": self.address(op.inputs[0])}
+        kernel = weight.shape[1:3] if weight.dtype == np.uint8 else weight.shape[2:]
+        geometry = {"geometry": self.geometry(op, reads, kernel, inside)}
+        if weight.dtype == np.uint8:
+            words = words_of(unpack_weight(weight, inside) > 0)
+            fields |= {"weight": self.table(index, "weight", words), "groups": groups, "words": words.shape[-1]}
+            self.call(index, step, "signed_convolution", fields | geometry)
+        elif weight.dtype == np.int8 and not self.integer:
+            fields |= {"levels": "arena.levels", "weight": self.table(index, "weight", weight.transpose(0, 2, 3, 1))}
+            fields |= {
+                "factor": number(np.float32(op.attributes["input_factor"])),
+                "zero": op.attributes["input_zero"],
+            }
+            self.call(index, step, "levels_convolution", fields | geometry)
+        else:
+            table = op.real_weight(reads[0]) if step.weight is None else step.weight
+            fields |= {"weight": self.table(index, "weight", table.transpose(0, 2, 3, 1)), "groups": groups}
+            self.call(index, step, "convolution", fields | geometry)
+
+    def pool(self, index: int, step: FixedOperation, reads: Shape) -> None:
+        """A maximum or an average; in integers, tables say by what the sums of cut windows are multiplied."""
+        op = step.op
+        fields: dict[str, Any] = {"in": self.address(op.inputs[0]), "maximum": int(op.attributes["kind"] == "max")}
+        if not self.integer:
+            fields["count_padding"] = int(op.attributes["count_padding"])
+        elif step.factors is not None:
+            for key, numbers in zip(("row_factor", "column_factor"), step.factors, strict=True):
+                fields[key] = self.table(index, key, numbers)
+        fields["geometry"] = self.geometry(op, reads, op.attributes["kernel"], reads[0])
+        self.call(index, step, "pool", fields)
+
+    def transfer(self, index: int, step: FixedOperation) -> None:
+        """A call for each input: its values at the nearest rows and columns go to their channels of the result."""
+        op, first = step.op, 0
+        for part, name in enumerate(op.inputs):
+            channels, height, width = self.shapes[name]
+            fields: dict[str, Any] = {
+                "in": self.address(name),
+                "channels": channels,
+                "height": height,
+                "width": width,
+            }
+            before = op.attributes["before"] if op.operation == "pad_channels" else first
+            ends = (first, first + channels) if op.operation == "concatenate" else (0, op.shape[0])
+            fields |= {"out_height": op.shape[1], "out_width": op.shape[2], "first": before}
+            self.call(index, step, "transfer", fields | {"begin": ends[0], "end": ends[1]}, part)
+            first += channels
+
+    def geometry(self, op: Operation, reads: Shape, kernel: Sequence[int], channels: int) -> str:
+        """The geometry of a window operation; its channels in and out are those of one group."""
+        a = op.attributes
+        padding = a["padding"] if op.operation == "pool" else [a["padding"][0], a["padding"][2]]
+        dilation = a.get("dilation", [1, 1])
+        out = op.shape[0] // a.get("groups", 1)
+        numbers = [channels, *reads[1:], out, *op.shape[1:], *kernel, *a["stride"], *padding, *dilation]
+        return "{" + ", ".join(map(str, numbers)) + "}"
+
+    def epilogue(self, index: int, step: FixedOperation, part: int) -> str:
+        """The initializer of an operation's epilogue."""
+        op = step.op
+        fields: dict[str, Any] = {}
+        if "threshold" in op.tensors:
+            fields["threshold"] = self.table(index, "threshold", op.tensors["threshold"])
+        elif self.integer:
+            for key in ("multiplier", "offset", "slope"):
+                if (numbers := getattr(step, key)) is not None:
+                    fields[key] = self.table(index, key, np.broadcast_to(numbers, op.shape[0]))
+            fields |= {"up": step.up[part], "residual_up": step.residual_up, "slope_up": step.slope_up}
+            fields["down"] = step.down
+        else:
+            for key in ("multiplier", "offset", "slope"):
+                if key in op.tensors:
+                    fields[key] = self.table(index, key, op.tensors[key])
+        activation = op.attributes.get("activation")
+        if activation is not None:
+            fields["activation"] = activation.upper()
+        if activation == "clip":
+            ends: tuple[Any, ...] = (step.low, step.high)
+            if not self.integer:
+                ends = tuple(number(np.float32(op.attributes[key])) for key in ("low", "high"))
+            fields |= dict(zip(("low", "high"), ends, strict=True))
+        for key, value in (("residual", op.residual), ("real", op.real), ("bits", op.bits)):
+            if value is not None:
+                fields[key] = self.address(value)
+        fields["channels"] = op.shape[0]
+        if op.bits is not None:
+            fields["words"] = -(-op.shape[0] // 32)
+        return initializer({key: value for key, value in fields.items() if value != 0})
+
+    def call(self, index: int, step: FixedOperation, operator: str, fields: Mapping[str, Any], part: int = 0) -> None:
+        """A call of an operator, and the constant that describes it."""
+        variable = f"op{index}" if part == 0 else f"op{index}_{part}"
+        epilogue = f"\n    .epilogue = {self.epilogue(index, step, part)}}}"
+        body = initializer(fields).removesuffix("}") + "," + epilogue
+        self.tables.append(f"/* {comment(step.op.source)} */\nstatic const {operator}_t {variable} = {body};\n")
+        self.calls.append(f"    {operator}(&{variable}{', input' if operator == 'read_pixels' else ''});")
+        self.operators.add(operator)
+        self.table_bytes += description_bytes(operator, integer=self.integer)
+
+    def address(self, value: str) -> str:
+        """The C expression of a value's address."""
+        kind, offset = "bits" if value in self.bits else "real", self.arena.offsets[value]
+        return f"arena.{kind} + {offset}" if offset else f"arena.{kind}"
+
+    def table(self, index: int, what: str, numbers: Array) -> str:
+        """Define a constant array, once; returns its name."""
+        kinds = {"f": "float", "u4": "uint32_t", "i4": "int32_t", "i2": "int16_t", "i1": "int8_t"}
+        flat = np.ascontiguousarray(numbers).reshape(-1)
+        code = flat.dtype.kind if flat.dtype.kind == "f" else f"{flat.dtype.kind}{flat.dtype.itemsize}"
+        name = f"op{index}_{what}"
+        declaration = f"static const {kinds[code]} {name}[{len(flat)}]"
+        if not any(table.startswith(declaration) for table in self.tables):
+            self.tables.append(f"{declaration} = {{\n{rows([number(value) for value in flat])}}};\n")
+            self.table_bytes += -(-flat.nbytes // 4) * 4
+        return name

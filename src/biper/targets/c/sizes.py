@@ -1,0 +1,69 @@
+"""How many bytes the generated C takes: constants measured once, and the estimates that are made of them.
+
+A test compiles programs for a Cortex-M3 and compares these numbers with the object files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OperatorBytes:
+    """Bytes of one operator of `operators.c`, `float.c` or `fixed.c`.
+
+    Attributes:
+        code: machine code for a Cortex-M3 at ``-Os``, an estimate.
+        description: the constant that describes a call, without its epilogue, where pointers have 32 bits: in float32,
+            and in integers.
+    """
+
+    code: int
+    description: tuple[int, int]
+
+
+OPERATOR_BYTES = {
+    "read_pixels": OperatorBytes(80, (4, 4)),
+    "binary_convolution": OperatorBytes(800, (40, 40)),
+    "grouped_binary_convolution": OperatorBytes(520, (52, 52)),
+    "convolution": OperatorBytes(520, (40, 40)),
+    "signed_convolution": OperatorBytes(520, (40, 40)),
+    "transfer": OperatorBytes(240, (20, 20)),
+    "flatten": OperatorBytes(120, (12, 12)),
+    "pool": OperatorBytes(400, (36, 44)),
+    "levels_convolution": OperatorBytes(760, (48, 48)),
+}
+"""The sizes of every operator, by its name in C."""
+
+EPILOGUE_BYTES = 44, 48
+"""Bytes of the epilogue in the description of a call: in float32, and in integers."""
+
+COMMON_CODE_BYTES = 560
+"""Machine code that all operators share."""
+
+CALL_CODE_BYTES = 10
+"""Machine code of each call of an operator."""
+
+SOFT_FLOAT_BYTES = 1600
+"""Machine code that the compiler's library adds to float32 where the processor has no floating point."""
+
+STACK_BYTES = 512
+"""The most that the deepest call takes of the stack of a 32-bit processor."""
+
+
+def code_bytes(operators: Collection[str], calls: int, *, integer: bool) -> int:
+    """Estimate the machine code of a program for a Cortex-M3 at ``-Os``.
+
+    Args:
+        operators: names of the operators that it has, each once.
+        calls: how many calls of them it makes.
+        integer: whether it computes in integers alone.
+    """
+    own = sum(OPERATOR_BYTES[name].code for name in operators)
+    return COMMON_CODE_BYTES + own + CALL_CODE_BYTES * calls + (0 if integer else SOFT_FLOAT_BYTES)
+
+
+def description_bytes(operator: str, *, integer: bool) -> int:
+    """Bytes of the constant that describes one call of an operator, its epilogue included."""
+    return OPERATOR_BYTES[operator].description[integer] + EPILOGUE_BYTES[integer]

@@ -1,0 +1,37 @@
+"""The table of operator handlers: one handler for each operator, and a tracer that uses the table it is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from biper.errors import ExportError
+from biper.lowering.operators import FAMILIES, HANDLERS
+from biper.lowering.tracer import Tracer
+
+
+def exported(model: nn.Module) -> torch.export.ExportedProgram:
+    return torch.export.export(model.eval(), (torch.zeros(1, 2, 3, 3),)).run_decompositions({})
+
+
+def test_no_operator_is_in_two_families() -> None:
+    counts = Counter(name for family in FAMILIES for name in family.HANDLERS)
+    assert set(counts.values()) == {1}
+    assert set(HANDLERS) == set(counts)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export warns about torch's own internals
+def test_the_tracer_uses_the_handlers_it_is_given() -> None:
+    def sigmoid(tracer: Tracer, node: torch.fx.Node) -> str:
+        return tracer.emit(node, "sigmoid", [tracer.value(node.args[0], node)])
+
+    program = exported(nn.Sequential(nn.Sigmoid(), nn.ReLU()))
+    with pytest.raises(ExportError, match=r"0: operator aten\.sigmoid\.default is not supported"):
+        Tracer(program, HANDLERS).run()
+    graph = Tracer(program, {**HANDLERS, "sigmoid": sigmoid}).run()
+    assert [node.operation for node in graph.nodes] == ["sigmoid", "elementwise"]
+    with pytest.raises(ExportError, match=r"1: operator aten\.relu\.default is not supported"):
+        Tracer(program, {"sigmoid": sigmoid}).run()

@@ -1,0 +1,82 @@
+"""Each target lists its operations: the list is what it writes, and the error for another operation shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+
+import pytest
+from support.small_programs import small_programs
+
+from biper.errors import ExportError, ModelFormatError
+from biper.runtime.program import Program, write_program
+from biper.runtime.reader import read_program
+from biper.targets import packed, web
+from biper.targets.c.source import c_source
+from biper.targets.c.to_fixed_point import to_fixed_point
+from biper.targets.web.page import html_page
+
+
+def programs_by_operation() -> dict[str, Program]:
+    """For each operation the shortest program that has it, and one with an operation that does not exist."""
+    found: dict[str, Program] = {}
+    for program in sorted(small_programs().values(), key=lambda program: len(program.operations)):
+        for op in program.operations:
+            found.setdefault(op.operation, program)
+    first, *rest = found["elementwise"].operations
+    return found | {"unheard": replace(found["elementwise"], operations=(replace(first, operation="unheard"), *rest))}
+
+
+def write_packed(program: Program) -> object:
+    return read_program(write_program(program))
+
+
+def write_c_in_integers(program: Program) -> object:
+    return c_source(program, fixed=to_fixed_point(program))
+
+
+def write_onnx(program: Program) -> object:
+    return pytest.importorskip("biper.targets.onnx.graph", exc_type=ImportError).onnx_model(program)
+
+
+def write_openvino(program: Program) -> object:
+    module = pytest.importorskip("biper.targets.openvino.graph", exc_type=ImportError)
+    return module.openvino_model(program, 1, in_float=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "write"),
+    [
+        ("packed", write_packed),
+        ("c", c_source),
+        ("c", write_c_in_integers),
+        ("onnx", write_onnx),
+        ("openvino", write_openvino),
+    ],
+)
+def test_a_target_writes_the_operations_that_it_lists(target: str, write: Callable[[Program], object]) -> None:
+    listed = import_module(f"biper.targets.{target}").OPERATIONS
+    refused = {}
+    for name, program in programs_by_operation().items():
+        try:
+            write(program)
+        except (ExportError, ModelFormatError) as error:
+            refused[name] = str(error)
+    assert programs_by_operation().keys() - refused.keys() == listed
+    if target != "packed":
+        assert re.fullmatch(
+            rf"test: the operation 'unheard' cannot be written as \w+, which has {', '.join(sorted(listed))}; .*",
+            refused["unheard"],
+        )
+
+
+def test_a_web_page_refuses_an_operation_that_its_engine_lacks() -> None:
+    with pytest.raises(ExportError, match="the operation 'unheard' cannot be written as a web page, which has "):
+        html_page(programs_by_operation()["unheard"], "title")
+
+
+def test_packed_files_have_every_operation() -> None:
+    assert programs_by_operation().keys() - {"unheard"} == packed.OPERATIONS
+    assert web.OPERATIONS <= packed.OPERATIONS
