@@ -17,7 +17,10 @@ from support.networks import packed_network, trained_like
 
 import biper
 from biper.errors import ModelError, ModelFormatError
+from biper.measure.size import ModelSizes
 from biper.models.saved import ModelInfo
+from biper.runs.folder import RunFolder
+from biper.runs.records import RunSummary, SplitScore, StageResult
 from biper.runtime import Model, load_pretrained
 
 
@@ -63,10 +66,11 @@ def run(tmp_path: Path) -> Path:
     biper.save_model(folder / "model.safetensors", trained_like("digits_cnn", "digits"), info)
     recipe = biper.load_recipe("digits")
     (folder / "recipe.toml").write_text(recipe.to_toml())
-    stage = {"test_accuracy": 0.9812}
-    summary = {"recipe": recipe.model_dump(), "stage1": stage, "stage2": {"test_accuracy": 0.9725}, "seconds": 34.5}
-    summary |= {"test_images": 360, "sizes": {"float_bytes": 299_688}}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    stages = tuple(StageResult(1, 1, SplitScore("test", 0.1, accuracy), {}) for accuracy in (0.9812, 0.9725))
+    sizes = ModelSizes(parameters=74_922, float_bytes=299_688, packed_bytes=10_000)
+    RunFolder(folder).write_summary(
+        RunSummary(recipe.model_dump(mode="json"), "last", stages, 360, sizes, 34.5, str(folder / "model.safetensors"))
+    )
     return folder
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,8 +20,9 @@ from biper import create_model, load_model, load_recipe, save_model, train
 from biper.data.dataset import Split
 from biper.data.digits import load_digits
 from biper.errors import CheckpointError, ModelError, TrainingInterrupted
-from biper.measure.activations import activation_table
+from biper.measure.activations import activation_rows
 from biper.measure.evaluation import evaluate
+from biper.measure.monitor import LayerMeasures
 from biper.measure.predictions import Predictions, WrongAnswer, predict_split
 from biper.models.saved import ModelInfo
 from biper.nn import binary_layers
@@ -74,7 +76,7 @@ def test_a_run_is_looked_at_from_all_sides(run: RunAnalysis, folder: Path) -> No
 
 def test_the_tables_hold_what_was_found(run: RunAnalysis) -> None:
     facts = {row[0]: row[1] for row in summary_table([run]).rows}
-    assert facts["stage 2: test accuracy"] == f"{run.history[-1]['test_accuracy']:.2%}"
+    assert facts["stage 2: test accuracy"] == f"{run.history[-1].score.accuracy:.2%}"
     total = sum(row.weights for row in run.weights)
     kept = sum(row.weights * run.kept[row.layer] for row in run.weights) / total
     assert total == 9216 + 9216 + 18432 + 36864
@@ -85,12 +87,11 @@ def test_the_tables_hold_what_was_found(run: RunAnalysis) -> None:
     signs = sign_table(run)
     titles = [column.title for column in signs.columns]
     flips = [row[titles.index("flips a step")] for row in signs.rows]
-    assert flips == list(run.history[-1]["flip_ratio_step"].values())
+    assert flips == list(run.history[-1].layers.flip_ratio_step.values())
     for table in run_tables(run):
         assert all(len(row) == len(table.columns) == len(table.text(row)) for row in table.rows)
-    run.history[-1].pop("flip_ratio_step")
-    assert "flips a step" not in [column.title for column in sign_table(run).columns]
-    run.history[-1]["flip_ratio_step"] = dict(zip([row.layer for row in run.weights], flips, strict=True))
+    without = [replace(row, layers=LayerMeasures()) for row in run.history]
+    assert "flips a step" not in [column.title for column in sign_table(replace(run, history=without)).columns]
 
 
 def test_activations_by_hand() -> None:
@@ -100,7 +101,7 @@ def test_activations_by_hand() -> None:
     layer = model[0]
     labels = torch.zeros(8, dtype=torch.int64)
     pooled = torch.nn.Sequential(layer, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    (row,) = activation_table(pooled, images, labels)
+    (row,) = activation_rows(pooled, images, labels)
     assert row.positive == (images >= 0).double().mean().item()
     deviation = images.flatten(1).std(1).view(-1, 1, 1, 1)
     assert row.inside_window == pytest.approx((images.abs() < deviation).double().mean().item(), abs=1e-3)
@@ -158,7 +159,7 @@ def test_a_run_that_is_not_finished_is_looked_at_as_far_as_it_is(tmp_path: Path)
     assert half.errors
     assert half.packed is not None
     assert half.predictions is not None
-    assert half.predictions.accuracy == half.history[0]["test_accuracy"]
+    assert half.predictions.accuracy == half.history[0].score.accuracy
     text = render_report([half])
     assert "1 of 3 epochs" in text
     assert "so far, in stage 1" in text
@@ -168,7 +169,7 @@ def test_an_imported_model_and_a_real_valued_one(tmp_path: Path, folder: Path) -
     (tmp_path / "imported").mkdir()
     shutil.copy(folder / "model.safetensors", tmp_path / "imported")
     imported = analyze_run(tmp_path / "imported", bench_seconds=0.02)
-    assert imported.notes == ["An imported model: there is no recipe, and nothing is known of its training."]
+    assert imported.notes == ["This is an imported model: it has no recipe, and nothing is known about its training."]
     assert imported.errors
     assert "<h2>Training</h2>" not in render_report([imported])
     (tmp_path / "real").mkdir()
@@ -187,7 +188,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, folder: Path) -> None:
     shutil.copytree(folder, tmp_path / "bad")
     with open(RunFolder(tmp_path / "bad").metrics_file, "a") as file:
         file.write('{"stage": ')
-    with pytest.raises(CheckpointError, match=r"a JSON file in .*bad is corrupt"):
+    with pytest.raises(CheckpointError, match=r"line 4 of .*bad/metrics\.jsonl is corrupt"):
         analyze_run(tmp_path / "bad")
 
 

@@ -39,7 +39,7 @@ class ActivationRow:
     gradient_norm: float
 
 
-def activation_table(model: nn.Module, images: Tensor, labels: Tensor) -> list[ActivationRow]:
+def activation_rows(model: nn.Module, images: Tensor, labels: Tensor) -> list[ActivationRow]:
     """The inputs of every binary layer, from one pass in evaluation mode and one with gradients in training mode.
 
     Args:
@@ -54,7 +54,7 @@ def activation_table(model: nn.Module, images: Tensor, labels: Tensor) -> list[A
         model(images)
     model.train().zero_grad(set_to_none=True)
     with torch.enable_grad():
-        F.cross_entropy(model(images), labels).backward()
+        torch.autograd.backward(F.cross_entropy(model(images), labels))
     rows = []
     for name, layer in layers.items():
         gradient = layer.weight.grad

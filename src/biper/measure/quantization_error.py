@@ -69,7 +69,7 @@ class CurvePoint:
     predicted: float
 
 
-def error_table(model: nn.Module) -> list[ErrorRow]:
+def error_rows(model: nn.Module) -> list[ErrorRow]:
     """The errors of every periodic layer of a model, in the order of its layers."""
     rows = []
     with torch.no_grad():
@@ -94,7 +94,7 @@ def error_table(model: nn.Module) -> list[ErrorRow]:
 
 def quantization_errors(model: nn.Module) -> dict[str, float]:
     """``mean |sin(ω w) - q(w)|`` of each periodic layer, by its qualified name; 0 (all on the signs) to 1."""
-    return {row.layer: row.quantization_error for row in error_table(model)}
+    return {row.layer: row.quantization_error for row in error_rows(model)}
 
 
 def error_curve(weight: Tensor, frequencies: Sequence[float]) -> list[CurvePoint]:

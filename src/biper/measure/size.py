@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,30 @@ class LayerSummary:
     multiply_accumulates: int
     float_bytes: int
     packed_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """The sizes of a whole model.
+
+    Attributes:
+        parameters: how many numbers are trained.
+        float_bytes: bytes of everything that inference needs, all of it in float32.
+        packed_bytes: the same with one bit for each binary weight.
+    """
+
+    parameters: int
+    float_bytes: int
+    packed_bytes: int
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of the sizes."""
+        return tuple(each.name for each in dataclasses.fields(cls))
+
+    def to_json(self) -> dict[str, int]:
+        """The sizes by their names."""
+        return dataclasses.asdict(self)
 
 
 def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSummary]:
@@ -94,11 +119,11 @@ def _summarize_layer(name: str, module: nn.Module, shapes: list[tuple[int, ...]]
     )
 
 
-def model_sizes(model: nn.Module) -> dict[str, int]:
-    """Parameters, and bytes of everything that inference needs: all in float32, and with binary weights as bits."""
+def model_sizes(model: nn.Module) -> ModelSizes:
+    """The sizes of a whole model, from the parameters and floating-point buffers of all its modules."""
     sizes = [_layer_bytes(module) for module in model.modules()]
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "float_bytes": sum(size[0] for size in sizes),
-        "packed_bytes": sum(size[1] for size in sizes),
-    }
+    return ModelSizes(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        float_bytes=sum(size[0] for size in sizes),
+        packed_bytes=sum(size[1] for size in sizes),
+    )

@@ -56,7 +56,7 @@ class Histogram:
     outside: float
 
 
-def weight_table(model: nn.Module) -> list[WeightRow]:
+def weight_rows(model: nn.Module) -> list[WeightRow]:
     """The weights of every binary layer of a model, in the order of its layers."""
     with torch.no_grad():
         return [_row(name, layer) for name, layer in binary_layers(model).items()]

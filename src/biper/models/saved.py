@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -12,6 +12,9 @@ from biper.data.specs import dataset_spec
 from biper.errors import BiperError, CheckpointError
 from biper.io.tensors import load_tensors, save_tensors
 from biper.models import create_model
+
+if TYPE_CHECKING:
+    from biper.recipes.schema import Recipe
 
 FORMAT = "biper model 1"
 
@@ -41,6 +44,32 @@ class ModelInfo:
     def __post_init__(self) -> None:
         if not self.image_size:
             object.__setattr__(self, "image_size", dataset_spec(self.dataset).image_size)
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe, classes: tuple[str, ...] = ()) -> ModelInfo:
+        """The description of the model that a recipe trains.
+
+        Args:
+            recipe: the recipe.
+            classes: the names of the classes that were found in the data; without them the model has as many classes
+                as the specification of its data set says.
+
+        Raises:
+            DataError: the recipe names a data set that does not exist.
+        """
+        spec = dataset_spec(recipe.data.name)
+        return cls(
+            name=recipe.model.name,
+            dataset=spec.name,
+            num_classes=len(classes) or spec.num_classes,
+            bits=recipe.model.bits,
+            frequency=recipe.model.frequency,
+            mean=spec.mean,
+            std=spec.std,
+            classes=classes,
+            image_size=recipe.data.image_size or spec.image_size,
+            method=recipe.method.model_dump(),
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

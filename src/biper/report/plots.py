@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from biper.measure.flips import over_training
 from biper.report.drawing import COLOURS, SMALL, STYLE, WIDE, dots, legend_below, new_figure, ramp
-from biper.report.side_by_side import score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,36 +18,24 @@ if TYPE_CHECKING:
     from biper.measure.quantization_error import ErrorRow
     from biper.measure.weights import WeightRow
     from biper.report.analysis import LayerWave
+    from biper.runs.records import MetricsRow
 
 _LINES = ("-", (0, (4, 2)))
-"""Of the first and of the second run."""
+"""The line styles of the first and of the second run."""
 
-Histories = Mapping[str, Sequence[dict[str, Any]]]
-"""Rows of metrics.jsonl, by the name of the run."""
+_SPLIT_NAMES = {"test": "test", "held_out": "held-out", "fit": "training images"}
+"""What the lines of the scores on each of `biper.runs.records.SPLITS` are called."""
+
+Histories = Mapping[str, Sequence["MetricsRow"]]
+"""The rows of several runs, by the name of the run."""
 
 
 @rc_context(STYLE)
 def accuracy_curves(histories: Histories) -> Figure:
-    """Training and test accuracy after each epoch, both stages in a row."""
+    """The accuracy in training and the accuracy of the score after each epoch, both stages in a row."""
 
     def draw(axes: Axes) -> None:
-        for (name, rows), line in zip(histories.items(), _LINES, strict=False):
-            prefix = f"{name}: " if len(histories) > 1 else ""
-            epochs = range(1, len(rows) + 1)
-            style: dict[str, Any] = {"linestyle": line, **dots(len(rows))}
-            axes.plot(
-                epochs,
-                [row["train_accuracy"] for row in rows],
-                color=COLOURS["second"],
-                label=f"{prefix}in training",
-                **style,
-            )
-            found = [score(row) for row in rows]
-            if all(found):
-                label = found[0][0].removesuffix(" accuracy") if found and found[0] else ""
-                axes.plot(
-                    epochs, [each[1] for each in found if each], color=COLOURS["first"], label=prefix + label, **style
-                )
+        _draw_two_curves(axes, histories, lambda row: (row.train_accuracy, row.score.accuracy))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.legend(loc="lower right")
 
@@ -58,23 +44,12 @@ def accuracy_curves(histories: Histories) -> Figure:
 
 @rc_context(STYLE)
 def loss_curves(histories: Histories) -> Figure:
-    """Training and test loss after each epoch, both stages in a row."""
-    losses = [row[key] for rows in histories.values() for row in rows for key in row if key.endswith("_loss")]
+    """The loss in training and the loss of the score after each epoch, both stages in a row."""
+    losses = [loss for rows in histories.values() for row in rows for loss in (row.train_loss, row.score.loss)]
     lowest, highest = min(losses, default=0), max(losses, default=0)
 
     def draw(axes: Axes) -> None:
-        for (name, rows), line in zip(histories.items(), _LINES, strict=False):
-            prefix = f"{name}: " if len(histories) > 1 else ""
-            for key, colour, label in (
-                ("train_loss", "second", "in training"),
-                ("test_loss", "first", "test"),
-                ("held_out_loss", "first", "held-out"),
-                ("fit_loss", "first", "training images"),
-            ):
-                points = [(number, row[key]) for number, row in enumerate(rows, 1) if key in row]
-                if points:
-                    style: dict[str, Any] = {"linestyle": line, **dots(len(rows))}
-                    axes.plot(*zip(*points, strict=True), color=COLOURS[colour], label=prefix + label, **style)
+        _draw_two_curves(axes, histories, lambda row: (row.train_loss, row.score.loss))
         if lowest > 0 and highest > 20 * lowest:
             axes.set_yscale("log")
         axes.legend(loc="upper right")
@@ -82,14 +57,30 @@ def loss_curves(histories: Histories) -> Figure:
     return _over_epochs("Loss, nats", histories, draw)
 
 
+def _draw_two_curves(axes: Axes, histories: Histories, values: Callable[[MetricsRow], tuple[float, float]]) -> None:
+    """Draw two values of each epoch: the one in training and the one of the score."""
+    for (name, rows), line in zip(histories.items(), _LINES, strict=False):
+        prefix = f"{name}: " if len(histories) > 1 else ""
+        labels = "in training", _SPLIT_NAMES[rows[0].score.split]
+        curves = zip(*map(values, rows), strict=True)
+        for curve, label, colour in zip(curves, labels, ("second", "first"), strict=True):
+            style: dict[str, Any] = {"color": COLOURS[colour], "linestyle": line, **dots(len(rows))}
+            axes.plot(range(1, len(rows) + 1), curve, label=prefix + label, **style)
+
+
 @rc_context(STYLE)
-def layers_over_training(
-    rows: Sequence[dict[str, Any]], measure: str, title: str, *, logarithmic: bool = False
-) -> Figure:
-    """A measure of `biper.measure.flips.Watch` after each epoch, a line a layer, from the first to the last."""
+def layers_over_training(rows: Sequence[MetricsRow], measure: str, title: str, *, logarithmic: bool = False) -> Figure:
+    """A measure of `biper.measure.monitor.LayerMeasures` after each epoch, with a line for each layer.
+
+    Args:
+        rows: the rows of one run.
+        measure: the name of the measure.
+        title: the title of the plot.
+        logarithmic: whether the axis of the values is logarithmic; values of 0 are then left out.
+    """
 
     def draw(axes: Axes) -> None:
-        found = over_training(list(rows), measure)
+        found = _by_layer(rows, measure)
         for number, points in enumerate(found.values()):
             label = {0: "first layer", len(found) - 1: "last layer"}.get(number)
             epochs, values = zip(*points, strict=True)
@@ -226,13 +217,22 @@ def scale_distribution(scales: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+def _by_layer(rows: Sequence[MetricsRow], measure: str) -> dict[str, list[tuple[int, float]]]:
+    """The values of a measure by layer, each with its epoch counted through both stages."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for number, row in enumerate(rows, 1):
+        for layer, value in getattr(row.layers, measure).items():
+            found.setdefault(layer, []).append((number, value))
+    return found
+
+
 def _over_epochs(title: str, histories: Histories, draw: Any) -> Figure:
     """Axes over the epochs of both stages, a line where stage 2 begins."""
     figure, axes = new_figure(WIDE)
     draw(axes)
-    lengths = [sum(row["stage"] == 1 for row in rows) for rows in histories.values()]
+    lengths = [sum(row.stage == 1 for row in rows) for rows in histories.values()]
     for rows, line in zip(histories.values(), _LINES, strict=False):
-        first = sum(row["stage"] == 1 for row in rows)
+        first = sum(row.stage == 1 for row in rows)
         if first < len(rows):
             axes.axvline(first + 0.5, color=COLOURS["muted"], linewidth=0.8, linestyle=(0, (2, 2)))
             if line == "-" or len(set(lengths)) > 1:

@@ -1,4 +1,4 @@
-"""One self-contained page about a run, or about two side by side."""
+"""One self-contained page about a run, or about two runs side by side."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from biper.report.run_tables import (
     sign_table,
 )
 from biper.report.side_by_side import (
-    compare_table,
+    SCORE_NAMES,
     difference_table,
     kept_share,
+    layers_side_by_side,
     mean_error,
     run_names,
     stage_scores,
@@ -46,12 +47,17 @@ _MEASURES = (
 
 
 def write_report(runs: Runs, path: str | Path) -> None:
-    """Write the page about one run, or about two side by side, atomically.
+    """Write a page about one run, or about two runs side by side.
 
-    It holds everything that it shows: it opens from disk, asks no network for anything, and needs no script to be read.
+    The page is one file of HTML that contains its plots and pictures. It opens from disk without a network, and it can
+    be read without scripts.
+
+    Args:
+        runs: one or two runs, as `biper.analyze_run` gives them.
+        path: the file to write; it is written atomically.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file could not be written.
     """
     atomic_write(Path(path), render_report(runs))
 
@@ -69,9 +75,11 @@ def render_report(runs: Runs) -> str:
 
 
 def _each(runs: Runs, make: Callable[[RunAnalysis, str], str]) -> str:
-    """What there is of each run, side by side; empty if there is nothing of any.
+    """The parts (HTML) of several runs side by side; empty if every part is empty.
 
-    ``make`` is given a run and its number, which makes the names of its plots its own.
+    Args:
+        runs: the runs.
+        make: makes the part of a run, from the run and from its number, which the names of its plots must contain.
     """
     parts = [make(run, str(number)) for number, run in enumerate(runs)]
     return page.pair(list(zip(run_names(runs), parts, strict=True))) if any(parts) else ""
@@ -85,7 +93,7 @@ def _summary(runs: Runs) -> Section:
     body = _each(runs, lambda run, _: page.notes(run.notes, warn=not run.complete) + page.tiles(_tiles(run)))
     body += page.table(summary_table(runs), facts=True)
     if len(runs) == 2:
-        layers = compare_table(runs)
+        layers = layers_side_by_side(runs)
         if layers.rows:
             body += "<h3>Layers</h3>" + page.table(layers)
     return Section("Summary", "", body)
@@ -95,14 +103,13 @@ def _tiles(run: RunAnalysis) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     scores = stage_scores(run)
     if scores:
-        what, value = scores[max(scores)]
-        detail = f"after stage 1 {scores[1][1]:.2%}" if len(scores) == 2 else "so far, in stage 1"
-        found.append((what, f"{value:.2%}", detail))
+        score = scores[max(scores)]
+        detail = f"after stage 1 {scores[1].accuracy:.2%}" if len(scores) == 2 else "so far, in stage 1"
+        found.append((SCORE_NAMES[score.split], f"{score.accuracy:.2%}", detail))
     elif run.predictions is not None:
         found.append(("accuracy", f"{run.predictions.accuracy:.2%}", f"on {run.predictions.images:,} images"))
     if run.packed is not None:
-        packed = run.packed.report.file_bytes
-        found.append(("packed file", size(packed), f"{run.sizes['float_bytes'] / packed:.1f} times smaller"))
+        found.append(("packed file", size(run.packed.report.file_bytes), f"{run.times_smaller:.1f} times smaller"))
         if (speed := run.packed.speed) is not None:
             rate = f"{speed.images_per_second:,.0f} a second, one thread"
             found.append(("one image", f"{speed.median_seconds * 1e3:.3f} ms", rate))
@@ -130,7 +137,7 @@ def _training(runs: Runs) -> Section:
 def _layers_over_training(run: RunAnalysis, number: str) -> list[str]:
     drawn = []
     for measure, title, logarithmic in _MEASURES:
-        if any(measure in row for row in run.history):
+        if any(getattr(row.layers, measure) for row in run.history):
             figure = plots.layers_over_training(run.history, measure, title, logarithmic=logarithmic)
             drawn.append(svg(figure, f"{measure}{number}"))
     return drawn
@@ -220,7 +227,7 @@ def _packed(runs: Runs) -> Section:
             body += page.table(Table("", [Column(""), Column("")], facts), facts=True)
             if speed is not None:
                 body += f"<h3>Operations</h3>{_table(operation_table(speed))}"
-        if run.layers:
+        if run.sizes is not None:
             body += f"<h3>Layers</h3>{_table(network_table(run.layers, run.sizes))}"
         return body
 
@@ -246,7 +253,7 @@ def _recipe(runs: Runs) -> Section:
 
 
 def _words(value: Any) -> str:
-    """A value of environment.json on a line."""
+    """A value of environment.json as one line of text."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {number}" for name, number in value.items())
     return (

@@ -1,4 +1,4 @@
-"""The tables of one run, for a terminal and for the page: what stands in which column, and what it means."""
+"""The tables about one run, for a terminal and for the page: their columns, and what these mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from biper.report.table import Column, Table, decimals, percent, significant, size, whole, without_empty_columns
 
 if TYPE_CHECKING:
-    from biper.measure.size import LayerSummary
+    from biper.measure.size import LayerSummary, ModelSizes
     from biper.report.analysis import RunAnalysis
     from biper.runtime.bench import BenchReport
 
@@ -16,15 +16,16 @@ _LAYER = Column("layer")
 
 
 def run_tables(run: RunAnalysis) -> list[Table]:
-    """Every table about one run but its summary; those without rows are left out."""
+    """All tables about one run except its summary; tables without rows are left out."""
     tables = [
         error_table(run),
         sign_table(run),
         half_period_table(run),
         activation_table(run),
         class_table(run),
-        network_table(run.layers, run.sizes),
     ]
+    if run.sizes is not None:
+        tables.append(network_table(run.layers, run.sizes))
     if run.packed is not None and run.packed.speed is not None:
         tables.append(operation_table(run.packed.speed))
     return [table for table in tables if table.rows]
@@ -86,7 +87,8 @@ def _fit(run: RunAnalysis) -> str:
 
 def sign_table(run: RunAnalysis) -> Table:
     """Signs, their changes, and scales."""
-    last = run.history[-1] if run.history else {}
+    flips_step = run.history[-1].layers.flip_ratio_step if run.history else {}
+    flips_epoch = run.history[-1].layers.flip_ratio_epoch if run.history else {}
     columns = [
         _LAYER,
         Column("+1", percent, "Share of weights whose sign is +1.", bar=True),
@@ -113,8 +115,8 @@ def sign_table(run: RunAnalysis) -> Table:
             row.relative_distance,
             run.initial_agreement.get(row.layer),
             run.kept.get(row.layer),
-            last.get("flip_ratio_step", {}).get(row.layer),
-            last.get("flip_ratio_epoch", {}).get(row.layer),
+            flips_step.get(row.layer),
+            flips_epoch.get(row.layer),
             row.median_scale,
             row.lowest_scale,
             row.highest_scale,
@@ -183,7 +185,7 @@ def class_table(run: RunAnalysis) -> Table:
     return Table("Classes", columns, rows, f"On {run.image_split}.")
 
 
-def network_table(layers: Sequence[LayerSummary], sizes: dict[str, int]) -> Table:
+def network_table(layers: Sequence[LayerSummary], sizes: ModelSizes) -> Table:
     """A row a layer, and the sums in the caption."""
     columns = [
         _LAYER,
@@ -215,9 +217,9 @@ def network_table(layers: Sequence[LayerSummary], sizes: dict[str, int]) -> Tabl
     macs = sum(layer.multiply_accumulates for layer in layers)
     binary = sum(layer.multiply_accumulates for layer in layers if layer.weight_bits == layer.input_bits == 1)
     caption = (
-        f"{sizes['parameters']:,} parameters; {macs / 1e6:,.1f} M multiply-accumulates an image, "
-        f"{binary / max(macs, 1):.1%} binary; float {size(sizes['float_bytes'])}, "
-        f"packed {size(sizes['packed_bytes'])} (binary weights as bits, the rest float32)"
+        f"{sizes.parameters:,} parameters; {macs / 1e6:,.1f} M multiply-accumulates an image, "
+        f"{binary / max(macs, 1):.1%} binary; float {size(sizes.float_bytes)}, "
+        f"packed {size(sizes.packed_bytes)} (binary weights as bits, the rest float32)"
     )
     return Table("Network", columns, rows, caption)
 
