@@ -1,4 +1,4 @@
-"""What is said about a run folder, and the page that says it, looked at in a real browser."""
+"""The analysis of a run folder, and the page about it in a real browser."""
 
 from __future__ import annotations
 
@@ -128,29 +128,29 @@ def test_predictions_by_hand() -> None:
     assert few.images == 3
 
 
-def test_a_run_that_is_not_finished_is_looked_at_as_far_as_it_is(tmp_path: Path) -> None:
-    class Stops(Progress):
-        def step(self, *_: object) -> None:
+class StopsAt(Progress):
+    """Stops a run at a step, without saving anything more."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step(self, *_: object) -> None:
+        self.left -= 1
+        if self.left == 0:
             raise TrainingInterrupted("stop")
 
+
+def test_a_run_that_is_not_finished_is_analyzed_as_far_as_it_is(tmp_path: Path) -> None:
     recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=1"])
     with pytest.raises(TrainingInterrupted):
-        train(recipe, tmp_path / "begun", device="cpu", progress=Stops())
+        train(recipe, tmp_path / "begun", device="cpu", progress=StopsAt(1))
     begun = analyze_run(tmp_path / "begun")
     assert begun.notes[0] == "This run is not finished: 0 of 3 epochs are done."
     assert "no model or checkpoint yet" in begun.notes[1]
     assert "0 of 3 epochs" in render_report([begun])
-
-    class Later(Stops):
-        steps = 0
-
-        def step(self, *_: object) -> None:
-            self.steps += 1
-            if self.steps == 30:
-                raise TrainingInterrupted("stop")
-
+    assert begun.to_json()["sizes"] == {}
     with pytest.raises(TrainingInterrupted):
-        train(recipe, tmp_path / "half", device="cpu", progress=Later())
+        train(recipe, tmp_path / "half", device="cpu", progress=StopsAt(30))
     half = analyze_run(tmp_path / "half", bench_seconds=0.02)
     assert half.notes == [
         "This run is not finished: 1 of 3 epochs are done.",
@@ -163,6 +163,22 @@ def test_a_run_that_is_not_finished_is_looked_at_as_far_as_it_is(tmp_path: Path)
     text = render_report([half])
     assert "1 of 3 epochs" in text
     assert "so far, in stage 1" in text
+
+
+@pytest.mark.parametrize("method", ['{name="adabin"}', '{name="biper", learn_frequency="channel"}'])
+def test_an_unfinished_run_of_another_method_and_a_custom_recipe_is_analyzed(method: str, tmp_path: Path) -> None:
+    """The method has parameters of its own, which the network of the default method does not have."""
+    own = load_recipe("digits", ["model.frequency=7.0", "stage1.epochs=2", "stage2.epochs=1", f"method={method}"])
+    (tmp_path / "own.toml").write_text(own.to_toml())
+    with pytest.raises(TrainingInterrupted):
+        train(load_recipe(tmp_path / "own.toml"), tmp_path / "run", device="cpu", progress=StopsAt(30))
+    found = analyze_run(tmp_path / "run", bench_seconds=0.02)
+    assert found.info == ModelInfo.of_recipe(own)
+    assert (found.info.frequency, found.info.method) == (7.0, own.method.model_dump())
+    assert len(found.weights) == 4
+    assert found.packed is not None
+    assert found.predictions is not None
+    assert found.predictions.accuracy == found.history[0].score.accuracy
 
 
 def test_an_imported_model_and_a_real_valued_one(tmp_path: Path, folder: Path) -> None:
