@@ -1,4 +1,4 @@
-"""What a network is made of: layers, shapes, parameters, bits, multiply-accumulates and sizes."""
+"""The layers of a network: shapes, parameters, bits, multiply-accumulates and sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from biper.nn import BINARY_LAYERS
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer that holds parameters. Multiply-accumulates are of one image; sizes are in bytes."""
+    """One layer that has parameters.
+
+    Attributes:
+        name: qualified name.
+        kind: the name of its class.
+        output_shape: the shape of its output for one image.
+        parameters: how many numbers are trained.
+        weight_bits: 1 for binary weights, else 32.
+        input_bits: 1 for inputs that are binarized, else 32.
+        multiply_accumulates: how many there are for one image.
+        float_bytes: size in bytes with everything in float32.
+        packed_bytes: size in bytes with one bit for each binary weight and everything else in float32.
+    """
 
     name: str
     kind: str
@@ -52,15 +64,15 @@ class ModelSizes:
 
 
 def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSummary]:
-    """Run one image of zeros through a model in evaluation mode and describe every layer that holds parameters.
+    """Describe every layer of a model that has parameters, by running one image of zeros through it.
 
     Args:
-        model: any module; its mode is put back afterwards.
-        input_shape: (C, H, W) of one image.
+        model: any module; it runs in evaluation mode and is put back into its own mode afterwards.
+        input_shape: the shape of one image, (C, H, W).
 
     Returns:
-        The layers in the order in which they ran; a layer that runs twice is listed once, with both its
-        multiply-accumulates.
+        The layers in the order in which they ran. A layer that runs twice is listed once, with the
+        multiply-accumulates of both runs.
     """
     ran: dict[nn.Module, list[tuple[int, ...]]] = {}
 
@@ -83,13 +95,13 @@ def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSumma
 
 
 def _own_tensors(module: nn.Module) -> list[Tensor]:
-    """The floating-point parameters and buffers of a module itself: what inference needs of it."""
+    """The floating-point parameters and buffers that inference needs of a module, without those of its children."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return [tensor for tensor in own if tensor.is_floating_point()]
 
 
 def _layer_bytes(module: nn.Module) -> tuple[int, int]:
-    """(float32 bytes, packed bytes): packed, a binary weight takes one bit and everything else stays float32."""
+    """The bytes of a module in float32, and the bytes with one bit for each binary weight."""
     float_bytes = packed = 0
     for tensor in _own_tensors(module):
         float_bytes += 4 * tensor.numel()
@@ -99,6 +111,7 @@ def _layer_bytes(module: nn.Module) -> tuple[int, int]:
 
 
 def _summarize_layer(name: str, module: nn.Module, shapes: list[tuple[int, ...]]) -> LayerSummary:
+    """Describe a layer that gave outputs of these shapes, one for each time that it ran."""
     binary = isinstance(module, BINARY_LAYERS)
     weight = getattr(module, "weight", None)
     macs = 0

@@ -1,4 +1,4 @@
-"""Plots of a run, each a matplotlib figure; `biper.report.drawing.svg` makes one a part of a page."""
+"""The plots about a run, each as a matplotlib figure; `biper.report.drawing.svg` turns a figure into part of a page."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def layers_over_training(rows: Sequence[MetricsRow], measure: str, title: str, *
 
 @rc_context(STYLE)
 def weights_over_the_wave(wave: LayerWave) -> Figure:
-    """The distribution of a layer's latent weights; shaded where their sign is +1, with the wave over it."""
+    """The distribution of the latent weights of a layer, with the wave over it; shaded where the sign is +1."""
     figure, axes = new_figure(SMALL)
     edges, frequency = wave.weights.edges, wave.frequency
     reach, highest = edges[-1], max(wave.weights.density) * 1.08
@@ -122,7 +122,7 @@ def weights_over_the_wave(wave: LayerWave) -> Figure:
 
 @rc_context(STYLE)
 def error_against_frequency(wave: LayerWave) -> Figure:
-    """The error that a layer's weights would have at other frequencies, the closed form, and the trained point."""
+    """The error that the weights of a layer would have at other frequencies: measured, and by the closed form."""
     figure, axes = new_figure(SMALL)
     frequencies = [point.frequency for point in wave.curve]
     predicted, measured = [point.predicted for point in wave.curve], [point.measured for point in wave.curve]
@@ -140,7 +140,7 @@ def error_against_frequency(wave: LayerWave) -> Figure:
 
 @rc_context(STYLE)
 def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
-    """Quantization errors, layer by layer: after stage 1, of these weights, and by the closed form."""
+    """The quantization error of each layer: after stage 1, now, and by the closed form."""
     figure, axes = new_figure(WIDE)
     predicted = [row.predicted_error for row in errors]
     places = range(1, len(errors) + 1)
@@ -153,7 +153,7 @@ def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> F
 
 @rc_context(STYLE)
 def angles_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
-    """The angle between the wave and its signs, layer by layer: after stage 1, and of these weights."""
+    """The angle between the wave and its signs for each layer: after stage 1, and now."""
     figure, axes = new_figure(WIDE)
     _before_and_now(axes, [row.sign_angle for row in stage1], [row.sign_angle for row in errors])
     axes.set_ylim(0, 90)
@@ -164,7 +164,7 @@ def angles_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> F
 
 
 def _before_and_now(axes: Axes, before: Sequence[float], now: Sequence[float]) -> None:
-    """A measure of each layer after stage 1, where it is known, and of the weights at hand, with a line between."""
+    """Draw a measure of each layer after stage 1, if it is known, and now, with a line between the two."""
     places = range(1, len(now) + 1)
     if len(before) == len(now):
         for place, *ends in zip(places, before, now, strict=True):
@@ -178,7 +178,7 @@ def _before_and_now(axes: Axes, before: Sequence[float], now: Sequence[float]) -
 
 @rc_context(STYLE)
 def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> Figure:
-    """Layer by layer: the share of signs that are +1, that stage 2 kept, and how near weights are to a change."""
+    """For each layer the share of signs +1, the share that stage 2 kept, and the distance to a change of sign."""
     figure, axes = new_figure(WIDE)
     places = range(1, len(weights) + 1)
     measures: list[tuple[str, str, list[float | None]]] = [
@@ -201,12 +201,12 @@ def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> F
 
 @rc_context(STYLE)
 def scale_distribution(scales: Mapping[str, Sequence[float]]) -> Figure:
-    """The learned scale of every output channel, layer by layer."""
+    """The learned scales of the output channels of each layer."""
     figure, axes = new_figure(WIDE)
     for number, values in enumerate(scales.values()):
         offsets = [number + 1 + 0.5 * ((place + 0.5) / len(values) - 0.5) for place in range(len(values))]
         colour = ramp(number / max(len(scales) - 1, 1))
-        # few dots are enough to see a distribution, and each makes the page longer
+        # at most 128 dots for each layer show the distribution and keep the page small
         step = -(-len(values) // 128)
         chosen = sorted(values)[:: step or 1]
         axes.plot(offsets[:: step or 1], chosen, ".", color=colour, markersize=2.6, markeredgewidth=0)
@@ -226,8 +226,8 @@ def _by_layer(rows: Sequence[MetricsRow], measure: str) -> dict[str, list[tuple[
     return found
 
 
-def _over_epochs(title: str, histories: Histories, draw: Any) -> Figure:
-    """Axes over the epochs of both stages, a line where stage 2 begins."""
+def _over_epochs(title: str, histories: Histories, draw: Callable[[Axes], None]) -> Figure:
+    """Make a figure over the epochs of both stages, with a line where stage 2 begins; ``draw`` draws on its axes."""
     figure, axes = new_figure(WIDE)
     draw(axes)
     lengths = [sum(row.stage == 1 for row in rows) for rows in histories.values()]
