@@ -46,9 +46,9 @@ def test_held_out_images_choose_the_factor_where_there_are_any(tmp_path: Path) -
     [
         ([], {}, "a comparison needs variants with labels that differ, got none"),
         (["bnn", "bnn"], {}, "labels that differ, got bnn, bnn"),
-        (["bnn"], {"overrides": ["method.name=recu"]}, "cannot set the method: give it to one variant"),
+        (["bnn"], {"overrides": ["method.name=recu"]}, "it cannot set the method: set it in one of variants=..."),
         (["b method.tau=1"], {}, "unknown key 'method.tau'"),
-        (["a/b c=1"], {}, "a variant is a label of letters"),
+        (["a/b c=1"], {}, "variants=... expects labels of letters"),
         (["label"], {}, "no method 'label'; known: biper"),
     ],
 )
@@ -69,5 +69,5 @@ def test_factors_are_positive_and_differ() -> None:
     assert read_factors(None) == []
     assert read_factors("1,10, 0.5") == [1.0, 10.0, 0.5]
     for wrong in ("0", "1,1", "1,x", "inf", "-3"):
-        with pytest.raises(RecipeError, match="learning-rate factors are positive numbers that differ"):
+        with pytest.raises(RecipeError, match=r"factors=\.\.\. expects positive numbers that differ"):
             read_factors(wrong)

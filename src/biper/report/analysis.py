@@ -216,9 +216,7 @@ def _model(folder: RunFolder, found: RunAnalysis) -> nn.Module | None:
     model, position = info.create(), Position.from_json(document["position"])
     try:
         load_state(model, entries(tensors, "model/"), str(path), info.name)
-    except (
-        CheckpointError
-    ) as error:  # the data has other classes than its specification, and only a saved model has them
+    except CheckpointError as error:  # only a saved model has the number of classes of the user's own data
         found.notes.append(f"The weights cannot be analyzed before stage 1 has ended: {error}.")
         return None
     found.info = info

@@ -61,7 +61,7 @@ class Variant:
         label, *settings = shlex.split(text) or [""]
         if not re.fullmatch(r"[\w.+-]+", label) or not settings or not all("=" in setting for setting in settings):
             raise RecipeError(
-                "a variant is a label of letters, digits and ._+- with settings after it, such as "
+                "variants=... expects labels of letters, digits and ._+- with settings after them, such as "
                 f"'slow-wave model.frequency=5', got {text!r}"
             )
         return cls(label, tuple(settings))
@@ -78,7 +78,7 @@ def read_factors(text: str | None) -> list[float]:
     except ValueError:
         factors = [-1.0]
     if any(not 0 < factor < float("inf") for factor in factors) or len(set(factors)) < len(factors):
-        raise RecipeError(f"learning-rate factors are positive numbers that differ, such as 1,10,30, got {text!r}")
+        raise RecipeError(f"factors=... expects positive numbers that differ, such as 1,10,30, got {text!r}")
     return factors
 
 
@@ -123,8 +123,8 @@ def compare_methods(
         raise RecipeError(f"a comparison needs variants with labels that differ, got {', '.join(labels) or 'none'}")
     if any(override.split("=")[0].split(".")[0].strip() == "method" for override in overrides):
         raise RecipeError(
-            "overrides=... hold for all variants, so that they cannot set the method: give it to one variant, such as "
-            "'LABEL method.name=recu'"
+            "overrides=... is for all variants, so that it cannot set the method: set it in one of variants=..., such "
+            "as 'LABEL method.name=recu'"
         )
     out = Path(out)
     options = replace((options or RunOptions()).changed(changes, "compare_methods"), resume=True)

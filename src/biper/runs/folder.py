@@ -92,7 +92,7 @@ class RunFolder:
         if self.model_file.exists():
             raise RecipeError(f"{self.path} holds an imported model: train into another folder with out=...")
         if self.path.exists() and not self.path.is_dir():
-            raise RecipeError(f"out={self.path} is a file, expected a folder")
+            raise RecipeError(f"{self.path} is a file: out=... expects a folder")
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.recipe_file, recipe.to_toml())
 

@@ -301,7 +301,7 @@ def test_processes_are_started_once_and_by_one(monkeypatch: pytest.MonkeyPatch) 
     assert not needs_launch(1, 1, None)
     assert needs_launch(2, 1, None)
     assert needs_launch(None, 2, "node1:29400")
-    with pytest.raises(ModelError, match="machines=2 needs rendezvous=HOST:PORT"):
+    with pytest.raises(ModelError, match='machines=2 needs rendezvous="HOST:PORT"'):
         needs_launch(8, 2, None)
     under_torchrun(monkeypatch, 4)
     assert ProcessInfo.from_environment() == ProcessInfo(

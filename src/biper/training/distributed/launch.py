@@ -78,8 +78,8 @@ def needs_launch(devices: int | None, machines: int, rendezvous: str | None) -> 
         return False
     if machines > 1 and rendezvous is None:
         raise ModelError(
-            f"machines={machines} needs rendezvous=HOST:PORT, the same on all machines: the name of one of them and a "
-            "free port, such as node1:29400"
+            f'machines={machines} needs rendezvous="HOST:PORT", the same on all machines: the name of one of them and '
+            "a free port, such as node1:29400"
         )
     return machines * (devices or 1) > 1
 
