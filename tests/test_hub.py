@@ -1,4 +1,4 @@
-"""Sharing models: against a stand-in for the hub that keeps repositories in a folder."""
+"""Sharing models, with a stand-in for the hub that keeps repositories in a folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from biper.runtime import Model, load_pretrained
 
 
 class StandIn:
-    """What biper uses of `huggingface_hub`, on folders."""
+    """The functions of `huggingface_hub` that biper calls, implemented with folders."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -115,7 +115,7 @@ def test_what_is_no_packed_model_is_refused(hub: Path) -> None:
 
 
 def test_the_model_that_comes_along(cifar_dir: Path) -> None:
-    """Right on about as many of 500 test images as on all 10,000: 83 %."""
+    """The accuracy on 500 test images is about that on all 10,000, which is 83 %."""
     from biper.data import load_dataset
 
     test = load_dataset("cifar10", cifar_dir).split("test")

@@ -1,4 +1,4 @@
-"""The tables about weights, errors and signs, against formulas, samples and counts done by hand."""
+"""Measurements of weights, errors and signs, compared with formulas, with samples, and with counts by hand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def laplace_samples(count: int, diversity: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("product", [10 ** (step / 4) for step in range(-8, 9)])
 def test_the_closed_form_is_what_samples_have_over_four_decades(product: float) -> None:
-    """To a thousandth of the value itself, which for small products is far less than a thousandth."""
+    """The tolerance is a thousandth of the value itself, which is far less than 0.001 for small products."""
     frequency = 20.0
     wave = torch.sin(frequency * laplace_samples(1_000_000, product / frequency))
     magnitude, power = wave.abs().mean().item(), wave.square().mean().item()
@@ -73,7 +73,7 @@ def layer_with(weights: list[list[float]], frequency: float) -> nn.Sequential:
 
 
 def test_errors_of_a_layer_by_hand() -> None:
-    """Phases of 30 and 90 degrees, of either sign: sines of 1/2 and 1."""
+    """The phases are 30 and 90 degrees with both signs, so that the sines are 1/2 and 1."""
     phases = [math.pi / 6, math.pi / 2, -math.pi / 6, -math.pi / 2]
     model = layer_with([[phase / 20 for phase in phases]], 20.0)
     (row,) = error_rows(model)
@@ -104,7 +104,7 @@ def test_a_layer_of_laplace_weights_has_the_predicted_errors_and_curve() -> None
 
 
 def test_weights_of_a_layer_by_hand() -> None:
-    """Two channels: four weights in three half-periods, and four that are all positive."""
+    """The first of two channels has weights in three half-periods; all weights of the second are positive."""
     quarter = math.pi / 4
     phases = [[quarter, -quarter, 3 * quarter, 9 * quarter], [quarter, quarter, quarter, 2 * quarter]]
     model = layer_with([[phase / 10 for phase in row] for row in phases], 10.0)
@@ -185,7 +185,7 @@ def test_a_step_without_a_finite_gradient_is_left_out() -> None:
 
 
 def test_a_run_stopped_within_an_epoch_has_the_measures_of_one_never_stopped(tmp_path: Path) -> None:
-    """Stopped after step 7 of the second epoch, and after step 20, before one that is measured."""
+    """The run is stopped after step 7 of the second epoch, and after step 20, before a step that is measured."""
 
     class Stops(Progress):
         def __init__(self, stops: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""Comparisons from the library: variants, runs that diverge, and wrong requests."""
+"""Comparing methods with the library: variants, runs that diverge, and wrong arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALL = ["stage1.epochs=1", "stage2.epochs=1"]
 
 
 def test_variants_and_divergence(tmp_path: Path) -> None:
-    """A setting that diverges is a row that says so, and the others are not lost."""
+    """A variant that diverges has a row that says so, and the other rows are complete."""
     texts = ["slow model.frequency=5", "wild stage1.learning_rate=1e30 method.name=bnn"]
     comparison = compare_methods(
         "digits", [Variant.read(text) for text in texts], tmp_path, overrides=SMALL, device="cpu"

@@ -42,7 +42,7 @@ HOSTILE = "</script><script>alert(1)</script> & <b>"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short, finished run on the digits, described by text that must not become part of a page."""
+    """A short finished run on the digits, whose description would be a script if the page did not escape it."""
     path = tmp_path_factory.mktemp("runs") / "short"
     recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=1"])
     train(recipe.model_copy(update={"description": HOSTILE}), path, device="cpu")
@@ -95,7 +95,7 @@ def test_the_tables_hold_what_was_found(run: RunAnalysis) -> None:
 
 
 def test_activations_by_hand() -> None:
-    """A layer that sees its images themselves: a window of 1 around zero, after division by their deviation."""
+    """The inputs of the layer are the images; its window is 1 around zero, after division by their deviation."""
     model = torch.nn.Sequential(create_model("digits_cnn", dataset="digits").get_submodule("block1.conv1"))
     images = torch.randn(8, 32, 8, 8) + 0.5
     layer = model[0]
@@ -114,7 +114,7 @@ def test_activations_by_hand() -> None:
 
 
 def test_predictions_by_hand() -> None:
-    """A model that answers by the brightest of three pixels."""
+    """The model predicts the number of the brightest of three pixels."""
     pixels = torch.zeros(5, 1, 3, 1, dtype=torch.uint8)
     for image, (answer, brightness) in enumerate([(0, 9), (1, 8), (2, 250), (2, 100), (0, 20)]):
         pixels[image, 0, answer] = brightness
@@ -209,7 +209,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, folder: Path) -> None:
 
 
 class Links(HTMLParser):
-    """Everything that a page would fetch."""
+    """Collects every address and every id of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Links(HTMLParser):
 
 
 def test_the_page_holds_everything_that_it_shows(run: RunAnalysis) -> None:
-    """Even a run beside itself: every name is there once."""
+    """Every id is unique, even on a page with the same run twice."""
     text = render_report([run, run])
     links = Links()
     links.feed(text)
@@ -290,7 +290,7 @@ document.body.textContent = "found:" + JSON.stringify(found) + ":end";
 
 
 def browse(file: Path, *options: str) -> tuple[str, list[str]]:
-    """The document as headless Chromium has it after running its scripts, and what it wrote to its console."""
+    """The document after headless Chromium has run its scripts, and the lines in the console of the browser."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     command += [f"--user-data-dir={file.parent / 'browser'}", *options, file.as_uri()]
@@ -301,7 +301,7 @@ def browse(file: Path, *options: str) -> tuple[str, list[str]]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 def test_a_browser_shows_the_page_without_complaint(run: RunAnalysis, tmp_path: Path) -> None:
-    """On a phone's width nothing sticks out, columns sort, light becomes dark, pictures are there."""
+    """On a narrow screen the page does not overflow, columns sort, the theme changes, and pictures are shown."""
     file = tmp_path / "report.html"
     file.write_text(render_report([run]).replace("</body>", PROBE), encoding="utf-8")
     content, console = browse(file, "--window-size=500,900")

@@ -39,13 +39,13 @@ SMALL = [
 
 
 def recipe(*changes: str) -> Recipe:
-    """Three steps an epoch on 18 images of 32 pixels."""
+    """A recipe with three steps in an epoch, on 18 images of 32 pixels."""
     return load_recipe("imagenet-sample-short", [*SMALL, *changes])
 
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of ResNet-18, whose checkpoints of 90 MB take longer to write than the steps to make."""
+    """Replaces ResNet-18 by a small network, because writing its checkpoints of 90 MB takes longer than training."""
 
     def create(self: ModelInfo) -> nn.Module:
         return DigitsCnn(num_classes=self.num_classes, in_channels=3, width=8)
@@ -65,7 +65,7 @@ def weights_hash(run: Path) -> str:
 
 
 class StopAfter(Progress):
-    """Asks for a stop, as Ctrl-C does, after so many steps."""
+    """Requests a stop after this many steps, as Ctrl-C does."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -79,7 +79,7 @@ class StopAfter(Progress):
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 @pytest.mark.usefixtures("small_network")
 def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(folder: Path, tmp_path: Path, kind: str) -> None:
-    """In the middle and at the end of an epoch of either stage, each time gone on with by another number of workers."""
+    """The run is stopped within and at the end of epochs of both stages, and resumed with other numbers of workers."""
     data = folder
     if kind == "tar":
         for split in ("train", "val"):
@@ -193,7 +193,7 @@ def test_weight_decay_can_be_for_weights_alone() -> None:
 
 
 def test_evaluating_a_saved_model_goes_by_its_own_classes_and_size(biper: Biper, folder: Path, tmp_path: Path) -> None:
-    """A model of another order of classes that always answers the first of them, ``cat``."""
+    """The model has its classes in another order and always predicts the first of them, ``cat``."""
     classes = ("cat", "dog", "bee", "ant")
     info = ModelInfo("resnet18", "imagenet", 4, "W1A1", 20.0, (0.5,) * 3, (0.2,) * 3, classes, image_size=32)
     model = info.create()
@@ -210,7 +210,7 @@ def test_evaluating_a_saved_model_goes_by_its_own_classes_and_size(biper: Biper,
 
 @pytest.mark.slow
 def test_the_sample_of_imagenet_is_learned_by_heart(biper: Biper, imagenet_sample: Path, tmp_path: Path) -> None:
-    """The whole short recipe on real photographs, then a few steps at the full 224 pixels with random crops."""
+    """The whole short recipe on real photographs, then a few steps on the full 224 pixels with random crops."""
     where = ["--data-dir", str(imagenet_sample), "--threads", "1", "--workers", "1", "--device", "cpu"]
     biper("train", "imagenet-sample-short", *where, "--out", "run", timeout=1800)
     rows = RunFolder(tmp_path / "run").read_metrics()

@@ -135,7 +135,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_a_value_that_is_not_finite_stops_before_the_update(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """In stage 1 epoch 2 step 4 the loss, or only its gradient, becomes NaN."""
+    """The loss, or only its gradient, becomes NaN in stage 1 epoch 2 step 4."""
     steps = 0
     parameters: list[torch.Tensor] = []
     plain = step_module.F.cross_entropy

@@ -1,4 +1,4 @@
-"""Several processes that train one model: what each computes, what they tell each other, what one can do to all."""
+"""Several processes that train one model: what they compute, what they communicate, and how one can stop all."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(out: Path, *overrides: str, resume: bool = False) -> RunSummary:
 
 
 def at_step(number: int, what: Any) -> None:
-    """Let ``what`` change the loss of one training step of this process."""
+    """Apply ``what`` to the loss of one training step of this process."""
     plain, steps = step_module.F.cross_entropy, 0
 
     def changed(*arguments: Any, **options: Any) -> Tensor:
@@ -99,7 +99,7 @@ ONE_STEP += ["stage1.periodic_penalty=0.5"]
 
 
 def gradient(out: Path) -> dict[str, Tensor]:
-    """The gradient of stage 1's only step: what the momentum became, there being no weight decay."""
+    """The gradient of the only step of stage 1. It is the momentum, because there is no weight decay."""
     tensors, _ = load_tensors(out / "checkpoints" / "stage1-epoch00001-step0000000.safetensors")
     found = {name: value for name, value in tensors.items() if name.endswith("momentum_buffer")}
     assert all(value.dtype == torch.float64 for value in found.values())
@@ -108,7 +108,9 @@ def gradient(out: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("alone", "together"), [([], ["model.sync_batch_norm=true"]), (["data.accumulate=2"], [])])
 def test_two_processes_step_along_the_gradient_of_one(tmp_path: Path, alone: list[str], together: list[str]) -> None:
-    """With synchronized batch norms; and with local ones, along that of one process that takes its batch in halves."""
+    """Two processes with synchronized batch norms match one process; with local batch norms they match one process that
+    divides its batch into halves.
+    """
     run(tmp_path / "one", *ONE_STEP, *alone)
     in_processes(2, run, tmp_path / "two", *ONE_STEP, *together)
     one, two = gradient(tmp_path / "one"), gradient(tmp_path / "two")
@@ -139,7 +141,7 @@ def test_every_test_image_counts_once_whatever_the_number_of_processes() -> None
 
 
 def interrupted(out: Path, *overrides: str) -> str:
-    """A run that somebody stops, by a signal to process 1 alone, at the second step of stage 1's second epoch."""
+    """A run that is stopped by a signal to process 1 alone, at the second step of the second epoch of stage 1."""
     if rank() == 1:
         at_step(STEPS + 2, lambda loss: os.kill(os.getpid(), signal.SIGTERM) or loss)
     with pytest.raises(TrainingInterrupted) as caught:
@@ -148,13 +150,13 @@ def interrupted(out: Path, *overrides: str) -> str:
 
 
 def restarted(out: Path, *overrides: str) -> RunSummary:
-    """As torchrun starts a process anew, here on one of two machines."""
+    """A run in processes that torchrun has restarted, here on one of two machines."""
     os.environ["TORCHELASTIC_RESTART_COUNT"] = str(int(rank() == ProcessInfo.from_environment().processes - 1))
     return run(out, *overrides)
 
 
 def test_a_run_that_goes_on_in_other_numbers_of_processes_sees_the_same_batches(tmp_path: Path) -> None:
-    """Two processes, then three, then one: each batch's loss, so every image and crop, as in one process throughout."""
+    """Two processes, then three, then one have the same losses as one process, and so the same images and crops."""
     overrides = [*SHORT, "model.sync_batch_norm=true"]
     run(tmp_path / "one", *overrides)
     out = tmp_path / "many"
@@ -216,7 +218,7 @@ def test_what_one_process_does_alone_the_others_know(tmp_path: Path) -> None:
 
 
 def poisoned(out: Path) -> tuple[str, int]:
-    """The loss is infinite in process 1 alone, its gradient finite: only telling the others can stop them."""
+    """The loss is infinite in process 1 alone and its gradient is finite, so that process 1 must tell the others."""
     updates = torch.optim.SGD.step
     made = 0
 
