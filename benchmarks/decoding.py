@@ -1,14 +1,14 @@
-"""Images a second that one worker makes ready for training: biper's way against Pillow and transforms image by image.
+"""How many training images one worker prepares in a second: biper against Pillow with transforms image by image.
 
-Both read the same files and draw the same random-resized crops and flips, in turns within one run in one thread; the
-median over the rounds is printed as a Markdown table. Time is the processor's, so that other work on the machine counts
-less.
+Both read the same files and make the same random-resized crops and flips, in turns within one run and in one thread.
+The median over the rounds is printed as a Markdown table. The time is processor time, so that other work on the machine
+counts less.
 
     python benchmarks/decoding.py FOLDER --size 224 64 --rounds 15
 
-*Plain* is how it is usually written: open, convert to RGB (which decodes every pixel), crop, resize, mirror, make a
-float tensor, normalize, stack. *biper* decodes a JPEG reduced where its crop allows, crops and resizes in one pass, and
-ends with bytes: normalizing whole batches is the training process's work, or the GPU's. One column counts it in.
+*Plain* is the usual way: open, convert to RGB (which decodes every pixel), crop, resize, mirror, make a float tensor,
+normalize, stack. *biper* decodes a JPEG at a lower resolution where the crop allows it, crops and resizes in one pass,
+and returns bytes. The training process or the GPU normalizes whole batches; one column includes this time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MEAN, STD = dataset_spec("imagenet").mean, dataset_spec("imagenet").std
 
 
 def plain(files: FolderImages, size: int, key: tuple[int, int, int]) -> Tensor:
-    """All images once, by Pillow and per-image transforms: (N, 3, size, size) float32, normalized."""
+    """Prepare all images once with Pillow and transforms image by image: (N, 3, size, size) float32, normalized."""
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     batch = []
     for number in files.shuffled(seeded_generator(*key)).tolist():
@@ -55,14 +55,14 @@ def plain(files: FolderImages, size: int, key: tuple[int, int, int]) -> Tensor:
 
 
 def ours(files: FolderImages, size: int, key: tuple[int, int, int]) -> Tensor:
-    """The same by biper, up to what a worker hands over: (N, size, size, 3) uint8."""
+    """Prepare the same images with biper, as a worker returns them: (N, size, size, 3) uint8."""
     settings = DataRecipe(name="imagenet", batch_size=len(files), flip=True, crop_scale=SCALE, crop_ratio=RATIO)
     streamed = StreamedImages(files, size=size, workers=0, unreadable=UnreadableImages(0))
     return next(streamed.training_batches(settings, key))[0]
 
 
 def ours_normalized(files: FolderImages, size: int, key: tuple[int, int, int]) -> Tensor:
-    """The same, normalized as a whole batch: (N, 3, size, size) float32."""
+    """Prepare the same images with biper, and normalize the whole batch: (N, 3, size, size) float32."""
     return normalize(ours(files, size, key), MEAN, STD)
 
 

@@ -1,4 +1,4 @@
-"""How fast networks train here: biper's way beside the same formulas written plainly, in one interleaved run.
+"""The speed of training on this machine: biper beside the same formulas written plainly, in one interleaved run.
 
     taskset -c 0 python benchmarks/training.py cifar10-resnet20=256 cifar10-resnet18=64 --precision bfloat16
     taskset -c 0 python benchmarks/training.py cifar10-resnet20=256 --precision float32 --stage 2 --breakdown
@@ -6,12 +6,13 @@
     python benchmarks/training.py cifar10-resnet18=256 --precision bfloat16 --memory
     taskset -c 0 python benchmarks/training.py cifar10-resnet20=256 --input
 
-RECIPE=BATCH names a recipe, of which the network and the image size are taken. A step is forward, loss, penalty,
-backward and update on random images in memory. *Plain* is what a researcher writes first: float32, NCHW, an autograd
-function for the sine and one for the sign, torch's operators for all else, an optimizer as it comes. Both take turns;
-the first steps are not counted; of the others the median is taken. With one thread, time is the processor's, so that
-other work on the machine counts less; else it is the clock's. The ceiling is torch's matrix product of 2048 x 2048 in
-the precision, in the same run. Hours are those of the recipe's whole schedule, with an evaluation after each epoch.
+RECIPE=BATCH names a recipe, which gives the network and the image size, and a batch size. A step is forward, loss,
+penalty, backward and update on random images in memory. *Plain* is what a researcher writes first: float32, NCHW, one
+autograd function for the sine and one for the sign, operators of torch for everything else, and the optimizer with its
+defaults. Both take turns. The first steps are not counted, and the median of the others is printed. With one thread the
+time is processor time, so that other work on the machine counts less; otherwise it is wall-clock time. The ceiling is a
+matrix product of 2048 x 2048 by torch in the same precision and in the same run. Hours are those of the whole schedule
+of the recipe, with an evaluation after each epoch.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ from biper.nn import BinaryConv2d, set_stage_
 from biper.nn.penalty import periodic_penalty
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
-from biper.training.distributed.processes import PRECISIONS
 from biper.training.optimizer import make_optimizer
+from biper.training.options import PRECISIONS
 
 IMAGES = {
     "cifar10": (50_000, 10_000),
@@ -52,16 +53,16 @@ IMAGES = {
     "tiny-imagenet": (100_000, 10_000),
     "imagenet": (1_281_167, 50_000),
 }
-"""Training and test images of the data sets."""
+"""How many training and test images the data sets have."""
 
 WARM_UP = 2
-"""Steps that are not counted."""
+"""How many steps at the beginning are not counted."""
 
 Step = Callable[[], object]
 
 
 class PlainSine(torch.autograd.Function):
-    """sin(ω w), or its sign; gradient ω cos(ω w)."""
+    """The function sin(ω w) or its sign, with the gradient ω cos(ω w)."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, frequency: float, stage: int) -> Tensor:
@@ -77,7 +78,7 @@ class PlainSine(torch.autograd.Function):
 
 
 class PlainSign(torch.autograd.Function):
-    """The sign; gradient max(0, 2 - 2|x|)."""
+    """The sign, with the gradient max(0, 2 - 2|x|)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ class PlainSign(torch.autograd.Function):
 
 
 class PlainConvolution(nn.Module):
-    """A binary convolution by the formulas."""
+    """A binary convolution, written with the formulas."""
 
     def __init__(self, layer: BinaryConv2d, frequency: float, stage: int) -> None:
         super().__init__()
@@ -106,7 +107,7 @@ class PlainConvolution(nn.Module):
 
 
 def plain_model(recipe: Recipe, stage: int) -> nn.Module:
-    """The recipe's network with its binary convolutions written plainly."""
+    """The network of a recipe with plain binary convolutions."""
     model = create_model(recipe.model.name, dataset=recipe.data.name)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
@@ -116,7 +117,7 @@ def plain_model(recipe: Recipe, stage: int) -> nn.Module:
 
 
 def plain_step(recipe: Recipe, stage: int, images: Tensor, labels: Tensor) -> Step:
-    """A step by the formulas."""
+    """Make a training step that is written with the formulas."""
     model, settings = plain_model(recipe, stage), recipe.stages[stage - 1]
     latent = [module.weight for module in model.modules() if isinstance(module, PlainConvolution)]
     optimizer = torch.optim.SGD(
@@ -137,7 +138,7 @@ def plain_step(recipe: Recipe, stage: int, images: Tensor, labels: Tensor) -> St
 
 
 def fast_step(recipe: Recipe, stage: int, fabric: Fabric, images: Tensor, labels: Tensor) -> tuple[Step, nn.Module]:
-    """A step as `biper train` makes it, and the model."""
+    """Make a training step as `biper train` has it, and the model that it trains."""
     settings = recipe.stages[stage - 1]
     module = create_model(recipe.model.name, dataset=recipe.data.name)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -156,7 +157,7 @@ def fast_step(recipe: Recipe, stage: int, fabric: Fabric, images: Tensor, labels
 
 @dataclass(frozen=True)
 class Clock:
-    """What tells the time: the processor's for one thread, else the clock's, with the GPU waited for."""
+    """Measures time: processor time for one thread on the CPU, else wall-clock time. It waits for the GPU."""
 
     threads: int
     device: str
@@ -167,7 +168,7 @@ class Clock:
         return time.process_time() if self.threads == 1 and self.device == "cpu" else time.perf_counter()
 
     def seconds(self, steps: list[Step], rounds: int) -> list[float]:
-        """Median seconds of each of some steps that take turns."""
+        """The median time in seconds of each step; the steps take turns."""
         times: list[list[float]] = [[] for _ in steps]
         for _ in range(WARM_UP + rounds):
             for step, mine in zip(steps, times, strict=True):
@@ -178,14 +179,14 @@ class Clock:
 
 
 def ceiling(clock: Clock, dtype: torch.dtype) -> float:
-    """Multiply-accumulates a second of a large matrix product."""
+    """How many multiply-accumulates a large matrix product makes in a second."""
     a = torch.randn(2048, 2048).to(clock.device, dtype)
     (seconds,) = clock.seconds([lambda: a @ a], 3)
     return 2048**3 / seconds
 
 
 def random_images(recipe: Recipe, count: int) -> Split:
-    """Random images of the recipe's size."""
+    """Random images of the size that a recipe has."""
     spec = dataset_spec(recipe.data.name)
     size = recipe.data.image_size or spec.image_size
     images = torch.randint(256, (count, size, size, spec.channels), dtype=torch.uint8)
@@ -193,13 +194,13 @@ def random_images(recipe: Recipe, count: int) -> Split:
 
 
 def inputs_of(split: Split) -> tuple[Tensor, Tensor]:
-    """The images as a model takes them, about -2 to 2, and their labels."""
+    """The images as a model takes them, from -2 to 2, and their labels."""
     images = split.images.float().div_(64).sub_(2).permute(0, 3, 1, 2)
     return images.contiguous(), split.labels
 
 
 def speed(recipe: Recipe, fabric: Fabric, clock: Clock, options: argparse.Namespace) -> None:
-    """Print a row of the table."""
+    """Measure the speed of one network, and print it as a row of the table."""
     spec, batch = dataset_spec(recipe.data.name), recipe.data.batch_size
     split = random_images(recipe, batch)
     images, labels = inputs_of(split)
@@ -227,7 +228,7 @@ def speed(recipe: Recipe, fabric: Fabric, clock: Clock, options: argparse.Namesp
 
 
 def breakdown(step: Step) -> None:
-    """Print where a step's time goes, as torch's profiler sees it."""
+    """Print the parts of a step that take the most time, as the profiler of torch measures them."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         step()
     rows = sorted(profile.key_averages(), key=lambda row: -row.self_cpu_time_total)
@@ -239,7 +240,7 @@ def breakdown(step: Step) -> None:
 
 
 def memory(recipe: Recipe, options: argparse.Namespace) -> None:
-    """Print the memory that three steps add to a process at its peak, each way in a process of its own."""
+    """Print how much memory three steps add at the peak; each way of training runs in a process of its own."""
     peaks = []
     for way in ("fast", "plain"):
         command = [sys.executable, __file__, f"{options.recipe}={recipe.data.batch_size}", "--peak", way]
@@ -251,7 +252,7 @@ def memory(recipe: Recipe, options: argparse.Namespace) -> None:
 
 
 def print_peak(recipe: Recipe, fabric: Fabric, options: argparse.Namespace) -> None:
-    """Print the memory, in MB, that one way adds to this process."""
+    """Print how much memory, in MB, one way of training adds to this process."""
     images, labels = inputs_of(random_images(recipe, recipe.data.batch_size))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if options.peak == "plain":
@@ -265,7 +266,7 @@ def print_peak(recipe: Recipe, fabric: Fabric, options: argparse.Namespace) -> N
 
 
 def input_speed(recipe: Recipe, clock: Clock, rounds: int) -> None:
-    """Print images a second of cropping, mirroring and normalizing, with torch's operators and as it is."""
+    """Print how many images in a second are cropped, mirrored and normalized, by operators of torch and by biper."""
     spec = dataset_spec(recipe.data.name)
     split = random_images(recipe, (WARM_UP + rounds + 1) * recipe.data.batch_size)
     batches = TrainingBatches(split, spec, recipe.data, seed=0)

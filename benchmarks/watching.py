@@ -1,12 +1,12 @@
-"""What it costs to watch a network while it trains: the time of `Watch` as a share of a training step.
+"""The cost of measuring the layers of a network while it trains: the time of `LayerMonitor` as a share of a step.
 
-Trains a recipe's network on random images of its data set's shape with the recipe's batch size, calling the watch as
-the trainer does: after every step and after every epoch. Both are clocked in the same steps, by the processor time of
-this process, so that other work on the machine counts less.
+This trains the network of a recipe on random images, with the batch size of the recipe, and calls the monitor as the
+trainer does: after every step and after every epoch. Both times are of the same steps. They are processor times of this
+process, so that other work on the machine counts less.
 
     python benchmarks/watching.py digits cifar10-resnet20 --epochs 2 --steps 40
 
-Epochs of real data are longer than ``--steps`` here, so what is done once an epoch is overstated.
+Epochs of real data have more steps than ``--steps``, so that the cost of what happens once in an epoch is overstated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from biper.data.specs import dataset_spec
-from biper.measure.flips import Watch
+from biper.measure.monitor import LayerMonitor
 from biper.models import create_model
 from biper.nn.penalty import periodic_penalty
 from biper.recipes.load import load_recipe
@@ -26,15 +26,15 @@ from biper.training.optimizer import make_optimizer
 
 
 def main() -> None:
-    """Print a row a recipe."""
+    """Measure, and print one row for each recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=40, help="of an epoch")
+    parser.add_argument("--steps", type=int, default=40, help="steps of an epoch")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print("| recipe | steps | a step | watching, a step | share | of it once an epoch |")
+    print("| recipe | steps | one step | measuring, one step | share | of it once an epoch |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in arguments.recipes:
         training, steps, epochs = measure(name, arguments.epochs, arguments.steps)
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(name: str, epochs: int, steps: int) -> tuple[float, float, float]:
-    """Seconds of processor time in training steps, in `Watch.step` and in `Watch.epoch`."""
+    """The processor time, in seconds, of training steps, of `LayerMonitor.end_step` and of `LayerMonitor.end_epoch`."""
     recipe = load_recipe(name)
     spec, stage = dataset_spec(recipe.data.name), recipe.stage1
     model = create_model(
@@ -58,7 +58,7 @@ def measure(name: str, epochs: int, steps: int) -> tuple[float, float, float]:
     images = torch.randn(recipe.data.batch_size, spec.channels, size, size).to(memory_format=torch.channels_last)
     labels = torch.randint(spec.num_classes, (len(images),))
     optimizer = make_optimizer(model, stage)
-    watch = Watch(model)
+    monitor = LayerMonitor(model)
     training = in_steps = in_epochs = 0.0
     for epoch in range(-1, epochs):
         if epoch == 0:  # before that, everything is warming up
@@ -71,10 +71,10 @@ def measure(name: str, epochs: int, steps: int) -> tuple[float, float, float]:
             torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
             optimizer.step()
             between = time.process_time()
-            watch.step(step)
+            monitor.end_step(step)
             training, in_steps = training + between - began, in_steps + time.process_time() - between
         began = time.process_time()
-        watch.epoch()
+        monitor.end_epoch()
         in_epochs += time.process_time() - began
     return training, in_steps, in_epochs
 

@@ -1,11 +1,11 @@
-"""Whether averages of the weights over the last stage are better than the weights that it ends with.
+"""Compare averages of the weights over the last stage with the weights at its end.
 
     python benchmarks/weight_averaging.py cifar10-resnet20-short --data-dir DATA --scale-epochs 0.2 --average 0.99 0.998
 
-Trains the recipe as `biper train` does (the same start, batches and schedule, in bfloat16), without what makes a run:
-folders, checkpoints, logs. An average is exponential, over the latent weights of every step of the last stage; before
-it is scored, its batch norms measure their statistics anew on ``--refresh`` batches. Scores are of the last epoch's
-weights on the test images, in float32.
+This trains the recipe as `biper train` does (the same start, batches and schedule, in bfloat16), but writes no run
+folder, checkpoints or logs. An average is an exponential average of the latent weights over every step of the last
+stage. Before an average is scored, its batch norms measure their statistics again on ``--refresh`` batches. The scores
+are those on the test images after the last epoch, in float32.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from biper.training.schedules import learning_rate
 
 
 def main() -> None:
-    """Train once, and print a row for the weights as they are and for each average of them."""
+    """Train once, and print one row for the final weights and one for each average of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -42,14 +42,14 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--average", type=float, nargs="+", default=[0.99, 0.998], help="what an average keeps of itself a step"
+        "--average", type=float, nargs="+", default=[0.99, 0.998], help="decay of an average in one step"
     )
-    parser.add_argument("--refresh", type=int, default=60, help="batches for an average's batch norms")
+    parser.add_argument("--refresh", type=int, default=60, help="batches for the batch norms of an average")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     recipe = load_recipe(arguments.recipe, arguments.set).scaled(arguments.scale_epochs)
-    run = Run(recipe, arguments.data_dir, arguments.average)
+    run = PlainTraining(recipe, arguments.data_dir, arguments.average)
     began = time.monotonic()
     run.train()
     minutes = (time.monotonic() - began) / 60
@@ -61,8 +61,8 @@ def main() -> None:
         print(f"| averaged, {decay:g} a step | {run.accuracy(average):.2%} |", flush=True)
 
 
-class Run:
-    """A recipe in training."""
+class PlainTraining:
+    """The training of a recipe without a run folder."""
 
     def __init__(self, recipe: Recipe, data_dir: Path | None, decays: list[float]) -> None:
         self.recipe, self.decays = recipe, decays
@@ -80,7 +80,7 @@ class Run:
         self.averages: dict[float, AveragedModel] = {}
 
     def train(self) -> None:
-        """Both stages; averages are taken over the last one."""
+        """Train both stages, and average the weights over the last one."""
         for number, stage in enumerate(self.recipe.stages, 1):
             set_stage_(self.model, self.recipe.method.stages[number - 1])
             optimizer = make_optimizer(self.model, stage, self.recipe.method.learning_rate_factor)
@@ -112,12 +112,12 @@ class Run:
         print(f"stage {number} epoch {epoch + 1}/{stage.epochs}  loss {loss_sum:.4f}  {seconds:.0f} s", flush=True)
 
     def refresh(self, average: AveragedModel, batches: int) -> None:
-        """Measure the statistics of an average's batch norms."""
+        """Measure the statistics of the batch norms of an average again."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
             update_bn(itertools.islice(self.batches.epoch(len(self.recipe.stages), 0), batches), average.train())
 
     def accuracy(self, model: nn.Module) -> float:
-        """On the test images, 0 to 1."""
+        """The accuracy of a model on the test images, 0 to 1."""
         return evaluate(model, self.test, self.spec.mean, self.spec.std).accuracy
 
 

@@ -1,4 +1,4 @@
-"""Sharing models: against a stand-in for the hub that keeps repositories in a folder."""
+"""Sharing models, with a stand-in for the hub that keeps repositories in a folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from support.networks import packed_network, trained_like
 
 import biper
 from biper.errors import ModelError, ModelFormatError
+from biper.measure.size import ModelSizes
 from biper.models.saved import ModelInfo
+from biper.runs.folder import RunFolder
+from biper.runs.records import RunSummary, SplitScore, StageResult
 from biper.runtime import Model, load_pretrained
 
 
 class StandIn:
-    """What biper uses of `huggingface_hub`, on folders."""
+    """The functions of `huggingface_hub` that biper calls, implemented with folders."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,10 +66,11 @@ def run(tmp_path: Path) -> Path:
     biper.save_model(folder / "model.safetensors", trained_like("digits_cnn", "digits"), info)
     recipe = biper.load_recipe("digits")
     (folder / "recipe.toml").write_text(recipe.to_toml())
-    stage = {"test_accuracy": 0.9812}
-    summary = {"recipe": recipe.model_dump(), "stage1": stage, "stage2": {"test_accuracy": 0.9725}, "seconds": 34.5}
-    summary |= {"test_images": 360, "sizes": {"float_bytes": 299_688}}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    stages = tuple(StageResult(1, 1, SplitScore("test", 0.1, accuracy), {}) for accuracy in (0.9812, 0.9725))
+    sizes = ModelSizes(parameters=74_922, float_bytes=299_688, packed_bytes=10_000)
+    RunFolder(folder).write_summary(
+        RunSummary(recipe.model_dump(mode="json"), "last", stages, 360, sizes, 34.5, str(folder / "model.safetensors"))
+    )
     return folder
 
 
@@ -111,7 +115,7 @@ def test_what_is_no_packed_model_is_refused(hub: Path) -> None:
 
 
 def test_the_model_that_comes_along(cifar_dir: Path) -> None:
-    """Right on about as many of 500 test images as on all 10,000: 83 %."""
+    """The accuracy on 500 test images is about that on all 10,000, which is 83 %."""
     from biper.data import load_dataset
 
     test = load_dataset("cifar10", cifar_dir).split("test")

@@ -1,18 +1,23 @@
-"""Sharing models on the Hugging Face Hub: a run with a model card out, a packed model in.
+"""Sharing models on the Hugging Face Hub: `push_to_hub` uploads a run, `from_pretrained` downloads a packed model.
 
-A repository holds `model.biper` (the packed model), `model.safetensors` (to go on training), `recipe.toml` and a card,
-`README.md`, in which every figure was measured: accuracy by the run, size and speed when it was pushed.
+A repository holds ``model.biper`` (the packed model), ``model.safetensors`` (to continue training), ``recipe.toml`` and
+a model card, ``README.md``. Every figure in the card was measured: the accuracy by the run, the size and the speed when
+the model was pushed.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from biper.errors import ModelError
 from biper.io.files import atomic_write
 from biper.runtime.model import Model
+
+if TYPE_CHECKING:
+    from biper.recipes.schema import Recipe
+    from biper.runs.records import RunSummary
 
 PACKED = "model.biper"
 FILES = (PACKED, "model.safetensors", "recipe.toml")
@@ -22,17 +27,18 @@ def push_to_hub(run: str | Path, repo_id: str, *, private: bool = False, token: 
     """Upload a finished run with a generated model card.
 
     Args:
-        run: the run's folder.
-        repo_id: ``"user/name"``; made if it is not there.
-        private: of a new repository.
-        token: of the hub, else the one that `hf auth login` stored.
+        run: the run folder.
+        repo_id: the repository, ``"user/name"``; it is made if it does not exist.
+        private: whether a new repository is private.
+        token: the token for the hub; default the one that ``hf auth login`` stored.
 
     Returns:
         The address of the repository.
 
     Raises:
         ModelError: the folder holds no finished run.
-        Whatever `huggingface_hub` raises: no network, no permission.
+        CheckpointError: a file of the run is corrupt.
+        Exception: any error of ``huggingface_hub``, for example without a network or without permission.
     """
     import huggingface_hub
 
@@ -50,17 +56,22 @@ def push_to_hub(run: str | Path, repo_id: str, *, private: bool = False, token: 
 
 
 def from_pretrained(repo_id: str, *, revision: str | None = None, token: str | None = None, threads: int = 1) -> Model:
-    """The packed model of a repository on the hub; downloaded once, then from the hub's cache. Needs no torch.
+    """Download the packed model of a repository on the hub and load it. This needs no torch.
+
+    ``huggingface_hub`` keeps the file in its cache, so that it is downloaded once.
 
     Args:
-        repo_id: ``"user/name"``.
-        revision: a branch, tag or commit.
-        token: for a private repository.
-        threads: how many share the work of one call.
+        repo_id: the repository, ``"user/name"``.
+        revision: a branch, tag or commit; default the newest.
+        token: the token for a private repository.
+        threads: how many threads share the work of one call of the model.
+
+    Returns:
+        The model, which is called on images of shape (N, H, W, C), uint8.
 
     Raises:
-        ModelFormatError: what was downloaded is no packed model.
-        Whatever `huggingface_hub` raises: no network, no such repository.
+        ModelFormatError: the downloaded file is no packed model.
+        Exception: any error of ``huggingface_hub``, for example without a network.
     """
     import huggingface_hub
 
@@ -68,16 +79,18 @@ def from_pretrained(repo_id: str, *, revision: str | None = None, token: str | N
 
 
 def model_card(run: str | Path, repo_id: str, *, seconds: float = 1.0) -> str:
-    """The card of a finished run: what it is, how it was trained, accuracy, size and speed.
+    """The model card of a finished run, in Markdown: how it was trained, its accuracy, size and speed.
 
     Args:
-        run: the run's folder.
-        repo_id: where it will be.
-        seconds: about how long to measure its speed here.
+        run: the run folder.
+        repo_id: the repository that the card is for, ``"user/name"``.
+        seconds: about how many seconds to measure the speed of the packed model on this machine.
 
     Raises:
         ModelError: the folder holds no finished run.
+        CheckpointError: a file of the run is corrupt.
     """
+    from biper.recipes.load import load_recipe
     from biper.runs.folder import RunFolder
 
     folder = RunFolder(run)
@@ -86,12 +99,12 @@ def model_card(run: str | Path, repo_id: str, *, seconds: float = 1.0) -> str:
     if summary is None or missing:
         lacks = missing[0] if missing else folder.summary_file.name
         raise ModelError(f"{folder.path} has no {lacks}: expected the folder of a finished run")
-    recipe = summary["recipe"]
-    text = (folder.path / "recipe.toml").read_text(encoding="utf-8").strip()
+    recipe = load_recipe(folder.recipe_file)
+    text = folder.recipe_file.read_text(encoding="utf-8").strip()
     return f"""{_front_matter(recipe, summary)}
 # {repo_id.split("/")[-1]}
 
-{recipe["description"]}. A {recipe["model"]["bits"]} network, trained with the binary periodic function of BiPer
+{recipe.description}. A {recipe.model.bits} network, trained with the binary periodic function of BiPer
 (CVPR 2024, [arXiv 2404.01278](https://arxiv.org/abs/2404.01278)) and packed by biper.
 
 ```python
@@ -101,14 +114,14 @@ model = biper.from_pretrained("{repo_id}")
 print(model.predict(["picture.jpg"], top_k=3))
 ```
 
-{_accuracy(summary)}
+{_accuracy(recipe, summary)}
 ## Size and speed
 
 {_size_and_speed(folder.path / PACKED, summary, seconds)}
 
 ## Recipe
 
-The whole of it is `recipe.toml`; training took {summary["seconds"]:,.0f} s.
+This is the file `recipe.toml`; training took {summary.seconds:,.0f} s.
 
 ```toml
 {text}
@@ -116,21 +129,22 @@ The whole of it is `recipe.toml`; training took {summary["seconds"]:,.0f} s.
 """
 
 
-def _accuracy(summary: dict[str, Any]) -> str:
-    """What the run measured on its test set; nothing for a data set without one."""
-    stages = {"stage1": "after stage 1, sine", "stage2": "after stage 2, bits"}
+def _accuracy(recipe: Recipe, summary: RunSummary) -> str:
+    """The section about the accuracy on test images; empty for a data set without test images."""
+    names = "after stage 1, sine", "after stage 2, bits"
     rows = [
-        f"| {what} | {summary[stage]['test_accuracy']:.2%} |"
-        for stage, what in stages.items()
-        if "test_accuracy" in summary.get(stage, {})
+        f"| {name} | {stage.score.accuracy:.2%} |"
+        for name, stage in zip(names, summary.stages, strict=False)
+        if stage.score.split == "test"
     ]
     if not rows:
         return ""
-    title = f"Top-1 on {summary['test_images']:,} test images of {summary['recipe']['data']['name']}:"
+    title = f"Top-1 on {summary.scored_images:,} test images of {recipe.data.name}:"
     return "\n".join(["## Accuracy", "", title, "", "| | accuracy |", "| --- | --- |", *rows, ""])
 
 
-def _size_and_speed(packed: Path, summary: dict[str, Any], seconds: float) -> str:
+def _size_and_speed(packed: Path, summary: RunSummary, seconds: float) -> str:
+    """The list about the packed file: its size, its speed on this machine, and its images."""
     from biper.runs.environment import describe_environment
     from biper.runtime.bench import bench
 
@@ -141,21 +155,21 @@ def _size_and_speed(packed: Path, summary: dict[str, Any], seconds: float) -> st
     size, pixels = packed.stat().st_size, " x ".join(map(str, model.program.input_shape[1:]))
     return "\n".join(
         [
-            f"- `{PACKED}`: {size:,} bytes; its weights in float32 are {summary['sizes']['float_bytes']:,}.",
+            f"- `{PACKED}`: {size:,} bytes; its weights in float32 are {summary.sizes.float_bytes:,}.",
             f"- {speed.median_seconds * 1e3:.3f} ms an image ({kernels}).",
             f"- Images of {pixels} pixels, {len(model.classes):,} classes.",
         ]
     )
 
 
-def _front_matter(recipe: dict[str, Any], summary: dict[str, Any]) -> str:
-    """The card's metadata, for the hub's search and its table of results."""
-    network, data, bits = recipe["model"]["name"], recipe["data"]["name"], recipe["model"]["bits"]
+def _front_matter(recipe: Recipe, summary: RunSummary) -> str:
+    """The metadata at the beginning of the card, which the hub reads for its search and its table of results."""
+    network, data, bits = recipe.model.name, recipe.data.name, recipe.model.bits
     lines = ["---", "library_name: biper", "pipeline_tag: image-classification"]
     lines += ["tags:", "- biper", "- binary-neural-network", f"- {bits.lower()}", f"datasets:\n- {data}"]
-    score = summary.get("stage2", summary.get("stage1", {})).get("test_accuracy")
-    if score is not None:
+    score = summary.final.score
+    if score.split == "test":
         lines += ["model-index:", f"- name: {network}", "  results:", "  - task:", "      type: image-classification"]
         lines += ["    dataset:", f"      name: {data}", f"      type: {data}", "      split: test"]
-        lines += ["    metrics:", "    - type: accuracy", f"      value: {score:.4f}"]
+        lines += ["    metrics:", "    - type: accuracy", f"      value: {score.accuracy:.4f}"]
     return "\n".join([*lines, "---", ""])

@@ -1,4 +1,4 @@
-"""Comparing methods, as a user does it: a real process, stopped, asked again, asked for more."""
+"""Comparing methods with the command: a real process is stopped, repeated, and extended by another seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biper.io.tensors import load_tensors
 from biper.runtime import Model
 
 SMALL = ["--scale-epochs", "0.02", "--threads", "1", "--device", "cpu"]
-"""Of the digits recipe: one epoch of each stage."""
+"""Options that leave one epoch of each stage of the digits recipe."""
 
 
 @pytest.mark.slow

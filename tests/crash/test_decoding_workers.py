@@ -1,4 +1,4 @@
-"""Runs whose decoding processes, or the whole group of whose processes, are sent signals."""
+"""Signals to the decoding processes of a run, or to all of its processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def running(folder: Path, out: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """A long run as a real process, after its first epoch, and its decoding processes."""
+    """A long run as a real process after its first epoch, and the ids of its decoding processes."""
     changes = [word for change in CHANGES for word in ("--set", change)]
     options = ["--data-dir", str(folder), "--out", str(out), "--workers", "2", "--threads", "1", "--device", "cpu"]
     command = biper_command("train", "imagenet-sample-short", *options, *changes)
@@ -67,7 +67,7 @@ def test_a_decoding_process_that_is_killed_ends_the_run_with_one_line(folder: Pa
 
 @pytest.mark.parametrize("listening", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_stop_that_reaches_every_process_is_clean(folder: Path, tmp_path: Path, listening: bool) -> None:
-    """As a batch system sends it; also if nobody reads the output any more, which is an error in the middle of it."""
+    """A batch system sends such a signal. The run must also stop if nothing reads its output, so that writing fails."""
     with running(folder, tmp_path / "run") as (process, children):
         if not listening:
             for pipe in (process.stdout, process.stderr):

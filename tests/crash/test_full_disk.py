@@ -1,4 +1,4 @@
-"""A disk that fills up while a checkpoint is saved: one clear line, and nothing that was saved is lost."""
+"""The disk is full while a checkpoint is saved: the error is one line, and earlier checkpoints are still there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIONS = ["--scale-epochs", "0.1", "--threads", "1", "--device", "cpu", "--json
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1,400 kB: room for two checkpoints of the digits network and not for three."""
+    """A real file system of 1,400 kB, which can hold two checkpoints of the digits network but not three."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1400k", "tmpfs", str(disk)]

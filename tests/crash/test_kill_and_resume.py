@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends with the bits of a run that never stopped."""
+"""A run that is killed and resumed ends with the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def weights_hash(out: Path) -> str:
 
 
 def finish(out: Path, scale: float, *more: str) -> str:
-    """Run to the end and return the hash of the final weights."""
+    """Run to the end, and return the hash of the final weights."""
     subprocess.run(command(out, scale, *more), check=True, capture_output=True, timeout=600)
     return weights_hash(out)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """The hash of a run at scale 0.1 that never stopped, by its further options; each is trained once."""
+    """The hash of an uninterrupted run at scale 0.1, by its further options; each such run is trained once."""
     return cache(lambda *more: finish(tmp_path_factory.mktemp("whole"), 0.1, *more))
 
 
 def kill_when(moment: Moment, out: Path, scale: float, *more: str) -> bool:
-    """Start a run and kill -9 it when ``moment(out)`` says so; False if the run ended before."""
+    """Start a run and send SIGKILL when ``moment(out)`` is true; returns False if the run ended before."""
     process = subprocess.Popen(command(out, scale, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
@@ -69,7 +69,7 @@ def kill_when(moment: Moment, out: Path, scale: float, *more: str) -> bool:
 
 
 def rows_written(count: int) -> Moment:
-    """As soon as metrics.jsonl has this many rows: the checkpoint of that epoch may or may not be there."""
+    """True when metrics.jsonl has this many rows; the checkpoint of that epoch may or may not have been written."""
 
     def moment(out: Path) -> bool:
         time.sleep(0.001)
@@ -80,7 +80,7 @@ def rows_written(count: int) -> Moment:
 
 
 def checkpoint_being_written(stage: int) -> Moment:
-    """While the temporary file of a checkpoint of this stage is there (no sleep: it is there for milliseconds)."""
+    """True while the temporary file of a checkpoint of this stage exists, which is only for milliseconds."""
     return lambda out: any((out / "checkpoints").glob(f".stage{stage}-*.tmp"))
 
 
@@ -100,7 +100,7 @@ def seconds_after_the_first_row(seconds: float) -> Moment:
 
 
 def test_three_kills_leave_no_trace(tmp_path: Path, whole: Callable[..., str]) -> None:
-    """In stage 1 while a checkpoint is written, in the middle of an epoch, and in stage 2; one run for all three."""
+    """One run is killed in stage 1 while a checkpoint is written, in the middle of an epoch, and in stage 2."""
     scale = 0.1
     expected = whole()
     out = tmp_path / "killed"
@@ -128,7 +128,7 @@ def test_kills_of_a_teacher_and_of_its_student_leave_no_trace(tmp_path: Path, wh
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
-    """The whole digits recipe, 20 times: killed once at a random moment of either stage, resumed, compared."""
+    """The whole digits recipe, 20 times: a run is killed once at a random moment of either stage, and resumed."""
     started = time.monotonic()
     expected = finish(tmp_path / "whole", 1.0)
     duration = time.monotonic() - started
@@ -148,7 +148,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
 def test_a_signal_stops_cleanly_and_says_how_to_resume(
     tmp_path: Path, number: signal.Signals, more: tuple[str, ...], whole: Callable[..., str]
 ) -> None:
-    """With a teacher it stops the teacher, and the hint goes on with all."""
+    """With a teacher, the signal stops the training of the teacher, and the printed command continues the whole run."""
     scale = 0.1
     expected = whole(*more)
     out = tmp_path / "stopped"
@@ -161,7 +161,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_resume(
     assert process.returncode == 130
     assert len(errors.splitlines()) == 1
     assert errors.startswith("error: stopped after " + ("the teacher's " if more else "") + "stage 1 epoch ")
-    hint = re.search(r"to go on: biper (train \S+ --out \S+ --resume)", errors)
+    hint = re.search(r"--resume continues from there: biper (train \S+ --out \S+ --resume)", errors)
     assert hint
     hinted = biper_command(*hint[1].split(), "--threads", "1", "--device", "cpu")
     subprocess.run(hinted, check=True, capture_output=True, timeout=600)

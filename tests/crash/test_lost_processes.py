@@ -1,4 +1,4 @@
-"""Runs in two processes of which one is killed: all stop with one line, or go on under torchrun with the same bits."""
+"""One of two processes of a run is killed: both stop with one line, or torchrun restarts them with the same bits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def torchrun(*arguments: str, restarts: int = 0) -> list[str]:
 
 @contextmanager
 def started(command: list[str], out: Path, rows: int) -> Iterator[subprocess.Popen[str]]:
-    """A run that has written ``rows`` rows of metrics."""
+    """Start a run and wait until it has written this many rows of metrics."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         metrics = out / "metrics.jsonl"
@@ -50,7 +50,7 @@ def started(command: list[str], out: Path, rows: int) -> Iterator[subprocess.Pop
 
 
 def workers(launcher: int) -> dict[int, int]:
-    """Process ids of the processes that a launcher started, by their rank."""
+    """The ids of the processes that a launcher started, by their rank."""
     found = {}
     try:
         children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
@@ -69,7 +69,7 @@ def ended(process: subprocess.Popen[str], seconds: float = MINUTE) -> subprocess
 
 
 def finish(command: list[str], out: Path) -> str:
-    """Run to the end and return the hash of the final weights."""
+    """Run to the end, and return the hash of the final weights."""
     subprocess.run(command, check=True, capture_output=True, timeout=580)
     return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
 
@@ -83,9 +83,8 @@ def test_a_killed_process_stops_all_within_a_minute_with_one_line(tmp_path: Path
         assert not any(Path(f"/proc/{worker}").exists() for worker in others.values())
     assert result.returncode == 75
     line = error_line(result)
-    assert (
-        "process 1 of 2 was killed by SIGKILL, and all others were stopped; to go on from the last checkpoint" in line
-    )
+    assert "process 1 of 2 was killed by SIGKILL, and all others were stopped; continue from the last" in line
+    assert line.endswith("with --resume")
 
 
 @pytest.mark.slow
@@ -137,7 +136,7 @@ def test_ctrl_c_stops_all_saves_and_goes_on_with_the_same_bits(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_run_whose_launcher_is_killed_stops_and_saves(tmp_path: Path) -> None:
-    """Nobody is left to stop the processes then, and they must not write into a folder that is taken up again."""
+    """No launcher is left to stop the processes, and they must not write into a folder in which a new run continues."""
     out = tmp_path / "run"
     with started(biper_command(*options(out, 1.0), "--devices", "2"), out, rows=1) as process:
         orphans = workers(process.pid).values()
@@ -153,7 +152,7 @@ def test_a_run_whose_launcher_is_killed_stops_and_saves(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_killed_on_one_machine_stops_the_other(tmp_path: Path) -> None:
-    """Two launches on this one, which meet as machines do; each says one line."""
+    """Two launchers on one machine meet as two machines do; each prints one line."""
     out = tmp_path / "run"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -164,7 +163,7 @@ def test_a_process_killed_on_one_machine_stops_the_other(tmp_path: Path) -> None
         os.kill(workers(launchers[1].pid)[1], signal.SIGKILL)
         lines = [error_line(ended(launchers[rank])) for rank in (1, 0)]
     assert "process 1 of 2 was killed by SIGKILL" in lines[0]
-    assert "another machine" in lines[1] or "lost touch" in lines[1]
+    assert "another machine" in lines[1] or "lost the connection" in lines[1]
 
 
 @pytest.mark.slow

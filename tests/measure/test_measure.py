@@ -1,11 +1,11 @@
-"""The tables about weights, errors and signs, against formulas, samples and counts done by hand."""
+"""Measurements of weights, errors and signs, compared with formulas, with samples, and with counts by hand."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,14 @@ from torch import nn
 
 from biper import create_model, load_model, load_recipe, train
 from biper.errors import ModelError, TrainingInterrupted
-from biper.measure.flips import EVERY, Watch, sign_agreement, stage_agreement
+from biper.measure.flips import sign_agreement, stage_agreement
+from biper.measure.monitor import EVERY, LayerMeasures, LayerMonitor
 from biper.measure.quantization_error import (
     error_curve,
-    error_table,
+    error_rows,
     quantization_errors,
 )
-from biper.measure.weights import binary_entropy, half_period_shares, histogram, sign_change_distance, weight_table
+from biper.measure.weights import binary_entropy, half_period_shares, histogram, sign_change_distance, weight_rows
 from biper.methods.closed_form import laplace_error, laplace_scale, laplace_scaled_error
 from biper.nn import BinaryConv2d, BinaryLinear
 from biper.quantizers import SteSign
@@ -41,7 +42,7 @@ def laplace_samples(count: int, diversity: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("product", [10 ** (step / 4) for step in range(-8, 9)])
 def test_the_closed_form_is_what_samples_have_over_four_decades(product: float) -> None:
-    """To a thousandth of the value itself, which for small products is far less than a thousandth."""
+    """The tolerance is a thousandth of the value itself, which is far less than 0.001 for small products."""
     frequency = 20.0
     wave = torch.sin(frequency * laplace_samples(1_000_000, product / frequency))
     magnitude, power = wave.abs().mean().item(), wave.square().mean().item()
@@ -72,10 +73,10 @@ def layer_with(weights: list[list[float]], frequency: float) -> nn.Sequential:
 
 
 def test_errors_of_a_layer_by_hand() -> None:
-    """Phases of 30 and 90 degrees, of either sign: sines of 1/2 and 1."""
+    """The phases are 30 and 90 degrees with both signs, so that the sines are 1/2 and 1."""
     phases = [math.pi / 6, math.pi / 2, -math.pi / 6, -math.pi / 2]
     model = layer_with([[phase / 20 for phase in phases]], 20.0)
-    (row,) = error_table(model)
+    (row,) = error_rows(model)
     assert (row.layer, row.weights, row.frequency) == ("0", 4, 20.0)
     assert row.quantization_error == pytest.approx(0.25, abs=1e-6)
     assert row.scaled_error == pytest.approx(0.625 - 0.75**2, abs=1e-6)
@@ -83,7 +84,7 @@ def test_errors_of_a_layer_by_hand() -> None:
     assert row.predicted_error == laplace_error(row.phase_diversity)
     assert row.sign_angle == pytest.approx(math.degrees(math.acos(0.75 / math.sqrt(0.625))), abs=1e-4)
     assert quantization_errors(model) == {"0": row.quantization_error}
-    (dead,) = error_table(layer_with([[0.0, 0.0]], 20.0))
+    (dead,) = error_rows(layer_with([[0.0, 0.0]], 20.0))
     assert (dead.quantization_error, dead.predicted_error, dead.sign_angle) == (1.0, 1.0, 0.0)
 
 
@@ -91,7 +92,7 @@ def test_a_layer_of_laplace_weights_has_the_predicted_errors_and_curve() -> None
     weights = laplace_samples(20_000, 0.05).float().reshape(100, 200)
     weights = weights[:, torch.randperm(200, generator=torch.Generator().manual_seed(SEED))]
     model = layer_with(weights.tolist(), 20.0)
-    (row,) = error_table(model)
+    (row,) = error_rows(model)
     assert row.phase_diversity == pytest.approx(1.0, rel=1e-3)
     assert row.quantization_error == pytest.approx(row.predicted_error, rel=1e-3)
     assert row.scaled_error == pytest.approx(row.predicted_scaled_error, rel=1e-2)
@@ -103,13 +104,13 @@ def test_a_layer_of_laplace_weights_has_the_predicted_errors_and_curve() -> None
 
 
 def test_weights_of_a_layer_by_hand() -> None:
-    """Two channels: four weights in three half-periods, and four that are all positive."""
+    """The first of two channels has weights in three half-periods; all weights of the second are positive."""
     quarter = math.pi / 4
     phases = [[quarter, -quarter, 3 * quarter, 9 * quarter], [quarter, quarter, quarter, 2 * quarter]]
     model = layer_with([[phase / 10 for phase in row] for row in phases], 10.0)
     with torch.no_grad():
         model[0].scale.copy_(torch.tensor([-0.5, 1.5]))
-    (row,) = weight_table(model)
+    (row,) = weight_rows(model)
     assert row.positive == 7 / 8
     assert row.lowest_entropy == 0
     assert row.entropy == pytest.approx(0.5 * -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)))
@@ -121,8 +122,8 @@ def test_weights_of_a_layer_by_hand() -> None:
 
 def test_tables_of_layers_without_a_wave() -> None:
     model = nn.Sequential(BinaryConv2d(2, 3, 3, weight_quantizer=SteSign()), nn.Conv2d(3, 3, 1))
-    assert error_table(model) == []
-    (row,) = weight_table(model)
+    assert error_rows(model) == []
+    (row,) = weight_rows(model)
     assert row.sign_change_distance is row.half_periods is None
     assert row.positive == (model[0].weight >= 0).double().mean().item()
 
@@ -145,46 +146,46 @@ def test_a_histogram_is_a_density() -> None:
     assert found.outside == pytest.approx(0.01, abs=1e-3)
 
 
-def test_a_watch_counts_flips_and_measures_gradients() -> None:
+def test_a_monitor_counts_flips_and_measures_gradients() -> None:
     model = layer_with([[0.01, 0.01, 0.01, 0.01]], 20.0)
     weight = model[0].weight
-    watch = Watch(model)
+    monitor = LayerMonitor(model)
     weight.grad = torch.tensor([[3.0, 4.0, 0.0, 0.0]])
     with torch.no_grad():
         weight[0, 0] = -0.01
-    watch.step(1)
+    monitor.end_step(1)
     with torch.no_grad():
-        weight[0, 1:3] = -0.01  # the second step is not looked at, but the epoch sees it
-    watch.step(2)
-    row = watch.epoch()
-    assert row["flip_ratio_step"] == {"0": 0.25}
-    assert row["flip_ratio_epoch"] == {"0": 0.75}
-    assert row["gradient_norm"] == {"0": 5.0}
-    assert row["quantization_error"] == quantization_errors(model)
+        weight[0, 1:3] = -0.01  # the second step is not measured, but the epoch counts its flips
+    monitor.end_step(2)
+    row = monitor.end_epoch()
+    assert row.flip_ratio_step == {"0": 0.25}
+    assert row.flip_ratio_epoch == {"0": 0.75}
+    assert row.gradient_norm == {"0": 5.0}
+    assert row.quantization_error == quantization_errors(model)
     for step in range(1, EVERY + 1):
         weight.grad = torch.full_like(weight, 1.0 if step == 1 else math.nan)
-        watch.step(step)
+        monitor.end_step(step)
     with torch.no_grad():
         weight[0, 3] = -0.01
     weight.grad = torch.full_like(weight, 2.0)
-    watch.step(EVERY + 1)
-    row = watch.epoch()
-    assert row["flip_ratio_step"] == {"0": 0.125}
-    assert row["flip_ratio_epoch"] == {"0": 0.25}
-    assert row["gradient_norm"] == {"0": 3.0}
+    monitor.end_step(EVERY + 1)
+    row = monitor.end_epoch()
+    assert row.flip_ratio_step == {"0": 0.125}
+    assert row.flip_ratio_epoch == {"0": 0.25}
+    assert row.gradient_norm == {"0": 3.0}
 
 
 def test_a_step_without_a_finite_gradient_is_left_out() -> None:
     model = layer_with([[0.01, 0.01]], 20.0)
-    watch = Watch(model)
+    monitor = LayerMonitor(model)
     model[0].weight.grad = torch.tensor([[math.inf, 1.0]])
-    watch.step(1)
-    row = watch.epoch()
-    assert row["gradient_norm"] == row["flip_ratio_step"] == {"0": 0.0}
+    monitor.end_step(1)
+    row = monitor.end_epoch()
+    assert row.gradient_norm == row.flip_ratio_step == {"0": 0.0}
 
 
-def test_a_run_stopped_within_an_epoch_is_watched_as_one_never_stopped(tmp_path: Path) -> None:
-    """Stopped after step 7 of the second epoch, and after step 20, before one that is looked at."""
+def test_a_run_stopped_within_an_epoch_has_the_measures_of_one_never_stopped(tmp_path: Path) -> None:
+    """The run is stopped after step 7 of the second epoch, and after step 20, before a step that is measured."""
 
     class Stops(Progress):
         def __init__(self, stops: set[int]) -> None:
@@ -203,17 +204,15 @@ def test_a_run_stopped_within_an_epoch_is_watched_as_one_never_stopped(tmp_path:
     train(recipe, tmp_path / "stopped", device="cpu", resume=True)
     rows = [RunFolder(tmp_path / name).read_metrics() for name in ("whole", "stopped")]
     for whole, stopped in zip(*rows, strict=True):
-        whole.pop("images_per_second"), stopped.pop("images_per_second")
-        assert whole == stopped
-    assert set(rows[0][0]) >= {"flip_ratio_step", "flip_ratio_epoch", "gradient_norm", "sign_angle"}
-    assert all(0 < value < 0.5 for row in rows[0] for value in row["flip_ratio_epoch"].values())
+        assert replace(whole, images_per_second=0.0) == replace(stopped, images_per_second=0.0)
+    assert set(rows[0][0].layers.to_json()) == set(LayerMeasures.names())
+    assert all(0 < value < 0.5 for row in rows[0] for value in row.layers.flip_ratio_epoch.values())
     final, _ = load_model(tmp_path / "whole" / "model.safetensors")
-    assert rows[0][-1]["quantization_error"] == quantization_errors(final)
+    assert rows[0][-1].layers.quantization_error == quantization_errors(final)
     first, _ = load_model(tmp_path / "whole" / "stage1.safetensors")
     agreement = sign_agreement(first, final)
-    assert agreement == pytest.approx({name: 1 - value for name, value in rows[0][-1]["flip_ratio_epoch"].items()})
+    assert agreement == pytest.approx({name: 1 - value for name, value in rows[0][-1].layers.flip_ratio_epoch.items()})
     assert set(stage_agreement(first).values()) == {1.0}
-    json.dumps(rows)
 
 
 def test_signs_of_different_networks_are_not_compared() -> None:

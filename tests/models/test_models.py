@@ -111,6 +111,6 @@ def test_summary_counts_by_hand() -> None:
     assert (first.weight_bits, first.input_bits) == (1, 1)
     assert first.packed_bytes == 16 * 144 // 8 + 16 * 4
     sizes = model_sizes(model)
-    assert sizes["packed_bytes"] == sum(layer.packed_bytes for layer in layers.values())
-    assert sizes["packed_bytes"] < 55_000
+    assert sizes.packed_bytes == sum(layer.packed_bytes for layer in layers.values())
+    assert sizes.packed_bytes < 55_000
     assert model.training

@@ -1,4 +1,4 @@
-"""Comparisons from the library: variants, runs that diverge, and wrong requests."""
+"""Comparing methods with the library: variants, runs that diverge, and wrong arguments."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from biper.errors import RecipeError
-from biper.report.methods import Variant, compare, read_factors
+from biper.report.methods import Variant, compare_methods, read_factors
 
 SMALL = ["stage1.epochs=1", "stage2.epochs=1"]
 
 
 def test_variants_and_divergence(tmp_path: Path) -> None:
-    """A setting that diverges is a row that says so, and the others are not lost."""
+    """A variant that diverges has a row that says so, and the other rows are complete."""
     texts = ["slow model.frequency=5", "wild stage1.learning_rate=1e30 method.name=bnn"]
-    comparison = compare("digits", [Variant.read(text) for text in texts], tmp_path, overrides=SMALL, device="cpu")
+    comparison = compare_methods(
+        "digits", [Variant.read(text) for text in texts], tmp_path, overrides=SMALL, device="cpu"
+    )
     slow, wild = comparison.rows
     assert slow.settings == ("model.frequency=5",)
     assert slow.grid[0].factor == 1
@@ -29,7 +31,7 @@ def test_variants_and_divergence(tmp_path: Path) -> None:
 
 def test_held_out_images_choose_the_factor_where_there_are_any(tmp_path: Path) -> None:
     overrides = [*SMALL, "data.selection=held-out"]
-    comparison = compare(
+    comparison = compare_methods(
         "digits", [Variant.of_method("ir-net")], tmp_path, overrides=overrides, factors=[0.01, 10.0], device="cpu"
     )
     (row,) = comparison.rows
@@ -44,9 +46,9 @@ def test_held_out_images_choose_the_factor_where_there_are_any(tmp_path: Path) -
     [
         ([], {}, "a comparison needs variants with labels that differ, got none"),
         (["bnn", "bnn"], {}, "labels that differ, got bnn, bnn"),
-        (["bnn"], {"overrides": ["method.name=recu"]}, "a method for one: use --variant 'LABEL KEY=VALUE'"),
+        (["bnn"], {"overrides": ["method.name=recu"]}, "it cannot set the method: set it in one of variants=..."),
         (["b method.tau=1"], {}, "unknown key 'method.tau'"),
-        (["a/b c=1"], {}, "--variant expects a label of letters"),
+        (["a/b c=1"], {}, "variants=... expects labels of letters"),
         (["label"], {}, "no method 'label'; known: biper"),
     ],
 )
@@ -55,7 +57,7 @@ def test_wrong_comparisons_train_nothing(
 ) -> None:
     def ask() -> None:
         chosen = [Variant.read(text) if " " in text else Variant.of_method(text) for text in variants]
-        compare("digits", chosen, tmp_path / "out", **options)
+        compare_methods("digits", chosen, tmp_path / "out", **options)
 
     with pytest.raises(RecipeError) as caught:
         ask()
@@ -67,5 +69,5 @@ def test_factors_are_positive_and_differ() -> None:
     assert read_factors(None) == []
     assert read_factors("1,10, 0.5") == [1.0, 10.0, 0.5]
     for wrong in ("0", "1,1", "1,x", "inf", "-3"):
-        with pytest.raises(RecipeError, match="--learning-rates expects positive numbers that differ"):
+        with pytest.raises(RecipeError, match=r"factors=\.\.\. expects positive numbers that differ"):
             read_factors(wrong)

@@ -1,4 +1,4 @@
-"""What is said about a run folder, and the page that says it, looked at in a real browser."""
+"""The analysis of a run folder, and the page about it in a real browser."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,8 +20,9 @@ from biper import create_model, load_model, load_recipe, save_model, train
 from biper.data.dataset import Split
 from biper.data.digits import load_digits
 from biper.errors import CheckpointError, ModelError, TrainingInterrupted
-from biper.measure.activations import activation_table
+from biper.measure.activations import activation_rows
 from biper.measure.evaluation import evaluate
+from biper.measure.monitor import LayerMeasures
 from biper.measure.predictions import Predictions, WrongAnswer, predict_split
 from biper.models.saved import ModelInfo
 from biper.nn import binary_layers
@@ -40,7 +42,7 @@ HOSTILE = "</script><script>alert(1)</script> & <b>"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short, finished run on the digits, described by text that must not become part of a page."""
+    """A short finished run on the digits, whose description would be a script if the page did not escape it."""
     path = tmp_path_factory.mktemp("runs") / "short"
     recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=1"])
     train(recipe.model_copy(update={"description": HOSTILE}), path, device="cpu")
@@ -74,7 +76,7 @@ def test_a_run_is_looked_at_from_all_sides(run: RunAnalysis, folder: Path) -> No
 
 def test_the_tables_hold_what_was_found(run: RunAnalysis) -> None:
     facts = {row[0]: row[1] for row in summary_table([run]).rows}
-    assert facts["stage 2: test accuracy"] == f"{run.history[-1]['test_accuracy']:.2%}"
+    assert facts["stage 2: test accuracy"] == f"{run.history[-1].score.accuracy:.2%}"
     total = sum(row.weights for row in run.weights)
     kept = sum(row.weights * run.kept[row.layer] for row in run.weights) / total
     assert total == 9216 + 9216 + 18432 + 36864
@@ -85,22 +87,21 @@ def test_the_tables_hold_what_was_found(run: RunAnalysis) -> None:
     signs = sign_table(run)
     titles = [column.title for column in signs.columns]
     flips = [row[titles.index("flips a step")] for row in signs.rows]
-    assert flips == list(run.history[-1]["flip_ratio_step"].values())
+    assert flips == list(run.history[-1].layers.flip_ratio_step.values())
     for table in run_tables(run):
         assert all(len(row) == len(table.columns) == len(table.text(row)) for row in table.rows)
-    run.history[-1].pop("flip_ratio_step")
-    assert "flips a step" not in [column.title for column in sign_table(run).columns]
-    run.history[-1]["flip_ratio_step"] = dict(zip([row.layer for row in run.weights], flips, strict=True))
+    without = [replace(row, layers=LayerMeasures()) for row in run.history]
+    assert "flips a step" not in [column.title for column in sign_table(replace(run, history=without)).columns]
 
 
 def test_activations_by_hand() -> None:
-    """A layer that sees its images themselves: a window of 1 around zero, after division by their deviation."""
+    """The inputs of the layer are the images; its window is 1 around zero, after division by their deviation."""
     model = torch.nn.Sequential(create_model("digits_cnn", dataset="digits").get_submodule("block1.conv1"))
     images = torch.randn(8, 32, 8, 8) + 0.5
     layer = model[0]
     labels = torch.zeros(8, dtype=torch.int64)
     pooled = torch.nn.Sequential(layer, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    (row,) = activation_table(pooled, images, labels)
+    (row,) = activation_rows(pooled, images, labels)
     assert row.positive == (images >= 0).double().mean().item()
     deviation = images.flatten(1).std(1).view(-1, 1, 1, 1)
     assert row.inside_window == pytest.approx((images.abs() < deviation).double().mean().item(), abs=1e-3)
@@ -113,7 +114,7 @@ def test_activations_by_hand() -> None:
 
 
 def test_predictions_by_hand() -> None:
-    """A model that answers by the brightest of three pixels."""
+    """The model predicts the number of the brightest of three pixels."""
     pixels = torch.zeros(5, 1, 3, 1, dtype=torch.uint8)
     for image, (answer, brightness) in enumerate([(0, 9), (1, 8), (2, 250), (2, 100), (0, 20)]):
         pixels[image, 0, answer] = brightness
@@ -127,29 +128,29 @@ def test_predictions_by_hand() -> None:
     assert few.images == 3
 
 
-def test_a_run_that_is_not_finished_is_looked_at_as_far_as_it_is(tmp_path: Path) -> None:
-    class Stops(Progress):
-        def step(self, *_: object) -> None:
+class StopsAt(Progress):
+    """Stops a run at a step, without saving anything more."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def step(self, *_: object) -> None:
+        self.left -= 1
+        if self.left == 0:
             raise TrainingInterrupted("stop")
 
+
+def test_a_run_that_is_not_finished_is_analyzed_as_far_as_it_is(tmp_path: Path) -> None:
     recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=1"])
     with pytest.raises(TrainingInterrupted):
-        train(recipe, tmp_path / "begun", device="cpu", progress=Stops())
+        train(recipe, tmp_path / "begun", device="cpu", progress=StopsAt(1))
     begun = analyze_run(tmp_path / "begun")
     assert begun.notes[0] == "This run is not finished: 0 of 3 epochs are done."
     assert "no model or checkpoint yet" in begun.notes[1]
     assert "0 of 3 epochs" in render_report([begun])
-
-    class Later(Stops):
-        steps = 0
-
-        def step(self, *_: object) -> None:
-            self.steps += 1
-            if self.steps == 30:
-                raise TrainingInterrupted("stop")
-
+    assert begun.to_json()["sizes"] == {}
     with pytest.raises(TrainingInterrupted):
-        train(recipe, tmp_path / "half", device="cpu", progress=Later())
+        train(recipe, tmp_path / "half", device="cpu", progress=StopsAt(30))
     half = analyze_run(tmp_path / "half", bench_seconds=0.02)
     assert half.notes == [
         "This run is not finished: 1 of 3 epochs are done.",
@@ -158,17 +159,33 @@ def test_a_run_that_is_not_finished_is_looked_at_as_far_as_it_is(tmp_path: Path)
     assert half.errors
     assert half.packed is not None
     assert half.predictions is not None
-    assert half.predictions.accuracy == half.history[0]["test_accuracy"]
+    assert half.predictions.accuracy == half.history[0].score.accuracy
     text = render_report([half])
     assert "1 of 3 epochs" in text
     assert "so far, in stage 1" in text
+
+
+@pytest.mark.parametrize("method", ['{name="adabin"}', '{name="biper", learn_frequency="channel"}'])
+def test_an_unfinished_run_of_another_method_and_a_custom_recipe_is_analyzed(method: str, tmp_path: Path) -> None:
+    """The method has parameters of its own, which the network of the default method does not have."""
+    own = load_recipe("digits", ["model.frequency=7.0", "stage1.epochs=2", "stage2.epochs=1", f"method={method}"])
+    (tmp_path / "own.toml").write_text(own.to_toml())
+    with pytest.raises(TrainingInterrupted):
+        train(load_recipe(tmp_path / "own.toml"), tmp_path / "run", device="cpu", progress=StopsAt(30))
+    found = analyze_run(tmp_path / "run", bench_seconds=0.02)
+    assert found.info == ModelInfo.of_recipe(own)
+    assert (found.info.frequency, found.info.method) == (7.0, own.method.model_dump())
+    assert len(found.weights) == 4
+    assert found.packed is not None
+    assert found.predictions is not None
+    assert found.predictions.accuracy == found.history[0].score.accuracy
 
 
 def test_an_imported_model_and_a_real_valued_one(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "imported").mkdir()
     shutil.copy(folder / "model.safetensors", tmp_path / "imported")
     imported = analyze_run(tmp_path / "imported", bench_seconds=0.02)
-    assert imported.notes == ["An imported model: there is no recipe, and nothing is known of its training."]
+    assert imported.notes == ["This is an imported model: it has no recipe, and nothing is known about its training."]
     assert imported.errors
     assert "<h2>Training</h2>" not in render_report([imported])
     (tmp_path / "real").mkdir()
@@ -187,12 +204,12 @@ def test_what_is_no_run_is_refused(tmp_path: Path, folder: Path) -> None:
     shutil.copytree(folder, tmp_path / "bad")
     with open(RunFolder(tmp_path / "bad").metrics_file, "a") as file:
         file.write('{"stage": ')
-    with pytest.raises(CheckpointError, match=r"a JSON file in .*bad is corrupt"):
+    with pytest.raises(CheckpointError, match=r"line 4 of .*bad/metrics\.jsonl is corrupt"):
         analyze_run(tmp_path / "bad")
 
 
 class Links(HTMLParser):
-    """Everything that a page would fetch."""
+    """Collects every address and every id of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +225,7 @@ class Links(HTMLParser):
 
 
 def test_the_page_holds_everything_that_it_shows(run: RunAnalysis) -> None:
-    """Even a run beside itself: every name is there once."""
+    """Every id is unique, even on a page with the same run twice."""
     text = render_report([run, run])
     links = Links()
     links.feed(text)
@@ -273,7 +290,7 @@ document.body.textContent = "found:" + JSON.stringify(found) + ":end";
 
 
 def browse(file: Path, *options: str) -> tuple[str, list[str]]:
-    """The document as headless Chromium has it after running its scripts, and what it wrote to its console."""
+    """The document after headless Chromium has run its scripts, and the lines in the console of the browser."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     command += [f"--user-data-dir={file.parent / 'browser'}", *options, file.as_uri()]
@@ -284,7 +301,7 @@ def browse(file: Path, *options: str) -> tuple[str, list[str]]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 def test_a_browser_shows_the_page_without_complaint(run: RunAnalysis, tmp_path: Path) -> None:
-    """On a phone's width nothing sticks out, columns sort, light becomes dark, pictures are there."""
+    """On a narrow screen the page does not overflow, columns sort, the theme changes, and pictures are shown."""
     file = tmp_path / "report.html"
     file.write_text(render_report([run]).replace("</body>", PROBE), encoding="utf-8")
     content, console = browse(file, "--window-size=500,900")

@@ -47,8 +47,8 @@ def test_a_finished_run_of_version_0_1_is_not_trained_again(tmp_path: Path) -> N
 def test_a_checkpoint_of_version_0_1_is_resumed(tmp_path: Path) -> None:
     shutil.copytree(STOPPED, tmp_path / "run")
     summary = train(load_recipe(STOPPED / "recipe.toml"), tmp_path / "run", resume=True)
-    assert summary["stage1"]["epochs"] == 6
-    assert summary["stage1"]["test_accuracy"] > 0.85
+    assert summary.stages[0].epochs == 6
+    assert summary.stages[0].score.accuracy > 0.85
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert metrics[:3] == (STOPPED / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(metrics) == 6

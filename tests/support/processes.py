@@ -1,6 +1,6 @@
-"""Several processes of one test, told their places as torchrun tells them.
+"""Several processes of one test, with the environment variables that torchrun sets.
 
-They are forked from one server that has imported torch, so that they start at once.
+They are forked from one server that has imported torch, so that they start fast.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _context.set_forkserver_preload(["biper.training.run"])
 
 
 def outcomes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What ``function(*arguments)`` returns, or raises, in each of ``count`` processes of one thread on a CPU.
+    """Call ``function(*arguments)`` in each of ``count`` processes, which have one thread each.
 
-    For a process that ends otherwise it is its exit status.
+    Returns:
+        For each process what the function returned or raised, or the exit status of a process that was killed.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -51,7 +52,7 @@ def outcomes(count: int, function: Callable[..., Any], *arguments: Any) -> list[
 
 
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What ``function(*arguments)`` returns in each of ``count`` processes; an error in any of them is raised."""
+    """What ``function(*arguments)`` returns in each of ``count`` processes; an error in one of them is raised here."""
     found = outcomes(count, function, *arguments)
     for answer in found:
         if isinstance(answer, BaseException):
@@ -60,10 +61,16 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
 
 
 def _run(send: Any, rank: int, count: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count}
-    place |= {"GROUP_RANK": 0, "GROUP_WORLD_SIZE": 1, "TORCHELASTIC_RESTART_COUNT": 0, "TORCHELASTIC_RUN_ID": "test"}
-    place |= {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    variables: dict[str, object] = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": count}
+    variables |= {
+        "GROUP_RANK": 0,
+        "GROUP_WORLD_SIZE": 1,
+        "TORCHELASTIC_RESTART_COUNT": 0,
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    variables |= {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    variables |= {"MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {name: str(value) for name, value in variables.items()}
     torch.set_num_threads(1)
     try:
         answer = function(*arguments)

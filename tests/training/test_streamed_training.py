@@ -39,13 +39,13 @@ SMALL = [
 
 
 def recipe(*changes: str) -> Recipe:
-    """Three steps an epoch on 18 images of 32 pixels."""
+    """A recipe with three steps in an epoch, on 18 images of 32 pixels."""
     return load_recipe("imagenet-sample-short", [*SMALL, *changes])
 
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of ResNet-18, whose checkpoints of 90 MB take longer to write than the steps to make."""
+    """Replaces ResNet-18 by a small network, because writing its checkpoints of 90 MB takes longer than training."""
 
     def create(self: ModelInfo) -> nn.Module:
         return DigitsCnn(num_classes=self.num_classes, in_channels=3, width=8)
@@ -65,7 +65,7 @@ def weights_hash(run: Path) -> str:
 
 
 class StopAfter(Progress):
-    """Asks for a stop, as Ctrl-C does, after so many steps."""
+    """Requests a stop after this many steps, as Ctrl-C does."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -79,7 +79,7 @@ class StopAfter(Progress):
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 @pytest.mark.usefixtures("small_network")
 def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(folder: Path, tmp_path: Path, kind: str) -> None:
-    """In the middle and at the end of an epoch of either stage, each time gone on with by another number of workers."""
+    """The run is stopped within and at the end of epochs of both stages, and resumed with other numbers of workers."""
     data = folder
     if kind == "tar":
         for split in ("train", "val"):
@@ -92,7 +92,7 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(folder: Path, tm
     changes = ["data.evaluate_on=test", "data.colour_jitter=0.2"]
     train(recipe(*changes), tmp_path / "whole", data_dir=data, device="cpu", workers=0)
     for steps, workers in ((2, 1), (1, 0), (4, 2)):
-        with pytest.raises(TrainingInterrupted, match="--resume"):
+        with pytest.raises(TrainingInterrupted, match="resume=True"):
             train(
                 recipe(*changes),
                 tmp_path / "stopped",
@@ -105,7 +105,7 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(folder: Path, tm
     train(recipe(*changes), tmp_path / "stopped", data_dir=data, device="cpu", workers=1, resume=True)
     assert weights_hash(tmp_path / "stopped") == weights_hash(tmp_path / "whole")
     timeless = [
-        [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows]
+        [{key: value for key, value in row.to_json().items() if key != "images_per_second"} for row in rows]
         for rows in (RunFolder(tmp_path / name).read_metrics() for name in ("stopped", "whole"))
     ]
     assert timeless[0] == timeless[1]
@@ -116,7 +116,9 @@ def test_a_run_does_not_go_on_with_other_images(folder: Path, tmp_path: Path) ->
     with pytest.raises(TrainingInterrupted):
         train(recipe(), tmp_path / "run", data_dir=folder, device="cpu", workers=0, progress=StopAfter(2))
     (folder / "train" / "bee" / "3.JPEG").unlink()
-    with pytest.raises(CheckpointError, match="on 18 training images, here are 17: resume with the same --data-dir"):
+    with pytest.raises(
+        CheckpointError, match="18 training images, here are 17: resume with the same images, data_dir="
+    ):
         train(recipe(), tmp_path / "run", data_dir=folder, device="cpu", workers=0, resume=True)
 
 
@@ -131,8 +133,8 @@ def test_a_run_counts_its_unreadable_images_and_keeps_their_list(folder: Path, t
     summary = train(recipe(*changes), tmp_path / "run", data_dir=folder, device="cpu", workers=0, resume=True)
     listed = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
     assert [line.split("\t")[0].removeprefix(f"{folder}/") for line in listed] == ["train/bee/3.JPEG", "val/cat/0.JPEG"]
-    assert summary["test_images"] == 2
-    assert summary["stage2"]["test_accuracy"] in (0.0, 0.5, 1.0)
+    assert summary.scored_images == 2
+    assert summary.final.score.accuracy in (0.0, 0.5, 1.0)
 
 
 @pytest.mark.usefixtures("small_network")
@@ -140,7 +142,7 @@ def test_what_is_learned_of_classes_and_size_goes_with_the_model(folder: Path, t
     summary = train(recipe("data.evaluate_on=test"), tmp_path / "run", data_dir=folder, device="cpu", workers=0)
     _, info = load_model(tmp_path / "run" / "model.safetensors")
     assert (info.classes, info.num_classes, info.image_size) == (CLASSES, 3, 32)
-    assert summary["test_images"] == 3
+    assert summary.scored_images == 3
     assert summary == RunFolder(tmp_path / "run").read_summary()
 
 
@@ -149,9 +151,9 @@ def test_data_without_test_images_needs_a_recipe_that_says_so(folder: Path, tmp_
     with pytest.raises(DataError, match="have no test images"):
         train(recipe("data.evaluate_on=test"), tmp_path / "a", data_dir=folder / "train", device="cpu", workers=0)
     summary = train(recipe(), tmp_path / "b", data_dir=folder / "train", device="cpu", workers=0)
-    assert summary["fit_images"] == 18
+    assert summary.scored_images == 18
     row = RunFolder(tmp_path / "b").read_metrics()[-1]
-    assert row["fit_accuracy"] == summary["stage2"]["fit_accuracy"]
+    assert row.score.accuracy == summary.final.score.accuracy
     assert not any(key.startswith("test_") for key in (*row, *summary, *summary["stage2"]))
 
 
@@ -159,8 +161,8 @@ def test_data_without_test_images_needs_a_recipe_that_says_so(folder: Path, tmp_
 def test_held_out_images_select_the_epoch(folder: Path, tmp_path: Path) -> None:
     changes = ["data.selection=held-out", "data.evaluate_on=test"]
     summary = train(recipe(*changes), tmp_path / "run", data_dir=folder, device="cpu", workers=0)
-    assert summary["stage1"]["selected_epoch"] in (1, 2)
-    assert "held_out_accuracy" in RunFolder(tmp_path / "run").read_metrics()[0]
+    assert summary.stages[0].selected_epoch in (1, 2)
+    assert RunFolder(tmp_path / "run").read_metrics()[0].score.split == "held_out"
 
 
 @pytest.mark.usefixtures("small_network")
@@ -191,7 +193,7 @@ def test_weight_decay_can_be_for_weights_alone() -> None:
 
 
 def test_evaluating_a_saved_model_goes_by_its_own_classes_and_size(biper: Biper, folder: Path, tmp_path: Path) -> None:
-    """A model of another order of classes that always answers the first of them, ``cat``."""
+    """The model has its classes in another order and always predicts the first of them, ``cat``."""
     classes = ("cat", "dog", "bee", "ant")
     info = ModelInfo("resnet18", "imagenet", 4, "W1A1", 20.0, (0.5,) * 3, (0.2,) * 3, classes, image_size=32)
     model = info.create()
@@ -208,12 +210,12 @@ def test_evaluating_a_saved_model_goes_by_its_own_classes_and_size(biper: Biper,
 
 @pytest.mark.slow
 def test_the_sample_of_imagenet_is_learned_by_heart(biper: Biper, imagenet_sample: Path, tmp_path: Path) -> None:
-    """The whole short recipe on real photographs, then a few steps at the full 224 pixels with random crops."""
+    """The whole short recipe on real photographs, then a few steps on the full 224 pixels with random crops."""
     where = ["--data-dir", str(imagenet_sample), "--threads", "1", "--workers", "1", "--device", "cpu"]
     biper("train", "imagenet-sample-short", *where, "--out", "run", timeout=1800)
     rows = RunFolder(tmp_path / "run").read_metrics()
-    assert rows[-1]["train_accuracy"] > 0.95
-    assert rows[-1]["fit_accuracy"] > 0.95
+    assert rows[-1].train_accuracy > 0.95
+    assert rows[-1].score.accuracy > 0.95
     report: dict[str, Any] = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert report["fit_images"] == 100
     packed = biper("evaluate", "run/model.biper", "--data", "imagenet", "--split", "train", *where[:2], "--json")
@@ -222,6 +224,6 @@ def test_the_sample_of_imagenet_is_learned_by_heart(biper: Biper, imagenet_sampl
     full = [word for change in changes for word in ("--set", change)]
     biper("train", "imagenet-resnet18", *where, *full, "--out", "full", timeout=1800)
     rows = RunFolder(tmp_path / "full").read_metrics()
-    assert all(0 < row["train_loss"] < 20 for row in rows)
+    assert all(0 < row.train_loss < 20 for row in rows)
     _, info = load_model(tmp_path / "full" / "model.safetensors")
     assert info.image_size == 224

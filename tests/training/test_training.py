@@ -15,12 +15,13 @@ from biper import load_model, load_recipe, train
 from biper.data import load_dataset
 from biper.errors import CheckpointError, NonFiniteLossError, RecipeError
 from biper.measure.evaluation import evaluate
+from biper.models.saved import ModelInfo
 from biper.nn import binary_layers
 from biper.quantizers import Stage
 from biper.recipes.schema import StageRecipe, TeacherRecipe
 from biper.runs.folder import RunFolder
 from biper.runs.state import Position, pack_state, restore_optimizer, restore_random
-from biper.training import trainer as trainer_module
+from biper.training import step as step_module
 from biper.training.devices import choose_device
 from biper.training.schedules import learning_rate
 from biper.training.teacher import Teacher
@@ -57,11 +58,11 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     ]
     assert load_recipe(folder.recipe_file) == load_recipe("digits", SHORT)
     rows = folder.read_metrics()
-    assert [(row["stage"], row["epoch"]) for row in rows] == [(1, 1), (1, 2), (2, 1)]
-    assert rows[1]["train_loss"] < rows[0]["train_loss"]
-    assert all(0 <= row["test_accuracy"] <= 1 and row["images_per_second"] > 0 for row in rows)
+    assert [(row.stage, row.epoch) for row in rows] == [(1, 1), (1, 2), (2, 1)]
+    assert rows[1].train_loss < rows[0].train_loss
+    assert all(0 <= row.score.accuracy <= 1 and row.images_per_second > 0 for row in rows)
     assert summary == folder.read_summary()
-    assert summary["stage2"]["test_accuracy"] == rows[-1]["test_accuracy"]
+    assert summary.final.score.accuracy == rows[-1].score.accuracy
     environment = json.loads(folder.environment_file.read_text())
     assert environment["packages"]["torch"] == torch.__version__
     assert environment["threads"] == torch.get_num_threads()
@@ -78,8 +79,8 @@ def test_final_scores_are_those_of_the_weights_whatever_the_precision_of_trainin
     summary = train(load_recipe("digits", SHORT), tmp_path, device="cpu", precision="bfloat16")
     model, info = load_model(tmp_path / "model.safetensors")
     scores = evaluate(model, load_dataset("digits").split("test"), info.mean, info.std)
-    mixed = RunFolder(tmp_path).read_metrics()[-1]["test_loss"]
-    assert summary["stage2"]["test_loss"] == pytest.approx(scores.loss, rel=1e-4)
+    mixed = RunFolder(tmp_path).read_metrics()[-1].score.loss
+    assert summary.final.score.loss == pytest.approx(scores.loss, rel=1e-4)
     assert mixed != pytest.approx(scores.loss, rel=1e-4)
 
 
@@ -103,15 +104,15 @@ def test_selection_on_held_out_images_takes_the_best_epoch(tmp_path: Path) -> No
     recipe = load_recipe("digits", ["stage1.epochs=4", "stage2.epochs=2", "data.selection=held-out"])
     summary = train(recipe, tmp_path / "run", device="cpu")
     rows = RunFolder(tmp_path / "run").read_metrics()
-    assert all("test_accuracy" not in row for row in rows)
-    first = [row["held_out_accuracy"] for row in rows if row["stage"] == 1]
-    assert summary["stage1"]["selected_epoch"] == first.index(max(first)) + 1
+    assert all(row.score.split == "held_out" for row in rows)
+    first = [row.score.accuracy for row in rows if row.stage == 1]
+    assert summary.stages[0].selected_epoch == first.index(max(first)) + 1
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
     recipe = load_recipe("digits", ["stage1.epochs=1", "stage2.epochs=1"])
     summary = train(recipe, tmp_path, device="cpu")
-    with pytest.raises(RecipeError, match="already holds a run: add --resume"):
+    with pytest.raises(RecipeError, match="already holds a run: continue it with resume=True"):
         train(recipe, tmp_path, device="cpu")
     other = load_recipe("digits", ["stage1.epochs=1", "stage2.epochs=1", "stage2.learning_rate=0.5"])
     with pytest.raises(RecipeError, match=r"another recipe: stage2\.learning_rate was 0\.02, is now 0\.5"):
@@ -134,10 +135,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_a_value_that_is_not_finite_stops_before_the_update(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """In stage 1 epoch 2 step 4 the loss, or only its gradient, becomes NaN."""
+    """The loss, or only its gradient, becomes NaN in stage 1 epoch 2 step 4."""
     steps = 0
     parameters: list[torch.Tensor] = []
-    plain = trainer_module.F.cross_entropy
+    plain = step_module.F.cross_entropy
 
     class NanGradient(torch.autograd.Function):
         @staticmethod
@@ -159,11 +160,9 @@ def test_a_value_that_is_not_finite_stops_before_the_update(
             return plain(NanGradient.apply(logits), *args, **options)
         return plain(logits, *args, **options)
 
-    monkeypatch.setattr(trainer_module.F, "cross_entropy", poisoned)
-    made = trainer_module.ModelInfo.create
-    monkeypatch.setattr(
-        trainer_module.ModelInfo, "create", lambda self: parameters.append(model := made(self)) or model
-    )
+    monkeypatch.setattr(step_module.F, "cross_entropy", poisoned)
+    made = ModelInfo.create
+    monkeypatch.setattr(ModelInfo, "create", lambda self: parameters.append(model := made(self)) or model)
     message = rf"the {where} became nan at stage 1 epoch 2 step 4, before its update; the last good .*epoch00001"
     with pytest.raises(NonFiniteLossError, match=message):
         train(load_recipe("digits", SHORT), tmp_path, device="cpu")
@@ -205,13 +204,15 @@ def test_a_run_with_a_teacher_trains_it_first(tmp_path: Path) -> None:
     summary = train(load_recipe("digits", taught), tmp_path / "taught", device="cpu")
     teacher = RunFolder(tmp_path / "taught" / "teacher").read_summary()
     assert teacher is not None
-    assert teacher["recipe"]["model"]["bits"] == "W32A32"
-    assert summary["teacher"]["test_accuracy"] == teacher["stage1"]["test_accuracy"] > 0.5
-    assert summary["seconds"] > summary["teacher"]["seconds"] == teacher["seconds"]
+    assert teacher.recipe["model"]["bits"] == "W32A32"
+    assert summary.teacher is not None
+    assert summary.teacher.stage == teacher.final
+    assert teacher.final.score.accuracy > 0.5
+    assert summary.seconds > summary.teacher.seconds == teacher.seconds
     plain = train(load_recipe("digits", [*taught, "teacher.share=0.0"]), tmp_path / "plain", device="cpu")
-    assert "teacher" not in plain
+    assert plain.teacher is None
     assert not (tmp_path / "plain" / "teacher").exists()
-    assert plain["stage1"]["test_loss"] != summary["stage1"]["test_loss"]
+    assert plain.stages[0].score.loss != summary.stages[0].score.loss
     other = load_recipe("digits", [*taught, "teacher.temperature=2.0"])
     with pytest.raises(RecipeError, match=r"another recipe: teacher\.temperature was 4\.0, is now 2\.0"):
         train(other, tmp_path / "taught", device="cpu", resume=True)
@@ -223,7 +224,7 @@ def test_the_loss_with_a_teacher_is_its_formula(tmp_path: Path) -> None:
     run = train(load_recipe("digits", [*SHORT, "model.bits=W32A32"]), tmp_path, device="cpu", precision="float64")
     settings = TeacherRecipe(epochs=2, learning_rate=0.1, share=0.7, temperature=3.0)
     fabric = Fabric(accelerator="cpu", precision="64-true")
-    teacher = Teacher(run, settings, fabric, torch.float64)
+    teacher = Teacher(tmp_path / "model.safetensors", run, settings, fabric, torch.float64)
     images, logits = torch.randn(5, 1, 8, 8, dtype=torch.float64), torch.randn(5, 10, dtype=torch.float64)
     logits.requires_grad_()
     own = (logits**2).mean()
@@ -235,7 +236,9 @@ def test_the_loss_with_a_teacher_is_its_formula(tmp_path: Path) -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0], rtol=1e-10, atol=1e-14)
-    agreeing = Teacher(run, settings.model_copy(update={"share": 1.0}), fabric, torch.float64)
+    agreeing = Teacher(
+        tmp_path / "model.safetensors", run, settings.model_copy(update={"share": 1.0}), fabric, torch.float64
+    )
     assert agreeing.loss(images, agreeing.module(images), own).item() == pytest.approx(0, abs=1e-12)
 
 
@@ -245,7 +248,7 @@ def test_a_run_may_start_from_the_weights_of_another(tmp_path: Path) -> None:
     second = train(load_recipe("digits", [*SHORT, *still]), tmp_path / "second", start_from=tmp_path / "first")
     ours, theirs = (load_model(tmp_path / name / "model.safetensors")[0].state_dict() for name in ("second", "first"))
     assert torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
-    assert second["stage1"]["test_accuracy"] == pytest.approx(first["stage2"]["test_accuracy"], abs=0.1)
+    assert second.final.score.accuracy == pytest.approx(first.final.score.accuracy, abs=0.1)
     learning = load_recipe("digits", [*SHORT, *still, "method.learn_frequency=layer"])
     for before, recipe in (("first", learning), ("learned", load_recipe("digits", [*SHORT, *still]))):
         after = "learned" if before == "first" else "fixed"

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biper.errors import BiperError, ExportError, MissingDependencyError, ModelError
-from biper.training.distributed.launch import STEP_TIMEOUT, Place, launch, needs_launch, speaks
+from biper.errors import BiperError, ExportError, MissingDependencyError, ModelError, TrainingInterrupted
+from biper.training.distributed.launch import STEP_TIMEOUT, ProcessInfo, launch, needs_launch, should_report
 
 if TYPE_CHECKING:
+    from biper.lowering.verify import ExportReport
     from biper.recipes.schema import Recipe
+    from biper.runs.records import RunSummary
     from biper.training.progress import Progress
 
 app = typer.Typer(
@@ -80,7 +82,7 @@ def _options(
     ] = False,
 ) -> None:
     """Options of every verb."""
-    if Place.here().processes > 1 and context.invoked_subcommand != "train":
+    if ProcessInfo.from_environment().processes > 1 and context.invoked_subcommand != "train":
         raise ModelError(f"torchrun started several processes, but biper {context.invoked_subcommand} is for one")
 
 
@@ -96,8 +98,8 @@ def quickstart(
     from biper.report.beside_torch import beside_torch
 
     out = out or _next_free(Path("runs/quickstart"))
-    summary = _train(load_recipe("digits"), out, device=device, threads=threads)
-    tables.console.print(tables.run_table(summary, out))
+    summary, report = _train(load_recipe("digits"), out, device=device, threads=threads)
+    tables.console.print(tables.run_table(summary, report, out))
     packed = out / "model.biper"
     tables.console.print(tables.side_table(*beside_torch(out / "model.safetensors", packed)))
     tables.say(
@@ -133,6 +135,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe through both stages into a run folder, in one process or in many."""
+    from dataclasses import asdict
+
     from biper.cli import tables
     from biper.recipes.load import load_recipe
 
@@ -146,7 +150,7 @@ def train(
         launch(sys.argv[1:], device=device, devices=count, machines=nodes, rendezvous=rendezvous)
         return
     out = out or Path("runs") / Path(recipe).stem
-    summary = _train(
+    summary, report = _train(
         loaded,
         out,
         data_dir=data_dir,
@@ -161,9 +165,9 @@ def train(
         quiet=as_json,
     )
     if as_json:
-        typer.echo(json.dumps(summary))
+        typer.echo(json.dumps({**summary.to_json(), "packed": asdict(report)}))
     else:
-        tables.console.print(tables.run_table(summary, out))
+        tables.console.print(tables.run_table(summary, report, out))
 
 
 @app.command()
@@ -192,8 +196,7 @@ def compare(
     """Train methods of binarization under one recipe, and say how they compare; run it again to go on."""
     from biper.cli import tables
     from biper.methods.settings import METHODS
-    from biper.report.methods import Variant, read_factors
-    from biper.report.methods import compare as compare_methods
+    from biper.report.methods import Variant, compare_methods, read_factors
     from biper.training.devices import choose_device, set_threads
     from biper.training.progress import Progress, RichProgress
 
@@ -383,7 +386,7 @@ def analyze(
     from biper.report.analysis import analyze_run
     from biper.report.run_page import write_report
     from biper.report.run_tables import run_tables
-    from biper.report.side_by_side import compare_table, summary_table
+    from biper.report.side_by_side import layers_side_by_side, summary_table
     from biper.training.devices import set_threads
 
     set_threads(threads)
@@ -396,7 +399,7 @@ def analyze(
     for each in runs:
         for note in each.notes:
             tables.say(f"{each.path}: {note}")
-    for table in (summary_table(runs), *([compare_table(runs)] if compare else run_tables(runs[0]))):
+    for table in (summary_table(runs), *([layers_side_by_side(runs)] if compare else run_tables(runs[0]))):
         if table.rows:
             tables.console.print(tables.drawn(table, title=table.name))
     tables.say(f"Everything, with plots and pictures: {out}")
@@ -481,7 +484,7 @@ def inspect(
     layers = summarize(model, (spec.channels, size, size))
     sizes = model_sizes(model)
     if as_json:
-        typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes}))
+        typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes.to_json()}))
     else:
         tables.console.print(tables.drawn(network_table(layers, sizes)))
 
@@ -518,10 +521,8 @@ def _train(
     compiled: bool = False,
     start_from: Path | None = None,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> tuple[RunSummary, ExportReport]:
     """What `train` and `quickstart` share: threads, progress on the terminal, the run itself, the packed model."""
-    from dataclasses import asdict
-
     from biper.cli import tables
     from biper.targets.packed.saved import export_saved
     from biper.training.devices import choose_device, set_threads
@@ -529,26 +530,32 @@ def _train(
     from biper.training.run import train as train_recipe
 
     set_threads(threads)
-    first = Place.here().rank == 0
+    first = ProcessInfo.from_environment().rank == 0
     progress: Progress = Progress() if quiet or not first else RichProgress(tables.console)
-    summary = train_recipe(
-        recipe,
-        out,
-        data_dir=data_dir,
-        device=choose_device(device),
-        precision=precision.value,
-        workers=workers,
-        resume=resume,
-        progress=progress,
-        step_timeout=step_timeout,
-        compiled=compiled,
-        start_from=start_from,
-    )
+    try:
+        summary = train_recipe(
+            recipe,
+            out,
+            data_dir=data_dir,
+            device=choose_device(device),
+            precision=precision.value,
+            workers=workers,
+            resume=resume,
+            progress=progress,
+            step_timeout=step_timeout,
+            compiled=compiled,
+            start_from=start_from,
+        )
+    except TrainingInterrupted as stop:
+        raise TrainingInterrupted(
+            f"{stop}: biper train {out / 'recipe.toml'} --out {out} --resume, with the same --data-dir, --threads and "
+            "--devices if you gave them"
+        ) from stop
     if not first:
         raise typer.Exit
     report, images = export_saved(out / "model.safetensors", out / "model.biper", data_dir=data_dir)
     progress.message(f"{out / 'model.biper'}: {report} (on {images})")
-    return summary | {"packed": asdict(report)}
+    return summary, report
 
 
 def _model_file(path: Path) -> Path:
@@ -575,7 +582,7 @@ def main() -> None:
     """The entry point: runs a verb and turns what goes wrong into one line and an exit status."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    if Place.here().rank == 0:
+    if ProcessInfo.from_environment().rank == 0:
         warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)
     else:
         warnings.simplefilter("ignore")
@@ -605,6 +612,6 @@ def _fail(message: str, status: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    if speaks(sys.exception()):
+    if should_report(sys.exception()):
         typer.echo(f"error: {' '.join(message.split())}", err=True)
     return status

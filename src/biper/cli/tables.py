@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -15,10 +15,12 @@ from biper.report.table import Table as Data
 from biper.report.table import size
 
 if TYPE_CHECKING:
+    from biper.lowering.verify import ExportReport
     from biper.peers.engines import Comparison, PeerTime
     from biper.recipes.schema import Recipe
-    from biper.report.beside_torch import Side
+    from biper.report.beside_torch import ModelFigures
     from biper.report.methods_table import MethodComparison
+    from biper.runs.records import RunSummary
     from biper.runtime.bench import BenchReport
     from biper.runtime.program import Program
 
@@ -31,37 +33,35 @@ def say(text: str) -> None:
     console.print(text, highlight=False)
 
 
-def run_table(summary: Mapping[str, Any], out: Path) -> Table:
-    """What a run reached: a row a stage, sizes, time and where everything is."""
-    model, data = summary["recipe"]["model"], summary["recipe"]["data"]
+def run_table(summary: RunSummary, report: ExportReport, out: Path) -> Table:
+    """What a run reached: a row for each stage, the sizes, the time, and the folder."""
+    from biper.report.side_by_side import SCORE_NAMES
+
+    model, data = summary.recipe["model"], summary.recipe["data"]
     table = Table(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
-    waves = (" (sine)", " (square wave)") if "stage2" in summary and model["bits"] != "W32A32" else ("", "")
-    names = {"teacher": "teacher", "stage1": f"stage 1{waves[0]}", "stage2": f"stage 2{waves[1]}"}
-    for key, name in names.items():
-        result = summary.get(key)
-        if result is None:
-            continue
-        for split, what in (("test", "test accuracy"), ("fit", "accuracy on its training images")):
-            if f"{split}_accuracy" in result:
-                table.add_row(f"{name}: {what}", f"{result[f'{split}_accuracy']:.2%}")
-        errors = list(result["quantization_error"].values())
+    waves = (" (sine)", " (square wave)") if len(summary.stages) == 2 and model["bits"] != "W32A32" else ("", "")
+    results = {f"stage {number}{waves[number - 1]}": result for number, result in enumerate(summary.stages, 1)}
+    if summary.teacher is not None:
+        results = {"teacher": summary.teacher.stage, **results}
+    for name, result in results.items():
+        table.add_row(f"{name}: {SCORE_NAMES[result.score.split]}", f"{result.score.accuracy:.2%}")
+        errors = list(result.quantization_error.values())
         if errors:
             table.add_row(f"{name}: quantization error, mean over layers", f"{sum(errors) / len(errors):.3f}")
-        lost = list(result.get("relative_error", {}).values())
+        lost = list((result.relative_error or {}).values())
         if lost:
             table.add_row(f"{name}: energy of weights lost to one bit", f"{sum(lost) / len(lost):.1%}")
-    sizes = summary["sizes"]
-    table.add_row("float size", size(sizes["float_bytes"]))
-    packed = summary["packed"]["file_bytes"]
-    table.add_row("packed file (model.biper)", f"{size(packed)}, {sizes['float_bytes'] / packed:.1f} times smaller")
-    epoch = "the last epoch's" if summary["selection"] == "last" else "the epoch best on held-out images"
+    float_bytes, packed = summary.sizes.float_bytes, report.file_bytes
+    table.add_row("float size", size(float_bytes))
+    table.add_row("packed file (model.biper)", f"{size(packed)}, {float_bytes / packed:.1f} times smaller")
+    epoch = "the last epoch's" if summary.selection == "last" else "the epoch best on held-out images"
     table.add_row("weights", epoch)
-    table.add_row("time", f"{summary['seconds']:,.0f} s")
+    table.add_row("time", f"{summary.seconds:,.0f} s")
     table.add_row("everything is in", str(out))
     return table
 
 
-def side_table(real: Side, bits: Side) -> Table:
+def side_table(real: ModelFigures, bits: ModelFigures) -> Table:
     """A model in torch and its packed file, and how many times less the latter takes."""
     table = _compact("", "torch", "packed", "ratio")
     for column in table.columns[1:]:

@@ -1,1 +1,1 @@
-"""What can be measured of a model: accuracy, quantization error, signs, flips, activations, predictions and size."""
+"""Measurements of a model: accuracy, quantization error, signs and their changes, activations, predictions, size."""

@@ -1,4 +1,4 @@
-"""What the inputs of binary layers look like: the balance of their signs, and what the gradient window lets through."""
+"""Measurements of the inputs of binary layers: the balance of their signs, and the share that passes a gradient."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from biper.quantizers import per_sample_statistics, sample_rows
 
 @dataclass(frozen=True)
 class ActivationRow:
-    """The inputs of one binary layer on some images; the first three are None where the inputs stay real.
+    """Measurements of the inputs of one binary layer on some images.
+
+    ``positive``, ``entropy`` and ``inside_window`` are None for a layer whose inputs stay real.
 
     Attributes:
         layer: qualified name.
         positive: share of inputs whose sign is +1.
-        entropy: of the signs of an input channel, mean over channels, in bits: 1 where half of them are +1.
-        inside_window: share of inputs where the quantizer's gradient is not zero; inputs are divided by their
-            per-sample standard deviation first where the quantizer does so in training.
-        gradient_norm: Euclidean norm of the gradient of the latent weights for the mean loss of the images, in
+        entropy: entropy of the signs of an input channel, mean over channels, in bits; it is 1 if half of them are +1.
+        inside_window: share of inputs where the gradient of the quantizer is not zero. If the quantizer divides inputs
+            by their per-sample standard deviation in training, they are divided by it here too.
+        gradient_norm: Euclidean norm of the gradient of the latent weights, for the mean loss of the images in
             training mode.
     """
 
@@ -39,22 +41,25 @@ class ActivationRow:
     gradient_norm: float
 
 
-def activation_table(model: nn.Module, images: Tensor, labels: Tensor) -> list[ActivationRow]:
-    """The inputs of every binary layer, from one pass in evaluation mode and one with gradients in training mode.
+def activation_rows(model: nn.Module, images: Tensor, labels: Tensor) -> list[ActivationRow]:
+    """Measure the inputs of every binary layer, with a forward pass in evaluation mode and one step in training mode.
 
     Args:
-        model: images to logits (N, classes); left as it was.
+        model: a network from images to logits (N, classes); it is not changed.
         images: (N, C, H, W) floating point, normalized, N at least 2.
         labels: (N,) int64.
+
+    Returns:
+        One row for each binary layer, in the order of the layers.
     """
     model = copy.deepcopy(model).eval()
     layers = binary_layers(model)
     seen: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    with _watching_inputs(layers, seen), torch.no_grad():
+    with _observed_inputs(layers, seen), torch.no_grad():
         model(images)
     model.train().zero_grad(set_to_none=True)
     with torch.enable_grad():
-        F.cross_entropy(model(images), labels).backward()
+        torch.autograd.backward(F.cross_entropy(model(images), labels))
     rows = []
     for name, layer in layers.items():
         gradient = layer.weight.grad
@@ -65,10 +70,10 @@ def activation_table(model: nn.Module, images: Tensor, labels: Tensor) -> list[A
 
 
 @contextmanager
-def _watching_inputs(
+def _observed_inputs(
     layers: dict[str, BinaryConv2d | BinaryLinear], seen: dict[str, list[tuple[float, float, float]]]
 ) -> Iterator[None]:
-    """Describes what each layer with binary inputs is called on."""
+    """A context in which every call of a layer with binary inputs adds a description of the inputs to ``seen``."""
     handles = []
     for name, layer in layers.items():
         if isinstance(layer.input_quantizer, nn.Identity):
@@ -86,7 +91,7 @@ def _watching_inputs(
 
 
 def _describe(quantizer: nn.Module, x: Tensor, channel: int) -> tuple[float, float, float]:
-    """Share of +1, mean entropy of a channel's signs, share of inputs with a gradient."""
+    """The share of +1, the mean entropy of the signs of a channel in bits, and the share of inputs with a gradient."""
     x = x.detach()
     bits = quantizer(x) >= 0
     entropy = binary_entropy(bits.movedim(channel, 0).flatten(1).double().mean(1)).mean()
@@ -100,6 +105,7 @@ def _describe(quantizer: nn.Module, x: Tensor, channel: int) -> tuple[float, flo
 
 
 def _means(found: list[tuple[float, float, float]]) -> tuple[float | None, float | None, float | None]:
+    """The mean of each of the three numbers over all calls of a layer; None without calls."""
     if not found:
         return None, None, None
     first, second, third = (sum(column) / len(found) for column in zip(*found, strict=True))

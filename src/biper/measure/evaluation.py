@@ -1,4 +1,4 @@
-"""Loss and accuracy of a model on a split."""
+"""The loss and the accuracy of a model on a split."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from biper.runtime.model import Model
 
 @dataclass(frozen=True)
 class Scores:
-    """``loss``: mean cross-entropy in nats; ``correct`` of ``images`` have their label on top.
+    """The scores of a model on a split.
 
-    ``images`` are those that could be read, each counted once.
+    Attributes:
+        loss: mean cross-entropy, in nats.
+        correct: how many images have their label as the largest logit.
+        images: how many images were scored; images that cannot be read do not count.
     """
 
     loss: float
@@ -29,7 +32,7 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy, 0 to 1."""
+        """The top-1 accuracy, 0 to 1."""
         return self.correct / self.images
 
 
@@ -42,14 +45,20 @@ def evaluate(
     precision_context: Callable[[], AbstractContextManager[object]] = nullcontext,
     sum_over_processes: Callable[[Sequence[float]], Sequence[float]] = tuple,
 ) -> Scores:
-    """Top-1 accuracy and cross-entropy over a whole split, in evaluation mode (the model's mode is put back).
+    """Compute the top-1 accuracy and the cross-entropy over a whole split.
+
+    The model computes in evaluation mode and is put back into its own mode afterwards.
 
     Args:
-        model: images (N, C, H, W) to logits (N, classes), on the device of the split.
-        split: what to evaluate on.
-        mean, std: the normalization that the model was trained with, one number a channel.
+        model: a network from images (N, C, H, W) to logits (N, classes), on the device of the split.
+        split: the images to evaluate on.
+        mean: the mean that the model was trained with, one number for each channel.
+        std: the standard deviation that the model was trained with, one number for each channel.
         precision_context: makes the context to compute in, such as an autocast.
-        sum_over_processes: adds numbers up over the processes, where each was given its share of the split.
+        sum_over_processes: adds numbers up over all processes, if each process has a share of the split.
+
+    Returns:
+        The scores over all images that can be read.
 
     Raises:
         DataError: no image of the split can be read.
@@ -68,10 +77,14 @@ def evaluate(
 
 
 def evaluate_packed(model: Model, split: Images) -> Scores:
-    """The same scores for a packed model, which normalizes the images by itself.
+    """Compute the same scores for a packed model, which normalizes the images itself.
+
+    Args:
+        model: the packed model.
+        split: the images to evaluate on.
 
     Raises:
-        DataError: the images are not of the model's size, or no image can be read.
+        DataError: the images do not have the size of the model, or no image can be read.
     """
     total = _Total()
     for images, labels in split.in_order():
@@ -81,7 +94,7 @@ def evaluate_packed(model: Model, split: Images) -> Scores:
 
 @dataclass
 class _Total:
-    """Sums over the batches so far."""
+    """The sums over the batches so far."""
 
     loss: float = 0.0
     correct: int = 0

@@ -1,4 +1,4 @@
-"""What a model answers on a split: the confusion matrix, and the errors that it is surest of."""
+"""The predictions of a model on a split: the confusion matrix, and the errors of highest confidence."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from biper.data.transforms import normalize
 from biper.errors import DataError
 
 ERRORS = 24
-"""How many errors are kept with their pictures."""
+"""How many errors are kept, with their pictures."""
 
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """One image that a model gets wrong: its number in the split, label and answer as class numbers.
+    """One image that a model classifies wrongly.
 
-    ``confidence`` is the softmax probability of the answer, 0 to 1; ``pixels`` are uint8 (H, W, C).
+    Attributes:
+        index: the number of the image in the split.
+        label: the number of its class.
+        answer: the number of the class that the model predicts.
+        confidence: the softmax probability of the answer, 0 to 1.
+        pixels: the image, (H, W, C) uint8.
     """
 
     index: int
@@ -33,12 +38,12 @@ class WrongAnswer:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers on the images of a split.
+    """The predictions of a model for the images of a split.
 
     Attributes:
-        classes: names, in the order of the labels.
-        confusion: how many images of class i (row) are taken for class j (column), int64.
-        wrong: the errors of highest confidence, surest first.
+        classes: the names of the classes, in the order of the labels.
+        confusion: how many images of class i (row) are predicted as class j (column), int64.
+        wrong: the errors of highest confidence, the highest first.
     """
 
     classes: tuple[str, ...]
@@ -47,17 +52,17 @@ class Predictions:
 
     @property
     def images(self) -> int:
-        """How many there were."""
+        """How many images were predicted."""
         return int(self.confusion.sum())
 
     @property
     def correct(self) -> int:
-        """How many are right."""
+        """How many predictions are right."""
         return int(np.trace(self.confusion))
 
     @property
     def accuracy(self) -> float:
-        """Top-1, 0 to 1."""
+        """The top-1 accuracy, 0 to 1."""
         return self.correct / self.images
 
 
@@ -70,14 +75,15 @@ def predict_split(
     *,
     limit: int | None = None,
 ) -> Predictions:
-    """Ask a model, in evaluation mode, about the images of a split.
+    """Predict the images of a split, with the model in evaluation mode.
 
     Args:
-        model: images (N, C, H, W) to logits (N, classes), on the device of the split.
-        split: what to ask about, in order.
-        mean, std: the normalization that the model was trained with, one number a channel.
-        classes: names, one for each output.
-        limit: ask about the first so many at most.
+        model: a network from images (N, C, H, W) to logits (N, classes), on the device of the split.
+        split: the images, which are predicted in order.
+        mean: the mean that the model was trained with, one number for each channel.
+        std: the standard deviation that the model was trained with, one number for each channel.
+        classes: the names of the classes, one for each logit.
+        limit: predict at most this many images; default all.
 
     Raises:
         DataError: no image of the split can be read.

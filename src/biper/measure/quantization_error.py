@@ -1,6 +1,6 @@
-r"""How far the wave is from its signs: measured, and in closed form for Laplace weights.
+r"""The quantization error of periodic layers: measured, and in closed form for Laplace weights.
 
-With ``θ = ω w`` the phase of a weight, ``s = sin θ`` and ``q`` its sign, two errors are in use:
+Two errors are in use. Below, ``φ = ω w`` is the phase of a weight, ``s = sin φ``, and ``q`` is the sign of ``s``.
 
 =====================  ===================================  ============================================
 error                  measured                             for Laplace weights of diversity b
@@ -9,10 +9,10 @@ quantization error     ``mean |s - q| = 1 - mean |s|``      ``1 - γ``
 scaled error           ``mean (s - γ q)²``, best ``γ``      ``QE(ω) = E sin² - γ²``
 =====================  ===================================  ============================================
 
-``γ`` is the scale of the signs that fits the wave best; the closed forms are those of
-`biper.methods.closed_form`. They depend on the product ``ωb`` alone, the diversity of the phase.
+``γ`` is the scale of the signs that fits the wave best. `biper.methods.closed_form` computes the closed forms, which
+depend only on the product ``ωb``, the diversity of the phase.
 
-Source: Vargas et al., CVPR 2024, section 3; the authors' code prints the first error, summed over layers.
+Source: Vargas et al., CVPR 2024, section 3. The code of the authors prints the first error, summed over layers.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from biper.nn import binary_layers, periodic_weights
 from biper.quantizers import Quantizer, sign
 
 CURVE_WEIGHTS = 20_000
-"""Most weights that a curve is measured on: of a larger layer every n-th."""
+"""A curve is measured on at most this many weights; of a larger layer, on every n-th weight."""
 
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """The errors of one periodic layer, and what Laplace weights of the same mean magnitude would have.
+    """The errors of one periodic layer, and those of Laplace weights with the same mean magnitude.
 
     Attributes:
         layer: qualified name.
-        weights: how many latent weights.
+        weights: how many latent weights the layer has.
         frequency: ω, in radians per unit of weight.
         phase_diversity: ``ωb = mean |ω w|``, in radians: the maximum-likelihood fit of a Laplace distribution about 0.
-        quantization_error: ``mean |s - q|``, 0 (all on the signs) to 1.
+        quantization_error: ``mean |s - q|``, from 0 (the wave is ±1 at every weight) to 1.
         predicted_error: ``1 - γ`` for the fitted ``ωb``.
         scaled_error: ``mean (s - γ q)²`` with the best scale ``γ = mean |s|``.
         predicted_scaled_error: ``QE(ω)`` for the fitted ``ωb``.
-        sign_angle: between the vectors ``s`` and ``q``, in degrees: ``cos = mean |s| / sqrt(mean s²)``. It is what
-            the switch to stage 2 turns the weights by.
+        sign_angle: the angle between the vectors ``s`` and ``q``, in degrees: ``cos = mean |s| / sqrt(mean s²)``. The
+            switch from stage 1 to stage 2 turns the weights of the layer by this angle.
     """
 
     layer: str
@@ -62,15 +62,21 @@ class ErrorRow:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The quantization error of the same weights at one frequency: ``mean |s - q|``, and ``1 - γ``."""
+    """The quantization error that weights would have at one frequency.
+
+    Attributes:
+        frequency: ω, in radians per unit of weight.
+        measured: ``mean |s - q|``.
+        predicted: ``1 - γ`` for Laplace weights.
+    """
 
     frequency: float
     measured: float
     predicted: float
 
 
-def error_table(model: nn.Module) -> list[ErrorRow]:
-    """The errors of every periodic layer of a model, in the order of its layers."""
+def error_rows(model: nn.Module) -> list[ErrorRow]:
+    """Measure the errors of every periodic layer of a model, in the order of its layers."""
     rows = []
     with torch.no_grad():
         for name, (weight, quantizer) in periodic_weights(model).items():
@@ -93,16 +99,28 @@ def error_table(model: nn.Module) -> list[ErrorRow]:
 
 
 def quantization_errors(model: nn.Module) -> dict[str, float]:
-    """``mean |sin(ω w) - q(w)|`` of each periodic layer, by its qualified name; 0 (all on the signs) to 1."""
-    return {row.layer: row.quantization_error for row in error_table(model)}
+    """The quantization error ``mean |sin(ω w) - q(w)|`` of each periodic layer.
+
+    ``w`` are the latent weights of the layer, ``ω`` is its frequency, and ``q(w)`` is +1 where the sine is not negative
+    and -1 elsewhere.
+
+    Args:
+        model: a model with periodic layers; other layers are left out.
+
+    Returns:
+        The error of each layer by its qualified name, from 0 (the sine is ±1 at every weight) to 1.
+
+    Source: Vargas et al., CVPR 2024, arXiv 2404.01278.
+    """
+    return {row.layer: row.quantization_error for row in error_rows(model)}
 
 
 def error_curve(weight: Tensor, frequencies: Sequence[float]) -> list[CurvePoint]:
-    """The quantization error that a layer's weights would have at other frequencies.
+    """The quantization error that the weights of a layer would have at other frequencies.
 
     Args:
-        weight: latent weights of any shape; of more than `CURVE_WEIGHTS` every n-th is taken.
-        frequencies: positive, in radians per unit of weight.
+        weight: latent weights of any shape; of more than `CURVE_WEIGHTS`, every n-th is taken.
+        frequencies: positive numbers, in radians per unit of weight.
     """
     flat = weight.detach().flatten()
     flat = flat[:: -(-len(flat) // CURVE_WEIGHTS)].double()
@@ -111,12 +129,15 @@ def error_curve(weight: Tensor, frequencies: Sequence[float]) -> list[CurvePoint
 
 
 def relative_errors(model: nn.Module) -> dict[str, float]:
-    """The share of its energy that each binary layer's weight loses to one bit, by the layer's name; 0 to 1.
+    """The share of energy that the weight of each binary layer loses to one bit.
 
-    With ``v`` the real tensor whose signs the layer takes (a wave of the latent weight, the weight itself, or the
-    standardized weight, as its method has it) and γ the best scale of the signs, ``mean (v - γ sign(v))² / mean v² =
-    1 - (mean |v|)² / mean v²``: one minus the squared cosine of the angle between ``v`` and its signs. It has no unit,
-    so that methods can be compared by it. The mean is over a layer.
+    ``v`` is the real tensor whose signs the layer takes: a wave of the latent weight, the weight itself, or the
+    standardized weight, depending on the method. With the best scale γ of the signs, the error is
+    ``mean (v - γ sign(v))² / mean v² = 1 - (mean |v|)² / mean v²``, one minus the squared cosine of the angle between
+    ``v`` and its signs. The error has no unit, so that different methods can be compared. Means are over a layer.
+
+    Returns:
+        The error of each layer by its qualified name, 0 to 1.
     """
     errors = {}
     with torch.no_grad():
@@ -129,4 +150,5 @@ def relative_errors(model: nn.Module) -> dict[str, float]:
 
 
 def _mean(values: Tensor) -> float:
+    """The mean, computed in float64."""
     return values.mean(dtype=torch.float64).item()

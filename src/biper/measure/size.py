@@ -1,7 +1,8 @@
-"""What a network is made of: layers, shapes, parameters, bits, multiply-accumulates and sizes."""
+"""The layers of a network: shapes, parameters, bits, multiply-accumulates and sizes."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,19 @@ from biper.nn import BINARY_LAYERS
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer that holds parameters. Multiply-accumulates are of one image; sizes are in bytes."""
+    """One layer that has parameters.
+
+    Attributes:
+        name: qualified name.
+        kind: the name of its class.
+        output_shape: the shape of its output for one image.
+        parameters: how many numbers are trained.
+        weight_bits: 1 for binary weights, else 32.
+        input_bits: 1 for inputs that are binarized, else 32.
+        multiply_accumulates: how many there are for one image.
+        float_bytes: size in bytes with everything in float32.
+        packed_bytes: size in bytes with one bit for each binary weight and everything else in float32.
+    """
 
     name: str
     kind: str
@@ -26,16 +39,40 @@ class LayerSummary:
     packed_bytes: int
 
 
+@dataclass(frozen=True)
+class ModelSizes:
+    """The sizes of a whole model.
+
+    Attributes:
+        parameters: how many numbers are trained.
+        float_bytes: bytes of everything that inference needs, all of it in float32.
+        packed_bytes: the same with one bit for each binary weight.
+    """
+
+    parameters: int
+    float_bytes: int
+    packed_bytes: int
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of the sizes."""
+        return tuple(each.name for each in dataclasses.fields(cls))
+
+    def to_json(self) -> dict[str, int]:
+        """The sizes by their names."""
+        return dataclasses.asdict(self)
+
+
 def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSummary]:
-    """Run one image of zeros through a model in evaluation mode and describe every layer that holds parameters.
+    """Describe every layer of a model that has parameters, by running one image of zeros through it.
 
     Args:
-        model: any module; its mode is put back afterwards.
-        input_shape: (C, H, W) of one image.
+        model: any module; it runs in evaluation mode and is put back into its own mode afterwards.
+        input_shape: the shape of one image, (C, H, W).
 
     Returns:
-        The layers in the order in which they ran; a layer that runs twice is listed once, with both its
-        multiply-accumulates.
+        The layers in the order in which they ran. A layer that runs twice is listed once, with the
+        multiply-accumulates of both runs.
     """
     ran: dict[nn.Module, list[tuple[int, ...]]] = {}
 
@@ -58,13 +95,13 @@ def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSumma
 
 
 def _own_tensors(module: nn.Module) -> list[Tensor]:
-    """The floating-point parameters and buffers of a module itself: what inference needs of it."""
+    """The floating-point parameters and buffers that inference needs of a module, without those of its children."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return [tensor for tensor in own if tensor.is_floating_point()]
 
 
 def _layer_bytes(module: nn.Module) -> tuple[int, int]:
-    """(float32 bytes, packed bytes): packed, a binary weight takes one bit and everything else stays float32."""
+    """The bytes of a module in float32, and the bytes with one bit for each binary weight."""
     float_bytes = packed = 0
     for tensor in _own_tensors(module):
         float_bytes += 4 * tensor.numel()
@@ -74,6 +111,7 @@ def _layer_bytes(module: nn.Module) -> tuple[int, int]:
 
 
 def _summarize_layer(name: str, module: nn.Module, shapes: list[tuple[int, ...]]) -> LayerSummary:
+    """Describe a layer that gave outputs of these shapes, one for each time that it ran."""
     binary = isinstance(module, BINARY_LAYERS)
     weight = getattr(module, "weight", None)
     macs = 0
@@ -94,11 +132,11 @@ def _summarize_layer(name: str, module: nn.Module, shapes: list[tuple[int, ...]]
     )
 
 
-def model_sizes(model: nn.Module) -> dict[str, int]:
-    """Parameters, and bytes of everything that inference needs: all in float32, and with binary weights as bits."""
+def model_sizes(model: nn.Module) -> ModelSizes:
+    """The sizes of a whole model, from the parameters and floating-point buffers of all its modules."""
     sizes = [_layer_bytes(module) for module in model.modules()]
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "float_bytes": sum(size[0] for size in sizes),
-        "packed_bytes": sum(size[1] for size in sizes),
-    }
+    return ModelSizes(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        float_bytes=sum(size[0] for size in sizes),
+        packed_bytes=sum(size[1] for size in sizes),
+    )

@@ -1,4 +1,4 @@
-"""What the latent weights and scales of binary layers look like: signs, half-periods, distances."""
+"""Measurements of the latent weights and scales of binary layers: signs, half-periods, distances to sign changes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
 from biper.quantizers import PeriodicSign, Quantizer
 
 HALF_PERIODS = 4
-"""Half-periods on either side of zero that are told apart; the outermost two take everything beyond them too."""
+"""How many half-periods are counted on either side of zero; the outermost two also count everything beyond them."""
 
 
 @dataclass(frozen=True)
 class WeightRow:
-    """The weights of one binary layer; the attributes about the wave are None where the layer has another quantizer.
+    """Measurements of the weights of one binary layer.
+
+    ``sign_change_distance``, ``relative_distance`` and ``half_periods`` are None for a layer that is not periodic.
 
     Attributes:
         layer: qualified name.
-        weights: how many latent weights.
+        weights: how many latent weights the layer has.
         positive: share of weights whose sign is +1.
-        entropy: of the signs of an output channel, mean over channels, in bits: 1 where half of them are +1.
-        lowest_entropy: of the channel where it is lowest.
+        entropy: entropy of the signs of an output channel, mean over channels, in bits; it is 1 if half of them are +1.
+        lowest_entropy: the entropy of the channel where it is lowest.
         sign_change_distance: mean distance of a weight to the nearest change of sign, in units of weight.
         relative_distance: the same as a share of the largest possible, ``π / 2ω``; 0.5 for evenly spread weights.
-        half_periods: share of weights in each half-period ``k = floor(ω w / π)``, for k from -4 to 3; signs are +1 in
-            the even ones.
-        lowest_scale, median_scale, highest_scale: of the learned scales of the output channels.
+        half_periods: share of weights in each half-period ``k = floor(ω w / π)``, for k from -4 to 3. Signs are +1 in
+            the half-periods with even numbers.
+        lowest_scale: the lowest of the learned scales of the output channels.
+        median_scale: their median.
+        highest_scale: the highest of them.
         negative_scales: how many of them are below zero.
     """
 
@@ -49,21 +53,27 @@ class WeightRow:
 
 @dataclass(frozen=True)
 class Histogram:
-    """``density``: of the weights between neighbouring ``edges``, in 1 / unit of weight; ``outside``: share beyond."""
+    """The distribution of the weights of a layer.
+
+    Attributes:
+        edges: the edges of the bins, one more than there are bins.
+        density: the density of the weights in each bin, in 1 / unit of weight.
+        outside: the share of weights beyond the outermost edges.
+    """
 
     edges: tuple[float, ...]
     density: tuple[float, ...]
     outside: float
 
 
-def weight_table(model: nn.Module) -> list[WeightRow]:
-    """The weights of every binary layer of a model, in the order of its layers."""
+def weight_rows(model: nn.Module) -> list[WeightRow]:
+    """Measure the weights of every binary layer of a model, in the order of its layers."""
     with torch.no_grad():
         return [_row(name, layer) for name, layer in binary_layers(model).items()]
 
 
 def weight_bits(layer: BinaryConv2d | BinaryLinear) -> Tensor:
-    """The signs that a layer's weights have, or (in stage 1) would have: True for +1, in the shape of the weight."""
+    """The signs of the weights of a layer in stage 2: True for +1, in the shape of the weight."""
     quantizer = layer.weight_quantizer
     with torch.no_grad():
         take = quantizer.sign_argument if isinstance(quantizer, Quantizer) else quantizer
@@ -76,19 +86,19 @@ def sign_change_distance(phase: Tensor) -> float:
 
 
 def half_period_shares(phase: Tensor, reach: int = HALF_PERIODS) -> tuple[float, ...]:
-    """The share of phases in each half-period from ``-reach`` to ``reach - 1``; the outermost are open-ended."""
+    """The share of phases in each half-period from ``-reach`` to ``reach - 1``; the outermost two have no outer end."""
     numbers = torch.floor(phase / math.pi).clamp(-reach, reach - 1).long() + reach
     counts = torch.bincount(numbers.flatten(), minlength=2 * reach)
     return tuple((counts / counts.sum()).tolist())
 
 
 def histogram(weight: Tensor, bins: int = 121, coverage: float = 0.998) -> Histogram:
-    """The distribution of latent weights over an interval about zero that holds a share ``coverage`` of them.
+    """The distribution of latent weights over an interval about zero.
 
     Args:
-        weight: of any shape.
-        bins: an odd number, so that zero is the middle of one.
-        coverage: 0 to 1.
+        weight: latent weights of any shape.
+        bins: how many bins; an odd number, so that zero is in the middle of one.
+        coverage: the share of weights that the interval contains, 0 to 1.
     """
     values = weight.detach().flatten().double().cpu()
     magnitudes = values.abs().sort().values
@@ -99,12 +109,13 @@ def histogram(weight: Tensor, bins: int = 121, coverage: float = 0.998) -> Histo
 
 
 def binary_entropy(share: Tensor) -> Tensor:
-    """``-p log2 p - (1 - p) log2(1 - p)`` in bits, of each share p from 0 to 1."""
+    """The entropy ``-p log2 p - (1 - p) log2(1 - p)`` in bits for each share p, 0 to 1."""
     both = torch.stack([share, 1 - share]).double()
     return -torch.xlogy(both, both).sum(0) / math.log(2)
 
 
 def _row(name: str, layer: BinaryConv2d | BinaryLinear) -> WeightRow:
+    """Measure the weights of one layer."""
     bits, quantizer = weight_bits(layer), layer.weight_quantizer
     entropies = binary_entropy(bits.flatten(1).double().mean(1))
     distance = relative = shares = None

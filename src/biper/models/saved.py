@@ -1,10 +1,10 @@
-"""Models on disk: the weights, and everything that is needed to make the network again."""
+"""Models on disk: one file holds the weights and the description from which the network is made again."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -13,15 +13,34 @@ from biper.errors import BiperError, CheckpointError
 from biper.io.tensors import load_tensors, save_tensors
 from biper.models import create_model
 
+if TYPE_CHECKING:
+    from biper.recipes.schema import Recipe
+
 FORMAT = "biper model 1"
 
 MODEL_FILE = "model.safetensors"
-"""The name of the final model in a run folder, and of an imported one."""
+"""The name of the file of the final model in a run folder, and of an imported model."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a saved model says of itself."""
+    """The description of a model, which is saved with its weights.
+
+    Attributes:
+        name: the name of the network; see `biper.create_model`.
+        dataset: the name of the data set, which decides the form of the network.
+        num_classes: how many classes the model has.
+        bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"``: the bits of weights and activations.
+        frequency: ω of the binary layers, in radians per unit of latent weight.
+        mean: the mean that images are normalized with, one number for each channel.
+        std: the standard deviation that images are normalized with, one number for each channel.
+        classes: the names of the classes in the order of the labels; empty if they are not known.
+        details: further facts, such as the checkpoint that the model was imported from.
+        image_size: height and width of the images that the model was trained on, in pixels; 0 stands for the size of
+            the data set.
+        method: how weights and inputs become bits: the name of a method and its options, see
+            `biper.methods.settings`.
+    """
 
     name: str
     dataset: str
@@ -32,23 +51,46 @@ class ModelInfo:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     details: dict[str, Any] = field(default_factory=dict)
-    """Anything else worth keeping, such as the run's recipe and accuracy."""
     image_size: int = 0
-    """Height and width of the images that the model was trained on, in pixels; 0 stands for the data set's."""
     method: dict[str, Any] = field(default_factory=lambda: {"name": "biper"})
-    """How weights and inputs become bits: the name and the options of one of `biper.methods.settings`."""
 
     def __post_init__(self) -> None:
         if not self.image_size:
             object.__setattr__(self, "image_size", dataset_spec(self.dataset).image_size)
 
+    @classmethod
+    def of_recipe(cls, recipe: Recipe, classes: tuple[str, ...] = ()) -> ModelInfo:
+        """The description of the model that a recipe trains.
+
+        Args:
+            recipe: the recipe.
+            classes: the names of the classes that were found in the data; without them the model has as many classes
+                as the specification of its data set says.
+
+        Raises:
+            DataError: the recipe names a data set that does not exist.
+        """
+        spec = dataset_spec(recipe.data.name)
+        return cls(
+            name=recipe.model.name,
+            dataset=spec.name,
+            num_classes=len(classes) or spec.num_classes,
+            bits=recipe.model.bits,
+            frequency=recipe.model.frequency,
+            mean=spec.mean,
+            std=spec.std,
+            classes=classes,
+            image_size=recipe.data.image_size or spec.image_size,
+            method=recipe.method.model_dump(),
+        )
+
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes; their numbers where the model has none."""
+        """The names of the classes, or their numbers if the names are not known."""
         return self.classes or tuple(map(str, range(self.num_classes)))
 
     def create(self) -> nn.Module:
-        """The network with fresh weights."""
+        """Make the network, with random weights."""
         return create_model(
             self.name,
             dataset=self.dataset,
@@ -60,7 +102,12 @@ class ModelInfo:
 
 
 def save_model(path: str | Path, model: nn.Module, info: ModelInfo) -> None:
-    """Write a model's state dict and its `ModelInfo` to one safetensors file, atomically.
+    """Write the weights of a model and its description to one safetensors file, atomically.
+
+    Args:
+        path: the file to write.
+        model: the network.
+        info: its description, from which `load_model` makes the network again.
 
     Raises:
         CheckpointError: the file could not be written.
@@ -71,11 +118,15 @@ def save_model(path: str | Path, model: nn.Module, info: ModelInfo) -> None:
 def load_model(path: str | Path) -> tuple[nn.Module, ModelInfo]:
     """Make the network of a saved model and load its weights.
 
+    Args:
+        path: a file that `save_model` or a run wrote.
+
     Returns:
-        The network on the CPU in evaluation mode, with its stage and frequencies as saved; and its info.
+        The network on the CPU in evaluation mode, with the stage and the frequencies that were saved; and its
+        description.
 
     Raises:
-        CheckpointError: the file is missing, corrupt, something else, or its weights do not fit its network.
+        CheckpointError: the file is missing, corrupt or no model, or its weights do not fit its network.
     """
     tensors, document = load_tensors(Path(path))
     if document.get("format") != FORMAT:
@@ -93,7 +144,13 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelInfo]:
 
 
 def load_state(model: nn.Module, tensors: dict[str, Any], source: str, expected: str) -> None:
-    """`load_state_dict` with a one-line error: ``source`` is the file, ``expected`` the network wanted.
+    """Load weights into a network, with an error of one line if they do not fit.
+
+    Args:
+        model: the network.
+        tensors: the weights by their names.
+        source: where the weights come from, for the error message.
+        expected: the name of the network, for the error message.
 
     Raises:
         CheckpointError: names or shapes differ.

@@ -1,9 +1,8 @@
-"""Everything there is to say about a run folder, as plain tables."""
+"""What can be found out about a run folder: its records, its weights, its predictions and its packed model."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,36 +13,43 @@ import numpy as np
 from torch import nn
 
 from biper.data import load_dataset
-from biper.data.specs import dataset_spec
 from biper.data.transforms import normalize
 from biper.errors import BiperError, CheckpointError, DataError, ModelError
 from biper.lowering.verify import ExportReport
-from biper.measure.activations import ActivationRow, activation_table
+from biper.measure.activations import ActivationRow, activation_rows
 from biper.measure.flips import sign_agreement, stage_agreement
 from biper.measure.predictions import Predictions, predict_split
-from biper.measure.quantization_error import CurvePoint, ErrorRow, error_curve, error_table
-from biper.measure.size import LayerSummary, model_sizes, summarize
-from biper.measure.weights import Histogram, WeightRow, histogram, weight_table
+from biper.measure.quantization_error import CurvePoint, ErrorRow, error_curve, error_rows
+from biper.measure.size import LayerSummary, ModelSizes, model_sizes, summarize
+from biper.measure.weights import Histogram, WeightRow, histogram, weight_rows
 from biper.models.saved import ModelInfo, load_model, load_state, save_model
 from biper.nn import binary_layers, periodic_weights
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.runs.folder import RunFolder
-from biper.runs.state import entries
+from biper.runs.records import MetricsRow, Record, RunSummary
+from biper.runs.state import Position, entries
 from biper.runtime.bench import BenchReport, bench
 from biper.runtime.model import Model
 from biper.targets.packed.saved import export_saved
 
 CURVE_REACH, CURVE_POINTS = 3.0, 180
-"""A curve goes from next to nothing to this many times the layer's frequency, in so many points."""
+"""A curve has this many points, at frequencies up to this many times the frequency of the layer."""
 
 GRADIENT_IMAGES = 128
-"""Images that activations and gradients are looked at on."""
+"""How many images activations and gradients are measured on."""
 
 
 @dataclass(frozen=True)
 class LayerWave:
-    """What is drawn of a periodic layer: its weights over the wave, and its error at other frequencies."""
+    """What the plots of one periodic layer show.
+
+    Attributes:
+        layer: qualified name.
+        frequency: ω, in radians per unit of weight.
+        weights: the distribution of the latent weights.
+        curve: the quantization error that these weights would have at other frequencies.
+    """
 
     layer: str
     frequency: float
@@ -53,7 +59,13 @@ class LayerWave:
 
 @dataclass(frozen=True)
 class Packed:
-    """The packed model: how it compares with the model, on what, and how fast it is on one thread (None: no engine)."""
+    """The packed form of the model.
+
+    Attributes:
+        report: how the outputs of the packed model compare with those of the model.
+        verified_on: the images of this comparison, in words.
+        speed: how fast the packed model runs on one thread; None if it could not be timed.
+    """
 
     report: ExportReport
     verified_on: str
@@ -62,21 +74,32 @@ class Packed:
 
 @dataclass(eq=False)
 class RunAnalysis:
-    """A run, looked at. What could not be found stays empty or None, and ``notes`` say why, in a line each.
+    """What was found out about one run. What could not be found is empty or None, and ``notes`` gives the reason.
 
     Attributes:
         path: the run folder.
-        model_of: which weights the tables are about, in words.
-        history: rows of metrics.jsonl.
-        layers, sizes: as `biper.measure.size` gives them.
-        errors, weights, activations: of those weights, by layer.
-        stage1_errors: of the weights that stage 1 ended with.
+        model_of: the weights that were analyzed, in words: the final model, or a checkpoint.
+        complete: whether the run has finished.
+        notes: what could not be found, and why; a sentence each.
+        recipe: the recipe that was trained; None for an imported model.
+        info: the description of the model.
+        environment: where the run was trained.
+        summary: what the run reached; None if it has not finished.
+        history: one row for each finished epoch.
+        layers: the layers of the network, with their shapes and sizes.
+        sizes: the sizes of the whole model.
+        errors: the quantization errors of each periodic layer.
+        stage1_errors: the same for the weights that stage 1 ended with.
+        weights: signs and scales of each binary layer.
+        activations: inputs and gradients of each binary layer.
         initial_agreement: the share of signs that stage 2 took over from stage 1, by layer.
-        kept: the share of them that are still the same in those weights, by layer.
-        waves: what is drawn of each layer.
-        scales: the learned scales of each layer's output channels.
-        image_split: what the predictions and activations are on.
-        gradient_images: how many of them the activations and gradients are on.
+        kept: the share of the signs at the end of stage 1 that the analyzed weights still have, by layer.
+        waves: what the plots of each periodic layer show.
+        scales: the learned scales of the output channels of each binary layer.
+        predictions: the predictions for the images of a split.
+        image_split: the images of the predictions and activations, in words.
+        gradient_images: how many of these images the activations and gradients were measured on.
+        packed: the packed form of the model.
     """
 
     path: Path
@@ -86,10 +109,10 @@ class RunAnalysis:
     recipe: Recipe | None = None
     info: ModelInfo | None = None
     environment: dict[str, Any] | None = None
-    summary: dict[str, Any] | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: RunSummary | None = None
+    history: list[MetricsRow] = field(default_factory=list)
     layers: list[LayerSummary] = field(default_factory=list)
-    sizes: dict[str, int] = field(default_factory=dict)
+    sizes: ModelSizes | None = None
     errors: list[ErrorRow] = field(default_factory=list)
     stage1_errors: list[ErrorRow] = field(default_factory=list)
     weights: list[WeightRow] = field(default_factory=list)
@@ -105,66 +128,72 @@ class RunAnalysis:
 
     @property
     def title(self) -> str:
-        """Network, bits and data, as far as they are known."""
+        """The network, its bits and the data set."""
         if self.info is not None:
             return f"{self.info.name} {self.info.bits} on {self.info.dataset}"
         assert self.recipe is not None
         return f"{self.recipe.model.name} {self.recipe.model.bits} on {self.recipe.data.name}"
 
     @property
+    def times_smaller(self) -> float | None:
+        """How many times smaller the packed file is than the model in float32; None without a packed form."""
+        if self.packed is None or self.sizes is None:
+            return None
+        return self.sizes.float_bytes / self.packed.report.file_bytes
+
+    @property
     def toml(self) -> str:
-        """The recipe as it ran; empty for an imported model."""
+        """The recipe as TOML; empty for an imported model."""
         return "" if self.recipe is None else self.recipe.to_toml()
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON values, but for the pictures."""
+        """The analysis as plain JSON values, without the pixels of pictures."""
         found = {part.name: _plain(getattr(self, part.name)) for part in dataclasses.fields(self)}
-        return {"title": self.title, **found}
+        return {"title": self.title, **found, "sizes": {} if self.sizes is None else self.sizes.to_json()}
 
 
 def analyze_run(
     path: str | Path, *, data_dir: str | Path | None = None, images: int | None = None, bench_seconds: float = 0.5
 ) -> RunAnalysis:
-    """Look at a run folder: a finished run, an unfinished one as far as it is, or an imported model.
+    """Analyze a run folder: a finished run, an unfinished run, or an imported model.
 
     Args:
         path: the run folder.
-        data_dir: where the data set is, see `biper.load_dataset`; without it there are no predictions.
-        images: how many test images to ask about at most; default all.
-        bench_seconds: about how long to time the packed model.
+        data_dir: the folder of the data set, see `biper.load_dataset`. Without the data set there are no predictions.
+        images: predict at most this many test images; default all.
+        bench_seconds: about how many seconds to time the packed model.
+
+    Returns:
+        What was found out. For an unfinished run it describes the newest checkpoint.
 
     Raises:
-        ModelError: it is no run folder.
-        CheckpointError: the metrics or the model in it are corrupt.
-        RecipeError: its recipe is.
+        ModelError: the path is no run folder.
+        CheckpointError: the metrics, the summary or the model are corrupt.
+        RecipeError: the recipe is not valid.
     """
     folder = RunFolder(path)
     if not folder.path.is_dir():
-        raise ModelError(f"no run folder {path}: expected a folder that biper train or biper import-reference made")
+        raise ModelError(f"no run folder {path}: expected a folder of a trained run or of an imported model")
     if not folder.exists() and not folder.model_file.exists():
         raise ModelError(f"{path} is not a run folder: it holds neither recipe.toml nor model.safetensors")
     found = RunAnalysis(folder.path)
     _read_records(folder, found)
     model = _model(folder, found)
     if model is not None:
-        _look_at_weights(folder, found, model)
-        _look_at_images(found, model, data_dir, images)
-        _look_at_packed(found, model, data_dir, bench_seconds)
+        _analyze_weights(folder, found, model)
+        _analyze_images(found, model, data_dir, images)
+        _analyze_packed(found, model, data_dir, bench_seconds)
     return found
 
 
 def _read_records(folder: RunFolder, found: RunAnalysis) -> None:
-    """Recipe, metrics, summary and environment, and what their absence means."""
+    """Read the recipe, the metrics, the summary and the environment, and note what is missing."""
     if not folder.exists():
-        found.notes.append("An imported model: there is no recipe, and nothing is known of its training.")
+        found.notes.append("This is an imported model: it has no recipe, and nothing is known about its training.")
         return
     found.recipe = load_recipe(folder.recipe_file)
-    try:
-        found.history, found.summary = folder.read_metrics(), folder.read_summary()
-        if folder.environment_file.exists():
-            found.environment = json.loads(folder.environment_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"a JSON file in {folder.path} is corrupt: {error}") from error
+    found.history, found.summary = folder.read_metrics(), folder.read_summary()
+    found.environment = folder.read_environment()
     if found.summary is None:
         found.complete = False
         total = sum(stage.epochs for stage in found.recipe.stages)
@@ -172,55 +201,38 @@ def _read_records(folder: RunFolder, found: RunAnalysis) -> None:
 
 
 def _model(folder: RunFolder, found: RunAnalysis) -> nn.Module | None:
-    """The furthest weights of the run, and which they are; None, and a note, if there are none."""
+    """The newest weights of the run; None, and a note, if there are none yet."""
     if folder.model_file.exists():
         model, found.info = load_model(folder.model_file)
         found.model_of = "the final model"
         return model
     newest = folder.checkpoints.load_newest()
     if newest is None:
-        found.notes.append("There is no model or checkpoint yet, so nothing to say about weights.")
+        found.notes.append("There is no model or checkpoint yet, so that the weights cannot be analyzed.")
         return None
     path, tensors, document = newest
     assert found.recipe is not None
-    info = load_model(folder.stage_file(1))[1] if folder.stage_file(1).exists() else _described(found.recipe)
-    model, position = info.create(), document["position"]
+    info = load_model(folder.stage_file(1))[1] if folder.stage_file(1).exists() else ModelInfo.of_recipe(found.recipe)
+    model, position = info.create(), Position.from_json(document["position"])
     try:
         load_state(model, entries(tensors, "model/"), str(path), info.name)
-    except CheckpointError as error:  # of classes of somebody's own, whose number only stage 1's model tells
-        found.notes.append(f"Nothing to say about weights before stage 1 has ended: {error}.")
+    except CheckpointError as error:  # only a saved model has the number of classes of the user's own data
+        found.notes.append(f"The weights cannot be analyzed before stage 1 has ended: {error}.")
         return None
-    found.info, found.model_of = (
-        info,
-        f"the newest checkpoint, after stage {position['stage']} epoch {position['epoch']}",
-    )
-    if position["step"]:
-        found.model_of += f" and {position['step']} steps"
+    found.info = info
+    found.model_of = f"the newest checkpoint, after stage {position.stage} epoch {position.epoch}"
+    if position.step:
+        found.model_of += f" and {position.step} steps"
     found.notes.append(f"Weights, predictions and sizes are those of {found.model_of}.")
     return model.eval()
 
 
-def _described(recipe: Recipe) -> ModelInfo:
-    """What a recipe and its data set tell of the model that it trains."""
-    spec = dataset_spec(recipe.data.name)
-    return ModelInfo(
-        name=recipe.model.name,
-        dataset=spec.name,
-        num_classes=spec.num_classes,
-        bits=recipe.model.bits,
-        frequency=recipe.model.frequency,
-        mean=spec.mean,
-        std=spec.std,
-        classes=(),
-        image_size=recipe.data.image_size or 0,
-    )
-
-
-def _look_at_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) -> None:
+def _analyze_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) -> None:
+    """Measure the layers, their errors, signs and scales, and compare them with the end of stage 1."""
     assert found.info is not None
     found.layers = summarize(model, (len(found.info.mean), found.info.image_size, found.info.image_size))
     found.sizes = model_sizes(model)
-    found.errors, found.weights = error_table(model), weight_table(model)
+    found.errors, found.weights = error_rows(model), weight_rows(model)
     found.scales = {name: layer.scale.tolist() for name, layer in binary_layers(model).items()}
     steps = [CURVE_REACH * (point + 1) / CURVE_POINTS for point in range(CURVE_POINTS)]
     for name, (weight, quantizer) in periodic_weights(model).items():
@@ -228,14 +240,14 @@ def _look_at_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) ->
         found.waves.append(LayerWave(name, quantizer.frequency, histogram(weight), tuple(curve)))
     if folder.stage_file(1).exists():
         first, _ = load_model(folder.stage_file(1))
-        found.stage1_errors = error_table(first)
+        found.stage1_errors = error_rows(first)
         found.initial_agreement, found.kept = stage_agreement(first), sign_agreement(first, model)
     if not found.weights:
-        found.notes.append("The network has no binary layers, so there are no signs to look at.")
+        found.notes.append("The network has no binary layers, so that there are no signs to analyze.")
 
 
-def _look_at_images(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, images: int | None) -> None:
-    """Predictions and activations; a note where the images are not at hand."""
+def _analyze_images(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, images: int | None) -> None:
+    """Predict the test images and measure the activations; add a note if the images cannot be loaded."""
     info = found.info
     assert info is not None
     try:
@@ -248,13 +260,13 @@ def _look_at_images(found: RunAnalysis, model: nn.Module, data_dir: str | Path |
         found.image_split = f"{info.dataset} {name} images"
         pixels, labels = next(split.in_order(GRADIENT_IMAGES))
         found.gradient_images = len(labels)
-        found.activations = activation_table(model, normalize(pixels, info.mean, info.std), labels)
+        found.activations = activation_rows(model, normalize(pixels, info.mean, info.std), labels)
     except DataError as error:
-        found.notes.append(f"No images, so no predictions and no activations: {error}.")
+        found.notes.append(f"Without images there are no predictions and no activations: {error}.")
 
 
-def _look_at_packed(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, seconds: float) -> None:
-    """Pack the weights at hand into a temporary file, and time it."""
+def _analyze_packed(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, seconds: float) -> None:
+    """Pack the model into a temporary file, and time it."""
     assert found.info is not None
     with tempfile.TemporaryDirectory() as folder:
         saved, packed = Path(folder) / "model.safetensors", Path(folder) / "model.biper"
@@ -269,9 +281,11 @@ def _look_at_packed(found: RunAnalysis, model: nn.Module, data_dir: str | Path |
 
 
 def _plain(value: Any) -> Any:
-    """JSON values for dataclasses, arrays, paths and tuples; pixels are left out."""
+    """A value as JSON values; arrays become lists, dataclasses become objects, and pixels are left out."""
     if isinstance(value, Recipe):
         return value.model_dump(mode="json")
+    if isinstance(value, Record):
+        return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(part) for name, part in _fields(value)}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A trained model beside its packed file: accuracy, time and size of both."""
+"""A trained model in torch beside its packed file: the accuracy, the time and the size of both."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from biper.runtime.timing import interleaved
 
 
 @dataclass(frozen=True)
-class Side:
-    """``accuracy``: top-1 on the test set, 0 to 1; ``seconds``: the median of one image on one thread."""
+class ModelFigures:
+    """What was measured of one form of a model.
+
+    Attributes:
+        accuracy: top-1 on the test images, 0 to 1.
+        seconds: the median time of one image on one thread.
+        file_bytes: the size of the file.
+    """
 
     accuracy: float
     seconds: float
@@ -28,14 +34,17 @@ class Side:
 
 def beside_torch(
     model_file: Path, packed_file: Path, *, data_dir: Path | None = None, seconds: float = 1.0
-) -> tuple[Side, Side]:
+) -> tuple[ModelFigures, ModelFigures]:
     """Measure a saved model in torch, in stage 2 on the CPU, and its packed file.
 
     Args:
-        model_file: what a run or `biper.save_model` wrote.
-        packed_file: what `biper.export` made of it.
-        data_dir: where its data set is.
-        seconds: about how long to time both, in turns.
+        model_file: a model that a run or `biper.save_model` wrote.
+        packed_file: the packed file that `biper.export` made of it.
+        data_dir: the folder of its data set.
+        seconds: about how many seconds to time both, in turns.
+
+    Returns:
+        The figures of the model in torch, and those of the packed file.
     """
     model, info = load_model(model_file)
     set_stage_(model, "binary")
@@ -51,7 +60,7 @@ def beside_torch(
         torch.set_num_threads(threads)
     files = model_file, packed_file
     real, bits = (
-        Side(score.accuracy, statistics.median(spent), file.stat().st_size)
+        ModelFigures(score.accuracy, statistics.median(spent), file.stat().st_size)
         for score, spent, file in zip(scores, times, files, strict=True)
     )
     return real, bits

@@ -1,4 +1,4 @@
-"""How plots look, and how they become a part of a page that has a light and a dark form."""
+"""The style of plots, and their form as part of a page with a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COLOURS = {
     "third": "#2e8b57",
     "tint": "#e3ecfa",
 }
-"""What a page may replace by colours of its own, see `svg`."""
+"""The colours of plots, by names under which a page can replace them; see `svg`."""
 
 _RAMP = ((0x3B, 0x82, 0xF6), (0xA8, 0x55, 0xF7), (0xF0, 0x6A, 0x1C))
-"""From the first layer to the last; readable on light and on dark."""
+"""The colours of the first, the middle and the last layer, as red, green and blue. They are readable on both themes."""
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -54,17 +54,18 @@ STYLE: Any = {
 }
 
 WIDE, SMALL = (5.4, 2.9), (3.5, 2.2)
-"""Widths and heights of figures in inches."""
+"""The widths and heights of figures, in inches."""
 
 
 def svg(figure: Figure, name: str) -> str:
-    """A figure as an SVG element for a page: no network, no size of its own, text as text in the page's font.
+    """A figure as an SVG element for a page.
 
-    Every colour of `COLOURS` becomes ``var(--plot-NAME, COLOUR)``, so that a page can set others.
+    The element loads nothing, takes the size that the page gives it, and keeps text as text in the font of the page.
+    Every colour of `COLOURS` becomes ``var(--plot-NAME, COLOUR)``, so that a page can replace it.
 
     Args:
-        figure: of `biper.report.plots`.
-        name: unlike that of any other figure on the page.
+        figure: a figure of `biper.report.plots`.
+        name: a name that no other figure on the page has.
     """
     written = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -78,7 +79,7 @@ def svg(figure: Figure, name: str) -> str:
     )
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"font-family: [^;\"]*; ?", "", text)
-    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)  # places, not what is written
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)  # coordinates only, no text
     text = text.replace('xlink:href="', 'href="')
     text = re.sub(r"\s*\n\s*", "\n", text)
     for colour, value in COLOURS.items():
@@ -87,10 +88,10 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """A figure of a width and height in inches, and its axes; to be called with `STYLE` in force."""
+    """Make a figure of a width and height in inches, and its axes. The caller puts `STYLE` into force."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    # ticks are made as late as when a figure is drawn, and would then have whatever style is in force
+    # matplotlib makes ticks when it draws a figure, where another style may be in force
     axes.tick_params(
         length=0, labelsize=8.5, labelcolor=COLOURS["muted"], grid_color=COLOURS["grid"], grid_linewidth=0.6
     )
@@ -98,17 +99,17 @@ def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def legend_below(axes: Axes) -> None:
-    """A legend in one row under the axes, where no line can run through it."""
+    """Put a legend in one row below the axes, where it covers no line."""
     axes.figure.legend(loc="outside lower center", ncols=4, columnspacing=1.4, handletextpad=0.4)
 
 
 def dots(count: int) -> dict[str, Any]:
-    """Marks on a line of few points."""
+    """The style of the points of a line; a line of many points has no marks."""
     return {"marker": "o", "markersize": 2.8} if count <= 40 else {}
 
 
 def ramp(share: float) -> str:
-    """A colour for a layer, from the first (0) to the last (1)."""
+    """The colour of a layer by its place, from the first layer (0) to the last (1)."""
     low, high = (_RAMP[0], _RAMP[1]) if share < 0.5 else (_RAMP[1], _RAMP[2])
     part = share * 2 - (share >= 0.5)
     return "#" + "".join(f"{round(a + (b - a) * part):02x}" for a, b in zip(low, high, strict=True))

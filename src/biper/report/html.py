@@ -1,4 +1,4 @@
-"""The pieces of a page that needs nothing but itself: tables, plots, matrices and pictures as HTML text."""
+"""The parts of a self-contained page as HTML text: tables, plots, matrices and pictures."""
 
 from __future__ import annotations
 
@@ -16,21 +16,27 @@ from biper.measure.predictions import Predictions
 from biper.report.table import Column, Table
 
 MATRIX_CLASSES = 20
-"""Most classes that a confusion matrix is drawn for; of more, the commonest confusions are listed."""
+"""The largest number of classes with a confusion matrix. With more, the most frequent confusions are listed."""
 
 CONFUSIONS = 30
-"""How many confusions are listed then."""
+"""How many confusions are listed if there are too many classes for a matrix."""
 
 THUMBNAIL = 96
-"""Largest width and height of a picture on the page, in pixels."""
+"""The largest width and height of a picture on the page, in pixels."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-"""What a browser lets the page do: use what is in it, and nothing from anywhere else."""
+"""The content security policy: the browser loads nothing from outside the page."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its title, a sentence or two (HTML), and what is in it (HTML)."""
+    """A section of the page.
+
+    Attributes:
+        title: its title.
+        lead: one or two sentences that introduce it, as HTML.
+        body: its content, as HTML; an empty section is left out.
+    """
 
     title: str
     lead: str
@@ -38,12 +44,12 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Its name in links."""
+        """The name of the section in links."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
 
 def document(title: str, subtitle: str, sections: Sequence[Section], footer: str) -> str:
-    """A whole page."""
+    """The whole page."""
     here = resources.files("biper.report")
     style, script = (here.joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     links = "\n".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in sections)
@@ -80,7 +86,7 @@ def document(title: str, subtitle: str, sections: Sequence[Section], footer: str
 
 
 def tiles(facts: Iterable[tuple[str, str, str]]) -> str:
-    """A few numbers that stand out: (what it is, value, a detail)."""
+    """The most important numbers in large type, each with its name before it and a detail after it."""
     boxes = (
         f"<div><span>{escape(what)}</span><b>{escape(value)}</b><span>{escape(detail)}</span></div>"
         for what, value, detail in facts
@@ -89,7 +95,7 @@ def tiles(facts: Iterable[tuple[str, str, str]]) -> str:
 
 
 def notes(lines: Sequence[str], *, warn: bool) -> str:
-    """What the reader should know first, a paragraph each; nothing for no lines."""
+    """Notes at the top of the page, one paragraph for each line; an empty text if there are none."""
     return (
         f'<div class="notes{" warn" if warn else ""}">{"".join(f"<p>{escape(line)}</p>" for line in lines)}</div>'
         if lines
@@ -98,7 +104,7 @@ def notes(lines: Sequence[str], *, warn: bool) -> str:
 
 
 def pair(columns: Sequence[tuple[str, str]]) -> str:
-    """Parts (heading, HTML) side by side; one alone stands without its heading."""
+    """Parts (heading, HTML) side by side; a single part has no heading."""
     if len(columns) == 1:
         return columns[0][1]
     parts = "".join(f"<div><h3>{escape(heading)}</h3>{body}</div>" for heading, body in columns)
@@ -106,19 +112,24 @@ def pair(columns: Sequence[tuple[str, str]]) -> str:
 
 
 def beside(parts: Sequence[str]) -> str:
-    """Parts (HTML) next to each other where there is room."""
+    """Parts (HTML) side by side if the screen is wide enough, else one below the other."""
     return f'<div class="beside">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
 
 
 def plots(drawings: Sequence[str], *, small: bool = False) -> str:
-    """SVG elements in as many columns as there is room for."""
+    """SVG elements in as many columns as the screen is wide enough for."""
     if not drawings:
         return ""
     return f'<div class="plots{" small" if small else ""}">{"".join(f"<div>{svg}</div>" for svg in drawings)}</div>'
 
 
 def table(data: Table, *, facts: bool = False) -> str:
-    """A table whose columns sort by a click; ``facts`` for names and texts, which do not sort."""
+    """A table as HTML.
+
+    Args:
+        data: the table.
+        facts: whether the table holds names and texts; otherwise a click on a column sorts the rows.
+    """
     names = [column.show is None or facts for column in data.columns]
     heads = []
     for column, name in zip(data.columns, names, strict=True):
@@ -142,9 +153,9 @@ def table(data: Table, *, facts: bool = False) -> str:
 
 
 def confusion(answers: Predictions) -> str:
-    """The confusion matrix, or the commonest confusions where it would be too large to read."""
+    """The confusion matrix, or the most frequent confusions if the matrix would be too large to read."""
     if len(answers.classes) > MATRIX_CLASSES:
-        return table(_commonest(answers))
+        return table(_most_frequent_confusions(answers))
     names = [escape(name) for name in answers.classes]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
@@ -153,19 +164,19 @@ def confusion(answers: Predictions) -> str:
         cells = []
         for other, count in enumerate(given.tolist()):
             share = count / total
-            what = f"{names[number]} taken for {names[other]}: {count:,} of {total:,}"
+            what = f"{names[number]} predicted as {names[other]}: {count:,} of {total:,}"
             right = ' class="right"' if other == number else ""
             shade = 0.75 * share if other == number else min(3 * share, 0.75)
             shown = f"{count:,}" if count else "·"
             cells.append(f'<td{right} style="--share:{shade:.3f}" title="{what}">{shown}</td>')
         rows.append(f'<tr><th scope="row" class="name">{names[number]}</th>{"".join(cells)}</tr>')
-    caption = "Rows: what an image is; columns: what it is taken for. Errors are shaded threefold."
+    caption = "Rows: the class of an image; columns: the predicted class. Errors have three times stronger shading."
     inner = f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="scroll matrix"><table>{inner}</table></div><p class="caption">{caption}</p>'
 
 
 def pictures(answers: Predictions) -> str:
-    """The errors that the model is surest of, with their pictures."""
+    """The errors of highest confidence, with their pictures."""
     figures = []
     for wrong in answers.wrong:
         label, answer = (escape(answers.classes[number]) for number in (wrong.label, wrong.answer))
@@ -177,6 +188,7 @@ def pictures(answers: Predictions) -> str:
 
 
 def _cell(column: Column, name: bool, value: object, text: str) -> str:
+    """A cell of a table; ``name`` marks a column of names."""
     kinds, style = ["name"] if name else [], ""
     if column.bar and isinstance(value, float):
         kinds.append("bar")
@@ -185,8 +197,8 @@ def _cell(column: Column, name: bool, value: object, text: str) -> str:
     return f'<td{kind}{style} data-value="{escape("" if value is None else str(value))}">{escape(text)}</td>'
 
 
-def _commonest(answers: Predictions) -> Table:
-    """The confusions that happen most often."""
+def _most_frequent_confusions(answers: Predictions) -> Table:
+    """The most frequent confusions of one class with another."""
     errors = answers.confusion.copy()
     np.fill_diagonal(errors, 0)
     rows = []
@@ -196,16 +208,16 @@ def _commonest(answers: Predictions) -> Table:
             total = int(answers.confusion[label].sum())
             rows.append([answers.classes[label], answers.classes[answer], int(errors[label, answer]), total])
     columns = [
-        Column("is"),
-        Column("taken for"),
-        Column("images", lambda count: f"{count:,}", "How often."),
-        Column("of", lambda count: f"{count:,}", "Images of that class."),
+        Column("class"),
+        Column("predicted as"),
+        Column("images", lambda count: f"{count:,}", "How often this confusion happens."),
+        Column("of", lambda count: f"{count:,}", "Images of the class."),
     ]
-    return Table("Commonest confusions", columns, rows, f"The {len(rows)} commonest.")
+    return Table("Most frequent confusions", columns, rows, f"The {len(rows)} most frequent confusions.")
 
 
 def _png(pixels: np.ndarray) -> str:
-    """Pixels (H, W, C) as a data address."""
+    """Pixels (H, W, C) as a PNG in a data URL, reduced to `THUMBNAIL`."""
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     written = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Methods under one recipe: the same network, data, schedule and seeds, and the same tuning effort for each.
+"""Comparing methods under one recipe: the same network, data, schedule and seeds, and the same tuning for each.
 
-Every run is an ordinary run folder, ``OUT/LABEL/factor-F-seed-S``, so that a comparison that stopped goes on where it
-stopped and one that is asked again, or for more, trains only what is new.
+Every run is an ordinary run folder, ``OUT/LABEL/factor-F-seed-S``. A comparison that was stopped therefore resumes, and
+a comparison that is repeated with more variants, factors or seeds trains only the new runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import shlex
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,30 @@ from biper.io.files import atomic_write
 from biper.methods.settings import METHODS
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
-from biper.report.methods_table import MethodComparison, MethodRow, Tried, to_markdown, to_png
+from biper.report.methods_table import FactorResult, MethodComparison, MethodRow, to_markdown, to_png
 from biper.runs.folder import RunFolder, write_json
+from biper.runs.records import MetricsRow, RunSummary
 from biper.targets.packed.saved import export_saved
+from biper.training.options import RunOptions
 from biper.training.progress import Progress
 from biper.training.run import train
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of a comparison: a label, and what it changes in the recipe, as ``key=value``."""
+    """A row of a comparison.
+
+    Attributes:
+        label: the name of the row, and of the folder of its runs.
+        settings: what the row changes in the recipe, as ``key=value``.
+    """
 
     label: str
     settings: tuple[str, ...] = ()
 
     @classmethod
     def of_method(cls, name: str) -> Variant:
-        """A method as published, by its name.
+        """The variant of a method with its published settings, by the name of the method.
 
         Raises:
             RecipeError: there is no such method.
@@ -46,36 +53,36 @@ class Variant:
 
     @classmethod
     def read(cls, text: str) -> Variant:
-        """A label and settings from a text such as ``"slow-wave model.frequency=5 stage1.periodic_penalty=0"``.
+        """Read a variant from a text such as ``"slow-wave model.frequency=5 stage1.periodic_penalty=0"``.
 
         Raises:
-            RecipeError: the text has no label, or no settings.
+            RecipeError: the text has no valid label, or no settings.
         """
         label, *settings = shlex.split(text) or [""]
         if not re.fullmatch(r"[\w.+-]+", label) or not settings or not all("=" in setting for setting in settings):
             raise RecipeError(
-                "--variant expects a label of letters, digits and ._+- and then settings, such as "
+                "variants=... expects labels of letters, digits and ._+- with settings after them, such as "
                 f"'slow-wave model.frequency=5', got {text!r}"
             )
         return cls(label, tuple(settings))
 
 
 def read_factors(text: str | None) -> list[float]:
-    """Learning-rate factors from a text such as ``"1,10,30"``; none from None.
+    """Read learning-rate factors from a text such as ``"1,10,30"``; None gives an empty list.
 
     Raises:
-        RecipeError: one of them is no positive number, or repeats.
+        RecipeError: a factor is no positive number, or is given twice.
     """
     try:
         factors = [float(part) for part in (text or "").split(",") if part.strip()]
     except ValueError:
         factors = [-1.0]
     if any(not 0 < factor < float("inf") for factor in factors) or len(set(factors)) < len(factors):
-        raise RecipeError(f"--learning-rates expects positive numbers that differ, such as 1,10,30, got {text!r}")
+        raise RecipeError(f"factors=... expects positive numbers that differ, such as 1,10,30, got {text!r}")
     return factors
 
 
-def compare(
+def compare_methods(
     source: str | Path,
     variants: Sequence[Variant],
     out: str | Path,
@@ -85,61 +92,63 @@ def compare(
     seeds: int = 1,
     factors: Sequence[float] = (),
     progress: Callable[[], Progress] = Progress,
-    data_dir: str | Path | None = None,
-    **options: Any,
+    options: RunOptions | None = None,
+    **changes: Any,
 ) -> MethodComparison:
-    """Train every variant of a recipe, and say how they compare.
+    """Train every variant of a recipe, and compare what they reach.
 
-    With several factors, each variant is trained with each of them and the first seed; the one with the best accuracy
-    on held-out training images, or with the least training loss of the last epoch where the recipe holds none out,
-    trains the other seeds. Test images choose nothing.
+    With several learning-rate factors, each variant is trained with each factor and the first seed. The other seeds are
+    trained with the best factor only: the one with the best accuracy on held-out images, or, where the recipe has none,
+    the one with the lowest training loss in the last epoch. The test images choose nothing.
 
     Args:
-        source: a recipe's name or file, see `biper.load_recipe`.
-        variants: what to compare; their labels differ.
-        out: the folder for all of it: the run folders, ``compare.json``, ``compare.md`` and ``compare.png``.
+        source: the name or the file of a recipe, see `biper.load_recipe`.
+        variants: the rows of the comparison; their labels differ.
+        out: the folder for the run folders, ``compare.json``, ``compare.md`` and ``compare.png``.
         overrides: settings for all variants, as ``"key=value"``.
-        scale_epochs: factor of the epochs of both stages.
-        seeds: how many, from the recipe's on.
-        factors: learning-rate factors of latent weights to try; none keeps the recipe's or the method's own.
-        progress: makes what shows the progress of a run.
-        data_dir: where the data is; see `biper.load_dataset`.
-        options: of `biper.train`: ``device``, ``precision``, ``workers``.
+        scale_epochs: multiplies the epochs of both stages.
+        seeds: how many seeds; the first is that of the recipe, and each further one is larger by 1.
+        factors: the learning-rate factors of latent weights to try; by default each variant keeps its own.
+        progress: makes the object that shows the progress of one run.
+        options: where and how to compute; every run is resumed.
+        **changes: single options that differ from ``options``, such as ``device``; see `biper.train`.
 
     Raises:
-        RecipeError: labels repeat, a setting is wrong, or a run folder holds another recipe.
-        TrainingInterrupted: Ctrl-C or SIGTERM; calling it again goes on.
+        TypeError: there is no option of that name.
+        RecipeError: two labels are the same, a setting is wrong, or a run folder holds another recipe.
+        TrainingInterrupted: the process received SIGINT (Ctrl-C) or SIGTERM; the same call continues the comparison.
     """
     labels = [variant.label for variant in variants]
     if len(set(labels)) < len(labels) or not labels:
         raise RecipeError(f"a comparison needs variants with labels that differ, got {', '.join(labels) or 'none'}")
     if any(override.split("=")[0].split(".")[0].strip() == "method" for override in overrides):
         raise RecipeError(
-            "--set is for all variants of a comparison, a method for one: use --variant 'LABEL KEY=VALUE'"
+            "overrides=... is for all variants, so that it cannot set the method: set it in one of variants=..., such "
+            "as 'LABEL method.name=recu'"
         )
     out = Path(out)
-    options = {"data_dir": data_dir, **options}
+    options = replace((options or RunOptions()).changed(changes, "compare_methods"), resume=True)
     base = load_recipe(source, overrides)
 
-    def recipe_of(variant: Variant, seed: int, factor: float | None) -> Recipe:
+    def recipe_for(variant: Variant, seed: int, factor: float | None) -> Recipe:
         settings = [*overrides, *variant.settings, f"seed={seed}"]
         if factor is not None:
             settings.append(f"method.learning_rate_factor={float(factor)}")
         return load_recipe(source, settings).scaled(scale_epochs)
 
-    for variant in variants:  # so that a wrong setting of the last one is found before the first one trains
-        recipe_of(variant, base.seed, None)
+    for variant in variants:  # a wrong setting of the last variant must be found before the first one trains
+        recipe_for(variant, base.seed, None)
     all_seeds = tuple(range(base.seed, base.seed + seeds))
     rows = []
     for variant in variants:
-        own = recipe_of(variant, base.seed, None)
+        own = recipe_for(variant, base.seed, None)
         tried = list(factors) or [own.method.learning_rate_factor]
 
-        def run(seed: int, factor: float, variant: Variant = variant) -> _Run:
+        def run(seed: int, factor: float, variant: Variant = variant) -> _RunResult:
             folder = out / variant.label / f"factor-{factor:g}-seed-{seed}"
             shown = progress()
             shown.message(f"{variant.label}, learning-rate factor {factor:g}, seed {seed}: {folder}")
-            return _run(recipe_of(variant, seed, factor), RunFolder(folder), shown, options)
+            return _train_run(recipe_for(variant, seed, factor), RunFolder(folder), shown, options)
 
         grid = [run(all_seeds[0], factor) for factor in tried]
         best = max(range(len(tried)), key=lambda index: grid[index].merit)
@@ -159,54 +168,64 @@ def compare(
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What a run reached; one that diverged has reached nothing."""
+class _RunResult:
+    """What one run reached; a run that diverged reached nothing."""
 
-    summary: dict[str, Any] | None = None
-    last: dict[str, Any] | None = None
-    """The row of its last epoch."""
+    summary: RunSummary | None = None
+    last_row: MetricsRow | None = None
     packed_bytes: int | None = None
 
     @property
-    def merit(self) -> float:
-        """What chooses between learning-rate factors: the larger the better."""
-        if self.last is None:
-            return -float("inf")
-        return self.last.get("held_out_accuracy", -self.last["train_loss"])
+    def train_loss(self) -> float | None:
+        """The training loss of the last epoch."""
+        return None if self.last_row is None else self.last_row.train_loss
 
     @property
-    def result(self) -> dict[str, Any] | None:
-        """Of its last stage."""
-        return None if self.summary is None else self.summary.get("stage2", self.summary["stage1"])
+    def held_out_accuracy(self) -> float | None:
+        """The accuracy on held-out images after the last epoch, where the recipe has them."""
+        if self.last_row is None or self.last_row.score.split != "held_out":
+            return None
+        return self.last_row.score.accuracy
+
+    @property
+    def merit(self) -> float:
+        """What chooses between learning-rate factors: the higher, the better."""
+        if self.train_loss is None:
+            return -float("inf")
+        return -self.train_loss if self.held_out_accuracy is None else self.held_out_accuracy
 
     @property
     def accuracy(self) -> float | None:
-        """On the test images, or how it fits the training images where the recipe scores those."""
-        return None if self.result is None else self.result.get("test_accuracy", self.result.get("fit_accuracy"))
+        """The final accuracy, on the test images or on those that the recipe names."""
+        return None if self.summary is None else self.summary.final.score.accuracy
 
 
-def _run(recipe: Recipe, folder: RunFolder, progress: Progress, options: dict[str, Any]) -> _Run:
+def _train_run(recipe: Recipe, folder: RunFolder, progress: Progress, options: RunOptions) -> _RunResult:
+    """Train one run, or read what it reached if it has finished, and pack its model."""
     try:
-        summary = train(recipe, folder.path, resume=True, progress=progress, **options)
+        summary = train(recipe, folder.path, options=options, progress=progress)
     except NonFiniteLossError as error:
         progress.message(f"diverged: {error}")
-        return _Run()
+        return _RunResult()
     except TrainingInterrupted as error:
         raise TrainingInterrupted(
-            f"stopped in {folder.path}, everything is saved; the same command goes on from there"
+            f"stopped in {folder.path}, everything is saved; repeat the comparison to continue from there"
         ) from error
     packed = folder.path / "model.biper"
     try:
         if not packed.exists():
-            export_saved(folder.model_file, packed, data_dir=options["data_dir"])
-    except ExportError as error:  # after hours of training, a row without a size is better than no row
+            export_saved(folder.model_file, packed, data_dir=options.data_dir)
+    except ExportError as error:  # a row without a size is better than losing hours of training
         progress.message(f"not packed: {error}")
-    return _Run(summary, folder.read_metrics()[-1], packed.stat().st_size if packed.exists() else None)
+    return _RunResult(summary, folder.read_metrics()[-1], packed.stat().st_size if packed.exists() else None)
 
 
-def _row(variant: Variant, recipe: Recipe, grid: list[tuple[float, _Run]], best: int, runs: list[_Run]) -> MethodRow:
-    finished = [(run.summary, run.result) for run in runs if run.summary is not None and run.result is not None]
-    errors = [value for _, result in finished for value in result["relative_error"].values()]
+def _row(
+    variant: Variant, recipe: Recipe, grid: list[tuple[float, _RunResult]], best: int, runs: list[_RunResult]
+) -> MethodRow:
+    """The row of a variant, from the runs of its factors and from those of its seeds."""
+    finished = [run.summary for run in runs if run.summary is not None]
+    errors = [value for summary in finished for value in (summary.final.relative_error or {}).values()]
     epochs = sum(stage.epochs for stage in recipe.stages)
     return MethodRow(
         label=variant.label,
@@ -214,25 +233,17 @@ def _row(variant: Variant, recipe: Recipe, grid: list[tuple[float, _Run]], best:
         method=recipe.method.name,
         stages=len(recipe.stages),
         epochs=epochs,
-        grid=tuple(
-            Tried(
-                factor,
-                None if run.last is None else run.last["train_loss"],
-                None if run.last is None else run.last.get("held_out_accuracy"),
-                run.accuracy,
-            )
-            for factor, run in grid
-        ),
+        grid=tuple(FactorResult(factor, run.train_loss, run.held_out_accuracy, run.accuracy) for factor, run in grid),
         factor=grid[best][0],
         accuracies=tuple(run.accuracy for run in runs if run.accuracy is not None),
-        seconds_per_epoch=statistics.fmean(summary["seconds"] / epochs for summary, _ in finished) if finished else 0.0,
+        seconds_per_epoch=statistics.fmean(summary.seconds / epochs for summary in finished) if finished else 0.0,
         relative_error=statistics.fmean(errors) if errors else None,
         packed_bytes=next((run.packed_bytes for run in runs if run.packed_bytes is not None), None),
     )
 
 
 def _save(comparison: MethodComparison, out: Path) -> None:
-    """Write what is known so far, each file atomically."""
+    """Write the rows so far as JSON, as Markdown and as a plot, each file atomically."""
     rows = [{**asdict(row), "mean": row.mean, "spread": row.spread} for row in comparison.rows]
     write_json(out / "compare.json", {**asdict(comparison), "rows": rows})
     atomic_write(out / "compare.md", to_markdown(comparison))

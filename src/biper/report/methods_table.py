@@ -11,61 +11,83 @@ from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One learning-rate factor of latent weights, tried with the first seed. None stands for a run that diverged."""
+class FactorResult:
+    """What one learning-rate factor reached with the first seed; a run that diverged reached nothing.
+
+    Attributes:
+        factor: multiplies the learning rate of latent weights.
+        train_loss: the loss of the last epoch, in nats.
+        held_out_accuracy: the accuracy on held-out images after the last epoch, where the recipe has them.
+        accuracy: the final accuracy, 0 to 1.
+    """
 
     factor: float
     train_loss: float | None
-    """Of the last epoch."""
     held_out_accuracy: float | None
-    """Where the recipe holds training images out."""
     accuracy: float | None
 
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method, or one variant of it, with the factor that was best of those tried."""
+    """One method, or one variant of it, with the best of the learning-rate factors.
+
+    Attributes:
+        label: the name of the row.
+        settings: what the row changes in the recipe, as ``key=value``.
+        method: the name of the method.
+        stages: how many stages were trained.
+        epochs: how many epochs all stages had together.
+        grid: the results of all learning-rate factors.
+        factor: the best factor.
+        accuracies: the final accuracy of each seed that did not diverge, 0 to 1.
+        seconds_per_epoch: mean over the runs with the best factor; training, evaluating and saving.
+        relative_error: the share of energy that the final weights lose to one bit, mean over layers and seeds.
+        packed_bytes: the size of the packed file; None if no run could be packed.
+    """
 
     label: str
     settings: tuple[str, ...]
-    """What it changes in the recipe, as ``key=value``."""
     method: str
     stages: int
     epochs: int
-    """Over all its stages."""
-    grid: tuple[Tried, ...]
+    grid: tuple[FactorResult, ...]
     factor: float
     accuracies: tuple[float, ...]
-    """Of each seed that did not diverge."""
     seconds_per_epoch: float
-    """Mean over its runs with that factor; training, evaluating and saving."""
     relative_error: float | None
-    """Mean over layers and seeds of the share of energy that the final weights lose to one bit."""
     packed_bytes: int | None
 
     @property
     def mean(self) -> float | None:
-        """Of the accuracies; None if there is none."""
+        """The mean of the accuracies; None if there is none."""
         return statistics.fmean(self.accuracies) if self.accuracies else None
 
     @property
     def spread(self) -> float | None:
-        """Sample standard deviation of the accuracies; None for fewer than two."""
+        """The sample standard deviation of the accuracies; None for fewer than two."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """Methods trained with the same network, data, schedule and seeds."""
+    """Methods that were trained with the same network, data, schedule and seeds.
+
+    Attributes:
+        recipe: the name of the recipe.
+        network: the network and its bits.
+        dataset: the name of the data set.
+        split: ``"test"``, or ``"fit"`` if the recipe scores the training images.
+        seeds: the seeds of the runs.
+        chosen_by: what chose the factor, ``"held-out accuracy"`` or ``"training loss"``; never the test images.
+        rows: one row for each method or variant.
+    """
 
     recipe: str
     network: str
     dataset: str
     split: str
-    """``"test"``, or ``"fit"`` where the training images themselves are scored."""
     seeds: tuple[int, ...]
     chosen_by: str
-    """What chose the factor: ``"held-out accuracy"`` or ``"training loss"``, never the test images."""
     rows: tuple[MethodRow, ...]
 
 
@@ -73,7 +95,7 @@ HEADERS = ("method", "stages", "epochs", "accuracy", "spread", "s/epoch", "error
 
 
 def cells(row: MethodRow) -> list[str]:
-    """A row of the table, in the order of `HEADERS`; the chosen factor has a star."""
+    """The cells of a row, in the order of `HEADERS`; the chosen factor has a star."""
     tried = []
     for point in row.grid:
         accuracy = "diverged" if point.accuracy is None else f"{point.accuracy:.2%}"
@@ -92,7 +114,7 @@ def cells(row: MethodRow) -> list[str]:
 
 
 def caption(comparison: MethodComparison) -> str:
-    """What the columns mean."""
+    """A caption for the table, which says what the columns mean."""
     count = len(comparison.seeds)
     seeds = "one seed" if count == 1 else f"{count} seeds"
     what = "test images" if comparison.split == "test" else "the training images"
@@ -112,7 +134,10 @@ def to_markdown(comparison: MethodComparison) -> str:
 
 
 def to_png(comparison: MethodComparison) -> bytes:
-    """A plot: every seed's accuracy and the mean, method by method; and accuracy by factor if several were tried."""
+    """A plot as PNG: the accuracy of every seed and their mean, method by method.
+
+    If several learning-rate factors were tried, a second plot shows the accuracy by factor.
+    """
     several = any(len(row.grid) > 1 for row in comparison.rows)
     figure = Figure(figsize=(12 if several else 7, 1.5 + 0.4 * len(comparison.rows)), layout="constrained")
     axes = figure.subplots(1, 2 if several else 1, squeeze=False)[0]

@@ -1,18 +1,16 @@
-"""Plots of a run, each a matplotlib figure; `biper.report.drawing.svg` makes one a part of a page."""
+"""The plots about a run, each as a matplotlib figure; `biper.report.drawing.svg` turns a figure into part of a page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from biper.measure.flips import over_training
 from biper.report.drawing import COLOURS, SMALL, STYLE, WIDE, dots, legend_below, new_figure, ramp
-from biper.report.side_by_side import score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,36 +18,24 @@ if TYPE_CHECKING:
     from biper.measure.quantization_error import ErrorRow
     from biper.measure.weights import WeightRow
     from biper.report.analysis import LayerWave
+    from biper.runs.records import MetricsRow
 
 _LINES = ("-", (0, (4, 2)))
-"""Of the first and of the second run."""
+"""The line styles of the first and of the second run."""
 
-Histories = Mapping[str, Sequence[dict[str, Any]]]
-"""Rows of metrics.jsonl, by the name of the run."""
+_SPLIT_NAMES = {"test": "test", "held_out": "held-out", "fit": "training images"}
+"""What the lines of the scores on each of `biper.runs.records.SPLITS` are called."""
+
+Histories = Mapping[str, Sequence["MetricsRow"]]
+"""The rows of several runs, by the name of the run."""
 
 
 @rc_context(STYLE)
 def accuracy_curves(histories: Histories) -> Figure:
-    """Training and test accuracy after each epoch, both stages in a row."""
+    """The accuracy in training and the accuracy of the score after each epoch, both stages in a row."""
 
     def draw(axes: Axes) -> None:
-        for (name, rows), line in zip(histories.items(), _LINES, strict=False):
-            prefix = f"{name}: " if len(histories) > 1 else ""
-            epochs = range(1, len(rows) + 1)
-            style: dict[str, Any] = {"linestyle": line, **dots(len(rows))}
-            axes.plot(
-                epochs,
-                [row["train_accuracy"] for row in rows],
-                color=COLOURS["second"],
-                label=f"{prefix}in training",
-                **style,
-            )
-            found = [score(row) for row in rows]
-            if all(found):
-                label = found[0][0].removesuffix(" accuracy") if found and found[0] else ""
-                axes.plot(
-                    epochs, [each[1] for each in found if each], color=COLOURS["first"], label=prefix + label, **style
-                )
+        _draw_two_curves(axes, histories, lambda row: (row.train_accuracy, row.score.accuracy))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.legend(loc="lower right")
 
@@ -58,23 +44,12 @@ def accuracy_curves(histories: Histories) -> Figure:
 
 @rc_context(STYLE)
 def loss_curves(histories: Histories) -> Figure:
-    """Training and test loss after each epoch, both stages in a row."""
-    losses = [row[key] for rows in histories.values() for row in rows for key in row if key.endswith("_loss")]
+    """The loss in training and the loss of the score after each epoch, both stages in a row."""
+    losses = [loss for rows in histories.values() for row in rows for loss in (row.train_loss, row.score.loss)]
     lowest, highest = min(losses, default=0), max(losses, default=0)
 
     def draw(axes: Axes) -> None:
-        for (name, rows), line in zip(histories.items(), _LINES, strict=False):
-            prefix = f"{name}: " if len(histories) > 1 else ""
-            for key, colour, label in (
-                ("train_loss", "second", "in training"),
-                ("test_loss", "first", "test"),
-                ("held_out_loss", "first", "held-out"),
-                ("fit_loss", "first", "training images"),
-            ):
-                points = [(number, row[key]) for number, row in enumerate(rows, 1) if key in row]
-                if points:
-                    style: dict[str, Any] = {"linestyle": line, **dots(len(rows))}
-                    axes.plot(*zip(*points, strict=True), color=COLOURS[colour], label=prefix + label, **style)
+        _draw_two_curves(axes, histories, lambda row: (row.train_loss, row.score.loss))
         if lowest > 0 and highest > 20 * lowest:
             axes.set_yscale("log")
         axes.legend(loc="upper right")
@@ -82,14 +57,30 @@ def loss_curves(histories: Histories) -> Figure:
     return _over_epochs("Loss, nats", histories, draw)
 
 
+def _draw_two_curves(axes: Axes, histories: Histories, values: Callable[[MetricsRow], tuple[float, float]]) -> None:
+    """Draw two values of each epoch: the one in training and the one of the score."""
+    for (name, rows), line in zip(histories.items(), _LINES, strict=False):
+        prefix = f"{name}: " if len(histories) > 1 else ""
+        labels = "in training", _SPLIT_NAMES[rows[0].score.split]
+        curves = zip(*map(values, rows), strict=True)
+        for curve, label, colour in zip(curves, labels, ("second", "first"), strict=True):
+            style: dict[str, Any] = {"color": COLOURS[colour], "linestyle": line, **dots(len(rows))}
+            axes.plot(range(1, len(rows) + 1), curve, label=prefix + label, **style)
+
+
 @rc_context(STYLE)
-def layers_over_training(
-    rows: Sequence[dict[str, Any]], measure: str, title: str, *, logarithmic: bool = False
-) -> Figure:
-    """A measure of `biper.measure.flips.Watch` after each epoch, a line a layer, from the first to the last."""
+def layers_over_training(rows: Sequence[MetricsRow], measure: str, title: str, *, logarithmic: bool = False) -> Figure:
+    """A measure of `biper.measure.monitor.LayerMeasures` after each epoch, with a line for each layer.
+
+    Args:
+        rows: the rows of one run.
+        measure: the name of the measure.
+        title: the title of the plot.
+        logarithmic: whether the axis of the values is logarithmic; values of 0 are then left out.
+    """
 
     def draw(axes: Axes) -> None:
-        found = over_training(list(rows), measure)
+        found = _by_layer(rows, measure)
         for number, points in enumerate(found.values()):
             label = {0: "first layer", len(found) - 1: "last layer"}.get(number)
             epochs, values = zip(*points, strict=True)
@@ -105,7 +96,7 @@ def layers_over_training(
 
 @rc_context(STYLE)
 def weights_over_the_wave(wave: LayerWave) -> Figure:
-    """The distribution of a layer's latent weights; shaded where their sign is +1, with the wave over it."""
+    """The distribution of the latent weights of a layer, with the wave over it; shaded where the sign is +1."""
     figure, axes = new_figure(SMALL)
     edges, frequency = wave.weights.edges, wave.frequency
     reach, highest = edges[-1], max(wave.weights.density) * 1.08
@@ -131,7 +122,7 @@ def weights_over_the_wave(wave: LayerWave) -> Figure:
 
 @rc_context(STYLE)
 def error_against_frequency(wave: LayerWave) -> Figure:
-    """The error that a layer's weights would have at other frequencies, the closed form, and the trained point."""
+    """The error that the weights of a layer would have at other frequencies: measured, and by the closed form."""
     figure, axes = new_figure(SMALL)
     frequencies = [point.frequency for point in wave.curve]
     predicted, measured = [point.predicted for point in wave.curve], [point.measured for point in wave.curve]
@@ -149,7 +140,7 @@ def error_against_frequency(wave: LayerWave) -> Figure:
 
 @rc_context(STYLE)
 def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
-    """Quantization errors, layer by layer: after stage 1, of these weights, and by the closed form."""
+    """The quantization error of each layer: after stage 1, now, and by the closed form."""
     figure, axes = new_figure(WIDE)
     predicted = [row.predicted_error for row in errors]
     places = range(1, len(errors) + 1)
@@ -162,7 +153,7 @@ def errors_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> F
 
 @rc_context(STYLE)
 def angles_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> Figure:
-    """The angle between the wave and its signs, layer by layer: after stage 1, and of these weights."""
+    """The angle between the wave and its signs for each layer: after stage 1, and now."""
     figure, axes = new_figure(WIDE)
     _before_and_now(axes, [row.sign_angle for row in stage1], [row.sign_angle for row in errors])
     axes.set_ylim(0, 90)
@@ -173,7 +164,7 @@ def angles_by_layer(errors: Sequence[ErrorRow], stage1: Sequence[ErrorRow]) -> F
 
 
 def _before_and_now(axes: Axes, before: Sequence[float], now: Sequence[float]) -> None:
-    """A measure of each layer after stage 1, where it is known, and of the weights at hand, with a line between."""
+    """Draw a measure of each layer after stage 1, if it is known, and now, with a line between the two."""
     places = range(1, len(now) + 1)
     if len(before) == len(now):
         for place, *ends in zip(places, before, now, strict=True):
@@ -187,7 +178,7 @@ def _before_and_now(axes: Axes, before: Sequence[float], now: Sequence[float]) -
 
 @rc_context(STYLE)
 def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> Figure:
-    """Layer by layer: the share of signs that are +1, that stage 2 kept, and how near weights are to a change."""
+    """For each layer the share of signs +1, the share that stage 2 kept, and the distance to a change of sign."""
     figure, axes = new_figure(WIDE)
     places = range(1, len(weights) + 1)
     measures: list[tuple[str, str, list[float | None]]] = [
@@ -210,12 +201,12 @@ def signs_by_layer(weights: Sequence[WeightRow], kept: Mapping[str, float]) -> F
 
 @rc_context(STYLE)
 def scale_distribution(scales: Mapping[str, Sequence[float]]) -> Figure:
-    """The learned scale of every output channel, layer by layer."""
+    """The learned scales of the output channels of each layer."""
     figure, axes = new_figure(WIDE)
     for number, values in enumerate(scales.values()):
         offsets = [number + 1 + 0.5 * ((place + 0.5) / len(values) - 0.5) for place in range(len(values))]
         colour = ramp(number / max(len(scales) - 1, 1))
-        # few dots are enough to see a distribution, and each makes the page longer
+        # at most 128 dots for each layer show the distribution and keep the page small
         step = -(-len(values) // 128)
         chosen = sorted(values)[:: step or 1]
         axes.plot(offsets[:: step or 1], chosen, ".", color=colour, markersize=2.6, markeredgewidth=0)
@@ -226,13 +217,22 @@ def scale_distribution(scales: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def _over_epochs(title: str, histories: Histories, draw: Any) -> Figure:
-    """Axes over the epochs of both stages, a line where stage 2 begins."""
+def _by_layer(rows: Sequence[MetricsRow], measure: str) -> dict[str, list[tuple[int, float]]]:
+    """The values of a measure by layer, each with its epoch counted through both stages."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for number, row in enumerate(rows, 1):
+        for layer, value in getattr(row.layers, measure).items():
+            found.setdefault(layer, []).append((number, value))
+    return found
+
+
+def _over_epochs(title: str, histories: Histories, draw: Callable[[Axes], None]) -> Figure:
+    """Make a figure over the epochs of both stages, with a line where stage 2 begins; ``draw`` draws on its axes."""
     figure, axes = new_figure(WIDE)
     draw(axes)
-    lengths = [sum(row["stage"] == 1 for row in rows) for rows in histories.values()]
+    lengths = [sum(row.stage == 1 for row in rows) for rows in histories.values()]
     for rows, line in zip(histories.values(), _LINES, strict=False):
-        first = sum(row["stage"] == 1 for row in rows)
+        first = sum(row.stage == 1 for row in rows)
         if first < len(rows):
             axes.axvline(first + 0.5, color=COLOURS["muted"], linewidth=0.8, linestyle=(0, (2, 2)))
             if line == "-" or len(set(lengths)) > 1:

@@ -1,4 +1,4 @@
-"""One self-contained page about a run, or about two side by side."""
+"""One self-contained page about a run, or about two runs side by side."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 import biper
 from biper.io.files import atomic_write
@@ -24,9 +26,10 @@ from biper.report.run_tables import (
     sign_table,
 )
 from biper.report.side_by_side import (
-    compare_table,
+    SCORE_NAMES,
     difference_table,
     kept_share,
+    layers_side_by_side,
     mean_error,
     run_names,
     stage_scores,
@@ -46,19 +49,26 @@ _MEASURES = (
 
 
 def write_report(runs: Runs, path: str | Path) -> None:
-    """Write the page about one run, or about two side by side, atomically.
+    """Write a page about one run, or about two runs side by side.
 
-    It holds everything that it shows: it opens from disk, asks no network for anything, and needs no script to be read.
+    The page is one file of HTML that contains its plots and pictures. It opens from disk without a network, and it can
+    be read without scripts.
+
+    Args:
+        runs: one or two runs, as `biper.analyze_run` gives them.
+        path: the file to write; it is written atomically.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file could not be written.
     """
     atomic_write(Path(path), render_report(runs))
 
 
 def render_report(runs: Runs) -> str:
     """The page as HTML text; see `write_report`."""
-    sections = [make(runs) for make in (_summary, _training, _errors, _waves, _signs, _activations, _answers, _packed)]
+    sections = [
+        make(runs) for make in (_summary, _training, _errors, _waves, _signs, _activations, _predictions, _packed)
+    ]
     sections.append(_recipe(runs))
     title = " and ".join(dict.fromkeys(run.title for run in runs))
     described = [run.recipe.description for run in runs if run.recipe is not None]
@@ -69,15 +79,23 @@ def render_report(runs: Runs) -> str:
 
 
 def _each(runs: Runs, make: Callable[[RunAnalysis, str], str]) -> str:
-    """What there is of each run, side by side; empty if there is nothing of any.
+    """The parts (HTML) of several runs side by side; empty if every part is empty.
 
-    ``make`` is given a run and its number, which makes the names of its plots its own.
+    Args:
+        runs: the runs.
+        make: makes the part of a run, from the run and from its number, which the names of its plots must contain.
     """
     parts = [make(run, str(number)) for number, run in enumerate(runs)]
     return page.pair(list(zip(run_names(runs), parts, strict=True))) if any(parts) else ""
 
 
+def _plots(figures: Sequence[Figure], name: str) -> str:
+    """Figures (HTML); ``name`` is a name that no other figures on the page have."""
+    return page.plots([svg(figure, f"{name}-{place}") for place, figure in enumerate(figures)])
+
+
 def _table(data: Table) -> str:
+    """A table (HTML); empty if it has no rows."""
     return page.table(data) if data.rows else ""
 
 
@@ -85,7 +103,7 @@ def _summary(runs: Runs) -> Section:
     body = _each(runs, lambda run, _: page.notes(run.notes, warn=not run.complete) + page.tiles(_tiles(run)))
     body += page.table(summary_table(runs), facts=True)
     if len(runs) == 2:
-        layers = compare_table(runs)
+        layers = layers_side_by_side(runs)
         if layers.rows:
             body += "<h3>Layers</h3>" + page.table(layers)
     return Section("Summary", "", body)
@@ -95,14 +113,13 @@ def _tiles(run: RunAnalysis) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     scores = stage_scores(run)
     if scores:
-        what, value = scores[max(scores)]
-        detail = f"after stage 1 {scores[1][1]:.2%}" if len(scores) == 2 else "so far, in stage 1"
-        found.append((what, f"{value:.2%}", detail))
+        score = scores[max(scores)]
+        detail = f"after stage 1 {scores[1].accuracy:.2%}" if len(scores) == 2 else "so far, in stage 1"
+        found.append((SCORE_NAMES[score.split], f"{score.accuracy:.2%}", detail))
     elif run.predictions is not None:
         found.append(("accuracy", f"{run.predictions.accuracy:.2%}", f"on {run.predictions.images:,} images"))
     if run.packed is not None:
-        packed = run.packed.report.file_bytes
-        found.append(("packed file", size(packed), f"{run.sizes['float_bytes'] / packed:.1f} times smaller"))
+        found.append(("packed file", size(run.packed.report.file_bytes), f"{run.times_smaller:.1f} times smaller"))
         if (speed := run.packed.speed) is not None:
             rate = f"{speed.images_per_second:,.0f} a second, one thread"
             found.append(("one image", f"{speed.median_seconds * 1e3:.3f} ms", rate))
@@ -118,19 +135,19 @@ def _training(runs: Runs) -> Section:
     if not histories:
         return Section("Training", "", "")
     curves = [plots.accuracy_curves(histories), plots.loss_curves(histories)]
-    body = page.plots([svg(figure, f"curve{number}") for number, figure in enumerate(curves)])
+    body = _plots(curves, "curves")
     layers = _each(runs, lambda run, number: page.plots(_layers_over_training(run, number)))
     if layers:
         body += f"<h3>Binary layers over training</h3>{layers}"
     elif any(run.weights for run in runs):
-        body += '<p class="caption">Nothing about single layers was logged when this ran.</p>'
+        body += '<p class="caption">This run did not log measures of single layers.</p>'
     return Section("Training", "After each epoch of stage 1 (sine) and stage 2 (square wave).", body)
 
 
 def _layers_over_training(run: RunAnalysis, number: str) -> list[str]:
     drawn = []
     for measure, title, logarithmic in _MEASURES:
-        if any(measure in row for row in run.history):
+        if any(getattr(row.layers, measure) for row in run.history):
             figure = plots.layers_over_training(run.history, measure, title, logarithmic=logarithmic)
             drawn.append(svg(figure, f"{measure}{number}"))
     return drawn
@@ -141,12 +158,11 @@ def _errors(runs: Runs) -> Section:
         if not run.errors:
             return ""
         figures = [make(run.errors, run.stage1_errors) for make in (plots.errors_by_layer, plots.angles_by_layer)]
-        drawn = [svg(figure, f"errors{number}-{place}") for place, figure in enumerate(figures)]
-        return page.plots(drawn) + _table(error_table(run))
+        return _plots(figures, f"errors{number}") + _table(error_table(run))
 
     lead = (
-        "How far the sine of each latent weight is from its sign, as measured, and as the closed form says for weights "
-        "that follow a Laplace distribution of the same mean magnitude. Click on a column to sort."
+        "The distance between the sine of each latent weight and its sign: measured, and by the closed form for "
+        "weights that follow a Laplace distribution of the same mean magnitude. A click on a column sorts the rows."
     )
     return Section("Quantization error", lead, _each(runs, make))
 
@@ -164,8 +180,8 @@ def _waves(runs: Runs) -> Section:
         )
 
     lead = (
-        "Where the latent weights are: shaded where their sign is +1, the wave in orange. Below, the quantization "
-        "error that the same weights would have with another frequency: as measured, and by the closed form."
+        "The distribution of the latent weights, with the wave in orange; shaded where the sign is +1. Below it, the "
+        "quantization error that the same weights would have at other frequencies: measured, and by the closed form."
     )
     return Section("Waves", lead, _each(runs, make))
 
@@ -175,19 +191,18 @@ def _signs(runs: Runs) -> Section:
         if not run.weights:
             return ""
         figures = plots.signs_by_layer(run.weights, run.kept), plots.scale_distribution(run.scales)
-        drawn = [svg(figure, f"signs{number}-{place}") for place, figure in enumerate(figures)]
-        return page.plots(drawn) + _table(sign_table(run))
+        return _plots(figures, f"signs{number}") + _table(sign_table(run))
 
-    lead = "What the bits are, which of them changed, and what multiplies their sums."
+    lead = "The signs of the weights, how many of them changed, and the learned scales that multiply the sums."
     return Section("Signs and scales", lead, _each(runs, make))
 
 
 def _activations(runs: Runs) -> Section:
-    lead = "What binary layers get to see, and how much of it passes a gradient back."
+    lead = "The inputs of binary layers, and the share of them that passes a gradient back."
     return Section("Activations", lead, _each(runs, lambda run, _: _table(activation_table(run))))
 
 
-def _answers(runs: Runs) -> Section:
+def _predictions(runs: Runs) -> Section:
     def make(run: RunAnalysis, _: str) -> str:
         if run.predictions is None:
             return ""
@@ -197,11 +212,12 @@ def _answers(runs: Runs) -> Section:
             f"{answers.correct:,} of {answers.images:,} {escape(run.image_split)} are right, {answers.accuracy:.2%}."
         )
         return (
-            f"<p>{right}</p>{tables}<h3>Errors that the model is surest of</h3>"
-            f'<p class="caption">What the image is, what it is taken for, and how surely.</p>{page.pictures(answers)}'
+            f"<p>{right}</p>{tables}<h3>Errors of highest confidence</h3>"
+            '<p class="caption">Below each image: its class, the predicted class, and the confidence.</p>'
+            f"{page.pictures(answers)}"
         )
 
-    return Section("Answers", "What is taken for what.", _each(runs, make))
+    return Section("Predictions", "How often each class is predicted as which class.", _each(runs, make))
 
 
 def _packed(runs: Runs) -> Section:
@@ -220,13 +236,11 @@ def _packed(runs: Runs) -> Section:
             body += page.table(Table("", [Column(""), Column("")], facts), facts=True)
             if speed is not None:
                 body += f"<h3>Operations</h3>{_table(operation_table(speed))}"
-        if run.layers:
+        if run.sizes is not None:
             body += f"<h3>Layers</h3>{_table(network_table(run.layers, run.sizes))}"
         return body
 
-    return Section(
-        "Packed model", "What the network takes as one file of bits, and how fast it runs.", _each(runs, make)
-    )
+    return Section("Packed model", "The size of the network as one packed file, and its speed.", _each(runs, make))
 
 
 def _recipe(runs: Runs) -> Section:
@@ -241,12 +255,12 @@ def _recipe(runs: Runs) -> Section:
     if len(runs) == 2:
         differences = difference_table(runs)
         if differences.rows:
-            body = f"<h3>What differs</h3>{page.table(differences, facts=True)}<h3>All of it</h3>{body}"
-    return Section("Recipe and environment", "Exactly what ran, and where.", body)
+            body = f"<h3>Differences</h3>{page.table(differences, facts=True)}<h3>Both recipes</h3>{body}"
+    return Section("Recipe and environment", "The recipe that was trained, and the machine that trained it.", body)
 
 
 def _words(value: Any) -> str:
-    """A value of environment.json on a line."""
+    """A value of environment.json as one line of text."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {number}" for name, number in value.items())
     return (

@@ -1,4 +1,4 @@
-"""The tables of one run, for a terminal and for the page: what stands in which column, and what it means."""
+"""The tables about one run, for a terminal and for the page: their columns, and what these mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from biper.report.table import Column, Table, decimals, percent, significant, size, whole, without_empty_columns
 
 if TYPE_CHECKING:
-    from biper.measure.size import LayerSummary
+    from biper.measure.size import LayerSummary, ModelSizes
     from biper.report.analysis import RunAnalysis
     from biper.runtime.bench import BenchReport
 
@@ -16,36 +16,37 @@ _LAYER = Column("layer")
 
 
 def run_tables(run: RunAnalysis) -> list[Table]:
-    """Every table about one run but its summary; those without rows are left out."""
+    """All tables about one run except its summary; tables without rows are left out."""
     tables = [
         error_table(run),
         sign_table(run),
         half_period_table(run),
         activation_table(run),
         class_table(run),
-        network_table(run.layers, run.sizes),
     ]
+    if run.sizes is not None:
+        tables.append(network_table(run.layers, run.sizes))
     if run.packed is not None and run.packed.speed is not None:
         tables.append(operation_table(run.packed.speed))
     return [table for table in tables if table.rows]
 
 
 def error_table(run: RunAnalysis) -> Table:
-    """Quantization errors, measured and by the closed form."""
+    """The quantization errors of each layer, measured and by the closed form."""
     before = {row.layer: row for row in run.stage1_errors}
     third = decimals(3)
     columns = [
         _LAYER,
         Column("weights", whole, "Latent weights of the layer."),
         Column("ω", "{:g}".format, "Frequency, in radians per unit of weight."),
-        Column("ωb", decimals(2), "Diversity of the phase: the fit of a Laplace distribution, mean |ωw|, in radians."),
-        Column("error after stage 1", third, "mean |sin ωw - q| of the weights that stage 1 handed on.", bar=True),
-        Column("error", third, "mean |sin ωw - q|: 0 if all weights are on their signs.", bar=True),
+        Column("ωb", decimals(2), "Diversity of the phase of a fitted Laplace distribution: mean |ωw|, in radians."),
+        Column("error after stage 1", third, "mean |sin ωw - q| of the weights at the end of stage 1.", bar=True),
+        Column("error", third, "mean |sin ωw - q|: 0 if the sine is ±1 at every weight.", bar=True),
         Column("Laplace", third, "The closed form 1 - γ for the fitted ωb.", bar=True),
         Column("scaled error", decimals(4), "mean (sin ωw - γq)² with the best scale γ."),
         Column("Laplace QE(ω)", decimals(4), "The closed form E sin² - γ² for the fitted ωb."),
-        Column("angle after stage 1, °", decimals(1), "Between the wave and its signs, when stage 2 took over."),
-        Column("angle, °", decimals(1), "Between the wave and its signs: cos = mean |sin| / sqrt(mean sin²)."),
+        Column("angle after stage 1, °", decimals(1), "Angle between the wave and its signs at the end of stage 1."),
+        Column("angle, °", decimals(1), "Angle between the wave and its signs: cos = mean |sin| / sqrt(mean sin²)."),
     ]
     rows = []
     for row in run.errors:
@@ -65,11 +66,16 @@ def error_table(run: RunAnalysis) -> Table:
                 row.sign_angle,
             ]
         )
-    return without_empty_columns(Table("Quantization error", columns, rows, f"Of {run.model_of}. {_fit(run)}"))
+    return without_empty_columns(Table("Quantization error", columns, rows, f"{_about(run)} {_fit(run)}"))
+
+
+def _about(run: RunAnalysis) -> str:
+    """A sentence that says whose weights a table is about."""
+    return f"These are the values of {run.model_of}."
 
 
 def _fit(run: RunAnalysis) -> str:
-    """How well the closed form predicts the measured errors, in words."""
+    """A sentence about how well the closed form predicts the measured errors; empty without periodic layers."""
     if not run.waves:
         return ""
     trained = [abs(row.quantization_error - row.predicted_error) for row in run.errors]
@@ -78,31 +84,36 @@ def _fit(run: RunAnalysis) -> str:
         for point in wave.curve:
             parts[point.frequency <= wave.frequency / 2].append(abs(point.measured - point.predicted))
     low, high = (sum(parts[half]) / len(parts[half]) for half in (True, False))
+    mean = sum(trained) / len(trained)
     return (
-        f"The closed form misses the measured error by {sum(trained) / len(trained):.3f} at the trained frequency, by "
-        f"{low:.3f} up to half of it, and by {high:.3f} from there to three times of it (means over layers)."
+        f"The closed form differs from the measured error by {mean:.3f} at the trained frequency, by {low:.3f} up to "
+        f"half of it, and by {high:.3f} from there to three times of it (means over layers)."
     )
 
 
 def sign_table(run: RunAnalysis) -> Table:
-    """Signs, their changes, and scales."""
-    last = run.history[-1] if run.history else {}
+    """The signs of the weights of each layer, their changes, and the learned scales."""
+    flips_step = run.history[-1].layers.flip_ratio_step if run.history else {}
+    flips_epoch = run.history[-1].layers.flip_ratio_epoch if run.history else {}
     columns = [
         _LAYER,
         Column("+1", percent, "Share of weights whose sign is +1.", bar=True),
-        Column("entropy", decimals(3), "Of a channel's signs, mean over channels, in bits.", bar=True),
+        Column("entropy", decimals(3), "Entropy of the signs of a channel, mean over channels, in bits.", bar=True),
         Column("lowest", decimals(3), "Entropy of the channel where it is lowest, in bits.", bar=True),
         Column(
-            "to sign change", percent, "Mean distance to the nearest, as a share of the largest possible.", bar=True
+            "to sign change",
+            percent,
+            "Mean distance to the nearest change of sign, as a share of the largest possible.",
+            bar=True,
         ),
-        Column("taken over", percent, "Signs that stage 2 began with and stage 1 ended with."),
-        Column("kept", percent, "Of these, signs that are still the same.", bar=True),
+        Column("taken over", percent, "Share of signs at the end of stage 1 with which stage 2 began."),
+        Column("kept", percent, "Share of signs at the end of stage 1 that are still the same.", bar=True),
         Column("flips a step", significant, "Share of signs that one step changed, mean over the last epoch."),
         Column("flips, last epoch", percent, "Share of signs that the last epoch changed."),
-        Column("scale, median", significant, "Of the learned scales of the output channels."),
-        Column("lowest", significant, "Lowest scale."),
-        Column("highest", significant, "Highest scale."),
-        Column("negative", whole, "Scales below zero."),
+        Column("scale, median", significant, "Median of the learned scales of the output channels."),
+        Column("lowest", significant, "The lowest scale."),
+        Column("highest", significant, "The highest scale."),
+        Column("negative", whole, "How many scales are below zero."),
     ]
     rows = [
         [
@@ -113,8 +124,8 @@ def sign_table(run: RunAnalysis) -> Table:
             row.relative_distance,
             run.initial_agreement.get(row.layer),
             run.kept.get(row.layer),
-            last.get("flip_ratio_step", {}).get(row.layer),
-            last.get("flip_ratio_epoch", {}).get(row.layer),
+            flips_step.get(row.layer),
+            flips_epoch.get(row.layer),
             row.median_scale,
             row.lowest_scale,
             row.highest_scale,
@@ -122,11 +133,11 @@ def sign_table(run: RunAnalysis) -> Table:
         ]
         for row in run.weights
     ]
-    return without_empty_columns(Table("Signs and scales", columns, rows, f"Of {run.model_of}."))
+    return without_empty_columns(Table("Signs and scales", columns, rows, _about(run)))
 
 
 def half_period_table(run: RunAnalysis) -> Table:
-    """The share of weights in each half-period of the wave."""
+    """The share of the weights of each layer in each half-period of the wave."""
     found = [row for row in run.weights if row.half_periods is not None]
     reach = len(found[0].half_periods or ()) // 2 if found else 0
     columns = [_LAYER]
@@ -136,32 +147,36 @@ def half_period_table(run: RunAnalysis) -> Table:
         meaning = f"Share of weights with ωw / π {edge or 'from '}{number} ({sign})."
         columns.append(Column(f"{edge}{number}: {sign}".replace("-", "−"), percent, meaning, bar=True))
     rows = [[row.layer, *(row.half_periods or ())] for row in found]
-    caption = "Half-period k holds the weights with kπ ≤ ωw < (k + 1)π; the outermost hold everything beyond, too."
+    caption = "Half-period k holds the weights with kπ ≤ ωw < (k + 1)π; the outermost ones also all beyond."
     return Table("Weights in each half-period", columns, rows, caption)
 
 
 def activation_table(run: RunAnalysis) -> Table:
-    """Inputs of binary layers, and gradients."""
+    """The inputs of each binary layer, and the gradients of its weights."""
     columns = [
         _LAYER,
         Column("+1", percent, "Share of inputs whose sign is +1.", bar=True),
-        Column("entropy", decimals(3), "Of an input channel's signs, mean over channels, in bits.", bar=True),
+        Column("entropy", decimals(3), "Entropy of the signs of a channel, mean over channels, in bits.", bar=True),
         Column("inside window", percent, "Share of inputs that pass a gradient.", bar=True),
-        Column("gradient norm", significant, "Of the latent weights' gradient on these images, in training mode."),
+        Column(
+            "gradient norm",
+            significant,
+            "Norm of the gradient of the latent weights, in training mode.",
+        ),
     ]
     rows = [[row.layer, row.positive, row.entropy, row.inside_window, row.gradient_norm] for row in run.activations]
-    caption = f"On the first {run.gradient_images} {run.image_split}."
+    caption = f"Measured on the first {run.gradient_images} {run.image_split}."
     return without_empty_columns(Table("Activations and gradients", columns, rows, caption))
 
 
 def class_table(run: RunAnalysis) -> Table:
-    """How often each class is right, and what it is taken for."""
+    """For each class, how often predictions are right, and the most frequent wrong prediction."""
     columns = [
         Column("class"),
         Column("images", whole, "Images of the class."),
-        Column("recall", percent, "Share of them that are taken for it.", bar=True),
-        Column("precision", percent, "Share of the images taken for it that are of it.", bar=True),
-        Column("most often taken for"),
+        Column("recall", percent, "Share of the images of the class that are predicted as it.", bar=True),
+        Column("precision", percent, "Share of the images predicted as the class that are of it.", bar=True),
+        Column("most frequent error"),
     ]
     rows: list[list[Any]] = []
     if run.predictions is not None:
@@ -180,17 +195,17 @@ def class_table(run: RunAnalysis) -> Table:
                     f"{answers.classes[most]} ({others[most]:,})" if others.sum() else None,
                 ]
             )
-    return Table("Classes", columns, rows, f"On {run.image_split}.")
+    return Table("Classes", columns, rows, f"Predictions for {run.image_split}.")
 
 
-def network_table(layers: Sequence[LayerSummary], sizes: dict[str, int]) -> Table:
-    """A row a layer, and the sums in the caption."""
+def network_table(layers: Sequence[LayerSummary], sizes: ModelSizes) -> Table:
+    """The layers of a network; the sums over all layers are in the caption."""
     columns = [
         _LAYER,
         Column("kind"),
         Column("output"),
-        Column("parameters", whole, "Trained numbers."),
-        Column("bits", None, "Of weights and activations."),
+        Column("parameters", whole, "How many numbers are trained."),
+        Column("bits", None, "Bits of weights and activations."),
         Column("MACs", lambda count: f"{count / 1e6:,.2f} M", "Multiply-accumulates of one image."),
         Column("float", size, "Size with everything in float32."),
         Column("packed", size, "Size with binary weights as bits."),
@@ -215,21 +230,21 @@ def network_table(layers: Sequence[LayerSummary], sizes: dict[str, int]) -> Tabl
     macs = sum(layer.multiply_accumulates for layer in layers)
     binary = sum(layer.multiply_accumulates for layer in layers if layer.weight_bits == layer.input_bits == 1)
     caption = (
-        f"{sizes['parameters']:,} parameters; {macs / 1e6:,.1f} M multiply-accumulates an image, "
-        f"{binary / max(macs, 1):.1%} binary; float {size(sizes['float_bytes'])}, "
-        f"packed {size(sizes['packed_bytes'])} (binary weights as bits, the rest float32)"
+        f"{sizes.parameters:,} parameters; {macs / 1e6:,.1f} M multiply-accumulates an image, "
+        f"{binary / max(macs, 1):.1%} binary; float {size(sizes.float_bytes)}, "
+        f"packed {size(sizes.packed_bytes)} (binary weights as bits, the rest float32)"
     )
     return Table("Network", columns, rows, caption)
 
 
 def operation_table(report: BenchReport) -> Table:
-    """A row an operation of a packed model, with its time on one image."""
+    """The operations of a packed model, with their times for one image."""
     total = sum(op.seconds for op in report.operations)
     columns = [
         Column("operation"),
         Column("kind"),
-        Column("time", lambda seconds: f"{seconds * 1e6:.1f} µs", "Median on one image."),
-        Column("share", lambda share: f"{share:.1%}", "Of all operations."),
+        Column("time", lambda seconds: f"{seconds * 1e6:.1f} µs", "Median time for one image."),
+        Column("share", lambda share: f"{share:.1%}", "Share of the time of all operations."),
         Column("MACs", lambda count: f"{count / 1e6:,.2f} M", "Multiply-accumulates of one image."),
         Column("MACs/s", lambda rate: f"{rate / 1e9:,.0f} G", "Multiply-accumulates a second."),
     ]

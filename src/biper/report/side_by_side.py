@@ -1,4 +1,4 @@
-"""The tables of one run or of several side by side: what they reached, and in what they differ."""
+"""Tables of one run, or of several runs side by side: what they reached, and where they differ."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from biper.report.table import Column, Table, decimals, percent, size, whole
 
 if TYPE_CHECKING:
     from biper.report.analysis import RunAnalysis
+    from biper.runs.records import SplitScore
 
-SCORES = (("test", "test accuracy"), ("held_out", "held-out accuracy"), ("fit", "accuracy on its training images"))
-"""Prefixes of the scores in metrics.jsonl, and what they are called; the first that is there is shown."""
+SCORE_NAMES = {"test": "test accuracy", "held_out": "held-out accuracy", "fit": "accuracy on its training images"}
+"""What the score on each of `biper.runs.records.SPLITS` is called."""
 
 
 def run_names(runs: Sequence[RunAnalysis]) -> list[str]:
-    """What to call runs that stand side by side: the names of their folders, or the whole paths if those are equal."""
+    """The names of runs side by side: those of their folders, or the whole paths if two folders have the same name."""
     names = [run.path.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
 def summary_table(runs: Sequence[RunAnalysis]) -> Table:
-    """What runs reached, a column a run."""
+    """What runs reached, with a column for each run."""
     facts = [_facts(run) for run in runs]
     names = list(dict.fromkeys(name for each in facts for name in each))
     columns = [Column(""), *(Column(name, str) for name in run_names(runs))]
     return Table("Summary", columns, [[name, *(each.get(name) for each in facts)] for name in names])
 
 
-def compare_table(runs: Sequence[RunAnalysis]) -> Table:
-    """Two runs beside each other, layer by layer; layers that only one of them has are left out."""
+def layers_side_by_side(runs: Sequence[RunAnalysis]) -> Table:
+    """The errors and signs of two runs, layer by layer; layers that only one of them has are left out."""
     names = run_names(runs)
     measures: list[tuple[str, Callable[[float], str], bool]] = [
         ("error", decimals(3), True),
@@ -52,7 +53,7 @@ def compare_table(runs: Sequence[RunAnalysis]) -> Table:
 
 
 def difference_table(runs: Sequence[RunAnalysis]) -> Table:
-    """The recipe keys in which two runs differ."""
+    """The keys in which the recipes of two runs differ."""
     flat = [dict(_keys(run.recipe.model_dump())) if run.recipe is not None else {} for run in runs]
     names = dict.fromkeys(key for each in flat for key in each)
     rows = [
@@ -63,38 +64,34 @@ def difference_table(runs: Sequence[RunAnalysis]) -> Table:
     return Table("Recipes", [Column("key"), *(Column(name) for name in run_names(runs))], rows)
 
 
-def score(row: dict[str, Any]) -> tuple[str, float] | None:
-    """The score that an epoch or a stage is judged by, and what it is called."""
-    return next(((what, row[f"{key}_accuracy"]) for key, what in SCORES if f"{key}_accuracy" in row), None)
-
-
-def stage_scores(run: RunAnalysis) -> dict[int, tuple[str, float]]:
-    """What each stage that was begun is judged by, as `score`: the weights that it chose, or its last epoch so far."""
-    rows: dict[int, Any] = {row["stage"]: row for row in run.history}
-    rows |= {stage: run.summary[f"stage{stage}"] for stage in (1, 2) if run.summary is not None}
-    return {stage: found for stage, row in sorted(rows.items()) if (found := score(row)) is not None}
+def stage_scores(run: RunAnalysis) -> dict[int, SplitScore]:
+    """The score of each stage that was begun: of the weights that it ended with, or of its last epoch so far."""
+    scores = {row.stage: row.score for row in run.history}
+    if run.summary is not None:
+        scores |= {stage: result.score for stage, result in enumerate(run.summary.stages, 1)}
+    return dict(sorted(scores.items()))
 
 
 def mean_error(run: RunAnalysis) -> float | None:
-    """The mean of the layers' quantization errors."""
+    """The mean of the quantization errors of the layers; None without periodic layers."""
     return sum(row.quantization_error for row in run.errors) / len(run.errors) if run.errors else None
 
 
 def kept_share(run: RunAnalysis) -> float | None:
-    """The share of all binary weights whose sign is still what stage 1 left."""
+    """The share of all binary weights that still have the sign with which stage 1 ended; None if it is unknown."""
     found = [(row.weights, run.kept[row.layer]) for row in run.weights if row.layer in run.kept]
     return sum(count * kept for count, kept in found) / sum(count for count, _ in found) if found else None
 
 
 def _facts(run: RunAnalysis) -> dict[str, str]:
-    """Name and value of everything that a run is summed up by."""
+    """The rows of the summary of one run: names and values."""
     facts = {"network": run.title}
     if run.recipe is not None:
         stages = run.recipe.stages
         facts["epochs"] = " + ".join(str(stage.epochs) for stage in stages)
         facts["state"] = "complete" if run.complete else f"{len(run.history)} epochs done"
-    for stage, (what, value) in stage_scores(run).items():
-        facts[f"stage {stage}: {what}"] = f"{value:.2%}"
+    for stage, score in stage_scores(run).items():
+        facts[f"stage {stage}: {SCORE_NAMES[score.split]}"] = f"{score.accuracy:.2%}"
     if run.predictions is not None:
         answers = run.predictions
         facts["right answers"] = f"{answers.correct:,} of {answers.images:,} {run.image_split}"
@@ -105,20 +102,20 @@ def _facts(run: RunAnalysis) -> dict[str, str]:
         )
     if (kept := kept_share(run)) is not None:
         facts["signs kept since stage 1"] = percent(kept)
-    if run.sizes:
-        facts["parameters"] = whole(run.sizes["parameters"])
-        facts["float32 size"] = size(run.sizes["float_bytes"])
+    if run.sizes is not None:
+        facts["parameters"] = whole(run.sizes.parameters)
+        facts["float32 size"] = size(run.sizes.float_bytes)
     if run.packed is not None:
-        packed = run.packed.report.file_bytes
-        facts["packed file"] = f"{size(packed)}, {run.sizes['float_bytes'] / packed:.1f} times smaller"
+        facts["packed file"] = f"{size(run.packed.report.file_bytes)}, {run.times_smaller:.1f} times smaller"
         if (speed := run.packed.speed) is not None:
             facts["one image, one thread"] = f"{speed.median_seconds * 1e3:.3f} ms ({speed.instruction_set})"
     if run.summary is not None:
-        facts["training time"] = f"{run.summary['seconds']:,.0f} s"
+        facts["training time"] = f"{run.summary.seconds:,.0f} s"
     return facts
 
 
 def _keys(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested tables, by keys such as ``"stage1.epochs"``."""
     for key, value in document.items():
         if isinstance(value, dict):
             yield from _keys(value, f"{prefix}{key}.")

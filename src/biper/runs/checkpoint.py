@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, found again, checked, and dropped when old."""
+"""The checkpoints of a run: writing them atomically, finding the newest valid one, and deleting old ones."""
 
 from __future__ import annotations
 
@@ -16,22 +16,34 @@ from biper.runs.state import Position
 
 FORMAT = "biper checkpoint 1"
 KEPT = 2
-"""How many of the newest checkpoints stay at least, so that a corrupt one leaves another to go on from."""
+"""How many of the newest checkpoints are kept, so that there is another one if the newest is corrupt."""
 
 _NAME = re.compile(r"stage(\d)-epoch(\d+)-step(\d+)\.safetensors")
 
 
 class CheckpointFolder:
-    """The checkpoints of one run, named by how far they got."""
+    """The checkpoints of one run. The name of a file contains its stage, epoch and step.
+
+    Args:
+        path: the folder, which is made when the first checkpoint is saved.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def save(self, position: Position, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> Path:
-        """Write a checkpoint atomically, then drop old ones: two of the newest and the last of each stage stay.
+        """Write a checkpoint atomically, then delete old ones, except the newest two and the last of each stage.
+
+        Args:
+            position: how far the run has come.
+            tensors: the tensors of the state; see `biper.runs.state.pack_state`.
+            document: the JSON document of the state.
+
+        Returns:
+            The file that was written.
 
         Raises:
-            CheckpointError: it could not be written; the earlier ones are untouched.
+            CheckpointError: the file could not be written; earlier checkpoints are not changed.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         name = f"stage{position.stage}-epoch{position.epoch:05d}-step{position.step:07d}.safetensors"
@@ -43,12 +55,16 @@ class CheckpointFolder:
         return self.path / name
 
     def newest_first(self) -> list[Path]:
-        """All checkpoints, the one that got furthest first."""
+        """The files of all checkpoints, ordered by position; the latest position comes first."""
         found = [(match, path) for path in self.path.glob("*.safetensors") if (match := _NAME.fullmatch(path.name))]
         return [path for _, path in sorted(found, key=lambda item: [int(part) for part in item[0].groups()])][::-1]
 
     def load_newest(self) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
-        """The newest valid checkpoint, or None. Corrupt ones are skipped with a warning that names them."""
+        """Read the newest valid checkpoint. A corrupt one is skipped with a warning that names it.
+
+        Returns:
+            The file, its tensors and its document; None if there is no valid checkpoint.
+        """
         for path in self.newest_first():
             try:
                 tensors, document = load_tensors(path)

@@ -1,4 +1,4 @@
-"""Where a run happened: versions, processor, code revision."""
+"""The environment of a run: versions, processor, and revision of the code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ _PACKAGES = ("biper", "torch", "lightning-fabric", "numpy", "pillow", "safetenso
 
 
 def describe_environment(*, seed: int, device: str, precision: str, processes: int) -> dict[str, Any]:
-    """Versions, processor, threads, device, processes and git revision, for ``environment.json``. Plain JSON values."""
+    """Describe the environment of a run as JSON values, for ``environment.json``.
+
+    Args:
+        seed: the seed of the run.
+        device: the device that computes, such as ``"cuda:0"``.
+        precision: the precision of training.
+        processes: how many processes train together.
+    """
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -55,7 +62,10 @@ def _cpu_name() -> str:
 
 
 def _git_revision() -> str | None:
-    """The commit of the source checkout that biper runs from, marked if it was changed; None for an installed wheel."""
+    """The commit of the git checkout that biper runs from; None for an installed wheel.
+
+    ``-dirty`` is appended if the checkout has changes that are not committed.
+    """
     source = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:

@@ -1,40 +1,47 @@
-"""A run is a folder; this names what is in it and writes it so that nothing is half there."""
+"""The folder of a run: the names of its files, and how they are written and read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from biper.errors import RecipeError
+from biper.errors import CheckpointError, RecipeError
 from biper.io.files import atomic_write
 from biper.models.saved import MODEL_FILE
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.runs.checkpoint import CheckpointFolder
+from biper.runs.fields import Fields
+from biper.runs.records import MetricsRow, RunSummary
 
 _FREE = ("description", "max_unreadable")
-"""Recipe keys that may differ when a run is resumed."""
+"""Keys of a recipe that may have another value when a run is resumed."""
 
 
 class RunFolder:
     """The files of a run.
 
     ====================================  ==========================================================
-    ``recipe.toml``                       the recipe as it was resolved, overrides included
+    ``recipe.toml``                       the recipe that was trained, with all overrides
     ``environment.json``                  versions, processor, threads, git revision, seed, command
-    ``metrics.jsonl``                     one JSON object an epoch; what is of layers, see `biper.measure.flips.Watch`
-    ``tensorboard/``                      the same as TensorBoard events
-    ``checkpoints/``                      what resuming needs
+    ``metrics.jsonl``                     one JSON object for each epoch, see `biper.runs.records.MetricsRow`
+    ``tensorboard/``                      the same numbers as TensorBoard events
+    ``checkpoints/``                      the state that resuming needs
     ``stage1.safetensors``, ``stage2...`` the model that each stage ended with
     ``model.safetensors``                 the final model
-    ``unreadable.txt``                    images that could not be read and why, one a line; there if there are any
-    ``teacher/``                          the run of the teacher, where the recipe has one: a folder like this
-    ``summary.json``                      what the run reached; there when, and only when, it is complete
+    ``unreadable.txt``                    the images that could not be read and why, if there are any
+    ``teacher/``                          the run of the teacher, if the recipe has one: a folder like this
+    ``summary.json``                      what the run reached, see `biper.runs.records.RunSummary`; only a
+                                          finished run has it
     ====================================  ==========================================================
 
-    An imported model is a folder with ``model.safetensors`` alone.
+    The folder of an imported model has only ``model.safetensors``.
+
+    Args:
+        path: the folder, which need not exist yet.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,7 +57,7 @@ class RunFolder:
         self.teacher = self.path / "teacher"
 
     def stage_file(self, stage: int) -> Path:
-        """The model that a stage ended with."""
+        """The file of the model that a stage ended with; stages are counted from 1."""
         return self.path / f"stage{stage}.safetensors"
 
     def exists(self) -> bool:
@@ -58,64 +65,119 @@ class RunFolder:
         return self.recipe_file.exists()
 
     def create(self, recipe: Recipe, *, resume: bool) -> None:
-        """Make the folder for a recipe, or check that the run in it is of the same recipe.
+        """Make the folder and write the recipe, or check that the run in the folder has the same recipe.
+
+        Args:
+            recipe: the recipe to train.
+            resume: whether a run in the folder may be continued.
 
         Raises:
-            RecipeError: there is a run already and ``resume`` is false, or it has another recipe (the first key
-                that differs is named); or there is an imported model.
+            RecipeError: the folder holds a run and ``resume`` is false, or a run of another recipe (the message names
+                the first key that differs), or an imported model; or the path is a file.
         """
         if self.exists():
             if not resume:
                 raise RecipeError(
-                    f"{self.path} already holds a run: add --resume to go on, or --out for another folder"
+                    f"{self.path} already holds a run: continue it with resume=True, or train into another folder with "
+                    "out=..."
                 )
             differences = list(_differences(load_recipe(self.recipe_file).model_dump(), recipe.model_dump()))
             if differences:
                 key, was, now = differences[0]
                 raise RecipeError(
                     f"{self.path} holds a run of another recipe: {key} was {was!r}, is now {now!r}; "
-                    "resume with the same recipe and options, or train into another folder with --out"
+                    "resume with the same recipe, or train into another folder with out=..."
                 )
             return
         if self.model_file.exists():
-            raise RecipeError(f"{self.path} holds an imported model; train into another folder with --out")
+            raise RecipeError(f"{self.path} holds an imported model: train into another folder with out=...")
         if self.path.exists() and not self.path.is_dir():
-            raise RecipeError(f"{self.path} is a file; --out expects a folder")
+            raise RecipeError(f"{self.path} is a file: out=... expects a folder")
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.recipe_file, recipe.to_toml())
 
-    def append_metrics(self, row: Mapping[str, Any]) -> int:
-        """Append a row to metrics.jsonl and return the file's new length in bytes."""
+    def append_metrics(self, row: MetricsRow) -> int:
+        """Append a row to metrics.jsonl and return the new length of the file in bytes."""
         with open(self.metrics_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row.to_json()) + "\n")
             file.flush()
             return file.tell()
 
     def truncate_metrics(self, length: int) -> None:
-        """Drop what was appended to metrics.jsonl after it had this length: those epochs are done again."""
+        """Cut metrics.jsonl to a length in bytes: a resumed run trains the epochs of the later rows again."""
         if self.metrics_file.exists() and self.metrics_file.stat().st_size > length:
             with open(self.metrics_file, "r+b") as file:
                 file.truncate(length)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """All rows of metrics.jsonl, one a finished epoch."""
-        if not self.metrics_file.exists():
-            return []
-        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+    def read_metrics(self) -> list[MetricsRow]:
+        """The rows of metrics.jsonl, one for each finished epoch.
 
-    def read_summary(self) -> dict[str, Any] | None:
-        """summary.json, or None while the run is not complete."""
+        Raises:
+            CheckpointError: the file is corrupt.
+        """
+        rows = []
+        for number, line in enumerate(_read_text(self.metrics_file).splitlines(), 1):
+            with _one_line_corrupt(f"line {number} of {self.metrics_file}"):
+                rows.append(MetricsRow.from_json(json.loads(line)))
+        return rows
+
+    def write_summary(self, summary: RunSummary) -> None:
+        """Write summary.json, atomically: the run is then finished."""
+        write_json(self.summary_file, summary.to_json())
+
+    def read_summary(self) -> RunSummary | None:
+        """What the run reached; None if it is not finished.
+
+        Raises:
+            CheckpointError: the file is corrupt.
+        """
         if not self.summary_file.exists():
             return None
-        return json.loads(self.summary_file.read_text(encoding="utf-8"))
+        with _one_line_corrupt(str(self.summary_file)):
+            return RunSummary.from_json(json.loads(_read_text(self.summary_file)))
+
+    def read_environment(self) -> dict[str, Any] | None:
+        """Where the run was trained, as `biper.runs.environment.describe_environment` gave it; None if unknown.
+
+        Raises:
+            CheckpointError: the file is corrupt.
+        """
+        if not self.environment_file.exists():
+            return None
+        with _one_line_corrupt(str(self.environment_file)):
+            return Fields(json.loads(_read_text(self.environment_file))).document
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write an indented JSON file, atomically."""
+    """Write an indented JSON file, atomically; see `biper.io.files.atomic_write`."""
     atomic_write(path, json.dumps(document, indent=2) + "\n")
 
 
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Any:
+def _read_text(path: Path) -> str:
+    """The text of a file of the run; empty if there is no such file.
+
+    Raises:
+        CheckpointError: the file is no text.
+    """
+    if not path.exists():
+        return ""
+    with _one_line_corrupt(str(path)):
+        return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _one_line_corrupt(what: str) -> Iterator[None]:
+    """Turns an error from reading JSON into a `CheckpointError` that names what is corrupt."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{what} is corrupt: {error}") from error
+
+
+def _differences(
+    was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    """The keys in which two recipes differ, with both values."""
     for key in was:
         if isinstance(was[key], dict) and isinstance(now.get(key), dict):
             yield from _differences(was[key], now[key], f"{prefix}{key}.")

@@ -1,45 +1,100 @@
-"""Everything that a run must remember to go on as if it had never stopped."""
+"""The state of a run in training: everything that a checkpoint holds, so that a resumed run repeats every bit."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from biper.runs.fields import Fields
+from biper.runs.records import StageResult, stages_from_json, stages_to_json
+
 
 @dataclass
 class Position:
-    """Where a run stands. ``epoch`` and ``step`` count what is done: within the stage, and within the epoch."""
+    """How far a run has come, with the sums of its unfinished epoch.
+
+    Attributes:
+        stage: the stage that is trained, counted from 1.
+        epoch: how many epochs of the stage are done.
+        step: how many steps of the unfinished epoch are done.
+        loss_sum: the sum of the losses of the images of the unfinished epoch.
+        correct: how many of these images were classified correctly.
+        images: how many images these are.
+        best_accuracy: the best accuracy on held-out images in this stage; -1 if there are no held-out images.
+        best_epoch: the epoch that reached it.
+        metrics_bytes: the length of metrics.jsonl; rows after it belong to epochs that are trained again.
+        seconds: time spent training, evaluating and saving; a resumed run continues the count.
+        results: the results of the finished stages.
+    """
 
     stage: int = 1
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    """Over the images of the unfinished epoch."""
     correct: int = 0
     images: int = 0
     best_accuracy: float = -1.0
-    """On the held-out images, in this stage; with selection "held-out" only."""
     best_epoch: int = 0
     metrics_bytes: int = 0
-    """Length of metrics.jsonl: what was appended after it is done again."""
     seconds: float = 0.0
-    """Spent training, evaluating and saving, over all processes of the run."""
-    results: dict[str, Any] = field(default_factory=dict)
-    """What the finished stages reached."""
+    results: tuple[StageResult, ...] = ()
+
+    def next_stage(self) -> Position:
+        """The position at the beginning of the next stage."""
+        return Position(
+            stage=self.stage + 1, metrics_bytes=self.metrics_bytes, seconds=self.seconds, results=self.results
+        )
+
+    def add_step(self, loss_sum: float, correct: int, images: int) -> None:
+        """Count a step that was just done, with the sums over its images."""
+        self.step += 1
+        self.loss_sum += loss_sum
+        self.correct += correct
+        self.images += images
+
+    def end_epoch(self) -> None:
+        """Count an epoch that was just done, and clear the sums of its steps."""
+        self.epoch += 1
+        self.step = self.correct = self.images = 0
+        self.loss_sum = 0.0
+
+    @property
+    def train_loss(self) -> float:
+        """The mean loss over the images of the unfinished epoch, in nats."""
+        return self.loss_sum / self.images
+
+    @property
+    def train_accuracy(self) -> float:
+        """The share of the images of the unfinished epoch that were classified correctly."""
+        return self.correct / self.images
+
+    def to_json(self) -> dict[str, Any]:
+        """The position as JSON values, as a checkpoint holds it."""
+        return {**asdict(self), "results": stages_to_json(self.results)}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Position:
+        """Read the position of a checkpoint.
+
+        Raises:
+            ValueError, TypeError: it is not what `to_json` gave.
+        """
+        return cls(**{**document, "results": stages_from_json(Fields(document["results"]))})
 
 
 def pack_state(
     position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor] | None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The whole state as tensors and a JSON document, for `biper.io.tensors`.
+    """The state of a run as tensors and a JSON document, in the form that `biper.io.tensors.save_tensors` takes.
 
-    Holds the position, model (frequencies and stage included), optimizer, random generators and the best weights.
+    The state holds the position, the model (with the stage and the frequencies of its layers), the optimizer, the
+    global random generators of torch, Python and NumPy, and the best weights so far.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in (best or {}).items()}
@@ -59,7 +114,7 @@ def pack_state(
     tensors["random/python"] = torch.tensor(python_state, dtype=torch.int64)
     tensors["random/numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
     document = {
-        "position": asdict(position),
+        "position": position.to_json(),
         "optimizer": {"numbers": numbers, "param_groups": packed["param_groups"]},
         "random": {"python": [version, gauss], "numpy": [name, int(index), int(has_gauss), float(cached)]},
     }
@@ -69,7 +124,10 @@ def pack_state(
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], document: Mapping[str, Any]
 ) -> None:
-    """Put the packed optimizer state back, each tensor in the layout of its parameter (so that bits repeat)."""
+    """Load the packed state into an optimizer.
+
+    Each tensor takes the memory layout of its parameter, so that the same steps give the same bits.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in document["optimizer"]["numbers"].items()}
     for name, value in tensors.items():
@@ -83,7 +141,7 @@ def restore_optimizer(
 
 
 def restore_random(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
-    """Put the states of torch's, Python's and NumPy's global generators back."""
+    """Restore the global random generators of torch, Python and NumPy to their packed states."""
     torch.set_rng_state(tensors["random/torch"])
     for device in range(torch.cuda.device_count()):
         if f"random/cuda/{device}" in tensors:
@@ -95,5 +153,5 @@ def restore_random(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -
 
 
 def entries(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, by their names without it."""
+    """The tensors whose names begin with a prefix, by their names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,1 +1,1 @@
-"""Training: a run (`run`), its one loop (`trainer`), what it keeps (`state`, `checkpoint`, `run_folder`) and shows."""
+"""Training a recipe. Begin with `run`; `trainer` has the loop and `step` one step of it."""

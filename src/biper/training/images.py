@@ -1,10 +1,9 @@
-"""The images of a run, as one of its processes sees them: what it trains on, what it scores, what nobody can read."""
+"""The images of a run, as one of its processes sees them: those to train on, those to score, the unreadable ones."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 from torch import nn
 
@@ -17,24 +16,32 @@ from biper.measure.evaluation import Scores, evaluate
 from biper.recipes.schema import Recipe
 from biper.runs.folder import RunFolder
 from biper.training.distributed.processes import Processes
+from biper.training.options import RunOptions
 from biper.training.progress import Progress
 
 
 class RunImages:
-    """A process's share of the images that a recipe names, on its device.
+    """The share of one process of the images that a recipe names, on the device of the process.
 
-    ``batches`` are to train on; ``held_out`` (None where the recipe holds nothing out) and ``test`` are to score.
-    ``test_name`` is what scores on ``test`` are called.
+    Attributes:
+        spec: the specification of the data set.
+        classes: the names of the classes, in the order of the labels.
+        image_size: height and width of the images, in pixels.
+        batches: the batches to train on.
+        held_out: training images that only choose the epoch; None where the recipe holds none out.
+        test: the images that the final scores are computed on.
+        test_name: what these scores are called, one of `biper.runs.records.SPLITS`.
+        unreadable: the images that could not be read so far.
 
     Args:
-        recipe: which images, and how they are augmented.
-        folder: where images that cannot be read are listed.
-        processes: those that share the images.
-        data_dir, workers: as of `biper.load_dataset`.
-        progress: told of images that cannot be read.
+        recipe: which images to use, and how to augment them.
+        folder: the run folder, where images that cannot be read are listed.
+        processes: the processes that share the images.
+        options: the folder of the data and the number of decoding processes.
+        progress: shows a message for each image that cannot be read.
 
     Raises:
-        DataError: as `biper.load_dataset`.
+        DataError: see `biper.load_dataset`.
     """
 
     def __init__(
@@ -42,20 +49,22 @@ class RunImages:
         recipe: Recipe,
         folder: RunFolder,
         processes: Processes,
-        data_dir: str | Path | None,
-        workers: int | None,
+        options: RunOptions,
         progress: Progress,
     ) -> None:
         self.processes, settings = processes, recipe.data
         device, share = processes.fabric.device, processes.share
-        list_file = folder.unreadable_file if processes.first else None
+        list_file = folder.unreadable_file if processes.rank_zero else None
         self.unreadable = UnreadableImages(settings.max_unreadable, list_file, progress.message)
-        dataset = processes.in_turn(
+        workers = options.workers
+        if workers is None:
+            workers = default_workers(processes.info.local_processes)
+        dataset = processes.rank_zero_first(
             lambda: load_dataset(
                 settings.name,
-                data_dir,
+                options.data_dir,
                 image_size=settings.image_size,
-                workers=default_workers(processes.place.local_processes) if workers is None else workers,
+                workers=workers,
                 unreadable=self.unreadable,
             )
         )
@@ -70,15 +79,15 @@ class RunImages:
         self.batches = TrainingBatches(train_split.to(device), self.spec, settings, seed=recipe.seed, share=share)
 
     def scores(self, module: nn.Module, images: Images, *, mixed: bool = True) -> Scores:
-        """Scores on all images of which these are this process's share, each counted once.
+        """The scores of a model on the shares of all processes together; each image counts once.
 
         Args:
             module: the model.
-            images: this process's share of them.
-            mixed: compute in the precision of training; else in that of the weights, as `biper.load_model` has them.
+            images: the share of this process.
+            mixed: whether to compute in the precision of training, or in the precision of the weights.
 
         Raises:
-            DataError: no image can be read, or too many cannot.
+            DataError: no image can be read, or more images than the recipe allows cannot be read.
         """
         scores = evaluate(
             module,
@@ -86,9 +95,9 @@ class RunImages:
             self.spec.mean,
             self.spec.std,
             precision_context=self.processes.fabric.autocast if mixed else nullcontext,
-            sum_over_processes=partial(self.processes.sum, patient=True),
+            sum_over_processes=partial(self.processes.sum, long_wait=True),
         )
-        for names in self.processes.collect(self.unreadable.names):
+        for names in self.processes.gather(self.unreadable.names):
             for name, reason in names.items():
                 self.unreadable.add(name, reason)
         return scores

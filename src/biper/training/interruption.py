@@ -1,4 +1,4 @@
-"""Stopping between two steps when somebody asks for it."""
+"""Stopping a run between two steps, on a signal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 class StopRequest:
-    """Turns SIGINT (Ctrl-C) and SIGTERM into a request that the training loop asks for after each step.
+    """A context in which SIGINT (Ctrl-C) and SIGTERM request a stop. The training loop reads `requested` at each step.
 
-    A second SIGINT raises `KeyboardInterrupt` at once. Outside the main thread, where Python allows no signal
-    handlers, signals keep their meaning and nothing is ever requested.
+    A second SIGINT raises `KeyboardInterrupt` at once. Outside the main thread Python allows no signal handlers; there
+    signals keep their usual effect and never request a stop.
 
     Args:
-        needs_parent: the end of the process that started this one is a request too.
+        needs_parent: whether the end of the process that started this one requests a stop too.
     """
 
     def __init__(self, *, needs_parent: bool = False) -> None:
@@ -26,7 +26,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether to stop."""
+        """Whether the run should stop."""
         return self._signalled or (self._parent is not None and os.getppid() != self._parent)
 
     def __enter__(self) -> StopRequest:

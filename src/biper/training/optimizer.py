@@ -1,4 +1,4 @@
-"""The optimizer of a stage: which parameters its weight decay is for, and which have a learning rate of their own."""
+"""The optimizer of a stage: which parameters decay, and which have their own learning rate."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from biper.recipes.schema import StageRecipe
 
 
 def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 1.0) -> torch.optim.SGD:
-    """Stochastic gradient descent with momentum over all parameters.
+    """Make the optimizer of a stage: stochastic gradient descent with momentum over all parameters.
 
-    With ``weight_decay_on = "weights"`` the weights of convolutions and linear layers (latent ones too) decay; biases,
-    scales and the parameters of batch norms do not. A ``latent_factor`` other than 1 multiplies the learning rate of
-    latent weights, and so what one step takes off them by decay; their groups come last, and have it as
-    ``"learning_rate_factor"``.
+    With ``weight_decay_on = "weights"``, the weights of convolutions and linear layers decay, latent weights included;
+    biases, scales and the parameters of batch norms do not.
+
+    Args:
+        model: the network.
+        stage: the settings of the stage.
+        latent_factor: multiplies the learning rate of latent weights, and with it their decay in one step. If it is not
+            1, the parameter groups of latent weights come last and have the key ``"learning_rate_factor"``.
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if stage.weight_decay_on == "weights":
@@ -37,6 +41,6 @@ def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 
 
 
 def _split(parameters: list[nn.Parameter], chosen: set[Any]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters that are among the chosen, and the others, both in order."""
+    """Split parameters into the chosen ones and the others; both keep their order."""
     inside = [parameter for parameter in parameters if parameter in chosen]
     return inside, [parameter for parameter in parameters if parameter not in chosen]

@@ -1,36 +1,41 @@
-"""What a person sees while a run trains. The trainer calls these methods and knows nothing of terminals."""
+"""Showing the progress of a run. The trainer calls the methods of `Progress` and does not know who shows them."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichBar
 
+from biper.runs.records import MetricsRow
+
 
 class Progress:
-    """Shows nothing; the base of those that do."""
+    """Shows nothing. The base class of everything that shows the progress of a run."""
 
     def begin(self, total_steps: int, done_steps: int, name: str = "") -> None:
-        """A run starts, or goes on after ``done_steps`` of its ``total_steps``; ``name`` begins its lines."""
+        """A run starts, or resumes after ``done_steps`` of its ``total_steps``; its lines begin with ``name``."""
 
     def step(self, label: str, images: int, loss: float, accuracy: float) -> None:
-        """A training step is done: its images, and the epoch's mean loss and accuracy so far."""
+        """A training step is done. ``images`` is its number of images; the means are over the epoch so far."""
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is done and evaluated; ``row`` is what metrics.jsonl says of it."""
+    def epoch(self, row: MetricsRow) -> None:
+        """An epoch is done and evaluated."""
 
     def message(self, text: str) -> None:
-        """Something worth a line happened."""
+        """Show a line of text."""
 
     def end(self) -> None:
-        """The run is over, or stopped."""
+        """The run has finished or stopped."""
 
 
 class RichProgress(Progress):
-    """A bar with images/s, loss, accuracy and time left, and a line an epoch."""
+    """Shows a bar with loss, accuracy, images per second and the time left, and one line for each epoch.
+
+    Args:
+        console: where to print; the bar is shown only on a terminal.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -64,15 +69,11 @@ class RichProgress(Progress):
         if self._task is not None:
             self._bar.update(self._task, description=self._name + label, completed=self._done, status=status)
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        scores = "  ".join(
-            f"{split} {row[f'{split}_accuracy']:.2%}"
-            for split in ("train", "fit", "held_out", "test")
-            if f"{split}_accuracy" in row
-        )
+    def epoch(self, row: MetricsRow) -> None:
+        scores = f"train {row.train_accuracy:.2%}  {row.score.split} {row.score.accuracy:.2%}"
         self.console.print(
-            f"{self._name}stage {row['stage']} epoch {row['epoch']:>3}/{row['epochs']}  loss {row['train_loss']:.4f}  "
-            f"accuracy: {scores}  {row['images_per_second']:,.0f} images/s  {self._time_left()} left",
+            f"{self._name}stage {row.stage} epoch {row.epoch:>3}/{row.epochs}  loss {row.train_loss:.4f}  "
+            f"accuracy: {scores}  {row.images_per_second:,.0f} images/s  {self._time_left()} left",
             highlight=False,
         )
         self._rate_images, self._rate_started = 0, time.monotonic()

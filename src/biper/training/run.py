@@ -1,8 +1,12 @@
-"""A run from its recipe to its summary: the folder, the processes, the seed, and then the loop of `Trainer`."""
+"""Begin here: `train` makes a run from a recipe.
+
+`train` joins the processes of the run, trains the teacher if the recipe has one, seeds the random generators, and hands
+everything to `biper.training.trainer.Trainer`, which has the loop.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,9 @@ from biper.nn import describe_fast_path
 from biper.recipes.schema import Recipe
 from biper.runs.environment import describe_environment
 from biper.runs.folder import RunFolder, write_json
-from biper.training.distributed.launch import STEP_TIMEOUT
+from biper.runs.records import RunSummary
 from biper.training.distributed.processes import PRECISION_DTYPES, Processes, join
+from biper.training.options import RunOptions
 from biper.training.progress import Progress
 from biper.training.teacher import Teacher
 from biper.training.trainer import Trainer
@@ -24,116 +29,90 @@ def train(
     recipe: Recipe,
     out: str | Path,
     *,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "float32",
-    workers: int | None = None,
-    resume: bool = False,
+    options: RunOptions | None = None,
     progress: Progress | None = None,
-    step_timeout: float = STEP_TIMEOUT,
-    compiled: bool = False,
-    start_from: str | Path | None = None,
-) -> dict[str, Any]:
+    **changes: Any,
+) -> RunSummary:
     """Train a recipe through both stages into a run folder.
 
-    In a process that torchrun started, this trains together with the others that call it with the same arguments:
-    each takes its share of every batch, and process 0 alone writes and shows progress.
+    In a process that torchrun started, this trains together with the other processes that make the same call: each
+    takes its share of every batch, and process 0 alone writes files and shows progress.
 
     Args:
-        recipe: what to train; see `biper.load_recipe`.
-        out: the run folder, see `RunFolder` for what is in it; made if it is not there.
-        data_dir: where the data is; see `biper.load_dataset`.
-        device: ``"cpu"``, ``"cuda"`` or ``"auto"``.
-        precision: ``"float32"``, ``"float64"``, or the mixed ``"bfloat16"`` and ``"float16"``.
-        workers: processes that decode images, see `biper.load_dataset`; changes no result.
-        resume: go on from the newest valid checkpoint in ``out``, or start if there is none. Processes that torchrun
-            started anew do so without being told.
-        progress: what shows progress; default nothing.
-        step_timeout: seconds that a process waits for the others within a training step before it gives up.
-        compiled: train through `torch.compile`, which takes a minute or two first.
-        start_from: a model file, or a run folder, whose weights are taken in place of random ones: of the same network.
+        recipe: the recipe; see `biper.load_recipe`.
+        out: the run folder, which is made if it does not exist; `biper.runs.folder.RunFolder` lists its files.
+        options: where and how to compute; default ``RunOptions()``.
+        progress: shows the progress of the run; default nothing.
+        **changes: single options that differ from ``options``: ``data_dir``, ``device``, ``precision``, ``workers``,
+            ``resume``, ``step_timeout``, ``compiled`` and ``start_from``, see `biper.training.options.RunOptions`. For
+            example, ``train(recipe, out, device="cpu", resume=True)``.
 
     Returns:
-        The content of ``summary.json``.
+        What the run reached: the content of ``summary.json``. Its values can also be read as in a dictionary,
+        ``summary["stage2"]["test_accuracy"]``.
 
     Raises:
+        TypeError: there is no option of that name.
         RecipeError: ``out`` holds a run and ``resume`` is false, or a run of another recipe; or the processes cannot
             share a batch evenly.
+        ModelError: there is no such device or precision.
         DataError: the data is missing or corrupt, or too many images cannot be read.
         CheckpointError: a checkpoint could not be written, or is not of this recipe; or ``start_from`` holds another
-            network.
+            network; or a file of the run is corrupt.
         NonFiniteLossError: the loss or a gradient became NaN or infinite.
-        TrainingInterrupted: Ctrl-C or SIGTERM; everything is saved.
+        TrainingInterrupted: the process received SIGINT (Ctrl-C) or SIGTERM; everything is saved.
         LostProcessError: another process died or did not answer.
     """
-    with join(device, precision, step_timeout) as processes:
-        if progress is None or not processes.first:
+    options = (options or RunOptions()).changed(changes, "train")
+    with join(options.device, options.precision, options.step_timeout) as processes:
+        if progress is None or not processes.rank_zero:
             progress = Progress()
-        run = _Run(processes, data_dir, precision, workers, progress, compiled)
-        return run.train(recipe, RunFolder(out), resume=resume or processes.restarted, start_from=start_from)
+        options = replace(options, resume=options.resume or processes.restarted)
+        return _train_into(RunFolder(out), recipe, processes, options, progress)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """How to train, whatever it is."""
+def _train_into(
+    folder: RunFolder,
+    recipe: Recipe,
+    processes: Processes,
+    options: RunOptions,
+    progress: Progress,
+    *,
+    is_teacher: bool = False,
+) -> RunSummary:
+    """Train a recipe into its folder, after its teacher; a finished run is not trained again."""
+    fabric = processes.fabric
+    recipe.require_even_shares(processes.count)
+    processes.on_rank_zero(lambda: folder.create(recipe, resume=options.resume))
+    if (summary := processes.on_rank_zero(folder.read_summary)) is not None:
+        return summary
+    teacher = _train_teacher(folder, recipe, processes, options, progress)
+    keep_freed_memory()
+    fabric.seed_everything(recipe.seed, verbose=False)
+    environment = describe_environment(
+        seed=recipe.seed, device=str(fabric.device), precision=options.precision, processes=processes.count
+    )
+    processes.on_rank_zero(lambda: write_json(folder.environment_file, environment))
+    trainer = Trainer(recipe, folder, processes, options, progress, teacher=teacher, is_teacher=is_teacher)
+    device = fabric.device.type
+    fast_path = describe_fast_path(trainer.module, device, PRECISION_DTYPES[options.precision], options.compiled)
+    progress.message(f"{options.precision} on {device}, channels-last, fused optimizer; {fast_path}")
+    return trainer.run()
 
-    processes: Processes
-    data_dir: str | Path | None
-    precision: str
-    workers: int | None
-    progress: Progress
-    compiled: bool
 
-    def train(
-        self,
-        recipe: Recipe,
-        folder: RunFolder,
-        *,
-        resume: bool,
-        start_from: str | Path | None = None,
-        student: RunFolder | None = None,
-    ) -> dict[str, Any]:
-        """A recipe into its folder, after its teacher; ``student`` is whose teacher it is itself."""
-        processes, fabric = self.processes, self.processes.fabric
-        recipe.require_even_shares(processes.count)
-        processes.alone(lambda: folder.create(recipe, resume=resume))
-        if (summary := processes.alone(folder.read_summary)) is not None:
-            return summary
-        teacher = self._teacher(recipe, folder)
-        keep_freed_memory()
-        fabric.seed_everything(recipe.seed, verbose=False)
-        environment = describe_environment(
-            seed=recipe.seed, device=str(fabric.device), precision=self.precision, processes=processes.count
-        )
-        processes.alone(lambda: write_json(folder.environment_file, environment))
-        trainer = Trainer(
-            recipe,
-            folder,
-            processes,
-            self.data_dir,
-            self.progress,
-            workers=self.workers,
-            scales_loss=self.precision == "float16",
-            compiled=self.compiled,
-            teacher=teacher,
-            student=student,
-        )
-        if start_from is not None:
-            trainer.start_from(Path(start_from))
-        on = fabric.device.type
-        fast = describe_fast_path(trainer.module, on, PRECISION_DTYPES[self.precision], self.compiled)
-        self.progress.message(f"{self.precision} on {on}, channels-last, fused optimizer; {fast}")
-        return trainer.run()
-
-    def _teacher(self, recipe: Recipe, folder: RunFolder) -> Teacher | None:
-        """The teacher that a recipe asks for, trained in the run folder's ``teacher/`` if it is not there yet."""
-        of_teacher = recipe.of_teacher
-        if recipe.teacher is None or of_teacher is None:
-            return None
-        place = RunFolder(folder.teacher)
-        self.progress.message(
-            f"a teacher first, {of_teacher.model.name} in full precision, {recipe.teacher.epochs} epochs: {place.path}"
-        )
-        summary = self.train(of_teacher, place, resume=True, student=folder)
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
-        return Teacher({**summary, "model": place.model_file}, recipe.teacher, self.processes.fabric, dtype)
+def _train_teacher(
+    folder: RunFolder, recipe: Recipe, processes: Processes, options: RunOptions, progress: Progress
+) -> Teacher | None:
+    """The teacher that a recipe asks for, trained in the folder ``teacher/`` of the run unless it is finished."""
+    teacher_recipe = recipe.of_teacher
+    if recipe.teacher is None or teacher_recipe is None:
+        return None
+    teacher_folder = RunFolder(folder.teacher)
+    progress.message(
+        f"training the teacher first, {teacher_recipe.model.name} in full precision, {recipe.teacher.epochs} epochs: "
+        f"{teacher_folder.path}"
+    )
+    options = replace(options, resume=True, start_from=None)
+    summary = _train_into(teacher_folder, teacher_recipe, processes, options, progress, is_teacher=True)
+    dtype = torch.float64 if options.precision == "float64" else torch.float32
+    return Teacher(teacher_folder.model_file, summary, recipe.teacher, processes.fabric, dtype)

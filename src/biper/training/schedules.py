@@ -1,4 +1,4 @@
-"""Learning-rate schedules: plain functions of the step, so that resuming needs no state."""
+"""Learning-rate schedules as functions of the step, so that a checkpoint needs no state of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from biper.recipes.schema import StageRecipe
 
 
 def learning_rate(stage: StageRecipe, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step (counted from 0 within the stage).
+    """The learning rate of one step.
 
-    During the warm-up it rises linearly, reaching ``stage.learning_rate`` with its last step; then it falls to
-    ``stage.learning_rate_end``, for t from 0 to 1 over the rest of the stage as ``(1 + cos(π t)) / 2`` with
-    ``"cosine"`` and as ``1 - t`` with ``"linear"``, or stays, with ``"constant"``.
+    During the warm-up, the rate rises linearly and reaches ``stage.learning_rate`` in the last step of the warm-up.
+    Then it falls to ``stage.learning_rate_end``: with t from 0 to 1 over the rest of the stage, the difference of the
+    two is multiplied by ``(1 + cos(π t)) / 2`` for ``"cosine"``, by ``1 - t`` for ``"linear"``, and by 1 for
+    ``"constant"``.
+
+    Args:
+        stage: the settings of the stage.
+        step: the number of the step within the stage, counted from 0.
+        steps_per_epoch: how many steps an epoch has.
     """
     total = stage.epochs * steps_per_epoch
     warmup = min(round(stage.warmup_epochs * steps_per_epoch), total)

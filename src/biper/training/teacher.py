@@ -1,9 +1,8 @@
-"""What a trained network adds to the loss of another: how far the answers of the two are apart."""
+"""The teacher: a trained network whose answers another network learns from, beside the labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -12,30 +11,42 @@ from torch.nn import functional as F
 
 from biper.models.saved import load_model
 from biper.recipes.schema import TeacherRecipe
+from biper.runs.records import RunSummary, TeacherResult
 
 
 class Teacher:
-    """A saved network that others learn from; see `TeacherRecipe` for the formula.
+    """A saved network and its part of the loss; see `biper.recipes.schema.TeacherRecipe` for the formula.
 
     Args:
-        run: the summary of its run, see `biper.train`.
-        settings: its share of the loss, and the temperature.
+        model_file: the saved network.
+        summary: what the run of the teacher reached.
+        settings: the share of the teacher in the loss, and the temperature.
         fabric: the device and the precision of training.
-        dtype: of the images.
+        dtype: the dtype of the images, and of the weights of the teacher.
 
     Raises:
-        CheckpointError: the file is missing, corrupt, or something else.
+        CheckpointError: the file is missing, corrupt, or no model.
     """
 
-    def __init__(self, run: Mapping[str, Any], settings: TeacherRecipe, fabric: Fabric, dtype: torch.dtype) -> None:
-        module, info = load_model(run["model"])
+    def __init__(
+        self, model_file: Path, summary: RunSummary, settings: TeacherRecipe, fabric: Fabric, dtype: torch.dtype
+    ) -> None:
+        module, info = load_model(model_file)
         self.module = module.requires_grad_(False).to(fabric.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings, self.fabric = settings, fabric
-        self.summary = {"name": info.name, **run["stage1"], "seconds": run["seconds"]}
-        """What the network reached, and the seconds that it took."""
+        self.result = TeacherResult(info.name, summary.stages[0], summary.seconds)
 
     def loss(self, images: Tensor, logits: Tensor, own: Tensor) -> Tensor:
-        """The loss of a network that says ``logits`` (N, classes) of ``images`` and whose cross-entropy is ``own``."""
+        """The loss of a network that learns from the teacher and from the labels.
+
+        Args:
+            images: (N, C, H, W) floating point, normalized.
+            logits: what the network answers for these images, (N, classes).
+            own: the cross-entropy of the network with the labels, a scalar.
+
+        Returns:
+            A scalar, differentiable in ``logits`` and ``own``.
+        """
         share, temperature = self.settings.share, self.settings.temperature
         with torch.no_grad(), self.fabric.autocast():
             wanted = self.module(images)

@@ -1,4 +1,4 @@
-"""Several processes that train one model: what each computes, what they tell each other, what one can do to all."""
+"""Several processes that train one model: what they compute, what they communicate, and how one can stop all."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ from biper.measure.evaluation import Scores, evaluate
 from biper.models.digits_cnn import DigitsCnn
 from biper.models.saved import ModelInfo
 from biper.runs.folder import RunFolder
-from biper.training import trainer as trainer_module
+from biper.runs.records import RunSummary
+from biper.training import step as step_module
 from biper.training.distributed import launch
-from biper.training.distributed.launch import Place, needs_launch
+from biper.training.distributed.launch import ProcessInfo, needs_launch
 from biper.training.distributed.processes import join
 from biper.training.images import RunImages
+from biper.training.options import RunOptions
 from biper.training.progress import Progress
 
 SHORT = ["data.batch_size=330", "stage1.epochs=2", "stage2.epochs=1"]
@@ -46,14 +48,14 @@ def small_network(self: ModelInfo) -> torch.nn.Module:
     return DigitsCnn(width=8)
 
 
-def run(out: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
+def run(out: Path, *overrides: str, resume: bool = False) -> RunSummary:
     with mock.patch.object(ModelInfo, "create", small_network):
         return train(load_recipe("digits", overrides), out, device="cpu", precision="float64", resume=resume)
 
 
 def at_step(number: int, what: Any) -> None:
-    """Let ``what`` change the loss of one training step of this process."""
-    plain, steps = trainer_module.F.cross_entropy, 0
+    """Apply ``what`` to the loss of one training step of this process."""
+    plain, steps = step_module.F.cross_entropy, 0
 
     def changed(*arguments: Any, **options: Any) -> Tensor:
         nonlocal steps
@@ -61,11 +63,11 @@ def at_step(number: int, what: Any) -> None:
         steps += torch.is_grad_enabled()
         return what(loss) if torch.is_grad_enabled() and steps == number else loss
 
-    trainer_module.F.cross_entropy = changed
+    step_module.F.cross_entropy = changed
 
 
 def rank() -> int:
-    return Place.here().rank
+    return ProcessInfo.from_environment().rank
 
 
 # Shares
@@ -97,7 +99,7 @@ ONE_STEP += ["stage1.periodic_penalty=0.5"]
 
 
 def gradient(out: Path) -> dict[str, Tensor]:
-    """The gradient of stage 1's only step: what the momentum became, there being no weight decay."""
+    """The gradient of the only step of stage 1. It is the momentum, because there is no weight decay."""
     tensors, _ = load_tensors(out / "checkpoints" / "stage1-epoch00001-step0000000.safetensors")
     found = {name: value for name, value in tensors.items() if name.endswith("momentum_buffer")}
     assert all(value.dtype == torch.float64 for value in found.values())
@@ -106,7 +108,9 @@ def gradient(out: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("alone", "together"), [([], ["model.sync_batch_norm=true"]), (["data.accumulate=2"], [])])
 def test_two_processes_step_along_the_gradient_of_one(tmp_path: Path, alone: list[str], together: list[str]) -> None:
-    """With synchronized batch norms; and with local ones, along that of one process that takes its batch in halves."""
+    """Two processes with synchronized batch norms match one process; with local batch norms they match one process that
+    divides its batch into halves.
+    """
     run(tmp_path / "one", *ONE_STEP, *alone)
     in_processes(2, run, tmp_path / "two", *ONE_STEP, *together)
     one, two = gradient(tmp_path / "one"), gradient(tmp_path / "two")
@@ -137,7 +141,7 @@ def test_every_test_image_counts_once_whatever_the_number_of_processes() -> None
 
 
 def interrupted(out: Path, *overrides: str) -> str:
-    """A run that somebody stops, by a signal to process 1 alone, at the second step of stage 1's second epoch."""
+    """A run that is stopped by a signal to process 1 alone, at the second step of the second epoch of stage 1."""
     if rank() == 1:
         at_step(STEPS + 2, lambda loss: os.kill(os.getpid(), signal.SIGTERM) or loss)
     with pytest.raises(TrainingInterrupted) as caught:
@@ -145,14 +149,14 @@ def interrupted(out: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-def restarted(out: Path, *overrides: str) -> dict[str, Any]:
-    """As torchrun starts a process anew, here on one of two machines."""
-    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(int(rank() == Place.here().processes - 1))
+def restarted(out: Path, *overrides: str) -> RunSummary:
+    """A run in processes that torchrun has restarted, here on one of two machines."""
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(int(rank() == ProcessInfo.from_environment().processes - 1))
     return run(out, *overrides)
 
 
 def test_a_run_that_goes_on_in_other_numbers_of_processes_sees_the_same_batches(tmp_path: Path) -> None:
-    """Two processes, then three, then one: each batch's loss, so every image and crop, as in one process throughout."""
+    """Two processes, then three, then one have the same losses as one process, and so the same images and crops."""
     overrides = [*SHORT, "model.sync_batch_norm=true"]
     run(tmp_path / "one", *overrides)
     out = tmp_path / "many"
@@ -164,24 +168,24 @@ def test_a_run_that_goes_on_in_other_numbers_of_processes_sees_the_same_batches(
     summaries = in_processes(3, restarted, out, *overrides)
     _, document = load_tensors(RunFolder(out).checkpoints.newest_first()[0])
     assert document["processes"] == 3
-    assert summaries[1]["stage2"] == summaries[0]["stage2"]
+    assert summaries[1].final == summaries[0].final
     one, many = RunFolder(tmp_path / "one").read_metrics(), RunFolder(out).read_metrics()
     assert len(one) == len(many) == 3
     for row, expected in zip(many, one, strict=True):
-        for key in ("train_accuracy", "test_accuracy"):
-            assert row[key] == expected[key]
-        for key in ("train_loss", "test_loss"):  # means in float32
-            assert row[key] == pytest.approx(expected[key], rel=1e-6)
+        assert row.train_accuracy == expected.train_accuracy
+        assert row.score.accuracy == expected.score.accuracy
+        assert row.train_loss == pytest.approx(expected.train_loss, rel=1e-6)  # means in float32
+        assert row.score.loss == pytest.approx(expected.score.loss, rel=1e-6)
     RunFolder(out).summary_file.unlink()
     RunFolder(out).checkpoints.newest_first()[0].unlink()
     run(out, *overrides, resume=True)
-    assert RunFolder(out).read_metrics()[-1]["train_loss"] == pytest.approx(one[-1]["train_loss"], rel=1e-6)
+    assert RunFolder(out).read_metrics()[-1].train_loss == pytest.approx(one[-1].train_loss, rel=1e-6)
 
 
 def test_a_single_process_that_torchrun_starts_anew_goes_on_too(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").create(load_recipe("digits", ONE_STEP), resume=False)
     (summary,) = in_processes(1, restarted, tmp_path / "run", *ONE_STEP)
-    assert summary["stage2"]["epochs"] == 1
+    assert summary.final.epochs == 1
 
 
 # What one of them does
@@ -198,10 +202,12 @@ def work_alone(folder: Path) -> tuple[Any, ...]:
             raise ModelError(f"process {rank()} said no")
 
         order: list[int] = []
-        processes.in_turn(lambda: time.sleep(0.2 * (1 - rank())) or (folder / "order").open("a").write(f"{rank()} "))
+        processes.rank_zero_first(
+            lambda: time.sleep(0.2 * (1 - rank())) or (folder / "order").open("a").write(f"{rank()} ")
+        )
         with pytest.raises(ModelError, match="process 0 said no"):
-            processes.alone(fail)
-        return processes.alone(write), processes.collect(rank() * 10), processes.sum([rank(), 2**53]), order
+            processes.on_rank_zero(fail)
+        return processes.on_rank_zero(write), processes.gather(rank() * 10), processes.sum([rank(), 2**53]), order
 
 
 def test_what_one_process_does_alone_the_others_know(tmp_path: Path) -> None:
@@ -212,7 +218,7 @@ def test_what_one_process_does_alone_the_others_know(tmp_path: Path) -> None:
 
 
 def poisoned(out: Path) -> tuple[str, int]:
-    """The loss is infinite in process 1 alone, its gradient finite: only telling the others can stop them."""
+    """The loss is infinite in process 1 alone and its gradient is finite, so that process 1 must tell the others."""
     updates = torch.optim.SGD.step
     made = 0
 
@@ -255,14 +261,14 @@ def test_an_error_of_process_0_is_everybodys(tmp_path: Path) -> None:
     errors = outcomes(2, run, tmp_path / "run", *SHORT)
     assert [type(error) for error in errors] == [RecipeError, RecipeError]
     assert str(errors[0]) == str(errors[1])
-    assert "already holds a run: add --resume" in str(errors[0])
+    assert "already holds a run: continue it with resume=True" in str(errors[0])
 
 
 def score_pictures(data: Path, out: Path, limit: int) -> tuple[Any, ...]:
     settings = ["data.image_size=32", "data.batch_size=4", "data.evaluate_on=train", f"data.max_unreadable={limit}"]
     recipe = load_recipe("imagenet-sample-short", settings)
     with join("cpu", "float32") as processes:
-        images = RunImages(recipe, RunFolder(out), processes, data, 0, Progress())
+        images = RunImages(recipe, RunFolder(out), processes, RunOptions(data, workers=0), Progress())
         scores = images.scores(torch.nn.Flatten(), images.test)
         return scores.images, sorted(Path(name).name for name in images.unreadable.names)
 
@@ -292,15 +298,17 @@ def under_torchrun(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 
 def test_processes_are_started_once_and_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Place.here() == Place()
+    assert ProcessInfo.from_environment() == ProcessInfo()
     assert not needs_launch(None, 1, None)
     assert not needs_launch(1, 1, None)
     assert needs_launch(2, 1, None)
     assert needs_launch(None, 2, "node1:29400")
-    with pytest.raises(ModelError, match="--nodes needs --rendezvous HOST:PORT"):
+    with pytest.raises(ModelError, match='machines=2 needs rendezvous="HOST:PORT"'):
         needs_launch(8, 2, None)
     under_torchrun(monkeypatch, 4)
-    assert Place.here() == Place(rank=4, processes=8, local_rank=0, local_processes=4, machine=1, machines=2)
+    assert ProcessInfo.from_environment() == ProcessInfo(
+        rank=4, processes=8, local_rank=0, local_processes=4, machine=1, machines=2
+    )
     assert not needs_launch(None, 1, None)
     assert not needs_launch(4, 2, None)
     for devices, machines in ((2, 1), (None, 3)):

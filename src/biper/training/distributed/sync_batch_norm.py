@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronize_batch_norms_(model: nn.Module, device: torch.device, process_group: Any) -> None:
-    """Let each batch norm of a model take its statistics over all processes of a group, in place; same tensors.
+    """Let each batch norm of a model take its statistics over all processes of a group, in place.
 
-    On a GPU by `torch.nn.SyncBatchNorm`, which no CPU has; there by what does the same.
+    The batch norms keep their parameters and buffers. On a GPU `torch.nn.SyncBatchNorm` computes the statistics. It
+    does not work on a CPU; there `_SyncBatchNorm` computes the same.
+
+    Args:
+        model: the network.
+        device: where the network is.
+        process_group: the process group of torch.distributed.
     """
     if device.type != "cpu":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group)
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        convert(model, process_group)
         return
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -25,7 +32,12 @@ def synchronize_batch_norms_(model: nn.Module, device: torch.device, process_gro
 
 
 class _SyncBatchNorm(_BatchNorm):
-    """A batch norm over the inputs (N, C, ...) of all processes, with the parameters and buffers of another one."""
+    """A batch norm over the inputs (N, C, ...) of all processes.
+
+    Args:
+        norm: the batch norm whose parameters and buffers this one takes over.
+        process_group: the process group of torch.distributed.
+    """
 
     running_mean: Tensor
     running_var: Tensor
@@ -39,21 +51,23 @@ class _SyncBatchNorm(_BatchNorm):
         self.train(norm.training)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any input with channels."""
+        """Accept every input with channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x)
-        y, mean, variance, count = _Normalize.apply(x, self.weight, self.bias, self.eps, self.process_group)
+            evaluated: Tensor = super().forward(x)
+            return evaluated
+        apply: Any = _Normalize.apply
+        y, mean, variance, count = apply(x, self.weight, self.bias, self.eps, self.process_group)
         self.num_batches_tracked.add_(1)
         momentum = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.item()
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), momentum)
-        return y
+        return cast(Tensor, y)
 
 
 class _Normalize(torch.autograd.Function):
-    """``y = weight (x - mean) / sqrt(variance + eps) + bias`` for the n values that all processes have of a channel.
+    """``y = weight (x - mean) / sqrt(variance + eps) + bias`` for the n values of a channel in all processes.
 
     ``mean`` is their mean and ``variance`` their mean squared distance from it. With ``g`` the incoming gradient,
     ``h`` the normalized input and sums over all processes, ``dx = weight / sqrt(variance + eps) (g - sum(g) / n -
