@@ -90,7 +90,7 @@ def _find(layout: _Layout, data_dir: Path | None) -> Path | None:
     if data_dir is None:
         return None
     if not data_dir.is_dir():
-        raise DataError(f"no folder {data_dir}: --data-dir expects a folder that holds {layout.folder}/")
+        raise DataError(f"no folder {data_dir}: data_dir=... expects a folder that holds {layout.folder}/")
     for folder in (data_dir / layout.folder, data_dir):
         if any((folder / file).exists() for file in layout.records):
             return folder

@@ -48,7 +48,7 @@ def download_and_unpack(title: str, url: str, md5: str) -> Path:
     except (requests.RequestException, OSError) as error:
         raise DataError(
             f"{title} is not here and could not be downloaded ({type(error).__name__}): give its folder with "
-            f"--data-dir, or connect to the network and run again (source: {url})"
+            f"data_dir=..., or connect to the network and run again (source: {url})"
         ) from error
     except ValueError as error:
         raise DataError(f"the download of {title} is corrupt and was not kept; run again: {error}") from error

@@ -50,7 +50,7 @@ def load_imagenet(
         DataError: no folder, no images in it, a class folder without images or of no class, too much unreadable.
     """
     if data_dir is None:
-        raise DataError(f"biper does not download {spec.name}: give its folder with --data-dir")
+        raise DataError(f"biper does not download {spec.name}: give its folder with data_dir=...")
     splits: dict[str, Images] = {}
     for name, place in _find(data_dir).items():
         source: FolderImages | TarImages
@@ -80,7 +80,7 @@ def _find(data_dir: Path) -> dict[str, Path | list[Path]]:
             raise DataError(f"{len(missing)} of {len(shards)} shards are missing, the first is {missing[0]}")
         return _told_apart(shards)
     if not data_dir.is_dir():
-        raise DataError(f"no folder {data_dir}: --data-dir expects one that holds train/ and val/, or class folders")
+        raise DataError(f"no folder {data_dir}: data_dir=... expects one that holds train/ and val/, or class folders")
     below: dict[str, Path | list[Path]] = {}
     for name, options in _FOLDERS.items():
         folder = next((data_dir / option for option in options if (data_dir / option).is_dir()), None)

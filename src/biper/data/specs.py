@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from biper.errors import DataError
+from biper.errors import DataError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,5 @@ def dataset_spec(name: str) -> DatasetSpec:
         DataError: no data set has that name; the nearest one is named.
     """
     if name not in SPECS:
-        near = difflib.get_close_matches(name, SPECS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"no data set {name!r}{hint} Known: {', '.join(SPECS)}")
+        raise DataError(f"no data set {name!r}{did_you_mean(name, SPECS)}")
     return SPECS[name]

@@ -45,6 +45,6 @@ class UnreadableImages:
             listed = f"; all are listed in {self.file}" if self.file is not None else ""
             raise DataError(
                 f"more than {self.limit} images cannot be read, the last one {name}: {reason}{listed}. Repair the "
-                "data, or accept more with --set data.max_unreadable=N"
+                'data, or accept more with overrides=["data.max_unreadable=N"]'
             )
         self.report(f"unreadable image {len(self.names)} (at most {self.limit} are left out): {name}: {reason}")

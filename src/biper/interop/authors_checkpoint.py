@@ -86,7 +86,7 @@ def read_reference_checkpoint(
         )
     model = model or said or config.get("model")
     if model is None:
-        raise CheckpointError(f"{path} does not say which network it is; name it with model=, or --model")
+        raise CheckpointError(f"{path} does not say which network it is; give its name with model=...")
     if frequency is None:
         frequency = _number(config, "freq", path)
     if stage is None:
@@ -146,7 +146,7 @@ def import_reference(checkpoint: ReferenceCheckpoint, out: str | Path) -> ModelI
     """
     folder = Path(out)
     if any((folder / name).exists() for name in ("recipe.toml", MODEL_FILE)):
-        raise CheckpointError(f"{folder} already holds a run or a model; name another folder with --out")
+        raise CheckpointError(f"{folder} already holds a run or a model; name another folder with out=...")
     network = checkpoint.load()
     name, bits = our_network(checkpoint.model, checkpoint.dataset)
     spec = dataset_spec(checkpoint.dataset)
@@ -212,7 +212,7 @@ def _number(config: Mapping[str, str], option: str, path: Path) -> float:
     if option not in config:
         raise CheckpointError(
             f"nothing says with which frequency {path} was trained: no {option} in a config.txt beside it; give it "
-            "with frequency=, or --frequency (with a wrong one the signs of the weights are wrong)"
+            "with frequency=... (with a wrong one the signs of the weights are wrong)"
         )
     try:
         return float(config[option])
@@ -223,8 +223,7 @@ def _number(config: Mapping[str, str], option: str, path: Path) -> float:
 def _flag(config: Mapping[str, str], option: str, path: Path) -> bool:
     if config.get(option) not in ("True", "False"):
         raise CheckpointError(
-            f"nothing says of which stage {path} is: no {option} in a config.txt beside it; give it with stage=, or "
-            "--stage, as 1 or 2"
+            f"nothing says of which stage {path} is: no {option} in a config.txt beside it; give stage=1 or stage=2"
         )
     return config[option] == "True"
 
@@ -236,6 +235,6 @@ def _dataset(config: Mapping[str, str], model: str, state_dict: Mapping[str, Ten
     if len(candidates) != 1:
         raise CheckpointError(
             f"nothing says of which data set {path} is: no dataset in a config.txt beside it, and its classes do not "
-            f"tell ({' or '.join(candidates) or 'none has as many'}); give it with dataset=, or --dataset"
+            f"tell ({' or '.join(candidates) or 'none has as many'}); give it with dataset=..."
         )
     return candidates[0]

@@ -13,7 +13,6 @@ Source: the authors' published code, https://github.com/edmav4/BiPer.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from biper.data.specs import SPECS, dataset_spec
-from biper.errors import CheckpointError, ModelError
+from biper.errors import CheckpointError, ModelError, did_you_mean
 from biper.models import create_model
 from biper.models.layers import Bits
 from biper.nn import set_stage_
@@ -200,9 +199,7 @@ def _classes_of(model: str, dataset: str, state_dict: Mapping[str, Tensor]) -> i
 
 
 def _no_network(model: str, known: Sequence[str], where: str = "") -> ModelError:
-    near = difflib.get_close_matches(model, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return ModelError(f"the authors have no network {model!r}{where}{hint} Theirs: {', '.join(known)}")
+    return ModelError(f"the authors have no network {model!r}{where}{did_you_mean(model, known)}")
 
 
 def _names(network: _Network, ours: nn.Module) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from biper.data.specs import dataset_spec
-from biper.errors import ModelError
+from biper.errors import ModelError, did_you_mean
 from biper.methods.build import choose_frequencies_
 from biper.methods.settings import Method, read_method
 from biper.models.digits_cnn import DigitsCnn
@@ -85,9 +84,7 @@ def create_model(
     spec = dataset_spec(dataset)
     family = _REGISTRY[spec.family]
     if name not in family:
-        near = difflib.get_close_matches(name, family, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ModelError(f"no network {name!r} for {dataset}{hint} Known: {', '.join(family)}")
+        raise ModelError(f"no network {name!r} for {dataset}{did_you_mean(name, family)}")
     if bits not in list(Bits):
         raise ModelError(f"bits must be one of {', '.join(Bits)}, got {bits!r}")
     classes = spec.num_classes if num_classes is None else num_classes

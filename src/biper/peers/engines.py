@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import statistics
@@ -12,7 +11,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from biper.errors import MissingDependencyError, ModelError
+from biper.errors import ModelError, did_you_mean, optional_packages
 from biper.peers.plan import EQUAL, MOST, Array, Job, Network, Plan, Run
 from biper.peers.twin import float_twin, with_float_layers
 from biper.runtime.engine import Engine
@@ -151,17 +150,9 @@ def load_plans(peer: str) -> list[Plan]:
         MissingDependencyError: a package that it needs is not installed.
     """
     if peer not in PEERS:
-        near = difflib.get_close_matches(peer, PEERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PEERS)}"
-        raise ModelError(f"no peer {peer!r}; {hint}")
-    try:
+        raise ModelError(f"no peer {peer!r}{did_you_mean(peer, PEERS)}")
+    with optional_packages(PEERS[peer], f"comparing with {peer}"):
         return list(importlib.import_module(f"biper.peers.{peer}_peer").plans())
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "biper":
-            raise
-        raise MissingDependencyError(
-            f"comparing with {peer} needs the package {error.name!r}: pip install 'biper[{PEERS[peer]}]'"
-        ) from error
 
 
 class _Judge:

@@ -139,7 +139,7 @@ class Recipe(Settings):
             RecipeError: the factor is not a positive finite number.
         """
         if not 0 < factor < float("inf"):
-            raise RecipeError(f"--scale-epochs must be a positive number, got {factor}")
+            raise RecipeError(f"factor=... must be a positive number, got {factor}")
         document = self.model_dump()
         for stage in ("stage1", "stage2"):
             table = document[stage]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.errors import ExportError, MissingDependencyError
+from biper.errors import ExportError, optional_packages
 from biper.io.files import atomic_write
 from biper.runtime.agreement import compare_outputs
 from biper.runtime.program import Program
@@ -140,15 +140,8 @@ def write_graph(source: Source, form: str, out: Path) -> tuple[dict[str, Any], s
         ExportError: it gives others.
         MissingDependencyError: the engine is not installed.
     """
-    try:
+    with optional_packages("onnx" if form == "onnx" else "bench", f'form="{form}"'):
         graphs = importlib.import_module(f"biper.targets.{form}.files")
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "biper":
-            raise
-        extra = "onnx" if form == "onnx" else "bench"
-        raise MissingDependencyError(
-            f"--format {form} needs the package {error.name!r}: pip install 'biper[{extra}]'"
-        ) from error
     files, run = graphs.build(source.program, out)
     agreement = compare_outputs(run, source.program, source.images)
     for path, content in files.items():
