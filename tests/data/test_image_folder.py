@@ -13,8 +13,8 @@ from support.pictures import encoded, make_folder, picture
 from biper import load_dataset
 from biper.data.batches import TrainingBatches
 from biper.data.dataset import Dataset, Images
-from biper.data.decode import decode_for_evaluation
 from biper.data.settings import DataRecipe
+from biper.data.transforms import decode_for_evaluation
 from biper.data.unreadable import UnreadableImages
 from biper.errors import DataError
 
@@ -110,7 +110,7 @@ def test_what_is_missing_is_named(folder: Path, spoil: Any, message: str) -> Non
 
 
 def test_a_folder_is_needed() -> None:
-    with pytest.raises(DataError, match="does not download imagenet: give its folder with --data-dir"):
+    with pytest.raises(DataError, match=r"does not download imagenet: give its folder with data_dir=\.\.\."):
         load_dataset("imagenet")
 
 

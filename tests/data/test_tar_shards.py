@@ -13,9 +13,8 @@ from support.pictures import encoded, make_tar, picture
 from biper import load_dataset
 from biper.data import tar_shards
 from biper.data.dataset import Dataset
-from biper.data.decode import decode_for_evaluation
 from biper.data.tar_shards import TarImages, expand_braces
-from biper.data.transforms import seeded_generator
+from biper.data.transforms import decode_for_evaluation, seeded_generator
 from biper.data.unreadable import UnreadableImages
 from biper.errors import DataError
 

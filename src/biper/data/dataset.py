@@ -116,7 +116,7 @@ class Split(Images):
 
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
         size = batch_size or self.evaluation_batch
-        yield from zip(self.images.split(size), self.labels.split(size), strict=True)
+        yield from zip(torch.split(self.images, size), torch.split(self.labels, size), strict=True)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biper.data.dataset import Dataset, Images
-from biper.data.decode import EVALUATION_CROP
 from biper.data.image_folder import FolderImages
 from biper.data.specs import DatasetSpec
 from biper.data.stream import StreamedImages
 from biper.data.tar_shards import TarImages, expand_braces
+from biper.data.transforms import EVALUATION_CROP
 from biper.data.unreadable import UnreadableImages
 from biper.errors import DataError
 

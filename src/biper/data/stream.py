@@ -19,10 +19,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from biper.data.dataset import Batch, Images, Split
-from biper.data.decode import EVALUATION_CROP, decode_for_evaluation, decode_for_training
 from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
-from biper.data.transforms import seeded_generator
+from biper.data.transforms import EVALUATION_CROP, decode_for_evaluation, decode_for_training, seeded_generator
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import one_line_worker_errors, worker_loader
 from biper.errors import DataError
@@ -114,7 +113,7 @@ class StreamedImages(Images):
         size: height and width that they are brought to, in pixels.
         workers: processes that decode; 0 decodes in this one.
         unreadable: told of every image that cannot be read.
-        evaluation_crop: as of `biper.data.decode.decode_for_evaluation`.
+        evaluation_crop: as of `biper.data.transforms.decode_for_evaluation`.
         start_method: how worker processes are started, ``"fork"`` or ``"spawn"``; default the platform's way.
 
     Raises:
@@ -165,7 +164,7 @@ class StreamedImages(Images):
             yield images, labels
 
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
-        for images, labels in self._decoded(self.chosen.split(batch_size or self.evaluation_batch), None, ()):
+        for images, labels in self._decoded(torch.split(self.chosen, batch_size or self.evaluation_batch), None, ()):
             if len(labels):
                 yield images, labels
 
@@ -191,12 +190,12 @@ class StreamedImages(Images):
     def _decoded(self, batches: Sequence[Tensor], settings: DataRecipe | None, key: tuple[int, ...]) -> Iterator[Batch]:
         """A batch of decoded images for each batch of numbers."""
         self._requests.pending = (
-            _Request(part.tolist(), settings, key) for batch in batches for part in batch.split(CHUNK)
+            _Request(part.tolist(), settings, key) for batch in batches for part in torch.split(batch, CHUNK)
         )
         with one_line_worker_errors():
             chunks = iter(self._workers())
             for batch in batches:
-                parts = [next(chunks) for _ in batch.split(CHUNK)]
+                parts = [next(chunks) for _ in torch.split(batch, CHUNK)]
                 for part in parts:
                     for name, reason in part.unreadable:
                         self.unreadable.add(name, reason)

@@ -50,4 +50,5 @@ class DigitsCnn(nn.Module):
         """Images to logits."""
         x = norm_activation(self.bn1, self.conv1(x), self.activation)
         x = self.block2(self.block1(x))
-        return self.fc(self.pool(x).flatten(1))
+        logits: Tensor = self.fc(self.pool(x).flatten(1))
+        return logits

@@ -89,4 +89,5 @@ class MobileNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images to logits."""
         x = self.blocks(norm_activation(self.bn1, self.conv1(x), self.activation))
-        return self.fc(self.pool(x).flatten(1))
+        logits: Tensor = self.fc(self.pool(x).flatten(1))
+        return logits

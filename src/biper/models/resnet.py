@@ -119,4 +119,5 @@ class ResNet(nn.Module):
         for group in self.groups:
             x = group(x)
         x = self.bn2(self.pool(x).flatten(1))
-        return self.fc(x)
+        logits: Tensor = self.fc(x)
+        return logits

@@ -75,4 +75,5 @@ class VggSmall(nn.Module):
             x = layer(x)
         if x.shape[-2:] != (4, 4):
             x = self.pool(x)
-        return self.fc(x.flatten(1))
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits
