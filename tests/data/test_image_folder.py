@@ -98,7 +98,7 @@ def test_labels_can_be_those_of_a_trained_model(folder: Path) -> None:
         (lambda root: (root / "val" / "dog").mkdir(), r"val/dog holds no picture"),
         (lambda root: make_folder(root / "val", ("dog",), 1), r"val/dog is none of the 3 classes \(ant, bee, cat"),
         (lambda root: shutil.rmtree(root / "train") or (root / "train").mkdir(), r"train holds no class folders"),
-        (lambda root: shutil.rmtree(root), r"no folder .*data: --data-dir expects one that holds train/ and val/"),
+        (lambda root: shutil.rmtree(root), r"no folder .*data: data_dir=... expects one that holds train/ and val/"),
     ],
     ids=["empty class", "empty validation class", "unknown class", "no classes", "no folder"],
 )

@@ -83,7 +83,7 @@ def one_line_worker_errors() -> Iterator[None]:
         if text.startswith("DataLoader worker") or "No space left on device" in text:
             raise DataError(
                 f"a decoding process failed ({text.splitlines()[0]}): memory or shared memory (/dev/shm) may be short; "
-                "use a smaller workers=..., or workers=0"
+                "use fewer workers=..., or 0"
             ) from error
         raise
 
