@@ -1,4 +1,4 @@
-"""Networks by name: `create_model("resnet18", dataset="cifar10")`."""
+"""Networks by name: `create_model` makes one, as by ``create_model("resnet18", dataset="cifar10")``."""
 
 from __future__ import annotations
 
@@ -44,11 +44,15 @@ _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
         "mobilenet": MobileNet,
     },
 }
-"""Networks by family of data sets; resnet18a, b and c are the method's authors' narrower widths."""
+"""Networks by family of data sets; resnet18a, b and c have the narrower widths of the method's authors."""
 
 
 def model_names(dataset: str) -> list[str]:
-    """The names that `create_model` takes for a data set."""
+    """The names that `create_model` takes for a data set.
+
+    Raises:
+        DataError: no data set has that name.
+    """
     return list(_REGISTRY[dataset_spec(dataset).family])
 
 
@@ -62,24 +66,26 @@ def create_model(
     method: Method | str | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Make a network with fresh weights.
+    """Make a network with random initial weights.
 
     Args:
-        name: ``"resnet18"``, say; `model_names` lists those of a data set.
-        dataset: which data set's form of the network: sets the channels of the input and the default classes.
-        num_classes: outputs of the last layer; default the data set's.
-        bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone, and relu in place of hardtanh) or
+        name: of the network, such as ``"resnet18"``; `model_names` lists the names for a data set.
+        dataset: the data set whose form of the network is made; it sets the input channels and the default number of
+            classes.
+        num_classes: outputs of the last layer; default the number of classes of the data set.
+        bits: ``"W1A1"`` (binary), ``"W1A32"`` (only the weights are binary, and relu replaces hardtanh) or
             ``"W32A32"`` (full precision).
         frequency: ω of the binary layers, in radians per unit of weight.
-        method: how weights and inputs become bits: ``"ir-net"``, say, or a table of a name and options; default BiPer.
-        options: further arguments of the network's class.
+        method: how weights and inputs become bits: a name such as ``"ir-net"``, or a table of a name and options, see
+            `biper.methods.settings`; default BiPer.
+        options: further arguments of the class of the network.
 
     Returns:
         The network on the CPU in float32, in training mode and stage ``"relaxed"``.
 
     Raises:
-        DataError: unknown data set.
-        ModelError: unknown network for that data set (the nearest one is named) or method, or an option out of range.
+        DataError: no data set has that name.
+        ModelError: no network for that data set or no method has that name, or an option is out of range.
     """
     spec = dataset_spec(dataset)
     family = _REGISTRY[spec.family]

@@ -1,4 +1,4 @@
-"""A small network for the 8x8 digits: big enough to be accurate, small enough to train in a minute."""
+"""A small network for the 8x8 digits, which trains in less than a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a recipe: TOML from the package or a file, overrides, and errors that name the key."""
+"""Reading a recipe: TOML from the package or from a file, with overrides, and with errors that name the key."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
             text that is not TOML stands for itself.
 
     Raises:
-        RecipeError: no such recipe, not TOML, an unknown key (the nearest valid one is named), a wrong type or
-            a value out of range.
+        RecipeError: there is no such recipe, it is not TOML, a key is unknown (the message gives the nearest valid
+            one), or a value has a wrong type or is out of range.
     """
     path = Path(source)
     if path.suffix == ".toml":
@@ -47,10 +47,14 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def recipe_from_document(document: dict[str, Any], source: str) -> Recipe:
-    """Validate a recipe that was already read; ``source`` names it in errors.
+    """Validate a recipe that was already read.
+
+    Args:
+        document: the tables and keys of the recipe.
+        source: the name of the recipe in error messages.
 
     Raises:
-        RecipeError: as `load_recipe`.
+        RecipeError: a key is unknown or missing, or a value has a wrong type or is out of range.
     """
     try:
         return Recipe(**document)
@@ -78,7 +82,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         near: str | None
         path = [str(part) for part in problem["loc"]]
-        method = path.pop(1) if path[0] == "method" and len(path) > 1 else ""  # names the table that was chosen
+        method = (
+            path.pop(1) if path[0] == "method" and len(path) > 1 else ""
+        )  # pydantic puts the name of the method into the path
         key = ".".join(path)
         match problem["type"]:
             case "extra_forbidden":
