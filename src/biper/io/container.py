@@ -19,7 +19,7 @@ _LENGTH_BYTES = 8
 
 
 class ContainerError(Exception):
-    """A blob is no container, or is damaged; the text is a predicate such as "is corrupt", and the caller adds the subject."""
+    """A blob is no container, or is damaged; the text is a predicate, such as "is corrupt", without its subject."""
 
 
 def seal(save: Callable[[Any, dict[str, str]], bytes], tensors: Any, document: Mapping[str, Any]) -> bytes:

@@ -82,9 +82,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         near: str | None
         path = [str(part) for part in problem["loc"]]
-        method = (
-            path.pop(1) if path[0] == "method" and len(path) > 1 else ""
-        )  # pydantic puts the name of the method into the path
+        # pydantic puts the name of the chosen method into the path
+        method = path.pop(1) if path[0] == "method" and len(path) > 1 else ""
         key = ".".join(path)
         match problem["type"]:
             case "extra_forbidden":
