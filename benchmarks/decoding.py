@@ -25,12 +25,11 @@ from PIL import Image, features
 from PIL import __version__ as pillow_version
 from torch import Tensor
 
-from biper.data.decode import random_box
 from biper.data.image_folder import FolderImages
 from biper.data.settings import DataRecipe
 from biper.data.specs import dataset_spec
 from biper.data.stream import StreamedImages
-from biper.data.transforms import normalize, seeded_generator
+from biper.data.transforms import normalize, random_box, seeded_generator
 from biper.data.unreadable import UnreadableImages
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)

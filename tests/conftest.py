@@ -1,4 +1,4 @@
-"""What all tests share: a printed seed, real data where it is at hand, and the command as a real process."""
+"""Fixtures of all tests: a printed seed, real data where it is available, and the command as a real process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _seeded() -> None:
 
 @pytest.fixture
 def cifar_dir() -> Path:
-    """The folder that holds the real CIFAR-10 files."""
+    """The folder that contains the real CIFAR-10 files; the test is skipped if they are not there."""
     if not (DATA / "cifar-10-batches-bin").is_dir():
         pytest.skip(f"the real CIFAR-10 files are not in {DATA}")
     return DATA
@@ -34,7 +34,7 @@ def cifar_dir() -> Path:
 
 @pytest.fixture
 def imagenet_sample() -> Path:
-    """The folder that holds a hundred photographs of ImageNet, one of each of a hundred classes."""
+    """A folder with a hundred photographs of ImageNet, one for each of a hundred classes; skips if it is not there."""
     if not (DATA / "imagenet-sample").is_dir():
         pytest.skip(f"the sample of ImageNet is not in {DATA}")
     return DATA / "imagenet-sample"
@@ -50,7 +50,7 @@ def biper_command(*arguments: str) -> list[str]:
 
 @pytest.fixture
 def biper(tmp_path: Path) -> Biper:
-    """Runs the command in a fresh folder, as a real process: ``biper("train", "digits", expect=1)``."""
+    """Run the command in a fresh folder, as a real process: ``biper("train", "digits", expect=1)``."""
 
     def run(
         *arguments: str, expect: int = 0, timeout: float = 300, **environment: str

@@ -1,4 +1,4 @@
-"""Importing biper, and its help, are quick and bring no torch."""
+"""Importing biper and showing its help are quick, and import no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 0.3
 
 
 def fastest(code: str) -> float:
-    """The least time, of five tries, that a fresh interpreter takes for some code."""
+    """The shortest time, in seconds, that a fresh interpreter takes for some code in five runs."""
     times = []
     for _ in range(5):
         started = time.perf_counter()

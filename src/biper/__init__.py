@@ -67,17 +67,11 @@ __all__ = [*_MODULES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'biper' has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"biper.{_MODULES[name]}")
-    except ModuleNotFoundError as error:
-        from biper.errors import MissingDependencyError
+    from biper.errors import optional_packages
 
-        if error.name and error.name.split(".")[0] == "biper":
-            raise
-        raise MissingDependencyError(
-            f"biper.{name} needs the package {error.name!r}: pip install 'biper[train]'"
-        ) from error
-    return module if name == _MODULES[name] else getattr(module, name)  # a room of the house, or a name in one
+    with optional_packages("train", f"biper.{name}"):
+        module = importlib.import_module(f"biper.{_MODULES[name]}")
+    return module if name == _MODULES[name] else getattr(module, name)  # biper.interop is a package, the rest are names
 
 
 def __dir__() -> list[str]:

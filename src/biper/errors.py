@@ -1,12 +1,18 @@
-"""Every exception that a user of biper may want to catch, and nothing else.
+"""Every exception that a user of biper may want to catch, and the two phrases that many of their messages share.
 
-All of them derive from `BiperError`. Their text is one line that says what was expected, what came
-and what to do; the command line prints that line and exits with `exit_code`.
+All exceptions derive from `BiperError`. The text of each is one line that says what was expected, what came and what
+to do. A message names arguments as Python spells them: ``data_dir=...``, ``resume=True``, ``device="cpu"``. The command
+line prints the line with its own flags in their place (`biper.cli.flags`) and exits with `exit_code`.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class BiperError(Exception):
-    """The root of the family: ``except BiperError`` catches every error that biper raises on purpose."""
+    """The base class: ``except BiperError`` catches every error that biper raises on purpose."""
 
     exit_code = 1
 
@@ -53,3 +59,51 @@ class LostProcessError(BiperError):
     """Another process of the run died, or did not answer in time; this one stopped because of it."""
 
     exit_code = 75
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is spelled most like ``word``; None if none is close."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str], *, listed: bool = True) -> str:
+    """The end of an error message about a word that is not among the known ones.
+
+    Args:
+        word: what the caller wrote.
+        known: every valid word, in the order in which they are to be listed.
+        listed: list all valid words too.
+
+    Returns:
+        ``"; did you mean 'x'? Known: x, y"``, or ``"; known: x, y"`` where no word is close. Without ``listed`` the
+        list is left out: ``"; did you mean 'x'?"`` or ``""``.
+    """
+    words = list(known)
+    near = nearest(word, words)
+    guess = f"; did you mean {near!r}?" if near else ""
+    if not listed:
+        return guess
+    return f"{guess} Known: {', '.join(words)}" if guess else f"; known: {', '.join(words)}"
+
+
+@contextmanager
+def optional_packages(extra: str, needed_by: str) -> Iterator[None]:
+    """Say how to install a package if an import in the ``with`` block does not find it.
+
+    Args:
+        extra: the extra of biper that installs the package, such as ``"train"``.
+        needed_by: what needs the package, as the subject of the message, such as ``"biper.train"``.
+
+    Raises:
+        MissingDependencyError: a package other than biper itself is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "biper":
+            raise
+        raise MissingDependencyError(
+            f"{needed_by} needs the package {error.name!r}: pip install 'biper[{extra}]'"
+        ) from error

@@ -1,4 +1,4 @@
-"""The verbs as a user calls them: real processes, right and wrong input."""
+"""The commands as a user runs them: real processes, with right and wrong input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from conftest import Biper, error_line
 from PIL import Image
 
+from biper import __version__, load_recipe
 from biper.data.digits import load_digits
+from biper.recipes.packaged import recipe_text
 from biper.runtime import Model
 
 TINY = ["--scale-epochs", "0.02", "--threads", "1", "--device", "cpu"]
@@ -119,6 +121,37 @@ def test_recipes_lists_every_recipe(biper: Biper) -> None:
     assert all(name in text for name in names)
 
 
+def test_a_recipe_is_printed_with_its_comments(biper: Biper, tmp_path: Path) -> None:
+    text = biper("recipes", "cifar10-resnet20-short").stdout
+    assert text == recipe_text("cifar10-resnet20-short")
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    assert load_recipe(tmp_path / "mine.toml") == load_recipe("cifar10-resnet20-short")
+    resolved = json.loads(biper("recipes", "digits", "--json").stdout)
+    assert resolved == json.loads(json.dumps(load_recipe("digits").model_dump()))
+
+
+def test_the_version_and_the_help_are_printed(biper: Biper) -> None:
+    assert biper("--version").stdout == f"biper {__version__}\n"
+    assert biper("train", "-h").stdout == biper("train", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("biper in", ["inspect"]),
+        ("biper train cifar10-vgg", ["cifar10-vgg-small", "cifar10-vgg-small-short"]),
+        ("biper recipes dig", ["digits"]),
+        ("biper predict cifar", ["cifar10-resnet20"]),
+    ],
+)
+def test_a_shell_completes_commands_recipes_and_packaged_models(
+    biper: Biper, words: str, completions: list[str]
+) -> None:
+    position = str(len(words.split()) - 1)
+    result = biper(_BIPER_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=position)
+    assert result.stdout.split() == completions
+
+
 @pytest.mark.slow
 def test_a_checkpoint_of_the_authors_is_evaluated_and_packed(biper: Biper, tmp_path: Path, cifar_dir: Path) -> None:
     folder = cifar_dir.parent / "golden" / "resnet20_stage2"
@@ -169,6 +202,8 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["evaluate", "none.biper"], "name its data set with --data"),
         (["import-reference", "none.pth.tar", "--out", "run"], "cannot read none.pth.tar: No such file or directory"),
         (["inspect", "resnet"], "no network 'resnet' for cifar10; did you mean"),
+        (["recipes", "digit"], "no recipe 'digit'; did you mean 'digits'?"),
+        (["train", "digits", "--set", "stage1.epochs"], "--set expects key=value such as stage1.epochs=10"),
     ],
 )
 def test_wrong_input_is_one_line(biper: Biper, arguments: list[str], message: str) -> None:
@@ -204,7 +239,7 @@ def test_debug_shows_the_trace(biper: Biper) -> None:
 
 
 def test_quickstart_reaches_its_accuracy(biper: Biper, tmp_path: Path) -> None:
-    """The whole first README command: both stages, at least 96 % after stage 2, a table, and what to do next."""
+    """The first command of the README: both stages, at least 96 % after stage 2, a table, and the next commands."""
     result = biper("quickstart")
     assert re.search(r"one image, one thread  \d+\.\d{3} ms  \d+\.\d{3} ms +\d+ x", result.stdout)
     summary = json.loads((tmp_path / "runs/quickstart/summary.json").read_text())

@@ -1,4 +1,4 @@
-"""The examples, as a user runs them; the packed one also where PyTorch is not installed."""
+"""The examples as a user runs them; the one of a packed model also where PyTorch is not installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what own_model.py writes, and two test images as pictures, 3.png and so on by their label."""
+    """A folder with the files of own_model.py, and two test images as pictures named by their labels, such as 3.png."""
     folder = tmp_path_factory.mktemp("examples")
     command = [sys.executable, ROOT / "examples/own_model.py", "--out", folder / "digits.biper"]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # two that share a core with other tests wait for each other
@@ -54,7 +54,7 @@ def test_a_packed_model_of_ones_own_runs_without_importing_torch(made: Path) -> 
 
 @pytest.mark.slow
 def test_a_packed_model_of_ones_own_runs_where_torch_is_not_installed(made: Path, tmp_path: Path) -> None:
-    """Installs the base package into a fresh virtual environment: builds the extension, takes a few minutes."""
+    """The base package is built and installed into a fresh virtual environment, which takes a few minutes."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
     install = [python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", ROOT]
@@ -73,7 +73,7 @@ def test_a_packed_model_of_ones_own_runs_where_torch_is_not_installed(made: Path
 
 @pytest.mark.parametrize("form", [pytest.param("float32", marks=pytest.mark.slow), "integer-only"])
 def test_a_cortex_m3_classifies_as_the_runtime_does(form: str, tmp_path: Path) -> None:
-    """The whole example: exported, compiled, linked for 128 KiB and 64 KiB, and run on the emulated board."""
+    """The model is exported, compiled, linked for 128 KiB and 64 KiB, and run on the emulated board."""
     for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
         require(tool)
     packed_network(tmp_path, "digits_cnn", "digits")

@@ -93,7 +93,7 @@ def test_a_missing_file_and_a_missing_folder_are_named(fake_cifar: Path) -> None
     (fake_cifar / "data_batch_2.bin").unlink()
     with pytest.raises(DataError, match=r"data_batch_2\.bin is missing"):
         load_dataset("cifar10", fake_cifar)
-    with pytest.raises(DataError, match=r"no folder .*nowhere: --data-dir expects"):
+    with pytest.raises(DataError, match=r"no folder .*nowhere: data_dir=\.\.\. expects"):
         load_dataset("cifar10", fake_cifar / "nowhere")
 
 
@@ -101,7 +101,7 @@ def test_no_data_and_no_network_says_both_ways_out(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("BIPER_CACHE", str(tmp_path / "cache"))
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
-    with pytest.raises(DataError, match="--data-dir, or connect to the network") as caught:
+    with pytest.raises(DataError, match=r"data_dir=\.\.\., or connect to the network") as caught:
         load_dataset("cifar10", tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from support.pictures import encoded, picture, ramp
 
-from biper.data.decode import _resized, decode_for_evaluation, decode_for_training, random_box
+from biper.data.decode import crop_and_resize
 from biper.data.settings import DataRecipe
+from biper.data.transforms import decode_for_evaluation, decode_for_training, random_box
 from biper.io.pictures import UNREADABLE
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -26,7 +27,7 @@ def train_pixels(blob: bytes, size: int, seed: int = 0, **changes: Any) -> np.nd
 
 @pytest.mark.parametrize("shape", [(500, 375), (333, 500), (256, 256), (100, 90), (901, 257)])
 def test_evaluation_is_resize_256_and_centre_crop_224(shape: tuple[int, int]) -> None:
-    """Compared with the two steps done one after the other, rounding of each included."""
+    """The result is compared with the two steps done one after the other, each of which rounds."""
     image = picture(1, *shape)
     width, height = shape
     short = min(shape)
@@ -48,11 +49,11 @@ def test_a_picture_of_the_wanted_size_stays_as_it_is() -> None:
     ("size", "margin", "factor"), [(300, 1, 1), (200, 1, 2), (100, 1, 4), (50, 1, 8), (10, 1, 8), (50, 2, 4)]
 )
 def test_a_jpeg_is_decoded_no_larger_than_needed(size: int, margin: int, factor: int) -> None:
-    """The box keeps its place, and what is left of the crop is at least ``margin`` times what is wanted."""
+    """The box keeps its position, and the drafted crop is at least ``margin`` times as large as the result."""
     box = (101.0, 53.0, 501.0, 453.0)
     blob = encoded(ramp(801, 603), quality=95)
     opened = Image.open(io.BytesIO(blob))
-    pixels = np.asarray(_resized(opened, box, size, margin)).astype(float)
+    pixels = np.asarray(crop_and_resize(opened, box, size, margin)).astype(float)
     assert opened.size == (-(-801 // factor), -(-603 // factor))
     assert 400 / factor >= margin * size or factor == 1
     places = (np.arange(size) + 0.5) / size * 400 - 0.5
@@ -157,7 +158,7 @@ def test_every_kind_of_picture_becomes_rgb(
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_damaged_files_raise_what_is_caught(kind: str) -> None:
-    """Cut anywhere, or with bytes changed: pixels or one of `UNREADABLE`, never another exception or a crash."""
+    """A file cut at any place, or with changed bytes, gives pixels or one of `UNREADABLE`, never another exception."""
     blob = encoded(picture(6, 80, 60), kind)
     generator = np.random.default_rng(0)
     refused = 0

@@ -67,6 +67,6 @@ def test_an_archive_with_another_checksum_is_not_kept(served: tuple[str, str], t
 
 def test_an_archive_that_is_not_there_is_one_line(served: tuple[str, str]) -> None:
     url, digest = served
-    with pytest.raises(DataError, match=r"The set is not here and could not be downloaded \(HTTPError\)") as caught:
+    with pytest.raises(DataError, match=r"The set was not found and could not be downloaded \(HTTPError\)") as caught:
         download_and_unpack("The set", url.replace("set.tar", "other.tar"), digest)
     assert "\n" not in str(caught.value)

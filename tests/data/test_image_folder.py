@@ -13,8 +13,8 @@ from support.pictures import encoded, make_folder, picture
 from biper import load_dataset
 from biper.data.batches import TrainingBatches
 from biper.data.dataset import Dataset, Images
-from biper.data.decode import decode_for_evaluation
 from biper.data.settings import DataRecipe
+from biper.data.transforms import decode_for_evaluation
 from biper.data.unreadable import UnreadableImages
 from biper.errors import DataError
 
@@ -80,7 +80,7 @@ def test_validation_labels_are_those_of_the_training_classes(folder: Path) -> No
 
 
 def test_labels_can_be_those_of_a_trained_model(folder: Path) -> None:
-    """By name among more classes in another order; by place where the model's classes are numbers."""
+    """Folders are matched by name, in any order; if the classes of the model are numbers, by position."""
     data = load(folder, classes=("cat", "dog", "bee", "ant"))
     assert data.classes == ("cat", "dog", "bee", "ant")
     assert everything(data.test)[1].tolist() == [3, 3, 2, 2, 0, 0]
@@ -98,7 +98,7 @@ def test_labels_can_be_those_of_a_trained_model(folder: Path) -> None:
         (lambda root: (root / "val" / "dog").mkdir(), r"val/dog holds no picture"),
         (lambda root: make_folder(root / "val", ("dog",), 1), r"val/dog is none of the 3 classes \(ant, bee, cat"),
         (lambda root: shutil.rmtree(root / "train") or (root / "train").mkdir(), r"train holds no class folders"),
-        (lambda root: shutil.rmtree(root), r"no folder .*data: --data-dir expects one that holds train/ and val/"),
+        (lambda root: shutil.rmtree(root), r"no folder .*data: data_dir=... expects one that holds train/ and val/"),
     ],
     ids=["empty class", "empty validation class", "unknown class", "no classes", "no folder"],
 )
@@ -110,12 +110,12 @@ def test_what_is_missing_is_named(folder: Path, spoil: Any, message: str) -> Non
 
 
 def test_a_folder_is_needed() -> None:
-    with pytest.raises(DataError, match="does not download imagenet: give its folder with --data-dir"):
+    with pytest.raises(DataError, match=r"does not download imagenet: give its folder with data_dir=\.\.\."):
         load_dataset("imagenet")
 
 
 def spoil_three(folder: Path) -> dict[str, str]:
-    """A truncated JPEG, a text and an empty file in place of three of the training images; their names and why."""
+    """Replace three training images by a truncated JPEG, a text and an empty file; return their names and reasons."""
     whole = (folder / "train" / "ant" / "1.JPEG").read_bytes()
     contents = {"ant/1.JPEG": whole[: len(whole) // 2], "bee/0.JPEG": b"this is no picture\n" * 9, "cat/3.JPEG": b""}
     for name, content in contents.items():
@@ -175,7 +175,7 @@ def test_a_batch_of_nothing_readable_stops(folder: Path) -> None:
 
 
 def test_held_out_images_are_never_trained_on(tmp_path: Path) -> None:
-    """Not even in the place of one that cannot be read: labels tell images apart, one a class."""
+    """This holds for replacements of unreadable images too. Each class has one image, so labels identify images."""
     root = make_folder(tmp_path, tuple(f"{number:02d}" for number in range(40)), 1)
     for number in range(0, 40, 3):
         (root / f"{number:02d}" / "0.JPEG").write_bytes(b"")
@@ -198,7 +198,7 @@ def test_augmentation_of_the_other_kind_is_refused(folder: Path) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """Tiny ImageNet as it is distributed: train/CLASS/images/, and val/images/ with val_annotations.txt."""
+    """The form in which Tiny ImageNet is distributed: train/CLASS/images/, and val/images/ with val_annotations.txt."""
     root = tmp_path / "tiny-imagenet-200"
     for place, name in enumerate(("n01", "n02")):
         (root / "train" / name / "images").mkdir(parents=True)

@@ -28,7 +28,7 @@ COUNT = 100
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred pictures, a class each, one of them unreadable; in a folder and in tar shards."""
+    """A hundred pictures of a hundred classes, one of them unreadable, in a folder and in tar shards."""
     root = tmp_path_factory.mktemp("images")
     make_folder(root / "folder", tuple(f"{number:03d}" for number in range(COUNT)), 1)
     (root / "folder" / "042" / "0.JPEG").write_bytes(b"no picture")
@@ -50,7 +50,7 @@ def stream(root: Path, kind: str = "folder", *, workers: int = 0, start_method: 
 
 
 def passes(images: Images) -> list[Batch]:
-    """What a run asks for: an epoch, an evaluation, the next epoch, the rest of an epoch."""
+    """The batches that a run uses: an epoch, an evaluation, the next epoch, the rest of an epoch."""
     return [
         *images.training_batches(SETTINGS, (0, 1, 0)),
         *images.in_order(33),
@@ -95,7 +95,7 @@ def test_a_pass_that_is_left_in_the_middle_does_not_disturb_the_next(root: Path)
 
 
 def test_what_an_image_looks_like_depends_on_seed_stage_epoch_and_the_image_alone(root: Path) -> None:
-    """Not on its batch, nor on the batch size; every epoch, stage and seed looks different."""
+    """They depend neither on the batch nor on its size; every epoch, stage and seed gives other pixels."""
 
     def looks(batch_size: int, key: tuple[int, int, int]) -> dict[int, torch.Tensor]:
         settings = SETTINGS.model_copy(update={"batch_size": batch_size})

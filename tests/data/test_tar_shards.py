@@ -13,9 +13,8 @@ from support.pictures import encoded, make_tar, picture
 from biper import load_dataset
 from biper.data import tar_shards
 from biper.data.dataset import Dataset
-from biper.data.decode import decode_for_evaluation
 from biper.data.tar_shards import TarImages, expand_braces
-from biper.data.transforms import seeded_generator
+from biper.data.transforms import decode_for_evaluation, seeded_generator
 from biper.data.unreadable import UnreadableImages
 from biper.errors import DataError
 
@@ -24,7 +23,7 @@ BLOBS = [encoded(picture(number)) for number in range(12)]
 
 
 def members(numbers: range, labels: int = 3) -> dict[str, bytes]:
-    """A WebDataset shard's members, with a third one in each group that is left alone."""
+    """The members of a WebDataset shard; each group has a third member, which is to be ignored."""
     parts: dict[str, bytes] = {}
     for number in numbers:
         parts |= {
@@ -36,7 +35,7 @@ def members(numbers: range, labels: int = 3) -> dict[str, bytes]:
 
 
 def load(path: Path | str, unreadable: list[str] | None = None, limit: int = 100, **options: Any) -> Dataset:
-    """``unreadable`` collects what is told of unreadable images; without it there must not be any."""
+    """``unreadable`` collects the reports of unreadable images; without it there must not be any."""
     told = UnreadableImages(limit if unreadable is not None else 0, None, (unreadable or []).append)
     if unreadable is not None:
         told.report = unreadable.append
@@ -92,7 +91,7 @@ def test_braces() -> None:
     assert expand_braces("{x,y{1..2}}/{z}.tar") == ["x/z.tar", "y1/z.tar", "y2/z.tar"]
     with pytest.raises(DataError, match="not closed"):
         expand_braces("a{0..1")
-    with pytest.raises(DataError, match="falls"):
+    with pytest.raises(DataError, match="is empty"):
         expand_braces("a{5..1}")
 
 
@@ -129,7 +128,7 @@ def test_groups_that_are_not_whole_are_named_and_left_out(tmp_path: Path) -> Non
 
 
 def test_a_shard_cut_anywhere_gives_the_pictures_that_are_whole(tmp_path: Path) -> None:
-    """Wherever it is cut: what is found is right, and the cut is told once; with nothing found that is said."""
+    """Wherever it is cut, the pictures found are right and the cut is reported once, or no picture is an error."""
     blob = make_tar(tmp_path / "whole.tar", members(range(5))).read_bytes()
     with tarfile.open(tmp_path / "whole.tar") as tar:
         ends = [member.offset_data + member.size for member in tar if member.name.endswith(".cls")]
@@ -154,7 +153,7 @@ def test_a_shard_cut_anywhere_gives_the_pictures_that_are_whole(tmp_path: Path) 
 
 
 def test_a_damaged_header_in_the_middle_is_noticed(tmp_path: Path) -> None:
-    """tarfile itself takes it for the end."""
+    """tarfile alone would treat it as the end of the archive."""
     path = make_tar(tmp_path / "a.tar", members(range(5)))
     blob = bytearray(path.read_bytes())
     place = blob.index(b"n003.jpg")
@@ -163,7 +162,7 @@ def test_a_damaged_header_in_the_middle_is_noticed(tmp_path: Path) -> None:
     told: list[str] = []
     assert labels_of(load(path, told)) == [0, 1, 2]
     assert len(told) == 1
-    assert " after n002 (it does not end as an archive); the rest is left out" in told[0]
+    assert " after n002 (it does not end with the mark of an archive's end); the rest is left out" in told[0]
 
 
 def test_files_that_are_no_tars_are_named_and_the_others_used(shards: Path) -> None:

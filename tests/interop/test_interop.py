@@ -1,4 +1,4 @@
-"""Reading the authors' state dicts and checkpoints: what is read over, what is refused, what is never assumed."""
+"""Reading the authors' state dicts and checkpoints: what is ignored, what is refused, what is never assumed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ stage2:  True
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
-    """A whole state dict of ResNet-20 as the authors' code saves it."""
+    """A complete state dict of ResNet-20 as the authors' code saves it."""
     return filled_state_dict("resnet20_1w1a", "cifar10")
 
 
@@ -195,7 +195,7 @@ def test_a_config_that_does_not_fit_is_refused(checkpoint: Path, was: str, now: 
 
 
 class Harmful:
-    """Unpickled, it makes a file."""
+    """Unpickling an object of this class makes a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

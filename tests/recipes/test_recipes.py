@@ -105,7 +105,7 @@ def test_scaling_keeps_proportions_and_at_least_one_epoch() -> None:
         ("teacher.epoch=20", "did you mean 'teacher.epochs'?"),
         ("teacher.share=1.5", "teacher.share: must be less than or equal to 1, got 1.5"),
         ("data=3", "data: "),
-        ("stage1.epochs", "--set expects key=value"),
+        ("stage1.epochs", "overrides=... expects key=value"),
         ("description.x=3", "description is a value, not a table"),
     ],
 )

@@ -1,4 +1,4 @@
-"""State dicts of the authors' networks, filled by a rule from the names of their entries."""
+"""State dicts of the authors' networks, whose values are computed from the names of the entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
 
 def fill_by_rule(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The rule for one floating-point entry of the authors' state dict."""
+    """The values of one floating-point entry of the authors' state dict, from its name and shape."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     if name.endswith("running_var"):
         value = random.uniform(0.5, 1.5, shape)
@@ -37,7 +37,7 @@ def fill_by_rule(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def filled_state_dict(model: str, dataset: str) -> dict[str, torch.Tensor]:
-    """A whole state dict of one of the authors' networks as their code would save it, filled by the rule."""
+    """A complete state dict of one of the authors' networks, as their code saves it, filled by `fill_by_rule`."""
     name, bits = our_network(model, dataset)
     with torch.device("meta"):
         ours = create_model(name, dataset=dataset, bits=bits).state_dict()
@@ -60,6 +60,6 @@ def has_beta(model: str, dataset: str) -> bool:
 
 
 def images_by_rule() -> torch.Tensor:
-    """The input of the ImageNet files, which is too large to be stored."""
+    """The input for the ImageNet networks, (2, 3, 224, 224) float32, which is too large to be stored."""
     random = np.random.Generator(np.random.PCG64(zlib.crc32(b"input")))
     return torch.from_numpy(random.normal(0, 1, (2, 3, 224, 224)).astype(np.float32))

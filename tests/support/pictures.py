@@ -1,4 +1,4 @@
-"""Real picture files for tests, made by Pillow: no two alike, and cheap."""
+"""Picture files for tests, made by Pillow from seeds: they all differ, and are quick to make."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """Red rises from left to right, green from top to bottom, from 0 to 255."""
+    """A picture whose red rises from 0 to 255 from left to right, and whose green does from top to bottom."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, width).round()
     pixels[..., 1] = np.linspace(0, 255, height).round()[:, None]
@@ -20,20 +20,20 @@ def ramp(width: int, height: int) -> Image.Image:
 
 
 def picture(seed: int, width: int = 60, height: int = 40) -> Image.Image:
-    """Coloured blotches, as smooth as a photograph."""
+    """A picture of random colours, about as smooth as a photograph."""
     small = np.random.default_rng(seed).integers(256, size=(6, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    """The file's content."""
+    """The content of the picture's file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def make_folder(root: Path, classes: tuple[str, ...], count: int, seed: int = 0) -> Path:
-    """Class folders with ``count`` JPEG files each."""
+    """Make class folders with ``count`` JPEG files each."""
     for place, name in enumerate(classes):
         (root / name).mkdir(parents=True)
         for number in range(count):
@@ -42,7 +42,7 @@ def make_folder(root: Path, classes: tuple[str, ...], count: int, seed: int = 0)
 
 
 def make_tar(path: Path, members: dict[str, bytes]) -> Path:
-    """A tar file of these members, in this order."""
+    """Make a tar file with these members, in this order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in members.items():

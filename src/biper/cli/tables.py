@@ -1,4 +1,4 @@
-"""Tables for people at a terminal, drawn by rich."""
+"""The tables and lines that commands print on a terminal, drawn by rich."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from biper.runtime.program import Program
 
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-"""Standard output. Lines of text are left whole; tables fit the terminal, or 160 columns in a file or a pipe."""
+"""Standard output. Lines of text are not wrapped; tables have the width of the terminal, or 160 columns elsewhere."""
 
 
 def say(text: str) -> None:
-    """Print a line as it is, without rich's highlighting."""
+    """Print a line without the highlighting of rich."""
     console.print(text, highlight=False)
 
 
 def run_table(summary: RunSummary, report: ExportReport, out: Path) -> Table:
-    """What a run reached: a row for each stage, the sizes, the time, and the folder."""
+    """The results of a run: accuracies and errors of each stage, sizes, time and the run folder."""
     from biper.report.side_by_side import SCORE_NAMES
 
     model, data = summary.recipe["model"], summary.recipe["data"]
@@ -54,7 +54,9 @@ def run_table(summary: RunSummary, report: ExportReport, out: Path) -> Table:
     float_bytes, packed = summary.sizes.float_bytes, report.file_bytes
     table.add_row("float size", size(float_bytes))
     table.add_row("packed file (model.biper)", f"{size(packed)}, {float_bytes / packed:.1f} times smaller")
-    epoch = "the last epoch's" if summary.selection == "last" else "the epoch best on held-out images"
+    epoch = (
+        "of the last epoch" if summary.selection == "last" else "of the epoch with the best accuracy on held-out images"
+    )
     table.add_row("weights", epoch)
     table.add_row("time", f"{summary.seconds:,.0f} s")
     table.add_row("everything is in", str(out))
@@ -62,7 +64,7 @@ def run_table(summary: RunSummary, report: ExportReport, out: Path) -> Table:
 
 
 def side_table(real: ModelFigures, bits: ModelFigures) -> Table:
-    """A model in torch and its packed file, and how many times less the latter takes."""
+    """A model in torch beside its packed file: accuracy, time and size, and their ratios."""
     table = _compact("", "torch", "packed", "ratio")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -75,7 +77,7 @@ def side_table(real: ModelFigures, bits: ModelFigures) -> Table:
 
 
 def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
-    """A row a recipe."""
+    """The recipes that come with biper, one in each row."""
     table = _compact("recipe", "bits", "data", "epochs", "what it is")
     for name, recipe in recipes.items():
         epochs = f"{recipe.stage1.epochs} + {recipe.stage2.epochs}"
@@ -84,7 +86,7 @@ def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
 
 
 def drawn(data: Data, *, title: str | None = None) -> Table:
-    """A table of data as rich draws it: names on the left, numbers on the right, the caption below."""
+    """Draw a table of data: text is aligned to the left, numbers to the right, and the caption is below."""
     table = _compact(*(column.title for column in data.columns))
     table.title, table.title_justify = title, "left"
     for column, described in zip(table.columns, data.columns, strict=True):
@@ -97,7 +99,7 @@ def drawn(data: Data, *, title: str | None = None) -> Table:
 
 
 def program_table(program: Program, file_bytes: int) -> Table:
-    """The operations of a packed model, and what it takes and gives."""
+    """The operations of a packed model, and the shapes of its images and outputs."""
     table = _compact("operation", "kind", "emits", "channels x height x width", "bytes")
     for op in program.operations:
         emits = " and ".join(name for name, value in (("real", op.real), ("bits", op.bits)) if value is not None)
@@ -111,7 +113,7 @@ def program_table(program: Program, file_bytes: int) -> Table:
 
 
 def bench_line(report: BenchReport) -> str:
-    """The measured time of a call, and the speed of its binary operations against the peak."""
+    """The measured time of a call, and the speed of its binary operations as a share of the measured peak."""
     spent = sum(op.seconds for op in report.operations if op.binary_macs)
     rate = report.binary_macs / spent if spent else 0.0
     return (
@@ -123,7 +125,7 @@ def bench_line(report: BenchReport) -> str:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """A row an engine: its time for one call, its median over ours, and how its results compare."""
+    """The engines that were timed, one in each row: time of a call, ratio to ours, and agreement of the results."""
     table = _compact("engine", "median", "minimum", "ratio", "results", "form")
     for column in table.columns[1:4]:
         column.justify = "right"
@@ -145,7 +147,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def methods_table(comparison: MethodComparison) -> Table:
-    """A row a method, and what the columns mean in the caption."""
+    """The methods that were compared, one in each row; the caption explains the columns."""
     from biper.report.methods_table import HEADERS, caption, cells
 
     table = _compact(*HEADERS)
@@ -159,7 +161,7 @@ def methods_table(comparison: MethodComparison) -> Table:
 
 
 def _results(row: PeerTime) -> str:
-    """What an engine's results are beside the reference's."""
+    """How the results of an engine agree with those of the reference, in words."""
     function = "same function" if row.network == "program" else row.network
     if row.equal_images == row.images:
         return f"{function}, equal to {row.deviation:.0e}"
@@ -169,7 +171,7 @@ def _results(row: PeerTime) -> str:
 
 
 def _compact(*headers: str) -> Table:
-    """A table without vertical lines, whose first or last column gives way when the terminal is narrow."""
+    """An empty table without vertical lines; only its first and last column wrap when the terminal is narrow."""
     table = Table(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns[1:-1]:
         column.no_wrap = True

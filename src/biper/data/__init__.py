@@ -1,4 +1,4 @@
-"""Data sets by name: `load_dataset("cifar10", data_dir=...)`."""
+"""Data sets by name: `load_dataset` reads CIFAR-10 by ``load_dataset("cifar10", data_dir=...)``."""
 
 from __future__ import annotations
 
@@ -22,22 +22,28 @@ def load_dataset(
     workers: int | None = None,
     unreadable: UnreadableImages | None = None,
 ) -> Dataset:
-    """Read a data set into memory, or find its images where they are too many for that.
+    """Read a data set into memory; of ImageNet, which is too large, find the image files and decode them when needed.
 
     Args:
         name: ``"digits"`` (inside the package), ``"cifar10"``, ``"cifar100"``, ``"tiny-imagenet"``, or ``"imagenet"``,
-            which stands for any images of your own in class folders or tar shards too.
-        data_dir: where the CIFAR files are; without it, or if they are not there, they are looked for in the
-            user's cache and downloaded into it once. For the last two: see `biper.data.imagenet`.
-        image_size: height and width that ImageNet's pictures are brought to, in pixels; default the data set's.
-        classes: (this and the rest: for the last two alone) names of the classes in the order of their labels, such as
-            a trained model's; default the class folders', sorted.
-        workers: processes that decode; 0 decodes in this one; default a core each, one left free.
-        unreadable: counts pictures that cannot be read; default warns of each, and accepts 100.
+            which also stands for any images of your own in class folders or tar shards.
+        data_dir: the folder of the data. CIFAR files that are not there, or for which no folder is given, are taken
+            from the user's cache, and downloaded into it once. `biper.data.imagenet` describes the folders of
+            ``"imagenet"`` and ``"tiny-imagenet"``.
+        image_size: height and width to which the pictures of ``"imagenet"`` and ``"tiny-imagenet"`` are resized, in
+            pixels; default the size of the data set.
+        classes: names of the classes in the order of their labels, such as those of a trained model; default the
+            sorted names of the class folders. This and the following arguments are for ``"imagenet"`` and
+            ``"tiny-imagenet"`` only.
+        workers: processes that decode; 0 decodes in this process; default one for each core but one.
+        unreadable: counts pictures that cannot be read; default warns of each of them, and accepts 100.
+
+    Returns:
+        The classes, and the training and test images as uint8 (N, H, W, C) with int64 labels.
 
     Raises:
-        DataError: unknown name, data that is nowhere and cannot be downloaded, a truncated or corrupt file, or too many
-            unreadable pictures.
+        DataError: the name is unknown, the data cannot be found or downloaded, a file is truncated or corrupt, or too
+            many pictures cannot be read.
     """
     spec = dataset_spec(name)
     folder = None if data_dir is None else Path(data_dir)

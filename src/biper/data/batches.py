@@ -1,4 +1,4 @@
-"""Normalized batches for training and evaluation, from any split."""
+"""Normalized batches for training and for evaluation, from any split."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from biper.errors import DataError
 
 
 class TrainingBatches:
-    """Shuffled, augmented, normalized batches of a split, or a process's share of each.
+    """Shuffled, augmented and normalized batches of a split, or the share of one process in each of them.
 
-    Every random choice is a function of (seed, stage, epoch) and of the step or the image: resuming needs no state,
-    and the batches do not depend on the device or the number of processes. Each epoch leaves out a different remainder
-    of less than a batch.
+    Every random choice is a function of (seed, stage, epoch) and of the step or the image. Therefore resuming needs no
+    saved state, and the batches do not depend on the device or on the number of processes. Each epoch leaves out the
+    images of an incomplete last batch, which are others in each epoch.
+
+    Args:
+        split: the training images.
+        spec: facts about the data set, among them the mean and standard deviation that normalize.
+        settings: the batch size and the augmentation.
+        seed: the seed of the run.
+        share: the part of each batch that this process works on.
 
     Raises:
-        DataError: the split is smaller than one batch, or does not have an augmentation that the settings ask for.
+        DataError: the split is smaller than one batch, or the settings ask for an augmentation that it does not have.
     """
 
     def __init__(
@@ -42,11 +49,11 @@ class TrainingBatches:
         self.split, self.spec, self.settings, self.seed, self.share = split, spec, settings, seed, share
 
     def __len__(self) -> int:
-        """Batches (steps) in an epoch."""
+        """Number of batches, and of training steps, in an epoch."""
         return len(self.split) // self.settings.batch_size
 
     def epoch(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches ``first_step`` to the last of an epoch: (N, C, H, W) float32 channels-last, and (N,) int64."""
+        """The batches of an epoch from ``first_step`` on: (N, C, H, W) float32 channels-last, and (N,) int64 labels."""
         key = self.seed, stage, epoch
         for images, labels in self.split.training_batches(self.settings, key, first_step, self.share):
             yield normalize(images, self.spec.mean, self.spec.std), labels
@@ -55,6 +62,6 @@ class TrainingBatches:
 def evaluation_batches(
     split: Images, mean: tuple[float, ...], std: tuple[float, ...], batch_size: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images of a split in order, normalized: (N, C, H, W) float32 channels-last, and (N,) int64."""
+    """All images of a split, in order and normalized: (N, C, H, W) float32 channels-last, and (N,) int64 labels."""
     for images, labels in split.in_order(batch_size):
         yield normalize(images, mean, std), labels

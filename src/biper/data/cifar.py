@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 in their official binary layout.
 
-A file is a row of records; a record is the label bytes (one for CIFAR-10; coarse, then fine for CIFAR-100) and
+A file is a sequence of records; a record is the label bytes (one for CIFAR-10; coarse, then fine for CIFAR-100) and
 3,072 pixel bytes: the red, green and blue planes of a 32x32 image, each row by row. Source: A. Krizhevsky,
 "Learning Multiple Layers of Features from Tiny Images", 2009, https://www.cs.toronto.edu/~kriz/cifar.html.
 """
@@ -63,15 +63,17 @@ _URL = "https://www.cs.toronto.edu/~kriz/"
 
 
 def load_cifar(name: str, data_dir: Path | None) -> Dataset:
-    """Read ``"cifar10"`` or ``"cifar100"``, downloading it once if it is nowhere.
+    """Read ``"cifar10"`` or ``"cifar100"``, and download it once if it is not found.
 
     Args:
         name: which of the two.
-        data_dir: where to look first: the official folder itself, or a folder that holds it. Then the user's
-            cache is looked at, then the archive is downloaded there (checked against its published MD5).
+        data_dir: the official folder itself, or a folder that holds it. If the files are not there, they are taken
+            from the user's cache; if they are not there either, the archive is downloaded into the cache and checked
+            against its published MD5.
 
     Raises:
-        DataError: no data and no network, or a file that is missing, truncated or corrupt (it is named).
+        DataError: the data cannot be found or downloaded, or a file (which the message names) is missing, truncated or
+            corrupt.
     """
     layout = _LAYOUTS[name]
     folder = _find(layout, data_dir)
@@ -90,7 +92,7 @@ def _find(layout: _Layout, data_dir: Path | None) -> Path | None:
     if data_dir is None:
         return None
     if not data_dir.is_dir():
-        raise DataError(f"no folder {data_dir}: --data-dir expects a folder that holds {layout.folder}/")
+        raise DataError(f"no folder {data_dir}: data_dir=... expects a folder that holds {layout.folder}/")
     for folder in (data_dir / layout.folder, data_dir):
         if any((folder / file).exists() for file in layout.records):
             return folder
@@ -98,7 +100,7 @@ def _find(layout: _Layout, data_dir: Path | None) -> Path | None:
 
 
 def _read_names(path: Path, count: int) -> tuple[str, ...]:
-    """Class names, a line each; numbers where the file of names is missing."""
+    """Class names, one a line; numbers if the file of names is missing."""
     if not path.exists():
         return tuple(str(number) for number in range(count))
     names = tuple(path.read_text(encoding="utf-8").split())

@@ -1,4 +1,4 @@
-"""A data set: its splits, what training and evaluation ask of any split, and a split in memory."""
+"""A data set and its splits: the interface that training and evaluation use, and a split in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from biper.data.transforms import random_crop_and_flip, seeded_generator
 from biper.errors import DataError
 
 HELD_OUT_SEED = 20240612
-"""Seeds the choice of held-out images: the same images in every run, whatever the run's own seed."""
+"""Seed of the choice of held-out images, which are the same in every run, whatever the seed of the run."""
 
 HELD_OUT_FRACTION = 0.1
-"""Share of the training images that is held out: 5,000 of CIFAR's 50,000."""
+"""The share of the training images that is held out: 5,000 of the 50,000 images of CIFAR."""
 
 SPLITS = ("train", "held-out", "test")
 
@@ -31,42 +31,44 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Images(ABC):
-    """Labelled images of one size, wherever they are kept: all that training and evaluation ask of a split."""
+    """Labelled images of one size, in memory or in files: the interface that training and evaluation use."""
 
     evaluation_batch = 500
-    """Images of a batch in evaluation."""
+    """Number of images in a batch of evaluation."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """The same images, whose batches come on another device."""
+        """The same images, with batches on another device."""
 
     @abstractmethod
     def part(self, chosen: Tensor) -> Self:
-        """Some of the images, by their numbers (M,) int64."""
+        """The images with the given indices, (M,) int64."""
 
     def share(self, share: Share) -> Self:
-        """The images that one of several processes works on; each image is in one share."""
+        """The images that one of several processes works on; each image is in exactly one share."""
         return self if share.count == 1 else self.part(torch.arange(len(self))[share.of(len(self))])
 
     @abstractmethod
     def training_batches(
         self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0, share: Share = ALL
     ) -> Iterator[Batch]:
-        """The shuffled and augmented whole batches of an epoch, from a step on, a pure function of the arguments.
+        """The shuffled and augmented batches of an epoch; they depend on nothing but the arguments.
+
+        An incomplete last batch is left out.
 
         Args:
             settings: the batch size and the augmentation.
-            key: seed, stage and epoch, which make every random choice.
-            first_step: batches that are left out at the beginning.
-            share: the part of each batch that is wanted; the same images, augmented alike, as in the whole batch.
+            key: seed, stage and epoch, which determine every random choice.
+            first_step: number of batches to skip at the beginning.
+            share: the part of each batch to return, with the same images and augmentation as in the whole batch.
         """
 
     @abstractmethod
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
-        """Every image once, in order and unaugmented; ``batch_size`` is ``evaluation_batch`` if it is not given."""
+        """Every image once, in order, without augmentation; ``batch_size`` is ``evaluation_batch`` by default."""
 
     def first(self, count: int) -> Tensor:
         """The first images of `in_order`, (count, H, W, C) uint8, or all if there are fewer."""
@@ -116,12 +118,12 @@ class Split(Images):
 
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
         size = batch_size or self.evaluation_batch
-        yield from zip(self.images.split(size), self.labels.split(size), strict=True)
+        yield from zip(torch.split(self.images, size), torch.split(self.labels, size), strict=True)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its official training and test images; ``None`` where somebody's folder has only the others."""
+    """A data set: its official training and test images, either of which is None if a folder has only the other."""
 
     spec: DatasetSpec
     classes: tuple[str, ...]
@@ -129,7 +131,7 @@ class Dataset:
     test: Images | None
 
     def hold_out(self) -> tuple[Images, Images]:
-        """Split the training images into (to train on, held out).
+        """Split the training images into (images to train on, held-out images).
 
         A fixed tenth is held out, chosen by a seeded permutation: 5,000 of CIFAR's 50,000 images.
 
@@ -140,12 +142,12 @@ class Dataset:
         order = np.random.Generator(np.random.PCG64(HELD_OUT_SEED)).permutation(len(train))
         count = round(len(train) * HELD_OUT_FRACTION)
         if count == 0:
-            raise DataError(f"a tenth of the {len(train)} training images is none: there is nothing to hold out")
+            raise DataError(f"{len(train)} training images are too few to hold out a tenth: expected at least 6")
         held_out, kept = (torch.from_numpy(np.sort(part)) for part in (order[:count], order[count:]))
         return train.part(kept), train.part(held_out)
 
     def split(self, name: str) -> Images:
-        """``"train"`` (all training images), ``"held-out"`` or ``"test"``.
+        """The images of a split: ``"train"`` (all training images), ``"held-out"`` or ``"test"``.
 
         Raises:
             DataError: there is no such split.

@@ -20,7 +20,7 @@ _SPLIT_SEED = 1998
 
 
 def load_digits() -> Dataset:
-    """The digits, in a fixed seeded split: 1,437 training images and 360 test images."""
+    """Load the digits in a fixed, seeded split: 1,437 training images and 360 test images."""
     with resources.files("biper.data").joinpath("digits.npz").open("rb") as file, np.load(file) as archive:
         intensities, labels = archive["images"], archive["labels"]
     images = np.rint(intensities * (255 / 16)).astype(np.uint8)[..., None]

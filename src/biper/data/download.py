@@ -1,4 +1,4 @@
-"""Downloads into the user's cache: checksummed, with a progress bar, once."""
+"""Downloads into the user's cache, each made once, checked against its checksum, with a progress bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biper.errors import DataError
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``$BIPER_CACHE``, or the operating system's cache folder for biper."""
+    """The folder of downloads: ``$BIPER_CACHE``, or the cache folder of the operating system for biper."""
     return Path(os.environ.get("BIPER_CACHE") or pooch.os_cache("biper"))
 
 
@@ -23,15 +23,15 @@ def download_and_unpack(title: str, url: str, md5: str) -> Path:
     """Download a tar archive unless the cache has it, check it, and unpack it.
 
     Args:
-        title: what is downloaded, for messages.
-        url: where it is.
-        md5: its published MD5, in hexadecimal.
+        title: the name of the data, for messages.
+        url: the address of the archive.
+        md5: the published MD5 of the archive, in hexadecimal.
 
     Returns:
-        The folder that it was unpacked into.
+        The folder into which it was unpacked.
 
     Raises:
-        DataError: no network, a failed download, or an archive with another checksum.
+        DataError: there is no network, the download failed, or the archive has another checksum.
     """
     name = url.rsplit("/", 1)[-1]
     folder = cache_folder() / name.removesuffix(".tar.gz")
@@ -47,8 +47,8 @@ def download_and_unpack(title: str, url: str, md5: str) -> Path:
             )
     except (requests.RequestException, OSError) as error:
         raise DataError(
-            f"{title} is not here and could not be downloaded ({type(error).__name__}): give its folder with "
-            f"--data-dir, or connect to the network and run again (source: {url})"
+            f"{title} was not found and could not be downloaded ({type(error).__name__}): give its folder with "
+            f"data_dir=..., or connect to the network and run again (source: {url})"
         ) from error
     except ValueError as error:
         raise DataError(f"the download of {title} is corrupt and was not kept; run again: {error}") from error
@@ -56,7 +56,7 @@ def download_and_unpack(title: str, url: str, md5: str) -> Path:
 
 
 class _DownloadBar:
-    """The four members that pooch asks of a progress bar, drawn by rich."""
+    """A progress bar of rich with the members that pooch uses: ``total``, `update`, `reset` and `close`."""
 
     def __init__(self, title: str) -> None:
         self._progress = Progress(
@@ -77,14 +77,14 @@ class _DownloadBar:
         self._progress.stop()
 
     def update(self, count: int) -> None:
-        """Count bytes that arrived; the bar appears with the first of them."""
+        """Add a number of bytes that arrived; the bar appears with the first of them."""
         self._progress.start()
         self._progress.update(self._task, advance=count, total=self.total)
 
     def reset(self) -> None:
-        """Start over (pooch calls it before it fills the bar a last time)."""
+        """Set the bar to 0; pooch calls this before it fills the bar for the last time."""
         self._progress.reset(self._task)
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Remove the bar: the download has ended."""
         self._progress.stop()

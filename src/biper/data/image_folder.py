@@ -1,7 +1,7 @@
 """Image folders: a folder for each class, named after it, with the class's pictures at any depth below.
 
-A validation folder may also be as Tiny ImageNet has it: all pictures in ``images/``, and ``val_annotations.txt`` with
-the class of each.
+A validation folder may also have the form of Tiny ImageNet: all pictures in ``images/``, and ``val_annotations.txt``
+with the class of each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from biper.errors import DataError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-"""What a picture's file name ends in, in small or capital letters; other files are no part of the data."""
+"""Endings of the file names of pictures, in small or capital letters; other files are ignored."""
 
 _ANNOTATIONS = "val_annotations.txt"
 
@@ -27,11 +27,11 @@ class FolderImages:
 
     Args:
         root: the folder that holds the class folders.
-        classes: names of the classes, in the order of their labels; default the sorted names of the folders, which
-            they also are where the classes are as many numbers from 0 on.
+        classes: names of the classes, in the order of their labels. The default is the sorted names of the folders;
+            so it is too if ``classes`` are the numbers from 0 on, as many as there are folders.
 
     Raises:
-        DataError: no class folders, one without a picture, or one that is no class.
+        DataError: there is no class folder, or one of them holds no picture or has the name of no class.
     """
 
     def __init__(self, root: Path, classes: Sequence[str] | None = None) -> None:
@@ -42,7 +42,7 @@ class FolderImages:
         self.classes = tuple(names if classes is None or list(classes) == numbers else classes)
         label = _labels(names, self.classes, root)
         self.labels = np.array([label[name] for _, name in found], np.int64)
-        # one block of bytes: worker processes would copy a list of a million strings just by counting references
+        # one array: a list of a million strings would be copied into each worker process as it counts references
         self._paths = np.array([os.fsencode(path) for path, _ in found])
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class FolderImages:
 
 
 def _labels(names: Sequence[str], classes: Sequence[str], root: Path) -> dict[str, int]:
-    """The label of each folder's name: its place in the classes."""
+    """The label of each folder: the position of its name among the classes."""
     places = {name: place for place, name in enumerate(classes)}
     strange = [name for name in names if name not in places]
     if strange:

@@ -1,8 +1,12 @@
-"""ImageNet, Tiny ImageNet, and any images of your own that are kept in the same ways.
+"""ImageNet, Tiny ImageNet, and any images of your own that are stored in the same ways.
 
-Below the folder there are ``train/`` and ``val/`` (or ``validation/``), each with a folder of pictures for each class,
-or with tar shards; or class folders or shards alone, which are then the training images; or shards of both, told apart
-by ``train`` and ``val`` in their names. A path with braces names shards: ``/data/{train-{000..127},val-{00..07}}.tar``.
+The folder has one of these forms:
+
+- ``train/`` and ``val/`` (or ``validation/``), each with a folder of pictures for each class, or with tar shards;
+- class folders alone, or tar shards alone: they are the training images;
+- tar shards of both splits, which ``train`` and ``val`` in their names tell apart.
+
+A path with braces names shards: ``/data/{train-{000..127},val-{00..07}}.tar``.
 """
 
 from __future__ import annotations
@@ -12,16 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biper.data.dataset import Dataset, Images
-from biper.data.decode import EVALUATION_CROP
 from biper.data.image_folder import FolderImages
 from biper.data.specs import DatasetSpec
 from biper.data.stream import StreamedImages
 from biper.data.tar_shards import TarImages, expand_braces
+from biper.data.transforms import EVALUATION_CROP
 from biper.data.unreadable import UnreadableImages
 from biper.errors import DataError
 
 CLASS_NAMES_FILE = "classes.txt"
-"""Beside tar shards: the names of their labels 0, 1, ..., one a line."""
+"""A file in the folder of tar shards, or the folder above: the names of the labels 0, 1 and so on, one a line."""
 
 _FOLDERS = {"train": ("train",), "test": ("val", "validation")}
 _VALIDATION = re.compile(r"(?<![a-z])(val|valid|validation)(?![a-z])")
@@ -36,21 +40,23 @@ def load_imagenet(
     workers: int,
     unreadable: UnreadableImages,
 ) -> Dataset:
-    """Find the images of a data set; read them only if they are small.
+    """Find the images of a data set; those of Tiny ImageNet are read into memory at once.
 
     Args:
         spec: ``imagenet`` or ``tiny-imagenet``.
-        data_dir: see this module.
-        image_size: height and width that images are brought to, in pixels; default the data set's.
-        classes: names of the classes, in the order of their labels; default the class folders', sorted.
-        workers: processes that decode.
-        unreadable: told of what cannot be read.
+        data_dir: the folder, in one of the forms that `biper.data.imagenet` describes.
+        image_size: height and width to which images are resized, in pixels; default the size of the data set.
+        classes: names of the classes, in the order of their labels; default the sorted names of the class
+            folders.
+        workers: number of processes that decode.
+        unreadable: counts what cannot be read.
 
     Raises:
-        DataError: no folder, no images in it, a class folder without images or of no class, too much unreadable.
+        DataError: the folder does not exist or holds no images, a class folder holds no images or has the name of no
+            class, or too many images cannot be read.
     """
     if data_dir is None:
-        raise DataError(f"biper does not download {spec.name}: give its folder with --data-dir")
+        raise DataError(f"biper does not download {spec.name}: give its folder with data_dir=...")
     splits: dict[str, Images] = {}
     for name, place in _find(data_dir).items():
         source: FolderImages | TarImages
@@ -59,7 +65,7 @@ def load_imagenet(
         else:
             names = _class_names(place[0]) if classes is None else classes
             source = TarImages(place, names, workers=workers, unreadable=unreadable)
-        classes = source.classes  # the training images', for the test images too
+        classes = source.classes  # those of the training images, also for the test images
         streamed = StreamedImages(
             source,
             size=image_size or spec.image_size,
@@ -72,15 +78,15 @@ def load_imagenet(
 
 
 def _find(data_dir: Path) -> dict[str, Path | list[Path]]:
-    """Where each split is: a folder of class folders, or a list of shards. The training images come first."""
+    """The place of each split: a folder of class folders, or a list of shards. The training images come first."""
     if data_dir.suffix == ".tar" or ("{" in str(data_dir) and not data_dir.exists()):
         shards = [Path(path) for path in expand_braces(str(data_dir))]
         missing = [path for path in shards if not path.is_file()]
         if missing:
             raise DataError(f"{len(missing)} of {len(shards)} shards are missing, the first is {missing[0]}")
-        return _told_apart(shards)
+        return _split_shards(shards)
     if not data_dir.is_dir():
-        raise DataError(f"no folder {data_dir}: --data-dir expects one that holds train/ and val/, or class folders")
+        raise DataError(f"no folder {data_dir}: data_dir=... expects one that holds train/ and val/, or class folders")
     below: dict[str, Path | list[Path]] = {}
     for name, options in _FOLDERS.items():
         folder = next((data_dir / option for option in options if (data_dir / option).is_dir()), None)
@@ -89,11 +95,11 @@ def _find(data_dir: Path) -> dict[str, Path | list[Path]]:
     if below:
         return below
     shards = sorted(data_dir.glob("*.tar"))
-    return _told_apart(shards) if shards else {"train": data_dir}
+    return _split_shards(shards) if shards else {"train": data_dir}
 
 
-def _told_apart(shards: list[Path]) -> dict[str, Path | list[Path]]:
-    """Shards of the training and of the test images: by their own name, else by their folder's."""
+def _split_shards(shards: list[Path]) -> dict[str, Path | list[Path]]:
+    """The shards of each split, told apart by their own name, else by the name of their folder."""
 
     def is_validation(path: Path) -> bool:
         for name in (path.name.lower(), path.parent.name.lower()):
@@ -109,7 +115,7 @@ def _told_apart(shards: list[Path]) -> dict[str, Path | list[Path]]:
 
 
 def _class_names(shard: Path) -> list[str] | None:
-    """The names in the file beside a shard, or beside its folder; None without such a file."""
+    """The class names in the folder of a shard, or in the folder above; None if there is no such file."""
     for folder in (shard.parent, shard.parent.parent):
         if (folder / CLASS_NAMES_FILE).is_file():
             return (folder / CLASS_NAMES_FILE).read_text(encoding="utf-8").splitlines()

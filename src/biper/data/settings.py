@@ -16,31 +16,33 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 class DataRecipe(Settings):
-    """Which images, how they are augmented, and which epoch's weights a stage hands on."""
+    """The images of a run, how they are augmented, and how the weights that a stage returns are selected."""
 
     name: str
     batch_size: Annotated[int, Field(ge=2)]
-    """Images of a step, over all processes."""
+    """Images in one training step, counted over all processes."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Parts that a process takes its share of a batch in, one after the other, to save memory; their gradients are
-    averaged. Batch norms take each part for itself."""
+    """Number of parts into which a process divides its share of a batch, to save memory. The parts are computed one
+    after the other and their gradients are averaged; batch norms use the statistics of each part alone."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
-    """Random crops of the original size after this many black pixels are added on each side."""
+    """Black pixels that are added on each side before a random crop of the original size; 0 does not crop."""
     flip: bool = False
     """Mirror half of the images, left to right."""
     image_size: Annotated[int, Field(ge=8)] | None = None
-    """Height and width that images are brought to, in pixels, where they are decoded from files (imagenet)."""
+    """Height and width to which images are resized, in pixels, where they are decoded from files (imagenet)."""
     crop_scale: Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(_rising)] | None = None
-    """Random-resized crops whose area is this share of the image's, from and to; without it the crop of evaluation."""
+    """Smallest and largest area of random-resized crops, as shares of the image's area; without it, training has the
+    crop of evaluation."""
     crop_ratio: Annotated[tuple[Positive, Positive], Field(strict=False), AfterValidator(_rising)] = (3 / 4, 4 / 3)
-    """Width through height of random-resized crops, from and to."""
+    """Smallest and largest width divided by height of random-resized crops."""
     colour_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Brightness, contrast and saturation are each multiplied by a random number up to this far from 1."""
+    """Largest distance from 1 of the random factors by which brightness, contrast and saturation are multiplied."""
     max_unreadable: Annotated[int, Field(ge=0)] = 100
-    """How many unreadable images are left out, and listed in the run folder, before the run stops."""
+    """Unreadable images that are left out and listed in the run folder; the run stops at one more."""
     evaluate_on: Literal["test", "train"] = "test"
-    """``"train"`` scores the training images themselves, unaugmented, and calls that ``fit``: for data without
-    test images."""
+    """``"train"`` measures accuracy on the unaugmented training images, and reports it as ``fit``. It is meant for data
+    without test images."""
     selection: Literal["last", "held-out"] = "last"
-    """``"last"``: the last epoch. ``"held-out"``: the epoch with the best accuracy on a fixed, seeded part of
-    the training images, which are then not trained on. The test set never selects."""
+    """Which epoch's weights a stage returns. ``"last"``: those of the last epoch. ``"held-out"``: those with the best
+    accuracy on a fixed, seeded tenth of the training images, on which the run then does not train. Test images never
+    select anything."""

@@ -1,21 +1,26 @@
-"""Facts about the data sets that biper knows: what a model or a recipe needs before any file is read."""
+"""Facts about the data sets that biper knows, which models and recipes need before any file is read."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from biper.errors import DataError
+from biper.errors import DataError, did_you_mean
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
     """What is known of a data set without reading it.
 
-    ``mean`` and ``std`` normalize pixels scaled to [0, 1], one number a channel. ``family`` says which form of
-    a network fits: ``"cifar"`` for small images, whose networks keep the full resolution in the stem, or
-    ``"imagenet"`` for large ones, whose networks begin by reducing it. Where ``decoded`` is true, images are kept
-    as files and decoded batch by batch, in any size; ``image_size`` is then the usual one. Else they are in memory.
+    Attributes:
+        name: the name that `biper.load_dataset` takes.
+        family: which form of a network fits: ``"cifar"`` for small images, whose networks keep the full resolution in
+            the stem, or ``"imagenet"`` for large ones, whose networks reduce it in the stem.
+        num_classes: number of classes.
+        channels: channels of an image, 1 or 3.
+        image_size: height and width of the images, in pixels; where ``decoded`` is true, the usual size.
+        mean: of the pixels of each channel, scaled to [0, 1]; it normalizes the images.
+        std: the standard deviation of the same.
+        decoded: whether images stay files, which are decoded batch by batch in any size; else they are in memory.
     """
 
     name: str
@@ -40,17 +45,15 @@ SPECS = {
         DatasetSpec("imagenet", "imagenet", 1000, 3, 224, _IMAGENET_MEAN, _IMAGENET_STD, decoded=True),
     )
 }
-"""By name. The CIFAR sets are normalized as in the published code: CIFAR-10 with ImageNet's figures."""
+"""Data sets by name. CIFAR-10 and CIFAR-100 are normalized as in the published code, CIFAR-10 as ImageNet."""
 
 
 def dataset_spec(name: str) -> DatasetSpec:
-    """Look a data set up by name.
+    """Look up the facts about a data set by its name.
 
     Raises:
-        DataError: no data set has that name; the nearest one is named.
+        DataError: no data set has that name; the nearest name is given.
     """
     if name not in SPECS:
-        near = difflib.get_close_matches(name, SPECS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"no data set {name!r}{hint} Known: {', '.join(SPECS)}")
+        raise DataError(f"no data set {name!r}{did_you_mean(name, SPECS)}")
     return SPECS[name]

@@ -1,7 +1,7 @@
-"""Images that are decoded batch by batch, in worker processes, from wherever their files are kept.
+"""Images that are decoded batch by batch, in worker processes, from class folders or tar shards.
 
-What comes out depends on the seed, the stage, the epoch and the image alone: not on how many workers there are, how
-they are started, or which one decodes an image.
+The pixels depend on the seed, the stage, the epoch and the image alone: not on the number of workers, how they are
+started, or which of them decodes an image.
 """
 
 from __future__ import annotations
@@ -19,40 +19,43 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from biper.data.dataset import Batch, Images, Split
-from biper.data.decode import EVALUATION_CROP, decode_for_evaluation, decode_for_training
 from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
-from biper.data.transforms import seeded_generator
+from biper.data.transforms import EVALUATION_CROP, decode_for_evaluation, decode_for_training, seeded_generator
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import one_line_worker_errors, worker_loader
 from biper.errors import DataError
 from biper.io.pictures import UNREADABLE
 
 CHUNK = 32
-"""Images that a worker decodes at a time: parts of a batch, so that all workers share in each."""
+"""Number of images that a worker decodes at a time: a part of a batch, so that all workers share each batch."""
 
 
 class EncodedImages(Protocol):
-    """Picture files by number. Sent to each worker, so it holds no open file and is small."""
+    """Picture files by index. It is sent to each worker, so it is small and holds no open file."""
 
     labels: NDArray[np.int64]
 
     def __len__(self) -> int: ...
 
     def name(self, number: int) -> str:
-        """What to call a picture in a message."""
+        """The name of a picture in messages."""
 
     def read(self, number: int) -> bytes:
-        """The content of a picture's file. Raises OSError."""
+        """The content of a picture's file.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
-        """All numbers in a random order, (N,) int64."""
+        """All indices in a random order, (N,) int64."""
 
 
 class _Request(NamedTuple):
     numbers: list[int]
     settings: DataRecipe | None
-    """None: as for evaluation."""
+    """The augmentation; None decodes for evaluation."""
     key: tuple[int, ...]
 
 
@@ -63,7 +66,7 @@ class _Chunk(NamedTuple):
 
 
 class _Decoder(TorchDataset[_Chunk]):
-    """What a worker process holds: answers each request with pixels."""
+    """The data set of a worker process: it answers each request with decoded images."""
 
     def __init__(self, source: EncodedImages, size: int, evaluation_crop: float) -> None:
         self.source, self.size, self.evaluation_crop = source, size, evaluation_crop
@@ -74,10 +77,10 @@ class _Decoder(TorchDataset[_Chunk]):
         kept: list[int] = []
         unreadable: list[tuple[str, str]] = []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Pillow warns of odd metadata, which nothing here needs
+            warnings.simplefilter("ignore", UserWarning)  # Pillow warns of unusual metadata, which is not used
             for place, number in enumerate(numbers):
                 others = [] if request.settings is None else [*numbers[place + 1 :], *numbers[:place]]
-                for candidate in (number, *others):  # in training another image stands in, so that batches stay whole
+                for candidate in (number, *others):  # in training another image replaces it, to keep the batch size
                     try:
                         pixels[len(kept)] = self._decode(candidate, request, number)
                     except UNREADABLE as error:
@@ -89,7 +92,7 @@ class _Decoder(TorchDataset[_Chunk]):
         return _Chunk(images, labels, unreadable)
 
     def _decode(self, number: int, request: _Request, place: int) -> NDArray[np.uint8]:
-        """Picture ``number``, augmented as it is for picture ``place``."""
+        """Decode picture ``number`` with the random choices that belong to picture ``place``."""
         blob = self.source.read(number)
         if request.settings is None:
             return decode_for_evaluation(blob, self.size, self.evaluation_crop)
@@ -97,7 +100,7 @@ class _Decoder(TorchDataset[_Chunk]):
 
 
 class _Requests:
-    """What a loader asks its workers for; set anew before each pass, so that the workers live on between passes."""
+    """The requests of a loader. They are replaced before each pass, so that the workers survive from pass to pass."""
 
     def __init__(self) -> None:
         self.pending: Iterator[_Request] = iter(())
@@ -111,14 +114,14 @@ class StreamedImages(Images):
 
     Args:
         source: the picture files.
-        size: height and width that they are brought to, in pixels.
-        workers: processes that decode; 0 decodes in this one.
-        unreadable: told of every image that cannot be read.
-        evaluation_crop: as of `biper.data.decode.decode_for_evaluation`.
-        start_method: how worker processes are started, ``"fork"`` or ``"spawn"``; default the platform's way.
+        size: height and width to which they are resized, in pixels.
+        workers: number of processes that decode; 0 decodes in this process.
+        unreadable: counts the images that cannot be read.
+        evaluation_crop: ``crop`` of `biper.data.transforms.decode_for_evaluation`.
+        start_method: how worker processes are started, ``"fork"`` or ``"spawn"``; default that of the platform.
 
     Raises:
-        DataError: (while batches are made) too many unreadable images, or a worker process that died.
+        DataError: (raised while batches are made) too many images cannot be read, or a worker process died.
     """
 
     evaluation_batch = 128
@@ -165,15 +168,15 @@ class StreamedImages(Images):
             yield images, labels
 
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:
-        for images, labels in self._decoded(self.chosen.split(batch_size or self.evaluation_batch), None, ()):
+        for images, labels in self._decoded(torch.split(self.chosen, batch_size or self.evaluation_batch), None, ()):
             if len(labels):
                 yield images, labels
 
     def in_memory(self) -> Split:
-        """All images decoded at once, as for evaluation.
+        """Decode all images for evaluation and keep them in memory.
 
         Raises:
-            DataError: none of them can be read.
+            DataError: none of the images can be read.
         """
         batches = list(self.in_order())
         if not batches:
@@ -189,14 +192,14 @@ class StreamedImages(Images):
         return other
 
     def _decoded(self, batches: Sequence[Tensor], settings: DataRecipe | None, key: tuple[int, ...]) -> Iterator[Batch]:
-        """A batch of decoded images for each batch of numbers."""
+        """A batch of decoded images for each batch of indices."""
         self._requests.pending = (
-            _Request(part.tolist(), settings, key) for batch in batches for part in batch.split(CHUNK)
+            _Request(part.tolist(), settings, key) for batch in batches for part in torch.split(batch, CHUNK)
         )
         with one_line_worker_errors():
             chunks = iter(self._workers())
             for batch in batches:
-                parts = [next(chunks) for _ in batch.split(CHUNK)]
+                parts = [next(chunks) for _ in torch.split(batch, CHUNK)]
                 for part in parts:
                     for name, reason in part.unreadable:
                         self.unreadable.add(name, reason)
@@ -207,7 +210,7 @@ class StreamedImages(Images):
                 yield images, labels
 
     def _workers(self) -> DataLoader[_Chunk]:
-        """The loader, made when it is first needed; its worker processes live on until it is forgotten."""
+        """The loader, which is made when it is first needed; its worker processes live as long as this object."""
         if self._loader is None:
             self._loader = worker_loader(
                 _Decoder(self.source, self.size, self.evaluation_crop),

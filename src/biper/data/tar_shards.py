@@ -1,9 +1,9 @@
 """WebDataset shards: tar files whose members come in groups, ``KEY.jpg`` (or .jpeg, .png, .webp) and ``KEY.cls``.
 
-``KEY.cls`` holds the label, a number in text; other members of a group are left alone. The shards' headers are read
-once, at the start, shared out to the workers; from then on a picture is read from its place in its shard. Shuffling
-permutes the shards and then moves each picture by less than a buffer's length, so that shards are read from front to
-back, a few at a time, and the order is still a function of the seed and the epoch alone.
+``KEY.cls`` holds the label, a number as text; other members of a group are ignored. The worker processes read the
+headers of all shards once, at the start; afterwards a picture is read from its position in its shard. Shuffling
+permutes the shards and then moves each picture by less than the length of a buffer. So a few shards at a time are read
+from front to back, and the order still depends on the seed and the epoch alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from biper.errors import DataError
 
 ENDINGS = ("jpg", "jpeg", "png", "webp")
 SHUFFLE_BUFFER = 16_384
-"""Shuffling moves a picture by less than this many places, in the row of all pictures of the permuted shards."""
+"""Shuffling moves a picture by less than this many positions in the sequence of all pictures of the permuted shards."""
 
 _OPEN_SHARDS = 64
 _LABEL_BYTES = 20
@@ -34,16 +34,16 @@ _END_OF_ARCHIVE = bytes(tarfile.BLOCKSIZE)
 
 
 class TarImages:
-    """The pictures of one split, ordered by shard and place; see `biper.data.stream.EncodedImages`.
+    """The pictures of one split, ordered by shard and position; see `biper.data.stream.EncodedImages`.
 
     Args:
         shards: the tar files.
         classes: names of the classes, in the order of their labels; default the numbers up to the largest label.
-        workers: processes that read the headers.
-        unreadable: told of shards that are cut short, and of pictures without a label or labels without a picture.
+        workers: number of processes that read the headers.
+        unreadable: counts shards that are cut short, pictures without a label and labels without a picture.
 
     Raises:
-        DataError: no picture at all, or too much that is unreadable.
+        DataError: there is no picture at all, or too much cannot be read.
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class TarImages:
         return row[moved.argsort(stable=True)]
 
     def _opened(self, shard: int) -> int:
-        """The file descriptor of a shard; the one opened longest ago is closed when there are many."""
+        """The file descriptor of a shard; when many are open, the one that was opened first is closed."""
         if shard not in self._open:
             if len(self._open) >= _OPEN_SHARDS:
                 os.close(self._open.pop(next(iter(self._open))))
             self._open[shard] = os.open(self.shards[shard], os.O_RDONLY | os.O_CLOEXEC)
-            if hasattr(os, "posix_fadvise"):  # its other pictures are wanted soon: one long read, not many short ones
+            if hasattr(os, "posix_fadvise"):  # its other pictures are needed soon, and one long read is faster
                 os.posix_fadvise(self._open[shard], 0, 0, os.POSIX_FADV_WILLNEED)
         return self._open[shard]
 
@@ -116,10 +116,10 @@ class TarImages:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """All paths that a pattern with braces stands for, sorted: ``{000..127}`` counts up, ``{train,val}`` lists.
+    """All paths that a pattern with braces stands for, sorted: ``{000..127}`` is a range, ``{train,val}`` a list.
 
     Raises:
-        DataError: a brace that is not closed, or a range that falls.
+        DataError: a brace is not closed, or the first number of a range is larger than the second.
     """
     start = pattern.rfind("{")
     if start < 0:
@@ -133,7 +133,7 @@ def expand_braces(pattern: str) -> list[str]:
         first, last = counted.groups()
         options = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
         if not options:
-            raise DataError(f"the range {{{inner}}} in {pattern} falls: expected the smaller number first")
+            raise DataError(f"the range {{{inner}}} in {pattern} is empty: expected the smaller number first")
     return sorted({path for option in options for path in expand_braces(pattern[:start] + option + pattern[end + 1 :])})
 
 
@@ -145,14 +145,14 @@ class _Picture(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """What is in a shard."""
+    """The content of a shard."""
 
     pictures: list[_Picture]
     unreadable: list[tuple[str, str]]
 
 
 class _HeaderReader(TorchDataset[_Header]):
-    """What a worker process holds to read the headers of shard after shard."""
+    """The data set of a worker process that reads the headers of shards."""
 
     def __init__(self, shards: Sequence[Path]) -> None:
         self.shards = shards
@@ -182,14 +182,14 @@ def _read_header(shard: Path) -> _Header:
                     places[key] = member.offset_data, member.size
                 elif ending.lower() == "cls" and (content := tar.extractfile(member)) is not None:
                     labels[key] = content.read(_LABEL_BYTES)
-            with open(shard, "rb") as file:  # tarfile takes a damaged header for the end of the archive
+            with open(shard, "rb") as file:  # tarfile treats a damaged header as the end of the archive
                 file.seek(tar.offset)
                 if file.read(tarfile.BLOCKSIZE) != _END_OF_ARCHIVE:
-                    raise tarfile.ReadError("it does not end as an archive")
+                    raise tarfile.ReadError("it does not end with the mark of an archive's end")
     except (tarfile.TarError, OSError, EOFError) as error:
         after = f" after {key}" if key else ""
         unreadable.append((str(shard), f"truncated, corrupt, or no tar file{after} ({error}); the rest is left out"))
-        if not (key in places and key in labels):  # cut in the middle of this group, which is said already
+        if not (key in places and key in labels):  # the archive ends within this group, which is reported already
             places.pop(key, None)
             labels.pop(key, None)
     pictures = []

@@ -1,30 +1,47 @@
-"""Augmentation and normalization of whole batches, on the device where the images are."""
+"""What happens to an image between its file and the network, in training, evaluation and prediction.
+
+Images in memory (digits, CIFAR, Tiny ImageNet) have one size, which the network takes as it is:
+
+- training: `random_crop_and_flip`, then `normalize`, of the whole batch at once;
+- evaluation: `normalize` alone.
+
+Images that are decoded batch by batch (ImageNet) have any size:
+
+- training: `decode_for_training` of each (a random-resized crop, colour jitter, a flip), then `normalize` of the batch;
+- evaluation: `decode_for_evaluation` of each (resized, then the central crop), then `normalize` of the batch.
+
+Prediction by a packed model does not use this module, because it needs no torch: `biper.runtime.Model.predict` resizes
+a picture to the size of the model, without a crop, and normalizes it by the formula of `normalize`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import ImageEnhance
 from torch import Tensor
 from torch.nn import functional as F
 
+from biper.data.decode import Box, crop_and_resize, open_picture
+from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
 from biper.fast import images as kernels
+
+EVALUATION_CROP = 0.875
+"""Side of the central crop, as a share of the resized short side: 224 of 256."""
+
+_ATTEMPTS = 10
+_TRAINING_MARGIN, _EVALUATION_MARGIN = 1, 2
 
 
 def seeded_generator(*key: int) -> torch.Generator:
     """A CPU generator whose stream depends on the key alone, so that any batch of a run can be made again."""
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-
-
-def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """``(images / 255 - mean) / std``: (N, H, W, C) uint8 to (N, C, H, W) float32 in channels-last layout."""
-    factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)
-    shift = images.new_tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)
-    if kernels.fits_images(images):
-        return kernels.normalize(images, factor, shift).permute(0, 3, 1, 2)
-    return torch.addcmul(shift, images.float(), factor).permute(0, 3, 1, 2)
 
 
 def random_crop_and_flip(
@@ -38,16 +55,17 @@ def random_crop_and_flip(
 ) -> Tensor:
     """Crop each image at a random place after padding it with black, and mirror half of them.
 
-    The random numbers are drawn on the CPU and for the whole batch, so that a seed gives the same images on every
-    device and in however many processes.
+    The random numbers are drawn on the CPU for the whole batch, so that a seed gives the same images on every device
+    and with any number of processes.
 
     Args:
         images: (N, H, W, C) uint8.
         padding: black pixels added on each side before the crop of the original size; 0 for no crop.
         flip: mirror each image left to right with probability one half.
-        generator: a CPU generator; advanced by two numbers an image of the batch for crops and one for flips.
-        share: which part of a batch the images are.
-        batch_size: how many images that batch has; default these.
+        generator: a CPU generator; it is advanced by two numbers for each image of the batch for crops, and by one for
+            flips.
+        share: which part of the whole batch the images are.
+        batch_size: how many images the whole batch has; default N.
 
     Returns:
         (N, H, W, C) uint8.
@@ -71,3 +89,106 @@ def random_crop_and_flip(
     rows = torch.arange(height, device=device) + offsets[0].view(n, 1)
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
     return padded[torch.arange(n, device=device).view(n, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
+
+
+def decode_for_evaluation(blob: bytes, size: int, crop: float = EVALUATION_CROP) -> NDArray[np.uint8]:
+    """Decode the centre of a picture: the short side is resized to ``size / crop``, then the crop is cut out.
+
+    Args:
+        blob: the file's content, of any format that Pillow reads.
+        size: height and width of the result, in pixels.
+        crop: the share of the short side that is kept, 0 to 1.
+
+    Returns:
+        (size, size, 3) uint8. Resized bilinearly with antialiasing.
+
+    Raises:
+        One of `biper.io.pictures.UNREADABLE`.
+    """
+    opened = open_picture(blob)
+    box = central_box(*opened.size, size, crop)
+    return np.asarray(crop_and_resize(opened, box, size, _EVALUATION_MARGIN), np.uint8)
+
+
+def decode_for_training(blob: bytes, size: int, settings: DataRecipe, generator: torch.Generator) -> NDArray[np.uint8]:
+    """Decode a random-resized crop of a picture, with colour jitter and mirrored if the settings say so.
+
+    Without ``settings.crop_scale`` the crop is that of `decode_for_evaluation`.
+
+    Args:
+        blob: the file's content, of any format that Pillow reads.
+        size: height and width of the result, in pixels.
+        settings: the augmentation.
+        generator: makes every random choice; it is advanced by the same count whatever the choices are.
+
+    Returns:
+        (size, size, 3) uint8. Resized bilinearly with antialiasing.
+
+    Raises:
+        One of `biper.io.pictures.UNREADABLE`.
+    """
+    numbers = torch.rand(4 * _ATTEMPTS + 4, generator=generator, dtype=torch.float64).tolist()
+    opened = open_picture(blob)
+    if settings.crop_scale is None:
+        box = central_box(*opened.size, size, EVALUATION_CROP)
+    else:
+        box = random_box(*opened.size, settings.crop_scale, settings.crop_ratio, numbers[4:])
+    image = crop_and_resize(opened, box, size, _TRAINING_MARGIN)
+    if settings.colour_jitter:
+        enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+        for enhancer, number in zip(enhancers, numbers[1:4], strict=True):
+            image = enhancer(image).enhance(1 + settings.colour_jitter * (2 * number - 1))
+    pixels = np.asarray(image, np.uint8)
+    return pixels[:, ::-1] if settings.flip and numbers[0] < 0.5 else pixels
+
+
+def central_box(width: int, height: int, size: int, crop: float) -> Box:
+    """The part of a picture that is its central ``size`` x ``size`` pixels once the short side is ``size / crop``."""
+    short = min(width, height)
+    resized = round(size / crop)
+    columns, rows = resized * width // short, resized * height // short
+    left, top = round((columns - size) / 2), round((rows - size) / 2)
+    return (
+        left * width / columns,
+        top * height / rows,
+        (left + size) * width / columns,
+        (top + size) * height / rows,
+    )
+
+
+def random_box(
+    width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], numbers: list[float]
+) -> Box:
+    """A box of random area and shape at a random place in a picture of ``width`` x ``height`` pixels.
+
+    The area is uniform in ``scale`` (shares of the picture's area), and width divided by height is log-uniform in
+    ``ratio``. Up to ten boxes are drawn until one fits into the picture; if none does, the result is the largest
+    central box whose ratio is in the range.
+
+    Args:
+        numbers: 40 numbers, uniform in [0, 1); four for each attempt.
+
+    Source: C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for attempt in range(_ATTEMPTS):
+        area_number, ratio_number, column_number, row_number = numbers[4 * attempt : 4 * attempt + 4]
+        area = width * height * (scale[0] + (scale[1] - scale[0]) * area_number)
+        shape = math.exp(low + (high - low) * ratio_number)
+        columns, rows = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if 0 < columns <= width and 0 < rows <= height:
+            left, top = int(column_number * (width - columns + 1)), int(row_number * (height - rows + 1))
+            return left, top, left + columns, top + rows
+    shape = min(max(width / height, ratio[0]), ratio[1])
+    columns, rows = min(width, round(height * shape)), min(height, round(width / shape))
+    left, top = (width - columns) // 2, (height - rows) // 2
+    return left, top, left + columns, top + rows
+
+
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """``(images / 255 - mean) / std``: (N, H, W, C) uint8 to (N, C, H, W) float32 in channels-last layout."""
+    factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)
+    shift = images.new_tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)
+    if kernels.fits_images(images):
+        return kernels.normalize(images, factor, shift).permute(0, 3, 1, 2)
+    return torch.addcmul(shift, images.float(), factor).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Images that cannot be read: counted, named, listed in a file, and too many of them stop the run."""
+"""Unreadable images: each is counted, named and listed in a file, and too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from biper.errors import DataError
 
 
 class UnreadableImages:
-    """The unreadable images that were met so far, each once however often it is met.
+    """The unreadable images found so far, each counted once, however often it is read.
 
     Args:
         limit: how many are accepted.
-        file: a text file to list them in, one a line, name, tab, reason; those in it already count. None for none.
-        report: told of each new one in a line; default a warning.
+        file: a text file that lists them, one a line: name, tab, reason. Images that it lists already are counted.
+            With None there is no file.
+        report: called with a line of text for each new image; the default warns.
 
     Raises:
-        DataError: (from `add`) one more than ``limit``.
+        DataError: (raised by `add`) there are more than ``limit``.
     """
 
     def __init__(
@@ -26,14 +27,14 @@ class UnreadableImages:
     ) -> None:
         self.limit, self.file, self.report = limit, file, report
         self.names: dict[str, str] = {}
-        """What cannot be read, and why."""
+        """The name of each unreadable image, and the reason."""
         if file is not None and file.exists():
             whole, newline, _half = file.read_text(encoding="utf-8").rpartition("\n")
-            file.write_text(whole + newline, encoding="utf-8")  # a kill may have left half a line
+            file.write_text(whole + newline, encoding="utf-8")  # a killed process may have left half a line
             self.names = {name: reason for name, _, reason in (line.partition("\t") for line in whole.splitlines())}
 
     def add(self, name: str, reason: str) -> None:
-        """Note that an image cannot be read."""
+        """Record that an image cannot be read."""
         name, reason = " ".join(name.split()), " ".join(reason.split())
         if name in self.names:
             return
@@ -45,6 +46,6 @@ class UnreadableImages:
             listed = f"; all are listed in {self.file}" if self.file is not None else ""
             raise DataError(
                 f"more than {self.limit} images cannot be read, the last one {name}: {reason}{listed}. Repair the "
-                "data, or accept more with --set data.max_unreadable=N"
+                'data, or accept more with overrides=["data.max_unreadable=N"]'
             )
         self.report(f"unreadable image {len(self.names)} (at most {self.limit} are left out): {name}: {reason}")

@@ -1,4 +1,4 @@
-"""Worker processes, as torch's DataLoader starts them: made to live with signals, resuming and one-line errors."""
+"""Worker processes of torch's DataLoader that outlive signals, do not disturb resuming, and fail in one line."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MOST_WORKERS = 16
 
 
 def default_workers(processes: int = 1) -> int:
-    """Worker processes where nobody says how many: a core each, one left for training, at most 16.
+    """The default number of worker processes: one for each core but one, which is left for training, and at most 16.
 
     Args:
-        processes: training processes that share this machine's cores.
+        processes: training processes that share the cores of this machine.
     """
     return min(max(usable_cores() // processes - 1, 0), MOST_WORKERS)
 
@@ -43,25 +43,25 @@ def worker_loader(
     """A loader that gives ``dataset[request]`` for each request, in order, computed by worker processes.
 
     Args:
-        dataset: sent to each worker once.
-        requests: gone through again in each pass over the loader.
-        workers: how many processes, which live as long as the loader; 0 computes in this one.
-        pin_memory: put tensors where a GPU can fetch them while it computes.
-        start_method: ``"fork"`` or ``"spawn"``; default the platform's way.
+        dataset: computes the answers; it is sent to each worker once.
+        requests: iterated over anew in each pass over the loader.
+        workers: number of processes, which live as long as the loader; 0 computes in this process.
+        pin_memory: put tensors into pinned memory, from which a GPU can copy them while it computes.
+        start_method: ``"fork"`` or ``"spawn"``; default that of the platform.
     """
     several = workers > 0
     leaving = multiprocessing.get_context(start_method).RawValue("b", 0)
     if several:
-        atexit.register(setattr, leaving, "value", 1)  # before multiprocessing ends and awaits its processes
+        atexit.register(setattr, leaving, "value", 1)  # runs before multiprocessing waits for its processes
     return _Loader(
         dataset,
         batch_size=None,
         sampler=requests,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         pin_memory=pin_memory,
-        worker_init_fn=partial(_answer_signals, leaving),
-        generator=torch.Generator(),  # each pass would advance the global one, and a resumed run makes fewer passes
+        worker_init_fn=partial(_handle_signals, leaving),
+        generator=torch.Generator(),  # the global one would advance with each pass, and a resumed run makes fewer
         prefetch_factor=4 if several else None,
         persistent_workers=several,
         multiprocessing_context=start_method if several else None,
@@ -70,12 +70,12 @@ def worker_loader(
 
 class _Loader(DataLoader[T]):
     def check_worker_number_rationality(self) -> None:
-        """Torch would warn of more workers than cores, at every pass; whoever asks for them has reasons."""
+        """Do not warn of more workers than cores, as torch would in every pass: the user asked for that number."""
 
 
 @contextmanager
 def one_line_worker_errors() -> Iterator[None]:
-    """Turns what torch says of a worker process that died, wherever it says it, into a `DataError`."""
+    """Turn the errors that torch raises in the ``with`` block for a dead worker process into a `DataError`."""
     try:
         yield
     except RuntimeError as error:
@@ -83,19 +83,20 @@ def one_line_worker_errors() -> Iterator[None]:
         if text.startswith("DataLoader worker") or "No space left on device" in text:
             raise DataError(
                 f"a decoding process failed ({text.splitlines()[0]}): memory or shared memory (/dev/shm) may be short; "
-                "use fewer --workers, or 0"
+                "use fewer workers=..., or 0"
             ) from error
         raise
 
 
-def _as_it_is(answer: Any) -> Any:
+def _unchanged(answer: Any) -> Any:
     return answer
 
 
-def _answer_signals(leaving: Any, _worker: int) -> None:
-    """Ctrl-C and SIGTERM reach every process of a run: the main one answers, and still needs its workers until it ends.
+def _handle_signals(leaving: Any, _worker: int) -> None:
+    """Keep a worker alive when Ctrl-C or SIGTERM reaches every process of a run.
 
-    ``leaving`` is a shared number, not 0 once the main process ends; its own SIGTERM, which then comes, is obeyed.
+    The main process handles the signal, and needs its workers until it has ended the run. ``leaving`` is a number in
+    shared memory: 1 once the main process ends. It then stops its workers with SIGTERM, which is obeyed.
     """
 
     def on_sigterm(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Other people's files: checkpoints of the method's authors become models of ours."""
+"""Files of other programs: checkpoints of the method's authors become models of biper."""
 
 from biper.interop.authors_checkpoint import (
     ReferenceCheckpoint,

@@ -1,7 +1,7 @@
-"""The authors' checkpoint files: ``model_best.pth.tar``, and ``config.txt`` beside it, which their scripts write.
+"""The checkpoint files that the authors' scripts write: ``model_best.pth.tar``, and ``config.txt`` in its folder.
 
-A checkpoint holds the network's name and its state dict, and neither frequency nor stage nor data set; ``config.txt``
-holds one ``name:  value`` a line for every option of the script.
+A checkpoint holds the name of the network and its state dict, but not the frequency, the stage or the data set. They
+are in ``config.txt``, which holds one line ``name:  value`` for every option of the script.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from biper.models.saved import MODEL_FILE, ModelInfo, save_model
 from biper.quantizers import Stage
 
 _DATASETS = {"tinyimagenet": "tiny-imagenet"}
-"""The authors' names of data sets that are not ours."""
+"""The authors' names of data sets, and our names, where they differ."""
 
 
 @dataclass(frozen=True)
 class ReferenceCheckpoint:
-    """A checkpoint of the authors' scripts, read and completed from ``config.txt``, not yet a network."""
+    """The content of a checkpoint of the authors' scripts, completed from ``config.txt``; `load` makes the network."""
 
     path: Path
     model: str
@@ -37,12 +37,12 @@ class ReferenceCheckpoint:
     stage: Stage
     state_dict: Mapping[str, Tensor]
     epoch: int | None
-    """Epochs that were trained, if the checkpoint says so."""
+    """Number of epochs that were trained, if the checkpoint has it."""
     best_top1: float | None
-    """The best accuracy on the test set, in percent, that the authors' script had seen, if the checkpoint says so."""
+    """The best accuracy on test images that the script had measured, in percent, if the checkpoint has it."""
 
     def load(self) -> nn.Module:
-        """The network; see `load_reference_state_dict`."""
+        """Make the network, in evaluation mode; see `load_reference_state_dict`."""
         return load_reference_state_dict(
             self.model, self.state_dict, dataset=self.dataset, frequency=self.frequency, stage=self.stage
         )
@@ -56,21 +56,21 @@ def read_reference_checkpoint(
     frequency: float | None = None,
     stage: Stage | str | int | None = None,
 ) -> ReferenceCheckpoint:
-    """Read one of the authors' checkpoints and what ``config.txt`` in the same folder says of it.
+    """Read one of the authors' checkpoints, and its options from ``config.txt`` in the same folder.
 
-    Nothing but tensors, numbers and texts is read from the file (``weights_only=True``): loading it runs no code.
+    Only tensors, numbers and texts are read from the file (``weights_only=True``), so loading it runs no code.
 
     Args:
         path: ``model_best.pth.tar`` or ``checkpoint.pth.tar`` as the authors' scripts save it, or a file that holds the
             state dict alone.
-        model: the authors' name of the network; default what the checkpoint says, else ``config.txt``.
-        dataset: default what ``config.txt`` says, else what the names and the number of classes speak for.
-        frequency: ω; default what ``config.txt`` says.
-        stage: 1 or 2; default what ``config.txt`` says.
+        model: the authors' name of the network; default that of the checkpoint, else that of ``config.txt``.
+        dataset: the data set; default that of ``config.txt``, else the only one with these names and classes.
+        frequency: ω, in radians per unit of weight; default that of ``config.txt``.
+        stage: 1 or 2; default that of ``config.txt``.
 
     Raises:
-        CheckpointError: the file cannot be read safely or is no checkpoint; what nobody says is named; ``config.txt``
-            is of another network.
+        CheckpointError: the file cannot be read safely or is no checkpoint, ``config.txt`` is of another network, or
+            neither the arguments nor the files give one of the values, which the message names.
     """
     path = Path(path)
     document = _read_pickle(path)
@@ -86,7 +86,7 @@ def read_reference_checkpoint(
         )
     model = model or said or config.get("model")
     if model is None:
-        raise CheckpointError(f"{path} does not say which network it is; name it with model=, or --model")
+        raise CheckpointError(f"{path} does not say which network it is; give its name with model=...")
     if frequency is None:
         frequency = _number(config, "freq", path)
     if stage is None:
@@ -116,37 +116,37 @@ def load_reference_checkpoint(
 ) -> nn.Module:
     """Make our form of the network in one of the authors' checkpoints.
 
-    The arguments are those of `read_reference_checkpoint`: frequency and stage that neither ``config.txt`` nor the
-    caller says are an error, never assumed.
+    The arguments are those of `read_reference_checkpoint`. The frequency and the stage have no default: it is an error
+    if neither ``config.txt`` nor the caller gives them.
 
     Returns:
         The network on the CPU in evaluation mode, in its stage.
 
     Raises:
-        CheckpointError: as `read_reference_checkpoint`, or the state dict is not of the network.
-        DataError, ModelError: unknown data set or network; frequency or stage out of range.
+        CheckpointError: as for `read_reference_checkpoint`; or the state dict is not of that network.
+        DataError, ModelError: the data set or the network is unknown, or the frequency or the stage is out of range.
     """
     return read_reference_checkpoint(path, model=model, dataset=dataset, frequency=frequency, stage=stage).load()
 
 
 def import_reference(checkpoint: ReferenceCheckpoint, out: str | Path) -> ModelInfo:
-    """Turn one of the authors' checkpoints into a run folder that every other verb takes.
+    """Turn one of the authors' checkpoints into a run folder, which every other command takes.
 
     Args:
         checkpoint: from `read_reference_checkpoint`.
         out: the folder to make; ``model.safetensors`` in it is the model.
 
     Returns:
-        What the model says of itself.
+        The description that is saved with the model.
 
     Raises:
         CheckpointError: ``out`` holds a run or a model already, or cannot be written; the state dict is not of the
             network.
-        DataError, ModelError: unknown data set or network; frequency out of range.
+        DataError, ModelError: the data set or the network is unknown, or the frequency is out of range.
     """
     folder = Path(out)
     if any((folder / name).exists() for name in ("recipe.toml", MODEL_FILE)):
-        raise CheckpointError(f"{folder} already holds a run or a model; name another folder with --out")
+        raise CheckpointError(f"{folder} already holds a run or a model; name another folder with out=...")
     network = checkpoint.load()
     name, bits = our_network(checkpoint.model, checkpoint.dataset)
     spec = dataset_spec(checkpoint.dataset)
@@ -197,7 +197,7 @@ def _names_tensors(state_dict: Mapping[Any, Any]) -> bool:
 
 
 def _read_config(path: Path) -> dict[str, str]:
-    """The options in a ``config.txt``; none if there is no such file."""
+    """The options in a ``config.txt``; an empty mapping if there is no such file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -212,7 +212,7 @@ def _number(config: Mapping[str, str], option: str, path: Path) -> float:
     if option not in config:
         raise CheckpointError(
             f"nothing says with which frequency {path} was trained: no {option} in a config.txt beside it; give it "
-            "with frequency=, or --frequency (with a wrong one the signs of the weights are wrong)"
+            "with frequency=... (with a wrong one the signs of the weights are wrong)"
         )
     try:
         return float(config[option])
@@ -223,8 +223,7 @@ def _number(config: Mapping[str, str], option: str, path: Path) -> float:
 def _flag(config: Mapping[str, str], option: str, path: Path) -> bool:
     if config.get(option) not in ("True", "False"):
         raise CheckpointError(
-            f"nothing says of which stage {path} is: no {option} in a config.txt beside it; give it with stage=, or "
-            "--stage, as 1 or 2"
+            f"nothing says of which stage {path} is: no {option} in a config.txt beside it; give stage=1 or stage=2"
         )
     return config[option] == "True"
 
@@ -236,6 +235,6 @@ def _dataset(config: Mapping[str, str], model: str, state_dict: Mapping[str, Ten
     if len(candidates) != 1:
         raise CheckpointError(
             f"nothing says of which data set {path} is: no dataset in a config.txt beside it, and its classes do not "
-            f"tell ({' or '.join(candidates) or 'none has as many'}); give it with dataset=, or --dataset"
+            f"tell ({' or '.join(candidates) or 'none has as many'}); give it with dataset=..."
         )
     return candidates[0]

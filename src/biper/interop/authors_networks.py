@@ -1,19 +1,18 @@
 """The networks of the method's authors: their names, the names of their parameters, and their state dicts.
 
-What differs from ours, entry by entry:
+Their state dicts differ from ours in these entries:
 
-- names, by the rules of `_NETWORKS`; all of them may have DataParallel's prefix ``module.``;
-- ``alpha``, (out, 1, 1), is our ``scale``, (out,);
-- ``beta``, which their forward pass never uses, and ``tau``, the strength of their regularizer as a scalar or of
-  shape (1,), are read over;
-- frequency and stage are not in it: in their code both come from the command line.
+- The names differ by the rules of `_NETWORKS`; all of them may have the prefix ``module.`` of DataParallel.
+- ``alpha``, (out, 1, 1), is our ``scale``, (out,).
+- ``beta``, which their forward pass never uses, and ``tau``, the strength of their regularizer as a scalar or of shape
+  (1,), have no counterpart and are ignored.
+- Frequency and stage are missing: in their code both come from the command line.
 
 Source: the authors' published code, https://github.com/edmav4/BiPer.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from biper.data.specs import SPECS, dataset_spec
-from biper.errors import CheckpointError, ModelError
+from biper.errors import CheckpointError, ModelError, did_you_mean
 from biper.models import create_model
 from biper.models.layers import Bits
 from biper.nn import set_stage_
@@ -85,36 +84,36 @@ def reference_models(dataset: str) -> list[str]:
     """The authors' names of their networks for a data set: what `load_reference_state_dict` takes as ``model``.
 
     Raises:
-        DataError: unknown data set.
+        DataError: the data set is unknown.
     """
     return list(_NETWORKS[dataset_spec(dataset).family])
 
 
 def our_network(model: str, dataset: str) -> tuple[str, Bits]:
-    """What `biper.create_model` calls one of the authors' networks: name and bits.
+    """The name and the bits with which `biper.create_model` makes one of the authors' networks.
 
     Raises:
-        DataError: unknown data set.
-        ModelError: the authors have no such network for that data set (the nearest one is named).
+        DataError: the data set is unknown.
+        ModelError: the authors have no such network for that data set (the message gives the nearest name).
     """
     network = _network(model, dataset)
     return network.name, network.bits
 
 
 def reference_names(model: str, *, dataset: str) -> dict[str, str]:
-    """``{the authors' name: ours}`` of every parameter and buffer that both networks have.
+    """Map the authors' names of parameters and buffers to our names, for all that both networks have.
 
-    For comparing gradients, say: ``dict(ours.named_parameters())[names["layer1.0.conv1.alpha"]]``.
+    The names serve to compare gradients: ``dict(ours.named_parameters())[names["layer1.0.conv1.alpha"]]``.
 
     Args:
         model: the authors' name of the network, such as ``"resnet20_1w1a"``.
         dataset: ``"cifar10"`` or ``"imagenet"``, or another of the same family.
 
     Raises:
-        DataError, ModelError: as `our_network`.
+        DataError, ModelError: the data set or the network is unknown.
     """
     network = _network(model, dataset)
-    with torch.device("meta"):  # names alone: no weights are made
+    with torch.device("meta"):  # only the names are needed, not the weights
         ours = create_model(network.name, dataset=dataset, bits=network.bits)
     return _names(network, ours)
 
@@ -132,21 +131,22 @@ def load_reference_state_dict(
 
     Args:
         model: the authors' name of the network, such as ``"resnet20_1w1a"``; see `reference_models`.
-        state_dict: as their code saves it, on any device; it is copied. With or without the prefix ``module.``,
-            ``beta``, ``tau`` and counts of batches.
-        dataset: ``"cifar10"`` or ``"imagenet"``, or another of the same family: which form of the network.
+        state_dict: as their code saves it, on any device; it is copied. The prefix ``module.``, ``beta``, ``tau`` and
+            counts of batches are optional.
+        dataset: ``"cifar10"`` or ``"imagenet"``, or another of the same family; it sets the form of the network.
         frequency: ω of all binary layers, in radians per unit of weight. There is no default: with another
             frequency than the one that the weights were trained with, their signs are wrong.
-        stage: 1 (the weights' sine) or 2 (its sign): what their flag ``--stage2`` says.
-        num_classes: outputs of the last layer; default as many as the state dict has.
+        stage: 1 (the sine of the weights) or 2 (its sign), as their flag ``--stage2`` had it.
+        num_classes: outputs of the last layer; default the number in the state dict.
 
     Returns:
         The network on the CPU in evaluation mode, in the floating-point dtype of the state dict.
 
     Raises:
-        DataError: unknown data set.
-        ModelError: the authors have no such network for that data set; frequency or stage out of range.
-        CheckpointError: entries are missing, unexpected or of another shape; they are named.
+        DataError: the data set is unknown.
+        ModelError: the authors have no such network for that data set; or the frequency or the stage is
+            out of range.
+        CheckpointError: entries are missing, unexpected or of another shape; the message names them.
     """
     network = _network(model, dataset)
     stage = Stage.of(stage)
@@ -169,10 +169,10 @@ def load_reference_state_dict(
 
 
 def datasets_of(model: str, state_dict: Mapping[str, Tensor]) -> list[str]:
-    """The data sets, among those of the authors' code, that a state dict's names and number of classes speak for.
+    """The data sets of the authors' code that have the names and the number of classes of a state dict.
 
     Raises:
-        ModelError: the authors have no such network for any data set (the nearest one is named).
+        ModelError: the authors have no such network for any data set (the message gives the nearest name).
     """
     known = sorted({name for networks in _NETWORKS.values() for name in networks})
     if model not in known:
@@ -200,9 +200,7 @@ def _classes_of(model: str, dataset: str, state_dict: Mapping[str, Tensor]) -> i
 
 
 def _no_network(model: str, known: Sequence[str], where: str = "") -> ModelError:
-    near = difflib.get_close_matches(model, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return ModelError(f"the authors have no network {model!r}{where}{hint} Theirs: {', '.join(known)}")
+    return ModelError(f"the authors have no network {model!r}{where}{did_you_mean(model, known)}")
 
 
 def _names(network: _Network, ours: nn.Module) -> dict[str, str]:
@@ -220,8 +218,8 @@ def _without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_names(what: str, names: Mapping[str, str], entries: Mapping[str, Any]) -> None:
     missing = [name for name in names if name not in entries and not name.endswith("num_batches_tracked")]
     layers = [name.removesuffix(".alpha") for name in names if name.endswith(".alpha")]
-    read_over = {f"{layer}.{name}" for layer in layers for name in ("beta", "tau")}
-    unexpected = [name for name in entries if name not in names and name not in read_over]
+    ignored = {f"{layer}.{name}" for layer in layers for name in ("beta", "tau")}
+    unexpected = [name for name in entries if name not in names and name not in ignored]
     faults = (("lacks", missing), ("should not have", unexpected))
     problems = [f"{verb} {_first_few(listed)}" for verb, listed in faults if listed]
     if problems:

@@ -1,1 +1,1 @@
-"""Files, checksummed containers, torch tensors on disk and pictures: what training and deployment both need."""
+"""Input and output that training and deployment share: files, checksummed containers, tensors on disk and pictures."""

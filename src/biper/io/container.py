@@ -1,8 +1,9 @@
 """Checksummed safetensors files that carry a JSON document: the container of models, checkpoints and packed programs.
 
-The document stands in the file's metadata under ``"biper"``; its first entry, ``"sha256"``, is the hash of the whole
-file with the 64 characters of the hash itself read as zeros, so that any changed byte is noticed. The same tensors
-and document always give the same bytes. Needs neither torch nor NumPy: the caller brings safetensors' ``save``.
+The document is in the metadata of the file under ``"biper"``; its first entry, ``"sha256"``, is the SHA-256 of the
+whole file with zeros in place of its own 64 characters, so that any changed byte is detected. The same tensors
+and document always give the same bytes. The module needs neither torch nor NumPy: the caller passes the ``save`` of
+safetensors for its kind of tensors.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ _LENGTH_BYTES = 8
 
 
 class ContainerError(Exception):
-    """A blob is no container, or not a whole one; the text says why, and the caller says of what."""
+    """A blob is no container, or is damaged; the text is a predicate, such as "is corrupt", without its subject."""
 
 
 def seal(save: Callable[[Any, dict[str, str]], bytes], tensors: Any, document: Mapping[str, Any]) -> bytes:
-    """A container as bytes; ``save`` is safetensors' function for the kind of tensors given."""
+    """Make a container.
+
+    Args:
+        save: the function of safetensors that saves this kind of tensors.
+        tensors: what ``save`` takes, by name.
+        document: a JSON object.
+
+    Returns:
+        The content of the file.
+    """
     blob = save(tensors, {"biper": json.dumps({"sha256": _BLANK, **document}, separators=(",", ":"))})
     return blob.replace(_BLANK.encode(), hashlib.sha256(blob).hexdigest().encode(), 1)
 
@@ -45,7 +55,7 @@ def open_sealed(blob: bytes | mmap, *, verify: bool = True) -> dict[str, Any]:
 
 
 def _blanked_hash(view: memoryview, position: int) -> str:
-    """The hash of the file with zeros for the recorded hash, which stands at ``position`` of the header."""
+    """The hash of the file with zeros in place of the recorded hash, which is at ``position`` of the header."""
     start = _LENGTH_BYTES + position
     digest = hashlib.sha256(view[:start])
     digest.update(_BLANK.encode())

@@ -1,4 +1,4 @@
-"""Writing files so that they exist whole or not at all."""
+"""Atomic writing: a file exists completely or not at all."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file that a reader sees whole or not at all, even after a kill or a loss of power.
+    """Write a file that a reader sees completely or not at all, even after a killed process or a loss of power.
 
-    Writes a temporary sibling, flushes it to the disk, renames it over ``path``, and flushes the folder.
+    The content is written to a temporary file in the same folder and flushed to the disk; the temporary file is then
+    renamed to ``path``, and the folder is flushed.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written; ``path`` is then as it was.
+        OSError: the disk is full, or the folder cannot be written; ``path`` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

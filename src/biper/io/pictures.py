@@ -1,4 +1,4 @@
-"""Pictures of any format as Pillow opens them: what data loading and prediction share."""
+"""Pictures of any format that Pillow opens, for data loading and for prediction."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ UNREADABLE = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises for a file that is truncated, corrupt, too large, or no picture at all."""
+"""The exceptions that Pillow raises for a file that is truncated, corrupt, too large, or no picture at all."""
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """The picture in a mode such as ``"RGB"`` or ``"L"``; transparency is dropped. Reads the pixels.
+    """Read the pixels of a picture, and convert it to a mode such as ``"RGB"`` or ``"L"``; transparency is dropped.
 
     Raises:
         One of `UNREADABLE`: the pixels cannot be read.
@@ -31,5 +31,5 @@ def in_mode(image: Image.Image, mode: str) -> Image.Image:
         image.load()
         return image
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns of a palette's transparency on any other way
+        image = image.convert("RGBA")  # a direct conversion would warn of the transparency of the palette
     return image.convert(mode)

@@ -16,10 +16,10 @@ from biper.io.files import atomic_write
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
-    """Write tensors (of any device and layout) and a document, atomically.
+    """Write tensors (on any device, of any layout) and a document to a file, atomically.
 
     Raises:
-        CheckpointError: the file could not be written (a full disk, say); nothing was replaced.
+        CheckpointError: the file could not be written, for example on a full disk; an older file is unchanged.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -30,10 +30,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[st
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote: tensors on the CPU, and the document.
+    """Read a file that `save_tensors` wrote: the tensors, on the CPU, and the document.
 
     Raises:
-        CheckpointError: the file is missing, truncated, changed since it was written, or not one of ours.
+        CheckpointError: the file is missing, truncated, changed since it was written, or not a file of
+            biper.
     """
     try:
         blob = path.read_bytes()

@@ -102,8 +102,8 @@ def exported_layer(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
         name: its qualified name, for messages.
 
     Raises:
-        ExportError: weights or inputs have more than two values, the padding is not of zeros, or the `scale_and_offset` of a
-            quantizer are not what it computes.
+        ExportError: weights or inputs have more than two values, the padding is not of zeros, or the
+            `scale_and_offset` of a quantizer are not what it computes.
     """
     if isinstance(layer, BinaryConv2d) and layer.padding_mode != "zeros":
         raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')

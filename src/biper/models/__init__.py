@@ -1,8 +1,7 @@
-"""Networks by name: `create_model("resnet18", dataset="cifar10")`."""
+"""Networks by name: `create_model` makes one, as by ``create_model("resnet18", dataset="cifar10")``."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from biper.data.specs import dataset_spec
-from biper.errors import ModelError
+from biper.errors import ModelError, did_you_mean
 from biper.methods.build import choose_frequencies_
 from biper.methods.settings import Method, read_method
 from biper.models.digits_cnn import DigitsCnn
@@ -45,11 +44,15 @@ _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
         "mobilenet": MobileNet,
     },
 }
-"""Networks by family of data sets; resnet18a, b and c are the method's authors' narrower widths."""
+"""Networks by family of data sets; resnet18a, b and c have the narrower widths of the method's authors."""
 
 
 def model_names(dataset: str) -> list[str]:
-    """The names that `create_model` takes for a data set."""
+    """The names that `create_model` takes for a data set.
+
+    Raises:
+        DataError: no data set has that name.
+    """
     return list(_REGISTRY[dataset_spec(dataset).family])
 
 
@@ -63,31 +66,31 @@ def create_model(
     method: Method | str | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Make a network with fresh weights.
+    """Make a network with random initial weights.
 
     Args:
-        name: ``"resnet18"``, say; `model_names` lists those of a data set.
-        dataset: which data set's form of the network: sets the channels of the input and the default classes.
-        num_classes: outputs of the last layer; default the data set's.
-        bits: ``"W1A1"`` (binary), ``"W1A32"`` (binary weights alone, and relu in place of hardtanh) or
+        name: of the network, such as ``"resnet18"``; `model_names` lists the names for a data set.
+        dataset: the data set whose form of the network is made; it sets the input channels and the default number of
+            classes.
+        num_classes: outputs of the last layer; default the number of classes of the data set.
+        bits: ``"W1A1"`` (binary), ``"W1A32"`` (only the weights are binary, and relu replaces hardtanh) or
             ``"W32A32"`` (full precision).
         frequency: ω of the binary layers, in radians per unit of weight.
-        method: how weights and inputs become bits: ``"ir-net"``, say, or a table of a name and options; default BiPer.
-        options: further arguments of the network's class.
+        method: how weights and inputs become bits: a name such as ``"ir-net"``, or a table of a name and options, see
+            `biper.methods.settings`; default BiPer.
+        options: further arguments of the class of the network.
 
     Returns:
         The network on the CPU in float32, in training mode and stage ``"relaxed"``.
 
     Raises:
-        DataError: unknown data set.
-        ModelError: unknown network for that data set (the nearest one is named) or method, or an option out of range.
+        DataError: no data set has that name.
+        ModelError: no network for that data set or no method has that name, or an option is out of range.
     """
     spec = dataset_spec(dataset)
     family = _REGISTRY[spec.family]
     if name not in family:
-        near = difflib.get_close_matches(name, family, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ModelError(f"no network {name!r} for {dataset}{hint} Known: {', '.join(family)}")
+        raise ModelError(f"no network {name!r} for {dataset}{did_you_mean(name, family)}")
     if bits not in list(Bits):
         raise ModelError(f"bits must be one of {', '.join(Bits)}, got {bits!r}")
     classes = spec.num_classes if num_classes is None else num_classes

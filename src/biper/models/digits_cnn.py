@@ -1,4 +1,4 @@
-"""A small network for the 8x8 digits: big enough to be accurate, small enough to train in a minute."""
+"""A small network for the 8x8 digits, which trains in less than a minute."""
 
 from __future__ import annotations
 
@@ -50,4 +50,5 @@ class DigitsCnn(nn.Module):
         """Images to logits."""
         x = norm_activation(self.bn1, self.conv1(x), self.activation)
         x = self.block2(self.block1(x))
-        return self.fc(self.pool(x).flatten(1))
+        logits: Tensor = self.fc(self.pool(x).flatten(1))
+        return logits

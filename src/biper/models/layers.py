@@ -1,4 +1,4 @@
-"""What the model families share: convolutions and activations by bit width, option-A shortcuts, initial weights."""
+"""Parts that all model families share: inner convolutions and activations, option-A shortcuts, initial weights."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ class Bits(StrEnum):
 
 @dataclass(frozen=True)
 class InnerLayers:
-    """Makes a network's inner convolutions and its activations, for a choice of bits and of a method.
+    """Makes the inner convolutions and the activations of a network, for a choice of bits and of a method.
 
-    ``frequency`` is ω where the method has one, in radians per unit of weight.
+    Attributes:
+        bits: bits of weights and activations.
+        frequency: ω, in radians per unit of weight; methods without a wave ignore it.
+        method: how weights and inputs become bits.
     """
 
     bits: Bits
@@ -48,10 +51,10 @@ class InnerLayers:
         )
 
     def activation(self, channels: int) -> nn.Module:
-        """What follows a batch norm of this many channels: the method's own activation if it brings one.
+        """The activation that follows a batch norm of this many channels: that of the method, if the method has one.
 
-        Else hardtanh, or relu where only the weights are binary, as the authors of BiPer have it. W32A32 has hardtanh
-        too: it is the W1A1 network without its quantizers, and nothing else.
+        Otherwise it is hardtanh, or relu where only the weights are binary, as in the code of the authors of BiPer.
+        W32A32 has hardtanh too, so that it differs from the W1A1 network in nothing but the quantizers.
         """
         own = make_activation(self.method, channels)
         if own is not None:
@@ -60,10 +63,10 @@ class InnerLayers:
 
 
 class PadShortcut(nn.Module):
-    """A shortcut without parameters: averaged pixels and zero channels on both sides.
+    """A shortcut without parameters, which averages pixels and adds channels of zeros on both sides.
 
-    Option A of the ResNet paper, but for the pixels: where that keeps every ``stride``-th one, the method's
-    authors average each ``stride`` x ``stride`` window (at an odd border: the pixels inside the image).
+    It is option A of the ResNet paper with another subsampling: the paper keeps every ``stride``-th pixel, the method's
+    authors average each ``stride`` x ``stride`` window (at an odd border, the pixels of it that are inside the image).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -83,7 +86,10 @@ class PadShortcut(nn.Module):
 
 
 def initialize_(model: nn.Module) -> None:
-    """Kaiming-normal weights, ``std = sqrt(2 / fan_in)``, for every convolution and linear layer, in place."""
+    """Set the weights of every convolution and linear layer in place: normal with ``std = sqrt(2 / fan_in)``.
+
+    Source: K. He et al., "Delving Deep into Rectifiers", ICCV 2015, arXiv:1502.01852.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)

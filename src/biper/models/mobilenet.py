@@ -9,14 +9,14 @@ from biper.models.layers import Bits, InnerLayers, PadShortcut, initialize_
 from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
 GROUP_WIDTH = 16
-"""Channels of a group of the 3x3 convolutions, as the method's authors have it; the real MobileNet-V1 has 1."""
+"""Channels in a group of the 3x3 convolutions, as in the code of the method's authors; MobileNet-V1 itself has 1."""
 
 
 class MobileNetBlock(nn.Module):
     """A grouped 3x3 convolution with a shortcut, a 1x1 one that widens, and a 1x1 one with a shortcut.
 
-    Each is followed by batch norm, its shortcut if it has one, and the activation. The stride is that of the
-    grouped convolution, whose shortcut is then averaged over 2x2 pixels.
+    Each convolution is followed by batch norm, its shortcut if it has one, and the activation. The grouped convolution
+    has the stride; with stride 2 its shortcut is averaged over 2x2 pixels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, layers: InnerLayers) -> None:
@@ -59,7 +59,7 @@ class MobileNet(nn.Module):
     stem_width = 32
     widths = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
     halving_blocks = (1, 3, 5, 11)
-    """Which blocks, counted from 0, have stride 2; the stem has it too."""
+    """Indices, from 0, of the blocks with stride 2; the stem has stride 2 as well."""
 
     def __init__(
         self,
@@ -89,4 +89,5 @@ class MobileNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images to logits."""
         x = self.blocks(norm_activation(self.bn1, self.conv1(x), self.activation))
-        return self.fc(self.pool(x).flatten(1))
+        logits: Tensor = self.fc(self.pool(x).flatten(1))
+        return logits

@@ -1,6 +1,6 @@
-"""What all ResNets here are: a stem, groups of two-convolution blocks, global average pooling, batch norm, linear.
+"""ResNets: a stem, groups of blocks of two convolutions, global average pooling, batch norm and a linear layer.
 
-Two forms, as the method's authors use them:
+The method's authors use two forms:
 
 - *Bi-Real*: each convolution has a shortcut of its own and the stem ends in the activation;
 - *plain*: one shortcut spans the two convolutions of a block and the stem has no activation.
@@ -19,13 +19,13 @@ from biper.models.layers import Bits, InnerLayers, PadShortcut, initialize_
 from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
 ShortcutFactory = Callable[[int, int, int], nn.Module]
-"""Makes a shortcut that changes the shape, from (in channels, out channels, stride)."""
+"""A function of (in channels, out channels, stride) that makes a shortcut which changes the shape."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm and activation; ``bi_real`` gives each a shortcut of its own.
+    """Two 3x3 convolutions with batch norm and activation; with ``bi_real`` each of them has a shortcut of its own.
 
-    ``shortcut`` makes the way past the convolution that changes the shape; elsewhere it is the identity.
+    ``shortcut`` makes the shortcut if the block changes the shape; otherwise the shortcut is the identity.
     """
 
     def __init__(
@@ -59,22 +59,22 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A ResNet from its stem to its logits; see the module for the two forms.
+    """A ResNet from its stem to its logits, in one of the two forms that `biper.models.resnet` describes.
 
     Args:
-        stem: the first convolution, real, with the first group's channels.
-        stem_pool: what follows the stem's batch norm and activation.
+        stem: the first convolution, with real weights and as many output channels as the first group.
+        stem_pool: the module after the batch norm and the activation of the stem.
         shortcut: makes the shortcuts that change the shape.
         blocks: number of blocks in each group; every group but the first halves the resolution.
         widths: output channels of each group.
-        bi_real: which of the two forms.
+        bi_real: whether the network has the Bi-Real form; else it has the plain one.
         num_classes: outputs of the last layer.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"`` for all convolutions of the blocks.
         frequency: ω of the binary layers, in radians per unit of weight.
         method: how weights and inputs become bits, see `biper.methods.settings`.
 
     Shapes:
-        input (N, C, H, W) as the stem takes it, any H and W; output (N, num_classes).
+        input (N, C, H, W) with the channels C of the stem and any H and W; output (N, num_classes).
     """
 
     def __init__(
@@ -119,4 +119,5 @@ class ResNet(nn.Module):
         for group in self.groups:
             x = group(x)
         x = self.bn2(self.pool(x).flatten(1))
-        return self.fc(x)
+        logits: Tensor = self.fc(x)
+        return logits

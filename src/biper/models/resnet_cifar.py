@@ -18,10 +18,10 @@ class CifarResNet(ResNet):
 
     Args:
         blocks: number of blocks in each group; every group but the first halves the resolution.
-        widths: output channels of each group; the stem has the first group's.
+        widths: output channels of each group; the stem has as many as the first group.
         num_classes: outputs of the last layer.
         in_channels: channels of the images.
-        options: ``bi_real``, ``bits``, ``frequency`` and ``method``, as of `biper.models.resnet.ResNet`.
+        options: ``bi_real``, ``bits``, ``frequency`` and ``method`` of `biper.models.resnet.ResNet`.
 
     Shapes:
         input (N, in_channels, H, W) with any H and W; output (N, num_classes).

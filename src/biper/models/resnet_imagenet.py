@@ -1,4 +1,4 @@
-"""ResNets for ImageNet: a 7x7 stem that quarters the resolution, real 1x1 convolutions where the shape changes."""
+"""ResNets for ImageNet: a stem that quarters the resolution, and shortcuts with real 1x1 convolutions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from biper.models.resnet import ResNet
 
 
 def downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """A shortcut with weights, option B of the ResNet paper: a real 1x1 convolution with the stride, and batch norm."""
+    """Make a shortcut with weights, option B of the ResNet paper: a real 1x1 convolution and batch norm."""
     conv = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
@@ -23,7 +23,7 @@ class ImageNetResNet(ResNet):
         blocks: number of blocks in each of the four groups.
         num_classes: outputs of the last layer.
         in_channels: channels of the images.
-        options: ``bits``, ``frequency`` and ``method``, as of `biper.models.resnet.ResNet`.
+        options: ``bits``, ``frequency`` and ``method`` of `biper.models.resnet.ResNet`.
 
     Shapes:
         input (N, in_channels, H, W) with any H and W; output (N, num_classes).

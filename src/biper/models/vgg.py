@@ -10,7 +10,7 @@ from biper.nn import DEFAULT_FREQUENCY, norm_activation
 
 
 class VggLayer(nn.Module):
-    """A convolution, a 2x2 max-pool where ``pools``, batch norm and activation."""
+    """A convolution, a 2x2 max-pool if ``pools`` is true, batch norm and activation."""
 
     def __init__(self, conv: nn.Conv2d, pools: bool, activation: nn.Module) -> None:
         super().__init__()
@@ -20,15 +20,16 @@ class VggLayer(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels, H, W), or to half of H and W."""
+        """(N, in_channels, H, W) to (N, out_channels, H, W); max-pooling halves H and W."""
         return norm_activation(self.bn, self.pool(self.conv(x)), self.activation)
 
 
 class VggSmall(nn.Module):
-    """VGG-Small (128-128-256-256-512-512) for small images of any size from 8x8 on.
+    """VGG-Small (128-128-256-256-512-512) for small images of at least 8x8 pixels.
 
     Convolutions 1, 3 and 5 (counted from 0) are followed by a 2x2 max-pool, before their batch norm. The
-    classifier sees a 4x4 map: what the three pools leave of a 32x32 image; other sizes are averaged to it.
+    classifier takes a 4x4 map, to which the three pools reduce an image of 32x32 pixels; maps of another size are
+    averaged to 4x4.
 
     Args:
         num_classes: outputs of the last layer.
@@ -75,4 +76,5 @@ class VggSmall(nn.Module):
             x = layer(x)
         if x.shape[-2:] != (4, 4):
             x = self.pool(x)
-        return self.fc(x.flatten(1))
+        logits: Tensor = self.fc(x.flatten(1))
+        return logits

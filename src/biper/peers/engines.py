@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from biper.errors import MissingDependencyError, ModelError
+from biper.errors import ModelError, did_you_mean, optional_packages
 from biper.peers.full_precision import full_precision, with_float_layers
 from biper.peers.variant import MOST_IMAGES, ROUNDING_TOLERANCE, Array, Call, Job, Network, Variant
 from biper.runtime.agreement import differences
@@ -163,17 +162,9 @@ def load_variants(peer: str) -> list[Variant]:
         MissingDependencyError: a package that it needs is not installed.
     """
     if peer not in PEERS:
-        near = difflib.get_close_matches(peer, PEERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PEERS)}"
-        raise ModelError(f"no peer {peer!r}; {hint}")
-    try:
+        raise ModelError(f"no peer {peer!r}{did_you_mean(peer, PEERS)}")
+    with optional_packages(PEERS[peer], f"comparing with {peer}"):
         return list(importlib.import_module(f"biper.peers.{peer}_peer").variants())
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "biper":
-            raise
-        raise MissingDependencyError(
-            f"comparing with {peer} needs the package {error.name!r}: pip install 'biper[{PEERS[peer]}]'"
-        ) from error
 
 
 class _OutputCheck:

@@ -1,25 +1,20 @@
-"""Reading a recipe: TOML from the package or a file, overrides, and errors that name the key."""
+"""Reading a recipe: TOML from the package or from a file, with overrides, and with errors that name the key."""
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from biper.errors import RecipeError
+from biper.errors import RecipeError, did_you_mean, nearest
 from biper.methods.settings import METHODS, Method
+from biper.recipes.packaged import recipe_names, recipe_text
 from biper.recipes.schema import Recipe
 
-
-def recipe_names() -> list[str]:
-    """The names of the recipes that come with biper."""
-    folder = resources.files("biper.recipes")
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+__all__ = ["load_recipe", "recipe_from_document", "recipe_names"]
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -31,8 +26,8 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
             text that is not TOML stands for itself.
 
     Raises:
-        RecipeError: no such recipe, not TOML, an unknown key (the nearest valid one is named), a wrong type or
-            a value out of range.
+        RecipeError: there is no such recipe, it is not TOML, a key is unknown (the message gives the nearest valid
+            one), or a value has a wrong type or is out of range.
     """
     path = Path(source)
     if path.suffix == ".toml":
@@ -41,12 +36,7 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"cannot read recipe {path}: {error}") from error
     else:
-        names = recipe_names()
-        if str(source) not in names:
-            near = difflib.get_close_matches(str(source), names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)};"
-            raise RecipeError(f"no recipe {str(source)!r}; {hint} A path must end in .toml; `biper recipes` lists all")
-        text = resources.files("biper.recipes").joinpath(f"{source}.toml").read_text(encoding="utf-8")
+        text = recipe_text(str(source))
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -57,10 +47,14 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def recipe_from_document(document: dict[str, Any], source: str) -> Recipe:
-    """Validate a recipe that was already read; ``source`` names it in errors.
+    """Validate a recipe that was already read.
+
+    Args:
+        document: the tables and keys of the recipe.
+        source: the name of the recipe in error messages.
 
     Raises:
-        RecipeError: as `load_recipe`.
+        RecipeError: a key is unknown or missing, or a value has a wrong type or is out of range.
     """
     try:
         return Recipe(**document)
@@ -72,7 +66,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(path):
-        raise RecipeError(f"--set expects key=value such as stage1.epochs=10, got {override!r}")
+        raise RecipeError(f"overrides=... expects key=value such as stage1.epochs=10, got {override!r}")
     try:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
@@ -80,7 +74,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     for part in path[:-1]:
         document = document.setdefault(part, {})
         if not isinstance(document, dict):
-            raise RecipeError(f"--set {key}: {part} is a value, not a table")
+            raise RecipeError(f'overrides=["{key}"]: {part} is a value, not a table')
     document[path[-1]] = value
 
 
@@ -88,7 +82,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         near: str | None
         path = [str(part) for part in problem["loc"]]
-        method = path.pop(1) if path[0] == "method" and len(path) > 1 else ""  # names the table that was chosen
+        # pydantic puts the name of the chosen method into the path
+        method = path.pop(1) if path[0] == "method" and len(path) > 1 else ""
         key = ".".join(path)
         match problem["type"]:
             case "extra_forbidden":
@@ -98,9 +93,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
                 yield f"missing key {key!r}"
             case "union_tag_invalid":
                 name = problem["input"]["name"]
-                near = next(iter(difflib.get_close_matches(str(name), METHODS, n=1)), None)
-                hint = f"did you mean {near!r}? " if near else ""
-                yield f"no method {name!r}; {hint}Known: {', '.join(METHODS)}"
+                yield f"no method {name!r}{did_you_mean(str(name), METHODS)}"
             case _:
                 message = (
                     problem["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
@@ -116,9 +109,9 @@ def _nearest_key(path: list[str], method: type[Method] | None) -> str | None:
             if name != "method" and isinstance(kind, type) and issubclass(kind, BaseModel):
                 tables[name] = kind
     table = ".".join(path[:-1])
-    near = difflib.get_close_matches(path[-1], list(tables[table].model_fields) if table in tables else [], n=1)
+    near = nearest(path[-1], tables[table].model_fields if table in tables else ())
     if near:
-        return ".".join([*path[:-1], near[0]])
+        return ".".join([*path[:-1], near])
     everywhere = {key: f"{name}.{key}".lstrip(".") for name, kind in tables.items() for key in kind.model_fields}
-    near = difflib.get_close_matches(path[-1], everywhere, n=1)
-    return everywhere[near[0]] if near else None
+    near = nearest(path[-1], everywhere)
+    return everywhere[near] if near else None

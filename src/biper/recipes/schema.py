@@ -1,7 +1,7 @@
-"""Recipes: a training run as commented TOML, read strictly.
+"""The schema of a recipe: which keys it has, their types and their ranges.
 
-A recipe says what is trained, on what, and how; it never says where (device, threads, folders are options of
-the command). Unknown keys, wrong types and values out of range are errors that name the key.
+A recipe describes what is trained, on which data, and how. The device, the threads and the folders are not part of it;
+they are arguments of `biper.train`. Unknown keys, wrong types and values out of range are errors that name the key.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from biper.methods.settings import AnyMethod, BiperMethod
 
 
 class ModelRecipe(Settings):
-    """Which network; the data set decides its form, its input channels and its number of classes."""
+    """The network. The data set determines its form, its input channels and its number of classes."""
 
     name: str
     bits: Literal["W1A1", "W1A32", "W32A32"] = "W1A1"
     frequency: Positive = 20.0
     """ω of the binary layers, in radians per unit of latent weight."""
     sync_batch_norm: bool = False
-    """Batch norms take the mean and variance of a batch over all processes, not of each process's share of it."""
+    """Batch norms use the mean and variance of a batch over all processes, not of the share of one process."""
 
 
 class StageRecipe(Settings):
@@ -35,22 +35,24 @@ class StageRecipe(Settings):
     learning_rate: Positive
     weight_decay: NonNegative = 0.0
     weight_decay_on: Literal["all", "weights"] = "all"
-    """``"weights"``: of convolutions and linear layers; no biases, scales and batch norms."""
+    """The parameters that decay: all, or only the weights of convolutions and linear layers, without biases, scales and
+    batch norms."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     periodic_penalty: Finite = 0.0
-    """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w). Positive, as
-    published, it draws weights to the zeros of the wave; negative to its crests, where it meets its signs; 0 is off."""
+    """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w). A positive τ, as
+    published, moves weights to the zeros of the sine; a negative τ moves them to its extremes, where the sine equals
+    its sign; 0 switches the regularizer off."""
     warmup_epochs: NonNegative = 0.0
-    """Epochs (or parts of one) over which the learning rate rises linearly from zero."""
+    """Epochs, whole or fractional, in which the learning rate rises linearly from 0."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
     learning_rate_end: NonNegative = 0.0
-    """What it falls to, where it falls: the next stage may go on from there."""
+    """The learning rate at the end of the stage, unless the schedule is constant; the next stage may start from it."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class TeacherRecipe(Settings):
-    """A full-precision network, trained first, whose answers both stages learn from beside the labels.
+    """A full-precision network, trained first, whose outputs both stages learn from together with the labels.
 
     The loss of a stage becomes ``(1 - share) CE(y, z) + share T² KL(softmax(t / T) || softmax(z / T))`` for labels y,
     logits z, the teacher's logits t for the same augmented images, and the temperature T. Source: Hinton et al., 2015,
@@ -59,19 +61,20 @@ class TeacherRecipe(Settings):
 
     epochs: Annotated[int, Field(ge=2)]
     learning_rate: Positive
-    """It starts from this, and falls to 0 as stage 1 says; what else is in stage 1 holds for the teacher too."""
+    """Initial learning rate, which falls to 0 by the schedule of stage 1. All other settings of stage 1 hold for the
+    teacher too."""
     name: str | None = None
-    """Which network; without it the recipe's own."""
+    """The name of the network; default that of the recipe."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Of the teacher in the loss; with 0 there is none."""
+    """The share of the teacher in the loss; with 0 there is no teacher."""
     temperature: Positive = 4.0
 
 
 class Recipe(Settings):
-    """A whole run: stage 1 trains with the sine, stage 2 with the square wave of the same period.
+    """A training run: stage 1 trains with the sine, stage 2 with the square wave of the same period.
 
-    A method that is binary from the start trains one stage, with the settings of stage 1, the epochs of both, and the
-    learning rate that stage 2 ends with.
+    A method that is binary from the start trains one stage. It has the settings of stage 1, the epochs of both stages,
+    and the final learning rate of stage 2.
     """
 
     description: str
@@ -91,7 +94,7 @@ class Recipe(Settings):
 
     @property
     def stages(self) -> tuple[StageRecipe, ...]:
-        """What is trained, in order."""
+        """The stages that are trained, in order."""
         if len(self.method.stages) == 2:
             return self.stage1, self.stage2
         whole = {"epochs": self.stage1.epochs + self.stage2.epochs, "learning_rate_end": self.stage2.learning_rate_end}
@@ -99,7 +102,7 @@ class Recipe(Settings):
 
     @property
     def of_teacher(self) -> Recipe | None:
-        """What the teacher is trained by, if there is one: the same data, full precision, one stage."""
+        """The recipe of the teacher, if there is one: the same data, full precision, one stage."""
         teacher = self.teacher
         if teacher is None or teacher.share == 0:
             return None
@@ -118,7 +121,7 @@ class Recipe(Settings):
         )
 
     def require_even_shares(self, processes: int) -> None:
-        """Check that the processes can share a batch evenly.
+        """Check that a number of processes can share a batch evenly.
 
         Raises:
             RecipeError: the batch size is not a multiple of processes times ``data.accumulate``.
@@ -133,13 +136,15 @@ class Recipe(Settings):
             )
 
     def scaled(self, factor: float) -> Recipe:
-        """The same recipe with all epochs multiplied by ``factor``: of both stages (at least 1), warm-up and teacher.
+        """The same recipe with its epochs multiplied by a factor.
+
+        They are the epochs of both stages (at least 1 each), of their warm-up, and of the teacher (at least 2).
 
         Raises:
             RecipeError: the factor is not a positive finite number.
         """
         if not 0 < factor < float("inf"):
-            raise RecipeError(f"--scale-epochs must be a positive number, got {factor}")
+            raise RecipeError(f"factor=... must be a positive number, got {factor}")
         document = self.model_dump()
         for stage in ("stage1", "stage2"):
             table = document[stage]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.errors import ExportError, MissingDependencyError
+from biper.errors import ExportError, optional_packages
 from biper.io.files import atomic_write
 from biper.runtime.agreement import compare_with_reference
 from biper.runtime.program import Program
@@ -170,15 +170,8 @@ def write_graph(opened: OpenedProgram, form: str, out: Path) -> tuple[dict[str, 
         ExportError: the engine gives other outputs, or the format has no operator for an operation.
         MissingDependencyError: the engine is not installed.
     """
-    try:
+    with optional_packages("onnx" if form == "onnx" else "bench", f'form="{form}"'):
         graphs = importlib.import_module(f"biper.targets.{form}.files")
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "biper":
-            raise
-        extra = "onnx" if form == "onnx" else "bench"
-        raise MissingDependencyError(
-            f"--format {form} needs the package {error.name!r}: pip install 'biper[{extra}]'"
-        ) from error
     files, run = graphs.build(opened.program, out)
     agreement = compare_with_reference(run, opened.program, opened.images)
     for path, content in files.items():

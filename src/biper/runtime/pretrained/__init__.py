@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 
-from biper.errors import ModelError
+from biper.errors import ModelError, did_you_mean
 from biper.runtime.model import Model
 
 SUFFIX = ".biper"
@@ -29,7 +28,5 @@ def load_pretrained(name: str, *, threads: int = 1) -> Model:
     """
     names = pretrained_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
-        raise ModelError(f"no pretrained model {name!r} comes with biper; {hint}")
+        raise ModelError(f"no pretrained model {name!r} comes with biper{did_you_mean(name, names)}")
     return Model.load(resources.files(__name__).joinpath(name + SUFFIX).read_bytes(), threads=threads)

@@ -1,0 +1,192 @@
+"""Commands that look at a network without changing it: evaluate, inspect, analyze, bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biper.cli.options import DataDir, Device, DeviceOption, Json, SavedModel, Threads, Workers
+from biper.cli.paths import model_file
+from biper.errors import ModelError
+
+
+def evaluate(
+    model: SavedModel,
+    data_dir: DataDir = None,
+    split: Annotated[str, typer.Option(help="The images to use: test, train or held-out.")] = "test",
+    data: Annotated[
+        str | None, typer.Option(help="The name of the data set; needed for a packed model, which does not record it.")
+    ] = None,
+    device: DeviceOption = Device.auto,
+    threads: Threads = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Measure top-1 accuracy and loss of a trained model on a split of its data set."""
+    from biper.cli import tables
+    from biper.data import load_dataset
+    from biper.measure.evaluation import evaluate as evaluate_model
+    from biper.measure.evaluation import evaluate_packed
+    from biper.models.saved import load_model
+    from biper.runtime import Model
+    from biper.training.devices import choose_device, set_threads
+
+    set_threads(threads)
+    if model.suffix == ".biper":
+        if data is None:
+            raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
+        packed = Model.load(model)
+        size = packed.program.input_shape[-1]
+        dataset = load_dataset(data, data_dir, image_size=size, classes=packed.classes, workers=workers)
+        name, scores = str(model), evaluate_packed(packed, dataset.split(split))
+    else:
+        loaded, info = load_model(model_file(model))
+        target = choose_device(device)
+        data = data or info.dataset
+        dataset = load_dataset(data, data_dir, image_size=info.image_size, classes=info.labels, workers=workers)
+        images = dataset.split(split).to(target)
+        name, scores = info.name, evaluate_model(loaded.to(target), images, info.mean, info.std)
+    if as_json:
+        row = {"split": split, "accuracy": scores.accuracy, "loss": scores.loss, "images": scores.images}
+        typer.echo(json.dumps(row))
+    else:
+        tables.say(
+            f"{name} on {split}: accuracy {scores.accuracy:.2%} ({scores.correct:,} of {scores.images:,}), "
+            f"loss {scores.loss:.4f}"
+        )
+
+
+def inspect(
+    target: Annotated[
+        str, typer.Argument(help="The name of a network, a run folder, a model.safetensors, or a packed MODEL.biper.")
+    ],
+    dataset: Annotated[str, typer.Option(help="For the name of a network: the data set that it is for.")] = "cifar10",
+    bits: Annotated[str, typer.Option(help="For the name of a network: W1A1, W1A32 or W32A32.")] = "W1A1",
+    as_json: Json = False,
+) -> None:
+    """Show the layers of a network: shapes, parameters, bits, multiply-accumulates, float and packed size."""
+    from dataclasses import asdict
+
+    from biper.cli import tables
+
+    if target.endswith(".biper"):
+        _inspect_packed(Path(target), as_json)
+        return
+    from biper.data.specs import dataset_spec
+    from biper.measure.size import model_sizes, summarize
+    from biper.models import create_model
+    from biper.models.saved import load_model
+    from biper.report.run_tables import network_table
+
+    size = None
+    if Path(target).exists():
+        model, info = load_model(model_file(Path(target)))
+        dataset, size = info.dataset, info.image_size
+    elif "/" in target or target.endswith(".safetensors"):
+        raise ModelError(f"no file or folder {target}: inspect expects a run folder, a model file or a network's name")
+    else:
+        model = create_model(target, dataset=dataset, bits=bits)
+    spec = dataset_spec(dataset)
+    size = size or spec.image_size
+    layers = summarize(model, (spec.channels, size, size))
+    sizes = model_sizes(model)
+    if as_json:
+        typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes.to_json()}))
+    else:
+        tables.console.print(tables.drawn(network_table(layers, sizes)))
+
+
+def _inspect_packed(path: Path, as_json: bool) -> None:
+    """Show the operations of a packed model; needs no torch."""
+    from biper.cli import tables
+    from biper.runtime import Model
+
+    program = Model.load(path).program
+    size = path.stat().st_size
+    if as_json:
+        rows = [
+            {"source": op.source, "operation": op.operation, "shape": op.shape, "bytes": op.nbytes}
+            for op in program.operations
+        ]
+        row = {"input": program.input_shape, "classes": program.classes, "bytes": size, "operations": rows}
+        typer.echo(json.dumps(row))
+    else:
+        tables.console.print(tables.program_table(program, size))
+
+
+def analyze(
+    run: Annotated[Path, typer.Argument(help="A run folder, finished or not.")],
+    compare: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A second run folder to compare with the first.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The page to write. Default: report.html in the run folder.")] = None,
+    data_dir: DataDir = None,
+    images: Annotated[int | None, typer.Option(min=2, help="Test images to use. Default: all.")] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Analyze the bits of a trained network: tables here; tables, plots and pictures in one page, report.html."""
+    from biper.cli import tables
+    from biper.report.analysis import analyze_run
+    from biper.report.run_page import write_report
+    from biper.report.run_tables import run_tables
+    from biper.report.side_by_side import layers_side_by_side, summary_table
+    from biper.training.devices import set_threads
+
+    set_threads(threads)
+    runs = [analyze_run(path, data_dir=data_dir, images=images) for path in (run, compare) if path is not None]
+    out = out or run / "report.html"
+    write_report(runs, out)
+    if as_json:
+        typer.echo(json.dumps({"report": str(out), "runs": [each.to_json() for each in runs]}))
+        return
+    for each in runs:
+        for note in each.notes:
+            tables.say(f"{each.path}: {note}")
+    for table in (summary_table(runs), *([layers_side_by_side(runs)] if compare else run_tables(runs[0]))):
+        if table.rows:
+            tables.console.print(tables.drawn(table, title=table.name))
+    tables.say(f"Everything, with plots and pictures: {out}")
+
+
+def bench(
+    model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
+    batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
+    isa: Annotated[
+        str | None,
+        typer.Option(help="Instruction set: scalar, avx2, avx512, neon or dotprod. Default: the fastest of this CPU."),
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the time of each operation.")] = False,
+    against: Annotated[
+        str | None, typer.Option(metavar="PEERS", help="Other engines to time: torch,onnxruntime,openvino or some.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Approximate time to measure; with --against, for each engine.")
+    ] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast a packed model runs here, and what share of the measured popcount peak it reaches."""
+    from dataclasses import asdict
+
+    from biper.cli import tables
+    from biper.peers.engines import compare_engines
+    from biper.report.run_tables import operation_table
+    from biper.runtime import Model
+    from biper.runtime.bench import bench as measure
+
+    program = Model.load(model).program
+    settings: dict[str, Any] = {"batch": batch, "threads": threads, "instruction_set": isa, "seconds": seconds}
+    comparison = None if against is None else compare_engines(program, against.split(","), **settings)
+    report = measure(program, **settings)
+    if as_json:
+        typer.echo(json.dumps(asdict(report) | ({"against": asdict(comparison)} if comparison else {})))
+        return
+    if profile:
+        tables.console.print(tables.drawn(operation_table(report)))
+    if comparison is not None:
+        tables.console.print(tables.comparison_table(comparison))
+    tables.say(tables.bench_line(report))
