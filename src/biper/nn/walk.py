@@ -5,14 +5,15 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from biper.nn.conv import BinaryConv2d
+from biper.nn.conv1d import BinaryConv1d
 from biper.nn.linear import BinaryLinear
 from biper.quantizers import PeriodicSign, Quantizer, Stage
 
-BINARY_LAYERS = (BinaryConv2d, BinaryLinear)
+BINARY_LAYERS = (BinaryConv1d, BinaryConv2d, BinaryLinear)
 """The layer types that hold latent weights."""
 
 
-def binary_layers(model: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
+def binary_layers(model: nn.Module) -> dict[str, BinaryConv1d | BinaryConv2d | BinaryLinear]:
     """The binary layers of a model by their qualified names, in the order of `named_modules`."""
     return {name: module for name, module in model.named_modules() if isinstance(module, BINARY_LAYERS)}
 
