@@ -86,18 +86,18 @@ def test_every_method_packs_the_networks_here(name: str, tmp_path: Path) -> None
 class WrongLevels(AdaBinWeight):
     """Says that its offset is 0."""
 
-    def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return super().levels(x)[0], x.new_zeros(())
+    def scale_and_offset(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().scale_and_offset(x)[0], x.new_zeros(())
 
 
 class WrongReal(AdaBinInput):
     """Leaves its offset out where it says what the sign is of."""
 
-    def real(self, x: Tensor) -> Tensor:
+    def sign_argument(self, x: Tensor) -> Tensor:
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.sign((x - self.offset) / self.scale) + self.offset
+        return self.scale * self.sign_quantizer((x - self.offset) / self.scale) + self.offset
 
 
 class TwoRegimes(DoReFaInput):

@@ -146,8 +146,8 @@ def check(quantizer: nn.Module, plain: Plain, x: Tensor, progress: float, gradie
     for got, want in zip(actual, wanted, strict=True):
         torch.testing.assert_close(got, want * gradient_factor, rtol=1e-8, atol=1e-10)
     if isinstance(quantizer, Quantizer):
-        scale, offset = quantizer.levels(x)
-        torch.testing.assert_close(y, offset + scale * sign(quantizer.real(x)))
+        scale, offset = quantizer.scale_and_offset(x)
+        torch.testing.assert_close(y, offset + scale * sign(quantizer.sign_argument(x)))
 
 
 SHAPES = st.one_of(

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biper.binarize.dataflow import Flow, Step, record
+from biper.binarize.dataflow import Flow, Step
 from biper.binarize.policy import UNTOUCHED, BinarizeConfig, input_channels, reason_real, reason_untouchable
+from biper.binarize.record import record
 from biper.binarize.report import BinarizeReport, LayerChange
 from biper.binarize.signs import Shifted, calibrating, make_shift, signed_activation
 from biper.errors import ModelError
@@ -114,7 +115,9 @@ def check_binary_inputs(model: nn.Module, example: Example) -> dict[str, float]:
     Raises:
         ModelError: the model does not run on the example.
     """
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, BINARY_LAYERS)}
+    layers: dict[str, nn.Module] = {
+        name: layer for name, layer in model.named_modules() if isinstance(layer, BINARY_LAYERS)
+    }
     return {name: use.positive_share for name, use in record(model, layers, _arguments(example)).uses.items()}
 
 
@@ -128,10 +131,10 @@ def _follow(
     """The arguments that the model was run on, the recorded data flow, and notes for the report."""
     if example is not None:
         arguments = _arguments(example)
-        return arguments, record(model, dict(candidates), arguments), []
+        return arguments, record(model, candidates, arguments), []
     for guess in _guesses(candidates):
         try:
-            flow = record(model, dict(candidates), (guess,))
+            flow = record(model, candidates, (guess,))
         except ModelError:
             continue
         shape = " x ".join(map(str, guess.shape))
@@ -144,8 +147,8 @@ def _follow(
         None,
         None,
         [
-            "No example was given, and the model does not run on random images: whether each binary layer sees both signs "
-            "was not checked. Give `example=images`."
+            "No example was given, and the model does not run on random images: it was not checked whether each "
+            "binary layer sees both signs. Give `example=images`."
         ],
     )
 

@@ -46,7 +46,8 @@ class Shifted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the shift, then the layer."""
-        return self.layer(self.shift(x))
+        result: Tensor = self.layer(self.shift(x))
+        return result
 
     def __getattr__(self, name: str) -> Any:
         try:

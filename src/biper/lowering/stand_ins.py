@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from biper.errors import ExportError
 from biper.lowering.custom_ops import NO_GEOMETRY, ExportedLayer, geometry_of
-from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.nn import BinaryConv2d, BinaryLayer, BinaryLinear, binary_layers
 from biper.quantizers import Quantizer, sign
 
 PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
@@ -31,7 +31,7 @@ PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
 class ShiftedLayer(nn.Module):
     """Stands in for a binary layer whose weights or inputs are not -1 and +1; see the module for the formula."""
 
-    def __init__(self, layer: BinaryConv2d | BinaryLinear, bits: Tensor, weight: Levels, inputs: Levels | None) -> None:
+    def __init__(self, layer: BinaryLayer, bits: Tensor, weight: Levels, inputs: Levels | None) -> None:
         super().__init__()
         self.input_quantizer = layer.input_quantizer if inputs is not None else nn.Identity()
         a, b = inputs if inputs is not None else (bits.new_ones(()), bits.new_zeros(()))
@@ -62,7 +62,7 @@ class ShiftedLayer(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        v = self.input_quantizer.real(x) if isinstance(self.input_quantizer, Quantizer) else x
+        v = self.input_quantizer.sign_argument(x) if isinstance(self.input_quantizer, Quantizer) else x
         y = self.signs(v)
         if self.sums is not None:
             window = self.sums(v)
@@ -83,12 +83,12 @@ def _of_channels(numbers: Tensor, bits: Tensor) -> Tensor:
     return numbers.view(-1, *[1] * (bits.dim() - 1))
 
 
-def stand_in(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
+def stand_in(layer: BinaryLayer, name: str) -> nn.Module:
     """What computes the same as a binary layer in evaluation mode, of constant bits and few operators.
 
     Raises:
         ExportError: weights or inputs have more than two values, the padding is not of zeros, or the quantizers'
-            `levels` are not what they compute.
+            `scale_and_offset` are not what they compute.
     """
     if isinstance(layer, BinaryConv2d) and layer.padding_mode != "zeros":
         raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')
@@ -104,12 +104,12 @@ def stand_in(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
     return result
 
 
-def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor, Levels]:
+def _weight_bits(layer: BinaryLayer, name: str) -> tuple[Tensor, Levels]:
     quantizer, latent = layer.weight_quantizer, layer.weight.detach()
     values = quantizer(latent)
     levels = latent.new_ones(()), latent.new_zeros(())
     if isinstance(quantizer, Quantizer):
-        bits, levels = sign(quantizer.real(latent)), quantizer.levels(latent)
+        bits, levels = sign(quantizer.sign_argument(latent)), quantizer.scale_and_offset(latent)
     else:
         bits = sign(values)
     if not torch.allclose(values, levels[1] + levels[0] * bits, rtol=1e-5, atol=0):
@@ -120,7 +120,7 @@ def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor,
     return bits, levels
 
 
-def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels | None, bool]:
+def _input_levels(layer: BinaryLayer, name: str) -> tuple[Levels | None, bool]:
     """The two values of the inputs, None for inputs that stay real; and whether they are more than signs."""
     quantizer = layer.input_quantizer
     probe = torch.tensor(PROBE, dtype=layer.weight.dtype).view(-1, 1)
@@ -133,7 +133,7 @@ def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels
     levels = probe.new_ones(()), probe.new_zeros(())
     real = probe
     if isinstance(quantizer, Quantizer):
-        real, levels = quantizer.real(probe), quantizer.levels(probe)
+        real, levels = quantizer.sign_argument(probe), quantizer.scale_and_offset(probe)
     if not torch.allclose(values, levels[1] + levels[0] * sign(real)):
         raise ExportError(
             f"{name}: its input quantizer has not the two values of a sign (with sign(0) = +1), nor is it the identity"
@@ -141,7 +141,7 @@ def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels
     return levels, not torch.equal(real, probe) or bool(levels[0] != 1 or levels[1] != 0)
 
 
-def _require_equal(layer: BinaryConv2d | BinaryLinear, result: nn.Module, name: str) -> None:
+def _require_equal(layer: BinaryLayer, result: nn.Module, name: str) -> None:
     """Compare both on noise that is larger than the layer's window, so that borders count."""
     noise = torch.Generator().manual_seed(0)
     shape: tuple[int, ...] = (4, layer.in_features) if isinstance(layer, BinaryLinear) else ()

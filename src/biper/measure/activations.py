@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.measure.weights import binary_entropy
-from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.nn import BinaryLayer, binary_layers
 from biper.quantizers import per_sample_statistics, sample_rows
 
 
@@ -66,7 +66,7 @@ def activation_table(model: nn.Module, images: Tensor, labels: Tensor) -> list[A
 
 @contextmanager
 def _watching_inputs(
-    layers: dict[str, BinaryConv2d | BinaryLinear], seen: dict[str, list[tuple[float, float, float]]]
+    layers: dict[str, BinaryLayer], seen: dict[str, list[tuple[float, float, float]]]
 ) -> Iterator[None]:
     """Describes what each layer with binary inputs is called on."""
     handles = []

@@ -74,7 +74,7 @@ def error_table(model: nn.Module) -> list[ErrorRow]:
     rows = []
     with torch.no_grad():
         for name, (weight, quantizer) in periodic_weights(model).items():
-            phase, wave = quantizer.phase(weight), quantizer.real(weight)
+            phase, wave = quantizer.phase(weight), quantizer.sign_argument(weight)
             magnitude, power, diversity = (_mean(x) for x in (wave.abs(), wave.square(), phase.abs()))
             rows.append(
                 ErrorRow(
@@ -122,7 +122,7 @@ def relative_errors(model: nn.Module) -> dict[str, float]:
     with torch.no_grad():
         for name, layer in binary_layers(model).items():
             quantizer = layer.weight_quantizer
-            v = quantizer.real(layer.weight) if isinstance(quantizer, Quantizer) else layer.weight
+            v = quantizer.sign_argument(layer.weight) if isinstance(quantizer, Quantizer) else layer.weight
             energy = v.square().mean().item()
             errors[name] = 1 - v.abs().mean().item() ** 2 / energy if energy > 0 else 0.0
     return errors

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.nn import BinaryLayer, binary_layers
 from biper.quantizers import PeriodicSign, Quantizer
 
 HALF_PERIODS = 4
@@ -62,11 +62,12 @@ def weight_table(model: nn.Module) -> list[WeightRow]:
         return [_row(name, layer) for name, layer in binary_layers(model).items()]
 
 
-def weight_bits(layer: BinaryConv2d | BinaryLinear) -> Tensor:
+def weight_bits(layer: BinaryLayer) -> Tensor:
     """The signs that a layer's weights have, or (in stage 1) would have: True for +1, in the shape of the weight."""
     quantizer = layer.weight_quantizer
     with torch.no_grad():
-        return (quantizer.real(layer.weight) if isinstance(quantizer, Quantizer) else quantizer(layer.weight)) >= 0
+        take = quantizer.sign_argument if isinstance(quantizer, Quantizer) else quantizer
+        return take(layer.weight) >= 0
 
 
 def sign_change_distance(phase: Tensor) -> float:
@@ -103,7 +104,7 @@ def binary_entropy(share: Tensor) -> Tensor:
     return -torch.xlogy(both, both).sum(0) / math.log(2)
 
 
-def _row(name: str, layer: BinaryConv2d | BinaryLinear) -> WeightRow:
+def _row(name: str, layer: BinaryLayer) -> WeightRow:
     bits, quantizer = weight_bits(layer), layer.weight_quantizer
     entropies = binary_entropy(bits.flatten(1).double().mean(1))
     distance = relative = shares = None

@@ -1,4 +1,4 @@
-"""The quantizers and activations of a method: from its settings to modules."""
+"""Make the quantizers and the activation of a method from its settings."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ from biper.quantizers import (
 
 
 def make_weight_quantizer(method: Method, frequency: float, out_channels: int) -> Quantizer:
-    """A weight quantizer for one layer.
+    """Make the weight quantizer of one layer.
 
     Args:
-        method: which, and its options.
-        frequency: ω where the method has one, in radians per unit of weight.
-        out_channels: of the layer, for what is learned for each.
+        method: the method with its options.
+        frequency: ω, in radians per unit of weight, for methods that have a frequency.
+        out_channels: the number of output channels of the layer, for quantizers that learn one number for each.
+
+    Returns:
+        A new module.
     """
     match method:
         case BiperMethod():
@@ -79,7 +82,15 @@ def make_weight_quantizer(method: Method, frequency: float, out_channels: int) -
 
 
 def make_input_quantizer(method: Method, in_channels: int) -> Quantizer:
-    """An input quantizer for one layer, whose input has this many channels."""
+    """Make the input quantizer of one layer.
+
+    Args:
+        method: the method with its options.
+        in_channels: the number of channels of the layer's input, for quantizers that learn one number for each.
+
+    Returns:
+        A new module.
+    """
     match method:
         case BiperMethod() | ReCuMethod():
             return ApproxSign(normalize=True)
@@ -100,20 +111,37 @@ def make_input_quantizer(method: Method, in_channels: int) -> Quantizer:
 
 
 def make_activation(method: Method, channels: int) -> nn.Module | None:
-    """The activation that a method brings along, for this many channels; None where the network's own stays."""
+    """Make the activation that a method prescribes.
+
+    Args:
+        method: the method with its options.
+        channels: the number of channels of the activation's input.
+
+    Returns:
+        A new module, or None if the method leaves the network's own activation.
+    """
     return RPReLU(channels) if isinstance(method, ReActNetMethod) else None
 
 
 def choose_frequencies_(model: nn.Module, method: Method) -> nn.Module:
-    """Set each layer's ω by its weights and the method's ``target_error``, in place; without one nothing happens.
+    """Set ω of each layer so that its weights have the quantization error ``target_error`` of the method, in place.
 
-    The diversity of a layer's weights is their ``mean |w|``, as of Laplace weights.
+    The closed form for Laplace weights gives ω, with ``mean |w|`` of the layer as the diversity. Without a
+    ``target_error``, and for methods other than `BiperMethod`, nothing changes.
+
+    Args:
+        model: a model whose quantizers `make_weight_quantizer` made.
+        method: the method with its options.
 
     Returns:
         The same model.
+
+    Raises:
+        ModelError: all weights of a layer are zero.
     """
     if isinstance(method, BiperMethod) and method.target_error is not None:
         for weight, quantizer in periodic_weights(model).values():
             if isinstance(quantizer, TunedPeriodicSign):
-                quantizer.start_at(frequency_for_error(method.target_error, weight.detach().abs().mean().item()))
+                diversity = weight.detach().abs().mean().item()
+                quantizer.set_start_frequency(frequency_for_error(method.target_error, diversity))
     return model

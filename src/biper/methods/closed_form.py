@@ -1,11 +1,14 @@
-"""The quantization error of a sine of Laplace weights, in closed form, and the frequency that gives a wanted one.
+"""The quantization error of the sine of Laplace weights in closed form, and the frequency for a wanted error.
 
-For weights of a Laplace distribution of diversity ``b`` (density ``exp(-|w| / b) / 2b``, so that ``b = E|w|``) and the
-signs of ``sin ωw`` with their best scale γ, only the product ``x = ωb`` counts:
+The weights ``w`` have a Laplace distribution of diversity ``b``, with the density ``exp(-|w| / b) / 2b``, so that
+``b = E|w|``. The signs of ``sin ωw`` are multiplied by their best scale γ. All quantities depend only on the product
+``x = ωb``:
 
     γ      = E|sin ωw| = x / (1 + x²) coth(π / 2x)
     E sin² = 2x² / (1 + 4x²)
-    QE     = E sin² - γ²
+    QE     = E (sin ωw - γ sign(sin ωw))² = E sin² - γ²
+
+Source: Vargas et al., "BiPer: Binary Neural Networks using a Periodic Function", CVPR 2024, section 3.
 """
 
 from __future__ import annotations
@@ -15,14 +18,20 @@ import math
 from biper.errors import ModelError
 
 LARGEST_PRODUCT = 0.9549
-"""Where QE is largest: up to here it rises with ωb, beyond it falls to its limit, ``1/2 - 4/π²`` (0.0947)."""
+"""The product ωb at which QE is largest. QE rises up to it and then falls to the limit ``1/2 - 4/π²`` (0.0947)."""
 
 LARGEST_ERROR = 0.1028
-"""The largest QE, rounded down."""
+"""The largest QE of any product ωb, rounded down."""
 
 
 def laplace_scale(product: float) -> float:
-    """γ for ``product = ωb``, in radians: rises from 0 (as ``ωb``; 0 where all weights are 0) to ``2 / π``.
+    """Compute γ, the mean ``|sin ωw|`` and the best scale of the signs.
+
+    Args:
+        product: ωb, in radians; 0 if all weights are 0.
+
+    Returns:
+        γ, which rises with the product from 0 to ``2 / π``.
 
     Raises:
         ModelError: the product is negative or not finite.
@@ -35,23 +44,47 @@ def laplace_scale(product: float) -> float:
 
 
 def laplace_error(product: float) -> float:
-    """``E|sin ωw - q(w)| = 1 - γ``, from ``ωb`` as in `laplace_scale`: from 1 to ``1 - 2 / π``."""
+    """Compute ``E|sin ωw - q(w)| = 1 - γ``, the mean distance of the sine from its signs.
+
+    Args:
+        product: ωb, in radians.
+
+    Returns:
+        The error, which falls with the product from 1 to ``1 - 2 / π``.
+
+    Raises:
+        ModelError: the product is negative or not finite.
+    """
     return 1 - laplace_scale(product)
 
 
 def laplace_scaled_error(product: float) -> float:
-    """QE, from ``ωb`` as in `laplace_scale`: from 0 over `LARGEST_ERROR` to ``1/2 - 4 / π²``.
+    """Compute QE, the mean squared distance of the sine from its signs with their best scale γ.
 
-    Source: Vargas et al., CVPR 2024, section 3.
+    Args:
+        product: ωb, in radians.
+
+    Returns:
+        QE, which is 0 for a product of 0, reaches `LARGEST_ERROR` at `LARGEST_PRODUCT` and tends to ``1/2 - 4 / π²``.
+
+    Raises:
+        ModelError: the product is negative or not finite.
     """
     return 2 * product**2 / (1 + 4 * product**2) - laplace_scale(product) ** 2
 
 
 def frequency_for_error(target: float, diversity: float) -> float:
-    """The smallest ω (radians per unit of weight) at which Laplace weights of this diversity have this QE.
+    """Compute the smallest frequency at which Laplace weights have a given QE.
+
+    Args:
+        target: the wanted QE, above 0 and up to `LARGEST_ERROR`.
+        diversity: the diversity b of the weights, positive.
+
+    Returns:
+        ω, in radians per unit of weight.
 
     Raises:
-        ModelError: no frequency gives that error.
+        ModelError: no frequency gives the weights that error.
     """
     if not 0 < target <= LARGEST_ERROR or not 0 < diversity < math.inf:
         raise ModelError(
@@ -59,7 +92,7 @@ def frequency_for_error(target: float, diversity: float) -> float:
             f"an error above 0 and up to {LARGEST_ERROR}, and a positive diversity"
         )
     low, high = 0.0, LARGEST_PRODUCT
-    for _ in range(60):  # halvings: more than a float's digits
+    for _ in range(60):  # 60 halvings exceed the precision of a float
         middle = (low + high) / 2
         low, high = (middle, high) if laplace_scaled_error(middle) < target else (low, middle)
     return high / diversity

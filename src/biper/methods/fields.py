@@ -1,4 +1,4 @@
-"""What all configuration is made of: frozen, strict tables, and numbers with bounds."""
+"""The base class of all configuration tables, and types of bounded numbers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A finite number above 0."""
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A finite number from 0 on."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A finite number."""
 Share = Annotated[float, Field(gt=0, le=1)]
+"""A number above 0 and up to 1."""
 
 
 class Settings(BaseModel):
-    """A group of settings: nothing is converted, and unknown keys are errors."""
+    """A frozen table of settings. Values of another type are errors and are not converted; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -1,6 +1,6 @@
-"""Methods of binarization as data: which quantizers a network gets, with which options.
+"""Methods of binarization as data: the name of a method and its options, as they stand in a recipe.
 
-What each of them computes is said in `biper.quantizers`; `biper.methods.build` makes the quantizers of a method.
+`biper.methods.build` makes the quantizers of a method, and `biper.quantizers` documents what each of them computes.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from biper.methods.fields import Positive, Settings
 
 class _Method(Settings):
     learning_rate_factor: Positive = 1.0
-    """The learning rate of latent weights, as a multiple of the stage's: what one method needs is not what another
-    does (the gradient of a wave carries its frequency as a factor)."""
+    """The learning rate of latent weights as a multiple of the stage's learning rate. Methods need different ones: for
+    example, the gradient of a wave has the frequency as a factor."""
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """The stages that it trains, 1 (relaxed) and 2 (binary): most methods are binary from the start."""
+        """The stages that the method trains, of 1 (relaxed) and 2 (binary). Most methods are binary from the start."""
         return (2,)
 
 
 class BiperMethod(_Method):
-    """The binary periodic function (Vargas et al., CVPR 2024), and what the paper leaves fixed."""
+    """BiPer: the binary periodic function, with options for what the paper leaves fixed (Vargas et al., CVPR 2024)."""
 
     name: Literal["biper"] = "biper"
     relaxed_stage: bool = True
-    """Train with the wave itself first; without, with its signs from the start."""
+    """Whether stage 1 trains with the wave itself. If false, training uses the signs of the wave from the start."""
     wave: Literal["sine", "triangle"] = "sine"
-    """Of stage 1, and of the gradient of both."""
+    """The wave of stage 1, and of the gradient in both stages."""
     learn_frequency: Literal["no", "layer", "channel"] = "no"
-    """Learn one ω for each layer, or for each of its output channels; it starts at ``model.frequency``."""
+    """Whether to learn ω, one for each layer or one for each output channel. It starts at ``model.frequency``."""
     frequency_end: Positive | None = None
-    """ω moves geometrically from ``model.frequency`` to this over stage 1."""
+    """ω at the end of stage 1, in radians per unit of weight; ω moves to it geometrically from ``model.frequency``."""
     target_error: Annotated[float, Field(gt=0, le=LARGEST_ERROR)] | None = None
-    """Each layer's ω is chosen, in place of ``model.frequency``, so that its initial weights have this quantization
-    error by the closed form for Laplace weights, `biper.methods.closed_form`."""
+    """The quantization error that the initial weights of each layer are to have. It sets ω of the layer, in place of
+    ``model.frequency``, by the closed form for Laplace weights (`biper.methods.closed_form`)."""
     sharpen_from: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """From this share of stage 1 on the wave turns by degrees into the square one."""
+    """The finished fraction of stage 1 at which the wave begins to change gradually into the square wave."""
 
     @model_validator(mode="after")
     def _consistent(self) -> BiperMethod:
@@ -52,85 +52,86 @@ class BiperMethod(_Method):
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Both, unless the relaxed one is left out."""
+        """The stages that the method trains: both, or stage 2 alone without a relaxed stage."""
         return (1, 2) if self.relaxed_stage else (2,)
 
     @property
     def is_tuned(self) -> bool:
-        """Whether it takes more than the published `PeriodicSign`."""
-        return self.model_dump(exclude=_NOT_OF_THE_WAVE) != BiperMethod().model_dump(exclude=_NOT_OF_THE_WAVE)
+        """Whether the options need a `TunedPeriodicSign` in place of the published `PeriodicSign`."""
+        return self.model_dump(exclude=_NOT_ABOUT_THE_WAVE) != BiperMethod().model_dump(exclude=_NOT_ABOUT_THE_WAVE)
 
 
-_NOT_OF_THE_WAVE = {"learning_rate_factor", "relaxed_stage"}
+_NOT_ABOUT_THE_WAVE = {"learning_rate_factor", "relaxed_stage"}
 
 
 class BnnMethod(_Method):
-    """Signs with the clipped straight-through estimator (Hubara et al., NeurIPS 2016)."""
+    """BNN: signs with the clipped straight-through estimator (Hubara et al., NeurIPS 2016)."""
 
     name: Literal["bnn"] = "bnn"
 
 
 class XnorNetMethod(_Method):
-    """Signs times mean magnitudes (Rastegari et al., ECCV 2016)."""
+    """XNOR-Net: signs times the mean magnitude of each output channel (Rastegari et al., ECCV 2016)."""
 
     name: Literal["xnor-net"] = "xnor-net"
 
 
 class DoReFaMethod(_Method):
-    """One scale a layer, gradients straight through, inputs of 0 and 1 (Zhou et al., 2016)."""
+    """DoReFa-Net with one bit: one scale for each layer, a gradient of 1, inputs of 0 and 1 (Zhou et al., 2016)."""
 
     name: Literal["dorefa"] = "dorefa"
 
 
 class BiRealMethod(_Method):
-    """Magnitude-aware weights, ApproxSign inputs (Liu et al., ECCV 2018)."""
+    """Bi-Real Net: magnitude-aware weights and `ApproxSign` inputs (Liu et al., ECCV 2018)."""
 
     name: Literal["bi-real"] = "bi-real"
 
 
 class _ErrorDecay(_Method):
     t_start: Positive = 0.1
-    """Steepness of the estimator's tanh at the start,"""
+    """The steepness of the estimator's tanh at the start of training."""
     t_end: Positive = 10.0
-    """and at the end."""
+    """The steepness of the estimator's tanh at the end of training."""
 
 
 class IrNetMethod(_ErrorDecay):
-    """Balanced standardized weights, error-decay estimator (Qin et al., CVPR 2020)."""
+    """IR-Net: balanced, standardized weights and the error-decay estimator (Qin et al., CVPR 2020)."""
 
     name: Literal["ir-net"] = "ir-net"
 
 
 class ReCuMethod(_Method):
-    """Standardized weights behind a rectified clamp (Xu et al., ICCV 2021)."""
+    """ReCU: standardized weights with a rectified clamp (Xu et al., ICCV 2021)."""
 
     name: Literal["recu"] = "recu"
     tau_start: Annotated[float, Field(gt=0.5, lt=1)] = 0.85
-    """The quantile that weights are clamped at, at the start,"""
+    """The quantile at which weights are clamped at the start of training."""
     tau_end: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
-    """and at the end."""
+    """The quantile at which weights are clamped at the end of training."""
 
 
 class ReSteMethod(_Method):
-    """The power function as estimator (Wu et al., ICCV 2023)."""
+    """ReSTE: a power function as the estimator (Wu et al., ICCV 2023)."""
 
     name: Literal["reste"] = "reste"
     order_end: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
-    """The power is one over this at the end; at the start it is 1."""
+    """The order at the end of training. The power is one over the order, which is 1 at the start."""
     window: Positive = 1.5
-    """Beyond this no gradient passes."""
+    """The largest magnitude at which a gradient passes."""
     flat: Positive = 0.1
-    """Up to this the gradient is the slope of a chord."""
+    """The magnitude up to which the gradient is the slope of the chord from zero."""
 
 
 class AdaBinMethod(_ErrorDecay):
-    """Binary sets that adapt, of weights and of inputs (Tu et al., ECCV 2022)."""
+    """AdaBin: two values that adapt to the weights and to the inputs (Tu et al., ECCV 2022)."""
 
     name: Literal["adabin"] = "adabin"
 
 
 class ReActNetMethod(_Method):
-    """Magnitude-aware weights, learned thresholds (RSign) and activations (RPReLU) (Liu et al., ECCV 2020)."""
+    """ReActNet: magnitude-aware weights, learned thresholds (`RSign`), learned activations (`RPReLU`) (Liu et al., ECCV
+    2020)."""
 
     name: Literal["reactnet"] = "reactnet"
 
@@ -147,17 +148,27 @@ Method = (
     | AdaBinMethod
     | ReActNetMethod
 )
+"""The settings of one method."""
+
 AnyMethod = Annotated[Method, Field(discriminator="name")]
+"""The type of a field that holds a method; its key ``name`` selects the class."""
 
 METHODS: dict[str, type[Method]] = {kind.model_fields["name"].default: kind for kind in Method.__args__}
-"""Every method by its name."""
+"""The settings class of each method by the name of the method."""
 
 
 def read_method(value: Method | str | Mapping[str, Any] | None) -> Method:
-    """A method given as such, by its name, or as a table of its name and options; None is `BiperMethod`.
+    """Convert a method that is given as settings, as a name or as a table.
+
+    Args:
+        value: the settings of a method, its name, or a table with its name (default ``"biper"``) and options; None
+            gives `BiperMethod` with its defaults.
+
+    Returns:
+        The settings.
 
     Raises:
-        ModelError: there is no such method, or an option of it is wrong.
+        ModelError: there is no such method, or an option is unknown or has a wrong value.
     """
     if isinstance(value, _Method):
         return value

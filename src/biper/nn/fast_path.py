@@ -1,4 +1,4 @@
-"""A line on which layers of a model train in the native kernels, and the reason for those that do not."""
+"""A one-line description of which layers of a model train in the native kernels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from biper.nn.walk import binary_layers
 
 
 def describe_fast_path(model: nn.Module, device: str, dtype: torch.dtype, compiled: bool = False) -> str:
-    """A line on which of a model's binary convolutions train in `biper.fast`, and why others do not.
+    """Describe in one line how many binary convolutions of a model train in the native kernels, and why others do not.
 
     Args:
         model: any module.
-        device: ``"cpu"`` or ``"cuda"``.
-        dtype: what it computes in.
-        compiled: whether it goes through `torch.compile`.
+        device: the type of the device that trains the model, such as ``"cpu"`` or ``"cuda"``.
+        dtype: the dtype of the activations.
+        compiled: whether `torch.compile` compiles the model.
+
+    Returns:
+        A line of text that begins with ``"native training kernels: "``.
     """
     reason = "torch.compile fuses operators in its own way" if compiled else None
     reason = "they are for CPUs" if device != "cpu" else reason or unavailable_reason(dtype)

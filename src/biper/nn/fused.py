@@ -1,13 +1,13 @@
-"""Autograd of a binary convolution together with its input's signs, in the native training kernels.
+"""A binary convolution together with the signs of its input, in the native training kernels.
 
-It computes what the modules compute one after the other, in fewer passes over memory, and keeps less for the backward
-pass. Callers ask `fits_convolution` first; `biper.nn.scaled` has the form for all other cases.
+`convolution` computes the same as the modules one after the other, in fewer passes over memory, and saves less for the
+backward pass. Callers must ask `fits_convolution` first; `biper.nn.scaled` computes all other cases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,44 +19,60 @@ from biper.fast.availability import has_hooks
 from biper.fast.lookup import Geometry
 from biper.fast.weights import scaled_weights
 from biper.quantizers import VARIANCE_EPSILON, ApproxSign, ShiftedSign, SlopedSign, SteSign
+from biper.quantizers.windowed import Window
 
 
-def _activations(x: Tensor) -> Tensor:
-    """``x`` in the layout of the kernels, and in the dtype of autocast if it is on."""
-    if torch.is_autocast_enabled("cpu"):
-        x = x.to(torch.get_autocast_dtype("cpu"))
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _dtype(x: Tensor) -> torch.dtype:
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype of autocast if it is on, and that of ``x`` if it is off."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
+def _for_kernels(x: Tensor) -> Tensor:
+    """Convert activations to the dtype and the channels-last layout in which the kernels take them."""
+    return x.to(_compute_dtype(x)).contiguous(memory_format=torch.channels_last)
+
+
 def fits_convolution(x: Tensor, weight: Tensor, input_quantizer: nn.Module, groups: int) -> bool:
-    """Whether `convolution` can compute a layer."""
+    """Return whether `convolution` can compute a layer.
+
+    Args:
+        x: the input of the layer.
+        weight: the quantized weight (O, C / groups, kh, kw).
+        input_quantizer: the input quantizer of the layer.
+        groups: the number of groups of the convolution.
+    """
     return (
         unfused_reason(weight, input_quantizer, groups) is None
         and weight.dtype is torch.float32
         and not torch.compiler.is_compiling()
         and x.is_floating_point()
         and availability.fits(x)
-        and availability.unavailable_reason(_dtype(x)) is None
+        and availability.unavailable_reason(_compute_dtype(x)) is None
         and not has_hooks(*input_quantizer.modules())
     )
 
 
-def _takes_signs(quantizer: nn.Module) -> bool:
-    """Whether a quantizer takes signs of a real tensor, with a gradient that `convolution` has."""
+def _is_supported(quantizer: nn.Module) -> bool:
+    """Return whether `convolution` knows the forward function and the gradient of an input quantizer."""
     if isinstance(quantizer, ShiftedSign):
-        return type(quantizer).forward is ShiftedSign.forward and _takes_signs(quantizer.sign)
+        return type(quantizer).forward is ShiftedSign.forward and _is_supported(quantizer.sign_quantizer)
     if isinstance(quantizer, SlopedSign):
         return type(quantizer).forward is SlopedSign.forward
     return type(quantizer) in (ApproxSign, SteSign)
 
 
 def unfused_reason(weight: Tensor, input_quantizer: nn.Module, groups: int) -> str | None:
-    """Why the fused convolution cannot compute a layer, whatever its input; None if it can."""
-    if not _takes_signs(input_quantizer):
+    """Return why `convolution` cannot compute a layer, independent of its input, or None if it can.
+
+    Args:
+        weight: the weight (O, C / groups, kh, kw).
+        input_quantizer: the input quantizer of the layer.
+        groups: the number of groups of the convolution.
+
+    Returns:
+        A noun phrase that completes "torch's operators compute the layer because of".
+    """
+    if not _is_supported(input_quantizer):
         return f"{type(input_quantizer).__name__} inputs"
     if groups != 1:
         return "grouped channels"
@@ -65,11 +81,18 @@ def unfused_reason(weight: Tensor, input_quantizer: nn.Module, groups: int) -> s
     return None
 
 
-class _Convolution(torch.autograd.Function):
-    """``scale * conv2d(sign(x), w)``, and ``x`` itself, so that its gradients from both come together in one pass.
+_SignGradient = Window | Callable[[Tensor], Tensor]
+"""The surrogate gradient of the signs: a window that the kernels know, or a function from the input to the slope."""
 
-    Saves ``x``, its bits and ``w``. With ``G`` the weight gradient of the unscaled convolution: ``dw = scale G``,
-    ``dscale = sum(w G)``, and ``dx`` as `biper.quantizers` says of the input quantizer, or by a slope over ``x``.
+
+class _Convolution(torch.autograd.Function):
+    """``scale * conv2d(sign(x), w)``, and ``x`` itself for a residual connection.
+
+    It returns ``x`` so that the backward pass adds both gradients by ``x`` in one pass over memory. It saves ``x``, its
+    bits and ``w``. With ``G`` the weight gradient of the unscaled convolution, ``dw = scale G`` and
+    ``dscale = sum(w G)``. The gradient by the signs becomes ``dx`` by the window of `ApproxSign` ("triangle") or
+    `SteSign` ("box"), or by a function from ``x`` to the slope. An epsilon, where given, stands for the division of
+    ``x`` by its per-sample standard deviation.
     """
 
     @staticmethod
@@ -79,16 +102,16 @@ class _Convolution(torch.autograd.Function):
         weight: Tensor,
         scale: Tensor,
         epsilon: float | None,
-        gradient: Literal["triangle", "box"] | Callable[[Tensor], Tensor],
+        gradient: _SignGradient,
         geometry: Geometry,
-        are_signs: bool,
+        scaled_signs: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         weight, scale = lookup.taps_last(weight), scale.contiguous()
         bits = signs.signs(x, epsilon)
         ctx.save_for_backward(x, weight, scale)
         ctx.bits, ctx.gradient, ctx.geometry = bits, gradient, geometry
-        ctx.looks_up = are_signs and geometry.is_dense((weight.shape[2], weight.shape[3]))
+        ctx.looks_up = scaled_signs and geometry.is_dense((weight.shape[2], weight.shape[3]))
         return lookup.lookup_convolution(bits, weight, scale, geometry, x.dtype), x
 
     @staticmethod
@@ -116,7 +139,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def by_signs(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-        """The gradient by the signs of ``x``."""
+        """Compute the gradient by the signs of ``x``, by table lookup where the weights are scaled signs."""
         geometry = ctx.geometry
         if ctx.looks_up:
             return lookup.lookup_input_gradient(ctx.bits, grad, weight, scale * weight[:, 0, 0, 0].abs(), geometry)
@@ -126,31 +149,40 @@ class _Convolution(torch.autograd.Function):
         return by_signs.contiguous(memory_format=torch.channels_last)
 
 
+_convolution_function: Callable[
+    [Tensor, Tensor, Tensor, float | None, _SignGradient, Geometry, bool], tuple[Tensor, Tensor]
+] = _Convolution.apply
+
+
 def convolution(
-    x: Tensor, weight: Tensor, scale: Tensor, input_quantizer: nn.Module, geometry: Geometry, are_signs: bool
+    x: Tensor, weight: Tensor, scale: Tensor, input_quantizer: nn.Module, geometry: Geometry, scaled_signs: bool
 ) -> tuple[Tensor, Tensor]:
-    """``scale * conv2d(input_quantizer(x), weight)``, and ``x``, whose gradient goes the same way back.
+    """Compute ``scale * conv2d(input_quantizer(x), weight)`` in the native kernels, and pass ``x`` on.
+
+    Where a residual connection uses the returned ``x``, its gradient is added in the backward pass of the convolution.
 
     Args:
-        x: (N, C, H, W), C a multiple of 16.
+        x: the input (N, C, H, W), C a multiple of 16.
         weight: the quantized weight (O, C, kh, kw) float32, O a multiple of 16.
-        scale: (O,) float32.
-        input_quantizer: an `ApproxSign`, a `SteSign`, a `SlopedSign`, or a `ShiftedSign` of one of them.
-        geometry: stride, padding and dilation.
-        are_signs: whether the weights are all +1 or -1, or plus and minus a number of each output channel.
+        scale: one factor for each output channel, (O,) float32.
+        input_quantizer: an `ApproxSign`, a `SteSign`, a `SlopedSign`, or a `ShiftedSign` with one of them.
+        geometry: the stride, padding and dilation.
+        scaled_signs: whether the weights of each output channel are plus and minus one number.
 
     Returns:
-        Both in channels-last layout, and in the dtype of autocast if it is on.
+        The output and ``x``, both in channels-last layout, and in the dtype of autocast if it is on.
     """
-    x = _activations(x)
+    x = _for_kernels(x)
     if not isinstance(input_quantizer, ShiftedSign):
-        return _sign_convolution(x, weight, scale, input_quantizer, geometry, are_signs)
-    real = _activations(input_quantizer.real(x))
-    if not input_quantizer.levelled:
-        return _sign_convolution(real, weight, scale, input_quantizer.sign, geometry, are_signs)[0], x
-    level, offset = input_quantizer.levels(scale)
-    y, _ = _sign_convolution(real, weight, scale * level, input_quantizer.sign, geometry, are_signs)
-    with torch.autocast("cpu", enabled=False):  # padding adds nothing to it, so that it differs at the borders
+        return _sign_convolution(x, weight, scale, input_quantizer, geometry, scaled_signs)
+    argument = _for_kernels(input_quantizer.sign_argument(x))
+    sign_quantizer = input_quantizer.sign_quantizer
+    if not input_quantizer.has_own_scale:
+        return _sign_convolution(argument, weight, scale, sign_quantizer, geometry, scaled_signs)[0], x
+    input_scale, offset = input_quantizer.scale_and_offset(scale)
+    y, _ = _sign_convolution(argument, weight, scale * input_scale, sign_quantizer, geometry, scaled_signs)
+    # The offset adds a convolution of ones. Padded taps add nothing to it, so that it differs at the borders.
+    with torch.autocast("cpu", enabled=False):
         ones = weight.new_ones(1, *x.shape[1:])
         shift = F.conv2d(ones, weight, None, geometry.stride, geometry.padding, geometry.dilation)
         shift = shift * (scale * offset).view(-1, 1, 1)
@@ -158,11 +190,11 @@ def convolution(
 
 
 def _sign_convolution(
-    x: Tensor, weight: Tensor, scale: Tensor, quantizer: nn.Module, geometry: Geometry, are_signs: bool
+    x: Tensor, weight: Tensor, scale: Tensor, quantizer: nn.Module, geometry: Geometry, scaled_signs: bool
 ) -> tuple[Tensor, Tensor]:
-    """`convolution` where the input quantizer does nothing but take signs."""
+    """Compute `convolution` for an input quantizer that only takes signs."""
     if isinstance(quantizer, SlopedSign):
-        return _Convolution.apply(x, weight, scale, None, quantizer.slope, geometry, are_signs)
+        return _convolution_function(x, weight, scale, None, quantizer.slope, geometry, scaled_signs)
     assert isinstance(quantizer, ApproxSign | SteSign)
     epsilon = VARIANCE_EPSILON if quantizer.normalize and quantizer.training else None
-    return _Convolution.apply(x, weight, scale, epsilon, quantizer.window, geometry, are_signs)
+    return _convolution_function(x, weight, scale, epsilon, quantizer.window, geometry, scaled_signs)

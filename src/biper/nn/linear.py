@@ -1,4 +1,4 @@
-"""`BinaryLinear`: a drop-in replacement for `torch.nn.Linear`."""
+"""`BinaryLinear`, a drop-in replacement for `torch.nn.Linear`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,44 @@ import torch
 from torch import Tensor, nn
 
 from biper.errors import ModelError
-from biper.nn.quantized import DEFAULT_FREQUENCY, add_scale_, default_quantizers
-from biper.nn.scaled import ScaledLinear
-from biper.quantizers import Stage
+from biper.nn.quantized import add_scale_, default_quantizers
+from biper.nn.scaled import scaled_linear
+from biper.quantizers import DEFAULT_FREQUENCY, Stage
 
 
 class BinaryLinear(nn.Linear):
-    r"""Linear layer with binary weights and (by default) binary inputs.
+    r"""Linear layer with binary weights and, by default, binary inputs.
 
-    .. math:: y = \text{scale} \cdot (q_a(x)\, q_w(\text{weight})^T) + \text{bias}
+    It computes, with the input quantizer ``qa`` and the weight quantizer ``qw``:
 
-    ``weight`` is the latent weight, (out_features, in_features); ``scale`` is learned, (out_features,), and
-    starts at ``1 / sqrt(in_features)``. The other arguments are those of `BinaryConv2d`.
+        y = scale * (qa(x) @ qw(weight).T) + bias
 
-    Shapes:
-        input (N, ..., in_features) or (in_features,), floating point; output (N, ..., out_features). A sample,
-        for the default input quantizer, is everything under one index of the first dimension.
+    ``weight`` is the latent weight, (out_features, in_features). ``scale``, (out_features,), is a parameter that starts
+    at ``1 / sqrt(in_features)``; if the weight quantizer brings its own scale, it is a buffer of ones instead.
+
+    The input is (N, ..., in_features) or (in_features,) in floating point, and the output is (N, ..., out_features) or
+    (out_features,). For the default input quantizer, a sample is everything under one index of the first dimension.
+
+    Args:
+        in_features: the number of features of the input.
+        out_features: the number of features of the output.
+        bias: whether the layer adds a learned bias, (out_features,).
+        device: the device of the parameters.
+        dtype: the dtype of the parameters, floating point.
+        frequency: ω of the default weight quantizer, in radians per unit of weight.
+        stage: the stage of the default weight quantizer, ``"relaxed"`` or ``"binary"`` (or 1 or 2).
+        weight_quantizer: the module that maps latent weights to bits; default ``PeriodicSign(frequency, stage)``.
+        input_quantizer: the module that maps inputs to bits; default ``ApproxSign(normalize=True)``. With
+            ``torch.nn.Identity()``, only the weights are binary (W1A32).
+
+    Raises:
+        ModelError: the frequency is not a positive finite number, or there is no such stage.
+
+    Source: as `BinaryConv2d`.
     """
 
     scale: Tensor
+    """One factor for each feature of the output, (out_features,)."""
 
     def __init__(
         self,
@@ -48,10 +67,20 @@ class BinaryLinear(nn.Linear):
         add_scale_(self, self.weight_quantizer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer; see the class."""
+        """Apply the layer to an input (N, ..., in_features) or (in_features,).
+
+        Args:
+            x: the input, floating point.
+
+        Returns:
+            The output, in the dtype of ``x``, or in that of autocast where it is on.
+
+        Raises:
+            ModelError: the input has another number of features.
+        """
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ModelError(f"BinaryLinear expected input (N, {self.in_features}), got shape {tuple(x.shape)}")
         if x.dim() == 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        y = ScaledLinear.apply(self.input_quantizer(x), self.weight_quantizer(self.weight), self.scale)
+        y = scaled_linear(self.input_quantizer(x), self.weight_quantizer(self.weight), self.scale)
         return y if self.bias is None else y + self.bias.to(y.dtype)

@@ -1,7 +1,8 @@
-"""A batch norm with the residual and the activation behind it: one pass in the native kernels, or torch's."""
+"""A batch norm followed by a residual addition and an activation, in one native kernel where possible."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,27 +13,42 @@ from biper.fast import availability
 from biper.fast import norm as kernels
 from biper.fast.availability import has_hooks
 
+_Bounds = tuple[float, float]
+"""The lowest and the highest output of an activation that clamps its input."""
+
 _NO_ACTIVATION = nn.Identity()
 
 
 def norm_activation(norm: nn.Module, x: Tensor, activation: nn.Module, residual: Tensor | None = None) -> Tensor:
-    """``activation(norm(x) + residual)``, in one pass where it can be; ``x`` may be overwritten."""
+    """Compute ``activation(norm(x) + residual)``, in one native kernel where `fits_norm` allows it.
+
+    Args:
+        norm: the normalization; the native kernel takes a `torch.nn.BatchNorm2d`. In training mode, its running
+            statistics are updated.
+        x: the input of the normalization, (N, C, H, W), which may be overwritten.
+        activation: the activation; the native kernel takes `torch.nn.Hardtanh`, `torch.nn.ReLU` and
+            `torch.nn.Identity`, and any other runs after it.
+        residual: a tensor of the shape of ``x`` that is added before the activation, or None.
+
+    Returns:
+        A tensor of the shape of ``x``.
+    """
     clamp = activation if bounds_of(activation) is not None else _NO_ACTIVATION
     if fits_norm(norm, x, residual, clamp):
         assert isinstance(norm, nn.BatchNorm2d)
         out = _fused_norm_activation(norm, x, residual, clamp)
-        return out if clamp is activation else activation(out)
-    out = norm(x)
-    if residual is not None:
-        out += residual
-    return activation(out)
-
-
-_Bounds = tuple[float, float]
+        if clamp is activation:
+            return out
+    else:
+        out = norm(x)
+        if residual is not None:
+            out += residual
+    result: Tensor = activation(out)
+    return result
 
 
 def bounds_of(activation: nn.Module) -> _Bounds | None:
-    """Where an activation clamps, or None if it does something else."""
+    """Return the bounds at which an activation clamps its input, or None if it does something else."""
     if type(activation) is nn.Hardtanh:
         return float(activation.min_val), float(activation.max_val)
     if type(activation) is nn.ReLU:
@@ -43,7 +59,7 @@ def bounds_of(activation: nn.Module) -> _Bounds | None:
 
 
 def fits_norm(norm: nn.Module, x: Tensor, residual: Tensor | None, activation: nn.Module) -> bool:
-    """Whether `norm_activation` can compute these modules; ``activation`` clamps, see `bounds_of`."""
+    """Return whether the native kernel can compute these modules; ``activation`` must have bounds, see `bounds_of`."""
     return (
         type(norm) is nn.BatchNorm2d
         and norm.affine
@@ -63,7 +79,7 @@ class _NormActivation(torch.autograd.Function):
 
     With ``h`` the gradient inside the clamp, ``M`` values a channel, ``S = sum h`` and ``Q = sum h (x - mean)``:
     ``dbias = S``, ``dweight = r Q``, ``dresidual = h`` and ``dx = weight r (h - S/M - (x - mean) r² Q/M)``.
-    Saves ``x`` and ``out``.
+    The function saves ``x`` and ``out``.
     """
 
     @staticmethod
@@ -112,17 +128,22 @@ class _NormActivation(torch.autograd.Function):
         return grad_x, grad_weight, total.to(weight.dtype), grad_residual, None, None, None, None
 
 
+_norm_activation_function: Callable[
+    [Tensor, Tensor, Tensor, Tensor | None, tuple[Tensor, Tensor], float, float, _Bounds], Tensor
+] = _NormActivation.apply
+
+
 def _fused_norm_activation(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None, activation: nn.Module) -> Tensor:
-    """``activation(norm(x) + residual)``; in training mode ``norm``'s running statistics move on.
+    """Compute ``activation(norm(x) + residual)`` in the native kernels; the arguments must pass `fits_norm`.
 
     Args:
-        norm: with weight and bias, in training mode, or in evaluation mode where no gradient is wanted.
-        x: (N, C, H, W), C a multiple of 16.
-        residual: of the same shape, or None.
-        activation: one that clamps; see `bounds_of`.
+        norm: a batch norm with weight and bias, in training mode, or in evaluation mode if no gradient is needed.
+        x: the input (N, C, H, W), C a multiple of 16.
+        residual: a tensor of the shape of ``x``, or None.
+        activation: an activation with bounds; see `bounds_of`.
 
     Returns:
-        (N, C, H, W) in channels-last layout, in the dtype of ``x``.
+        (N, C, H, W) in channels-last layout and in the dtype of ``x``.
     """
     bounds = bounds_of(activation)
     assert bounds is not None
@@ -136,7 +157,8 @@ def _fused_norm_activation(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | N
         assert norm.momentum is not None
         norm.num_batches_tracked.add_(1)
         running = norm.running_mean, norm.running_var
-        return _NormActivation.apply(x, norm.weight, norm.bias, residual, running, norm.momentum, norm.eps, bounds)
+        statistics = running, norm.momentum, norm.eps
+        return _norm_activation_function(x, norm.weight, norm.bias, residual, *statistics, bounds)
     multiplier = norm.weight * (norm.running_var + norm.eps).rsqrt()
     offset = norm.bias - norm.running_mean * multiplier
     return kernels.affine_clamp(x, multiplier, offset, residual, bounds)

@@ -1,7 +1,8 @@
-"""Regularizers on latent weights."""
+"""The periodic penalty, BiPer's regularizer on latent weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from biper.nn.walk import periodic_weights
 
 
 class _Penalty(torch.autograd.Function):
-    """The penalty over all layers at once, from their weights alone: no tensor of sines is kept."""
+    """The penalty of all layers in native kernels. It saves the weights and no tensor of sines."""
 
     @staticmethod
     def forward(ctx: Any, strength: float, frequencies: tuple[float, ...], *weights: Tensor) -> Tensor:
@@ -33,26 +34,36 @@ class _Penalty(torch.autograd.Function):
         return None, None, *gradients
 
 
-def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
-    r"""The regularizer of BiPer: ``strength * sum over binary layers of mean sin²(ω w)``.
+_penalty: Callable[..., Tensor] = _Penalty.apply
 
-    The mean is over all latent weights of a layer, ω is the layer's own frequency. Its gradient by a weight
-    is ``strength * ω sin(2 ω w) / n``. Layers whose weight quantizer is not a `PeriodicSign` add nothing.
+
+def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
+    r"""Compute the regularizer of BiPer, a term of the training loss.
+
+    The formula, with the frequency ω of each layer and the mean over all latent weights of a layer:
+
+        strength * sum over the binary layers of mean(sin²(ω w))
+
+    Its gradient by one of the ``n`` weights of a layer is ``strength * ω sin(2 ω w) / n``. Layers whose weight
+    quantizer is not a `PeriodicSign` add nothing.
 
     Args:
         model: any module.
-        strength: τ, dimensionless; 0 switches the penalty off.
+        strength: τ, without unit. A positive strength draws weights to the zeros of the sine, a negative one to its
+            extremes, and 0 switches the penalty off.
 
     Returns:
-        A scalar in the dtype of the weights (a float32 zero for a model without periodic layers).
+        A scalar in the dtype of the weights. It is a float32 zero for a strength of 0 and for a model without periodic
+        layers.
 
-    Source: Vargas et al., CVPR 2024, and the authors' published training code.
+    Source: Vargas et al., "BiPer: Binary Neural Networks using a Periodic Function", CVPR 2024, and the authors'
+    published training code.
     """
     weights = periodic_weights(model).values()
     if not weights or strength == 0:
         return torch.zeros(())
     if all(kernels.fits_weights(weight) and not quantizer.learns_frequency for weight, quantizer in weights):
         frequencies = tuple(quantizer.frequency for _, quantizer in weights)
-        return _Penalty.apply(strength, frequencies, *(weight for weight, _ in weights))
+        return _penalty(strength, frequencies, *(weight for weight, _ in weights))
     means = [torch.sin(quantizer.phase(weight)).square().mean() for weight, quantizer in weights]
     return strength * torch.stack(means).sum()

@@ -1,4 +1,4 @@
-"""What the binary layers have in common: their default quantizers and their scale."""
+"""What all binary layers share: their default quantizers and their scale."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from torch import nn
 
 from biper.quantizers import ApproxSign, PeriodicSign, Quantizer, Stage
 
-DEFAULT_FREQUENCY = 20.0
-"""ω of the paper's experiments, in radians per unit of latent weight."""
-
 
 def default_quantizers(
     weight_quantizer: nn.Module | None, input_quantizer: nn.Module | None, frequency: float, stage: Stage | str | int
 ) -> tuple[nn.Module, nn.Module]:
-    """The weight and the input quantizer of a layer: those given, or `PeriodicSign` and a normalizing `ApproxSign`."""
+    """Fill in the quantizers that a layer was not given.
+
+    Args:
+        weight_quantizer: the weight quantizer, or None for ``PeriodicSign(frequency, stage)``.
+        input_quantizer: the input quantizer, or None for ``ApproxSign(normalize=True)``.
+        frequency: ω of the default weight quantizer, in radians per unit of weight.
+        stage: the stage of the default weight quantizer.
+
+    Returns:
+        The weight quantizer and the input quantizer.
+    """
     if weight_quantizer is None:
         weight_quantizer = PeriodicSign(frequency, stage)
     if input_quantizer is None:
@@ -21,10 +28,15 @@ def default_quantizers(
     return weight_quantizer, input_quantizer
 
 
-def add_scale_(layer: nn.Conv2d | nn.Linear, weight_quantizer: nn.Module) -> None:
-    """Give a layer its scale: learned, or constant ones where the weights have a magnitude of their own."""
+def add_scale_(layer: nn.Conv1d | nn.Conv2d | nn.Linear, weight_quantizer: nn.Module) -> None:
+    """Give a layer its ``scale``, (out,): a parameter, or a buffer of ones if the weight quantizer has its own scale.
+
+    Args:
+        layer: a layer that already has its latent weight (out, ...).
+        weight_quantizer: the layer's weight quantizer.
+    """
     weight = layer.weight
-    if isinstance(weight_quantizer, Quantizer) and weight_quantizer.scaled:
+    if isinstance(weight_quantizer, Quantizer) and weight_quantizer.has_own_scale:
         layer.register_buffer("scale", weight.new_ones(len(weight)))
     else:
         start = weight.new_full((len(weight),), weight[0].numel() ** -0.5)

@@ -1,7 +1,8 @@
-"""Autograd of ``scale * convolution`` and ``scale * linear`` in torch's operators, for every device and geometry."""
+"""The scaled convolution and the scaled linear map in torch's operators, for every device, geometry and dtype."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,20 +12,20 @@ from torch.nn import functional as F
 
 
 def _in_autocast_dtype(*operands: Tensor) -> tuple[Tensor, ...]:
-    """The operands in the dtype that autocast asks for, if it is on."""
+    """Return the operands in the dtype of autocast if it is on, and as they are if it is off."""
     device = operands[0].device.type
     if not torch.is_autocast_enabled(device):
         return operands
     return tuple(operand.to(torch.get_autocast_dtype(device)) for operand in operands)
 
 
-class ScaledConvolution(torch.autograd.Function):
-    """``scale * conv2d(x, w)`` that saves the two operands and never the product.
+class _ScaledConvolution(torch.autograd.Function):
+    """``scale * conv2d(x, w)`` that saves the operands and not the product.
 
     With ``G`` the weight gradient of the unscaled convolution for the incoming gradient ``g``:
     ``dw = scale G``, ``dscale = sum(w G)`` (because the output is linear in ``w``) and
-    ``dx = conv2d_input(scale w, g)``. The autograd of ``conv2d(...) * scale`` would keep the convolution's
-    output, a tensor of the size of the activations, only to get ``dscale``.
+    ``dx = conv2d_input(scale w, g)``. The autograd of ``conv2d(...) * scale`` would keep the output of the
+    convolution, a tensor of the size of the activations, only to compute ``dscale``.
     """
 
     @staticmethod
@@ -62,8 +63,18 @@ class ScaledConvolution(torch.autograd.Function):
         return grad_x, grad_weight, grad_scale, None, None, None, None
 
 
-class ScaledLinear(torch.autograd.Function):
-    """``scale * (x w^T)``, the same for matrices: ``dw = scale G``, ``dscale = sum(w G)``, ``dx = g (scale w)``."""
+scaled_convolution: Callable[
+    [Tensor, Tensor, Tensor, tuple[int, ...], tuple[int, ...] | str, tuple[int, ...], int], Tensor
+] = _ScaledConvolution.apply
+"""``scale * conv2d(x, weight)`` of the input, the weight, the scale (out,), stride, padding, dilation and groups."""
+
+
+class _ScaledLinear(torch.autograd.Function):
+    """``scale * (x @ w.T)`` that saves the operands and not the product.
+
+    With ``G`` the weight gradient of the unscaled product: ``dw = scale G``, ``dscale = sum(w G)`` and
+    ``dx = g (scale w)``.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -86,3 +97,7 @@ class ScaledLinear(torch.autograd.Function):
             grad_weight = (unscaled * channel_scale).to(ctx.original_dtypes[1])
             grad_scale = (unscaled * weight).sum(1, dtype=scale.dtype)
         return grad_x, grad_weight, grad_scale
+
+
+scaled_linear: Callable[[Tensor, Tensor, Tensor], Tensor] = _ScaledLinear.apply
+"""``scale * (x @ weight.T)`` of the input (..., in), the weight (out, in) and the scale (out,)."""

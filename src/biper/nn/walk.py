@@ -1,4 +1,4 @@
-"""Functions over the binary layers of a model: find them, set their stage, tell them how far training is."""
+"""Functions over all binary layers of a model: find them, set their stage and their training progress."""
 
 from __future__ import annotations
 
@@ -9,17 +9,35 @@ from biper.nn.conv1d import BinaryConv1d
 from biper.nn.linear import BinaryLinear
 from biper.quantizers import PeriodicSign, Quantizer, Stage
 
+BinaryLayer = BinaryConv1d | BinaryConv2d | BinaryLinear
+"""A layer that holds latent weights."""
+
 BINARY_LAYERS = (BinaryConv1d, BinaryConv2d, BinaryLinear)
-"""The layer types that hold latent weights."""
+"""The types of the layers that hold latent weights."""
 
 
-def binary_layers(model: nn.Module) -> dict[str, BinaryConv1d | BinaryConv2d | BinaryLinear]:
-    """The binary layers of a model by their qualified names, in the order of `named_modules`."""
+def binary_layers(model: nn.Module) -> dict[str, BinaryLayer]:
+    """Find the binary layers of a model.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The layers by their qualified names, in the order of ``model.named_modules()``. A layer that is used in several
+        places appears once.
+    """
     return {name: module for name, module in model.named_modules() if isinstance(module, BINARY_LAYERS)}
 
 
 def periodic_weights(model: nn.Module) -> dict[str, tuple[Tensor, PeriodicSign]]:
-    """The latent weight and the quantizer of each binary layer with a `PeriodicSign`, by the layer's qualified name."""
+    """Find the binary layers of a model whose weight quantizer is a `PeriodicSign`.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The latent weight and the weight quantizer of each of these layers, by the qualified name of the layer.
+    """
     return {
         name: (layer.weight, layer.weight_quantizer)
         for name, layer in binary_layers(model).items()
@@ -28,13 +46,17 @@ def periodic_weights(model: nn.Module) -> dict[str, tuple[Tensor, PeriodicSign]]
 
 
 def set_stage_(model: nn.Module, stage: Stage | str | int) -> nn.Module:
-    """Put every `PeriodicSign` of a model into a stage, in place: ``"relaxed"`` (1) or ``"binary"`` (2).
+    """Put every `PeriodicSign` of a model into a stage, in place.
+
+    Args:
+        model: any module.
+        stage: ``"relaxed"`` (or 1) or ``"binary"`` (or 2).
 
     Returns:
         The same model.
 
     Raises:
-        ModelError: the stage does not exist.
+        ModelError: there is no such stage.
     """
     stage = Stage.of(stage)
     for module in model.modules():
@@ -44,10 +66,15 @@ def set_stage_(model: nn.Module, stage: Stage | str | int) -> nn.Module:
 
 
 def set_progress_(model: nn.Module, fraction: float) -> nn.Module:
-    """Tell every quantizer of a model how much of the stage training has done, in place: above 0, up to 1.
+    """Tell every quantizer of a model how much of the training stage is done, in place.
 
-    What a method changes on the way (an estimator's steepness, a frequency) is a function of this number alone, so
-    that a resumed run goes on with the same bits.
+    Everything that a method changes during training (the steepness of a surrogate gradient, a scheduled frequency) is
+    a function of this number alone, so that a resumed run computes the same bits as an uninterrupted one. A training
+    loop calls this function before each step.
+
+    Args:
+        model: any module.
+        fraction: the finished share of the stage's steps, above 0 and up to 1.
 
     Returns:
         The same model.

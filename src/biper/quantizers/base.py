@@ -1,4 +1,4 @@
-"""What all quantizers share: the sign, a surrogate for its gradient, and what export and schedules ask of them."""
+"""The interface of all quantizers, the sign function, and signs that have a surrogate gradient."""
 
 from __future__ import annotations
 
@@ -11,49 +11,83 @@ from torch.autograd.function import once_differentiable
 
 
 def sign(x: Tensor) -> Tensor:
-    """+1 where ``x >= 0`` and -1 elsewhere (so -1 for NaN), in the dtype of ``x``. Not differentiable."""
+    """Compute ``+1 if x >= 0 else -1`` for each element. This function is not differentiable.
+
+    Args:
+        x: a floating-point tensor of any shape. The sign of both zeros is +1, and that of NaN is -1.
+
+    Returns:
+        A new tensor of the shape, dtype and device of ``x``.
+    """
     return (x >= 0).to(x.dtype).mul_(2).sub_(1)
 
 
 class Quantizer(nn.Module):
-    """A function to two values, ``offset + scale * sign(real(x))``, with a gradient of its own.
+    """Base class of quantizers: functions to two values, each with a surrogate gradient.
 
-    In evaluation mode (and, for `PeriodicSign`, in stage ``"binary"``) ``forward(x)`` is that, with `levels` for the
-    scale and the offset. Export packs the signs and keeps the two numbers.
+    In evaluation mode, ``forward(x)`` equals ``offset + scale * sign(sign_argument(x))``, where `scale_and_offset`
+    returns the two numbers. (A `PeriodicSign` must also be in stage ``"binary"``.) Export relies on this equation: it
+    packs the signs and keeps the two numbers. Subclasses override `sign_argument` and `scale_and_offset` where the
+    defaults do not hold.
+
+    The attribute ``progress`` is the fraction of the training stage that is done; see `set_progress`.
     """
 
-    scaled: ClassVar[bool] = False
-    """Whether the output has a magnitude of its own, so that a layer with this weight quantizer learns no scale."""
-    always_signs: ClassVar[bool] = False
-    """Whether `gives_signs` always holds."""
+    has_own_scale: ClassVar[bool] = False
+    """Whether the two values are other than -1 and +1. A layer learns no scale for weights that bring their own."""
+
+    always_gives_scaled_signs: ClassVar[bool] = False
+    """Whether `gives_scaled_signs` is true in every stage and mode."""
 
     def __init__(self) -> None:
         super().__init__()
         self.progress = 0.0
 
     @property
-    def gives_signs(self) -> bool:
-        """Whether the output is +1 and -1 now, also in training: then kernels may compute with bits.
+    def gives_scaled_signs(self) -> bool:
+        """Whether the output is now ``s * sign(...)``, in training mode too, with one number s for each output channel.
 
-        Or, of weights and with `scaled`, plus and minus a number of each output channel.
+        The number s is 1 unless `has_own_scale` is true. The native training kernels then compute with bits. A
+        quantizer that does not promise it gets the same results from kernels for real numbers.
         """
-        return self.always_signs
+        return self.always_gives_scaled_signs
 
-    def real(self, x: Tensor) -> Tensor:
-        """The real tensor whose signs are taken, in the shape of ``x``: ``x`` itself, unless a method shifts it."""
+    def sign_argument(self, x: Tensor) -> Tensor:
+        """Compute the real tensor whose signs the quantizer takes.
+
+        Args:
+            x: the input of the quantizer.
+
+        Returns:
+            A tensor of the shape and dtype of ``x``: here ``x`` itself. Quantizers that shift, standardize or
+            transform their input override this method.
+        """
         return x
 
-    def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:  # what they depend on differs
-        """Scale and offset of the two values, each of a shape that broadcasts with ``x``: by default 1 and 0."""
+    def scale_and_offset(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the two numbers that turn signs into the output, ``offset + scale * sign(sign_argument(x))``.
+
+        Args:
+            x: the input of the quantizer.
+
+        Returns:
+            The scale and the offset, each of a shape that broadcasts with ``x``: here 1 and 0.
+        """
         return x.new_ones(()), x.new_zeros(())
 
     def set_progress(self, fraction: float) -> None:
-        """Take in how much of its stage training has done, above 0 and up to 1; see `biper.nn.set_progress_`."""
+        """Store how much of its training stage is done, in ``progress``; scheduled quantizers depend on it.
+
+        `biper.nn.set_progress_` calls this method for every quantizer of a model before each training step.
+
+        Args:
+            fraction: the finished share of the stage's steps, above 0 and up to 1.
+        """
         self.progress = fraction
 
 
 class _SurrogateSign(torch.autograd.Function):
-    """Sign of ``x``; gradient ``g * slope(x)``. Saves ``x``."""
+    """The sign of ``x``, with the gradient ``grad * slope(x)``. It saves ``x``."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
@@ -68,63 +102,64 @@ class _SurrogateSign(torch.autograd.Function):
         return ctx.slope(x).mul_(grad), None
 
 
+_surrogate_sign: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor] = _SurrogateSign.apply
+
+
 def sign_with_slope(x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-    """Forward ``sign(x)``, backward ``g * slope(x)``; ``slope`` maps a tensor to a new one of its shape."""
-    return _SurrogateSign.apply(x, slope)
+    """Compute `sign` of ``x`` with a surrogate gradient: the incoming gradient times ``slope(x)``.
+
+    Args:
+        x: a floating-point tensor of any shape.
+        slope: a function from ``x`` to a new tensor of the same shape and dtype, which the backward pass overwrites.
+
+    Returns:
+        A tensor of -1 and +1 in the shape and dtype of ``x``.
+    """
+    return _surrogate_sign(x, slope)
 
 
 class SlopedSign(Quantizer):
-    """Signs whose gradient is a function of the input: forward ``sign(x)``, backward ``g * slope(x)``."""
+    """Base class of signs whose surrogate gradient is a function of the input alone.
+
+    Forward ``+1 if x >= 0 else -1``; gradient used ``slope(x)``.
+    """
 
     def slope(self, x: Tensor) -> Tensor:
-        """The slope at ``x``, in its shape and dtype: a new tensor."""
+        """Compute the surrogate gradient of the sign at ``x``.
+
+        Args:
+            x: a floating-point tensor of any shape.
+
+        Returns:
+            A new tensor of the shape and dtype of ``x``.
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Quantize a tensor of any shape."""
+        """Quantize a floating-point tensor of any shape to -1 and +1, in its shape and dtype."""
         return sign_with_slope(x, self.slope)
 
 
 class ShiftedSign(Quantizer):
-    """``offset + scale * sign(real(x))``, a number each for the whole tensor; the gradient goes through all of it.
+    """Base class of input quantizers that compute ``offset + scale * sign(sign_argument(x))`` for a whole tensor.
+
+    The gradient goes through all three functions. A subclass whose scale is always 1 and whose offset is always 0 sets
+    ``has_own_scale = False``; its output is then the signs themselves.
 
     Args:
-        sign: what takes the signs, and has their gradient.
+        sign_quantizer: the module that takes the signs and defines their gradient.
     """
 
-    levelled: ClassVar[bool] = True
-    """Whether there is a scale and an offset at all."""
+    has_own_scale = True
 
-    def __init__(self, sign: Quantizer) -> None:
+    def __init__(self, sign_quantizer: Quantizer) -> None:
         super().__init__()
-        self.sign = sign
+        self.sign_quantizer = sign_quantizer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Quantize a tensor; its shape is as `real` takes it."""
-        signs: Tensor = self.sign(self.real(x))
-        if not self.levelled:
+        """Quantize a floating-point tensor, of a shape that `sign_argument` takes, to two values in its shape."""
+        signs: Tensor = self.sign_quantizer(self.sign_argument(x))
+        if not self.has_own_scale:
             return signs
-        scale, offset = self.levels(x)
+        scale, offset = self.scale_and_offset(x)
         return scale * signs + offset
-
-
-def box(x: Tensor) -> Tensor:
-    """1 where ``|x| <= 1`` and 0 elsewhere: the slope of the clipped straight-through estimator."""
-    return (x.abs() <= 1).to(x.dtype)
-
-
-def channel_dims(weight: Tensor) -> tuple[int, ...]:
-    """The dimensions of a weight (out, ...) that belong to one output channel: all but the first."""
-    return tuple(range(1, weight.dim()))
-
-
-def standardized(weight: Tensor, epsilon: float = 0.0) -> Tensor:
-    """A weight with mean 0 and unbiased variance 1 in each output channel: ``(w - mean) / sqrt(var + epsilon)``.
-
-    A channel of equal weights gives zeros, also without an epsilon.
-    """
-    dims = channel_dims(weight)
-    centred = weight - weight.mean(dims, keepdim=True)
-    variance = centred.square().sum(dims, keepdim=True) / max(weight[0].numel() - 1, 1)
-    tiny = torch.finfo(weight.dtype).tiny
-    return centred / (variance + epsilon).clamp(min=tiny).sqrt()

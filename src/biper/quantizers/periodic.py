@@ -1,8 +1,9 @@
-"""The binary periodic function of BiPer, and the two stages that it has."""
+"""The binary periodic function of BiPer and its two training stages."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -13,19 +14,30 @@ from biper.errors import CheckpointError, ModelError
 from biper.fast import weights as kernels
 from biper.quantizers.base import Quantizer, sign
 
+DEFAULT_FREQUENCY = 20.0
+"""ω in the experiments of the paper, in radians per unit of latent weight."""
+
 
 class Stage(StrEnum):
-    """The two training stages of BiPer: which forward pass a `PeriodicSign` uses."""
+    """The two training stages of BiPer. The stage selects the forward function of a `PeriodicSign`."""
 
     RELAXED = "relaxed"
+    """Stage 1: the forward function is the smooth wave."""
     BINARY = "binary"
+    """Stage 2: the forward function is the sign of the wave."""
 
     @classmethod
     def of(cls, value: Stage | str | int) -> Stage:
-        """Read a stage given as a member, its name, or its number (1 or 2).
+        """Convert a stage that is given as a member, a name or a number.
+
+        Args:
+            value: a `Stage`, ``"relaxed"``, ``"binary"``, 1 or 2.
+
+        Returns:
+            The member.
 
         Raises:
-            ModelError: the value names no stage.
+            ModelError: there is no such stage.
         """
         stages = {1: cls.RELAXED, 2: cls.BINARY, "relaxed": cls.RELAXED, "binary": cls.BINARY}
         if value not in stages or isinstance(value, bool):
@@ -34,7 +46,7 @@ class Stage(StrEnum):
 
 
 class _PeriodicSignFunction(torch.autograd.Function):
-    """sin(ω w) or its sign; gradient ω cos(ω w) for both. Saves ``w`` itself, which is alive anyway."""
+    """``sin(ω w)`` or its sign, with the gradient ``ω cos(ω w)``. It saves ``w``, which is kept in memory anyway."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, frequency: float, stage: Stage) -> Tensor:
@@ -51,44 +63,49 @@ class _PeriodicSignFunction(torch.autograd.Function):
         return grad * (ctx.frequency * torch.cos(ctx.frequency * weight)), None, None
 
 
+_periodic_sign: Callable[[Tensor, float, Stage], Tensor] = _PeriodicSignFunction.apply
+
+
 class PeriodicSign(Quantizer):
-    r"""The binary periodic function of BiPer: a square wave forward, the sine of the same period backward.
+    r"""The binary periodic function of BiPer: a square wave whose gradient is that of the sine of the same period.
 
-    ==================  =============================  ================
-    stage               forward                        gradient
-    ==================  =============================  ================
-    ``"relaxed"`` (1)   sin(ω w)                       ω cos(ω w)
-    ``"binary"`` (2)    +1 if sin(ω w) >= 0 else -1    ω cos(ω w)
-    ==================  =============================  ================
+    Forward, for a latent weight ``w`` and the frequency ω:
 
-    ``frequency`` and ``stage`` are plain Python attributes, so that no cast of the model (`half`,
-    `bfloat16`) rounds them, and are saved in the state dict as ``frequency`` (float64) and ``stage``
-    (uint8, 1 or 2): a weight means nothing without the frequency it was trained with.
+        stage "relaxed" (1): sin(ω w)
+        stage "binary" (2):  +1 if sin(ω w) >= 0 else -1
+
+    Gradient used, in both stages:
+
+        ω cos(ω w)
+
+    ``frequency`` and ``stage`` are plain Python attributes, so that no cast of the model (``half()``, ``bfloat16()``)
+    rounds them. The state dict holds them as ``frequency`` (float64) and ``stage`` (uint8, 1 or 2), because a latent
+    weight has no meaning without the frequency that it was trained with.
 
     Args:
-        frequency: ω, in radians per unit of weight; finite and positive.
-        stage: ``"relaxed"`` or ``"binary"`` (or 1, 2).
+        frequency: ω, in radians per unit of weight; a positive finite number.
+        stage: ``"relaxed"`` or ``"binary"`` (or 1 or 2).
 
     Raises:
-        ModelError: the frequency is not a positive finite number, or the stage does not exist.
+        ModelError: the frequency is not a positive finite number, or there is no such stage.
 
-    Source: Vargas et al., "Biper: Binary Neural Networks using a Periodic Function", CVPR 2024, section 3.
+    Source: Vargas et al., "BiPer: Binary Neural Networks using a Periodic Function", CVPR 2024, section 3.
     """
 
     saved_numbers: ClassVar[tuple[str, ...]] = ("frequency",)
-    """Attributes that are saved in the state dict as float64, beside the stage."""
+    """The attributes that the state dict holds as float64 numbers, beside the stage."""
 
     learns_frequency = False
-    """Whether ω has a gradient of its own."""
+    """Whether a parameter of the quantizer sets ω, so that ω has a gradient."""
 
-    def __init__(self, frequency: float = 20.0, stage: Stage | str | int = Stage.RELAXED) -> None:
+    def __init__(self, frequency: float = DEFAULT_FREQUENCY, stage: Stage | str | int = Stage.RELAXED) -> None:
         super().__init__()
         self.frequency = frequency
         self.stage = Stage.of(stage)
 
     @property
     def frequency(self) -> float:
-        """ω, in radians per unit of weight."""
+        """ω, in radians per unit of weight; only a positive finite number can be assigned."""
         return self._frequency
 
     @frequency.setter
@@ -99,20 +116,20 @@ class PeriodicSign(Quantizer):
 
     @property
     def gives_signs(self) -> bool:
-        """In stage 2."""
+        """Whether the stage is ``"binary"``."""
         return self.stage is Stage.BINARY
 
     def phase(self, weight: Tensor) -> Tensor:
-        """``ω w``, in radians."""
+        """Compute the phase ``ω w``, in radians, for a latent weight of any shape."""
         return weight * self._frequency
 
-    def real(self, x: Tensor) -> Tensor:
-        """``sin(ω w)``, in both stages."""
+    def sign_argument(self, x: Tensor) -> Tensor:
+        """Compute ``sin(ω w)``, in both stages, for a latent weight of any shape."""
         return torch.sin(self.phase(x))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Quantize a floating-point tensor of any shape."""
-        return _PeriodicSignFunction.apply(weight, self._frequency, self.stage)
+        """Compute the wave of a latent weight of any shape, or its signs, in the shape and dtype of the weight."""
+        return _periodic_sign(weight, self._frequency, self.stage)
 
     def extra_repr(self) -> str:
         return f'frequency={self.frequency:g}, stage="{self.stage}"'

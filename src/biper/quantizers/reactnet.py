@@ -1,8 +1,9 @@
-"""ReActNet: learned shifts before the sign, and an activation that learns its own."""
+"""ReActNet: a sign with learned thresholds (`RSign`) and an activation with learned shifts (`RPReLU`)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,43 +19,62 @@ from biper.quantizers.windowed import ApproxSign
 
 
 class RSign(ShiftedSign):
-    r"""Inputs of ReActNet: a sign with a learned threshold for each channel.
+    r"""Input quantizer of ReActNet: a sign with a learned threshold β for each channel.
 
-    Forward ``+1 if x >= β_c else -1``. Gradient by ``x``: ``max(0, 2 - 2|x - β_c|)``; by ``β_c`` minus the sum of
-    that over the channel. β starts at 0.
+    Forward:
+
+        +1 if x >= β else -1
+
+    Gradients used, with the incoming gradient ``g``; the gradient by β is a sum over the channel:
+
+        by x: g max(0, 2 - 2|x - β|)
+        by β: -sum of g max(0, 2 - 2|x - β|)
+
+    The parameter ``threshold``, (channels,), holds β and starts at 0.
 
     Args:
-        channels: of the input: dimension 1 of (N, C, H, W), or the last one of (N, ..., C).
+        channels: the number of channels of the input: dimension 1 of (N, C, H, W), or the last one of (N, ..., C).
 
     Source: Liu et al., "ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions", ECCV
-    2020, equation 2; the gradient of Bi-Real Net.
+    2020, equation 2; the gradient as in Bi-Real Net.
     """
 
-    levelled = False
+    has_own_scale = False
 
     def __init__(self, channels: int) -> None:
         super().__init__(ApproxSign())
         self.threshold = nn.Parameter(torch.zeros(channels))
 
-    def real(self, x: Tensor) -> Tensor:
-        """``x - β``."""
+    def sign_argument(self, x: Tensor) -> Tensor:
+        """Compute ``x - β`` for an input (N, C, H, W) or (N, ..., C).
+
+        Raises:
+            ModelError: the input has another number of channels.
+        """
         if _fits(x, self.threshold):
-            return _Shifted.apply(x, self.threshold)
-        return x - _of_channels(self.threshold, x)
+            return _shifted(x, self.threshold)
+        return x - _broadcast(self.threshold, x)
 
     def extra_repr(self) -> str:
         return f"{len(self.threshold)}"
 
 
 class RPReLU(nn.Module):
-    r"""The activation of ReActNet: a PReLU with learned shifts, each a number a channel.
+    r"""The activation of ReActNet: a PReLU with learned shifts and slopes, one of each for every channel.
 
-    ``y = x - γ + ζ if x >= γ else b (x - γ) + ζ``; γ and ζ start at 0, the slope b at 1/4.
+    Forward:
+
+        x - γ + ζ        if x >= γ
+        b (x - γ) + ζ    if x < γ
+
+    The gradients are the derivatives of this function. The parameters, each (channels,), are ``shift_in`` (γ, starts at
+    0), ``slope`` (b, starts at 1/4) and ``shift_out`` (ζ, starts at 0).
 
     Args:
-        channels: of the input (N, C, H, W).
+        channels: the number of channels of the input: dimension 1 of (N, C, H, W).
 
-    Source: Liu et al., ReActNet, ECCV 2020, equation 3.
+    Source: Liu et al., "ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions", ECCV
+    2020, equation 3.
     """
 
     def __init__(self, channels: int) -> None:
@@ -64,17 +84,21 @@ class RPReLU(nn.Module):
         self.shift_out = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it to a (N, C, H, W) tensor."""
+        """Apply the activation to a floating-point tensor (N, C, H, W), in its shape and dtype.
+
+        Raises:
+            ModelError: the input has another number of channels.
+        """
         if _fits(x, self.shift_in):
-            return _NativeRPReLU.apply(x, self.shift_in, self.slope, self.shift_out)
-        return F.prelu(x - _of_channels(self.shift_in, x), self.slope) + _of_channels(self.shift_out, x)
+            return _native_rprelu(x, self.shift_in, self.slope, self.shift_out)
+        return F.prelu(x - _broadcast(self.shift_in, x), self.slope) + _broadcast(self.shift_out, x)
 
     def extra_repr(self) -> str:
         return f"{len(self.slope)}"
 
 
-def _of_channels(numbers: Tensor, x: Tensor) -> Tensor:
-    """One number a channel in a shape that broadcasts with (N, C, H, W) or (N, ..., C).
+def _broadcast(numbers: Tensor, x: Tensor) -> Tensor:
+    """Reshape one number for each channel so that it broadcasts with (N, C, H, W) or (N, ..., C).
 
     Raises:
         ModelError: ``x`` has another number of channels.
@@ -86,7 +110,7 @@ def _of_channels(numbers: Tensor, x: Tensor) -> Tensor:
 
 
 def _fits(x: Tensor, numbers: Tensor) -> bool:
-    """Whether the two functions below can work on ``x``, with a number for each of its channels."""
+    """Whether the native functions below can work on ``x``, with one number for each of its channels."""
     return (
         not torch.compiler.is_compiling()
         and x.is_floating_point()
@@ -99,11 +123,11 @@ def _fits(x: Tensor, numbers: Tensor) -> bool:
 
 _EVERYWHERE, _ABOVE_ZERO = (-math.inf, math.inf), (0.0, math.inf)
 _UP_TO_ZERO = (-math.inf, torch.finfo(torch.float32).tiny)
-"""Zero itself lies inside, as bounds do not."""
+"""The upper bound is above zero because the kernel takes values on a bound as outside, and zero must be inside."""
 
 
 class _Shifted(torch.autograd.Function):
-    """``x - numbers``, a number a channel. Saves nothing."""
+    """``x - numbers`` with one number for each channel. It saves nothing."""
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor, numbers: Tensor) -> Tensor:
@@ -116,10 +140,14 @@ class _Shifted(torch.autograd.Function):
         return grad, -kernels.channel_sums(grad)[0].float()
 
 
-class _NativeRPReLU(torch.autograd.Function):
-    """`RPReLU`. With ``u = x - γ``, ``h`` the gradient ``g`` where ``u <= 0``, else 0, and sums over a channel:
+_shifted: Callable[[Tensor, Tensor], Tensor] = _Shifted.apply
 
-    ``dx = g + (b - 1) h``, ``dγ = -sum(dx)``, ``db = sum(h u)`` and ``dζ = sum(g)``. Saves ``u``.
+
+class _NativeRPReLU(torch.autograd.Function):
+    """`RPReLU` in native kernels. It saves ``u = x - γ``.
+
+    With the incoming gradient ``g``, with ``h = g`` where ``u <= 0`` and 0 elsewhere, and with sums over a channel:
+    ``dx = g + (b - 1) h``, ``dγ = -sum(dx)``, ``db = sum(h u)`` and ``dζ = sum(g)``.
     """
 
     @staticmethod
@@ -141,3 +169,6 @@ class _NativeRPReLU(torch.autograd.Function):
         grad_x = kernels.norm_backward(inner, grad, slope - 1, torch.ones_like(slope), zeros, inner)
         by_shift_in = -(total + (slope - 1) * inner_sum)
         return grad_x, by_shift_in.float(), by_slope.float(), total.float()
+
+
+_native_rprelu: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = _NativeRPReLU.apply

@@ -1,4 +1,4 @@
-"""ReSTE: a power function between the identity and the sign, closer to the sign as training goes on."""
+"""ReSTE: the surrogate of the sign is a power function that comes closer to the sign during training."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from biper.quantizers.base import SlopedSign
 
 
 class PowerSign(SlopedSign):
-    r"""Sign with the rectified straight-through estimator.
+    r"""Sign with the rectified straight-through estimator of ReSTE.
 
-    Forward ``+1 if x >= 0 else -1``; gradient that of ``sign(x) |x|^(1/o)``, cut off where it is too steep or too far:
+    Forward:
 
-    ==================  =========================
-    ``|x|``             gradient
-    ==================  =========================
-    up to ``m``         ``m^(1/o) / m``
-    up to ``window``    ``|x|^((1 - o) / o) / o``
-    beyond              0
-    ==================  =========================
+        +1 if x >= 0 else -1
 
-    The order ``o = 1 + p (order_end - 1)`` rises with the share ``p`` of training that is done; 1 is the clipped
-    straight-through estimator.
+    Gradient used, that of ``sign(x) |x|^(1/o)`` except where it is too steep or too far from zero:
+
+        flat^(1/o) / flat       if |x| <= flat
+        |x|^((1 - o) / o) / o   if flat < |x| <= window
+        0                       if |x| > window
+
+    The order ``o = 1 + p (order_end - 1)`` rises with the fraction ``p`` of training that is done (``progress``). An
+    order of 1 gives the clipped straight-through estimator.
 
     Args:
-        order_end: o at the end, at least 1.
-        window: beyond this no gradient passes.
-        flat: m, up to which the gradient is the slope of the chord from zero.
+        order_end: the order o at the end of training, at least 1.
+        window: the largest ``|x|`` at which a gradient passes.
+        flat: the ``|x|`` up to which the gradient is the slope of the chord from zero.
 
     Source: Wu et al., "Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator for Binary
     Neural Networks Training", ICCV 2023, equations 6 to 10.
@@ -39,11 +39,11 @@ class PowerSign(SlopedSign):
 
     @property
     def order(self) -> float:
-        """o now."""
+        """The order o at the current progress."""
         return 1 + self.progress * (self.order_end - 1)
 
     def slope(self, x: Tensor) -> Tensor:
-        """The estimator's derivative."""
+        """Compute the surrogate gradient at the current progress, in the shape and dtype of ``x``."""
         o = self.order
         size = x.abs()
         power = size.clamp(min=self.flat).pow((1 - o) / o) / o
@@ -55,20 +55,32 @@ class PowerSign(SlopedSign):
 
 
 class PowerWeight(PowerSign):
-    r"""Weights of ReSTE: ``E sign(w)`` with ``E = mean |w|`` over the layer.
+    r"""Weight quantizer of ReSTE: signs times the mean magnitude of the whole layer.
 
-    Gradient ``E slope(w)`` with the slope of `PowerSign`, plus that of E itself, ``sign(w) / n * sum(g sign(w))``.
+    Forward, with ``E = mean |w|`` over the ``n`` weights of the layer:
 
-    Source: as `PowerSign`; the scale and its gradient as in the authors' code.
+        E sign(w)
+
+    Gradient used, with the slope of `PowerSign` and the incoming gradient ``g``; the second term is that of E:
+
+        g E slope(w) + sign(w) / n * sum(g sign(w))
+
+    Args:
+        order_end: the order o at the end of training, at least 1.
+        window: the largest ``|w|`` at which a gradient passes.
+        flat: the ``|w|`` up to which the gradient is the slope of the chord from zero.
+
+    Source: Wu et al., "Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator for Binary
+    Neural Networks Training", ICCV 2023, equations 6 to 10; the scale and its gradient as in the authors' code.
     """
 
-    scaled = True
-    always_signs = True
+    has_own_scale = True
+    always_gives_scaled_signs = True
 
-    def levels(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(E, 0), both scalars."""
+    def scale_and_offset(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute (E, 0), two scalars, for a latent weight of any shape."""
         return x.abs().mean(), x.new_zeros(())
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Quantize a latent weight of any shape."""
-        return self.levels(weight)[0] * super().forward(weight)
+        """Quantize a latent weight of any shape to ``-E`` and ``+E``, in its shape and dtype."""
+        return self.scale_and_offset(weight)[0] * super().forward(weight)

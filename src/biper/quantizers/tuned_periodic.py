@@ -1,8 +1,9 @@
-"""The periodic function with what the paper leaves fixed made a choice: wave, frequency and the switch of stages."""
+"""The periodic function of BiPer with options for what the paper leaves fixed: wave, frequency and transition."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -11,60 +12,67 @@ from torch.autograd.function import once_differentiable
 
 from biper.errors import ModelError
 from biper.quantizers.base import sign
-from biper.quantizers.periodic import PeriodicSign, Stage
+from biper.quantizers.periodic import DEFAULT_FREQUENCY, PeriodicSign, Stage
 
 Wave = Literal["sine", "triangle"]
+"""The shape of the wave."""
 
 FULL_SHARPNESS = 10.0
-"""k at the end of stage 1: ``tanh(k wave) / tanh(k)`` is within 0.1 of its sign where ``|wave| > 0.15``."""
+"""The sharpness k at the end of stage 1. ``tanh(k wave) / tanh(k)`` is then within 0.1 of the sign of the wave where
+``|wave| > 0.15``."""
 
-LARGEST_GAIN = 1.5
-"""Of ``|θ|``: a learned ω stays within 0.22 to 4.5 times its ``frequency``."""
+LARGEST_LOG_GAIN = 1.5
+"""The limit of ``|θ|``. A learned ω stays between 0.22 and 4.5 times its ``frequency``."""
 
 
 class TunedPeriodicSign(PeriodicSign):
-    r"""`PeriodicSign` with a wave, a frequency and a transition of your choice.
+    r"""`PeriodicSign` with a choice of the wave, of the frequency and of the transition between the stages.
 
-    With ``φ = ω w``, ``wave(φ)`` is ``sin φ``, or the triangle of the same period, ``(2 / π) asin(sin φ)``:
+    Forward, with the phase ``φ = ω w`` and ``wave(φ)`` either ``sin φ`` or the triangle of the same period,
+    ``(2 / π) asin(sin φ)``:
 
-    ==================  =======================================  ==================
-    stage               forward                                  gradient by φ
-    ==================  =======================================  ==================
-    ``"relaxed"`` (1)   wave(φ), or tanh(k wave(φ)) / tanh(k)    wave'(φ)
-    ``"binary"`` (2)    +1 if sin φ >= 0 else -1                 wave'(φ)
-    ==================  =======================================  ==================
+        stage "relaxed" (1): wave(φ), or tanh(k wave(φ)) / tanh(k) with a sharpness k > 0
+        stage "binary" (2):  +1 if sin φ >= 0 else -1
 
-    with ``wave'`` either ``cos φ`` or ``(2 / π) sign(cos φ)``.
+    Gradient used by φ, in both stages and for any sharpness:
 
-    *Sharpening*: with ``sharpen_from = s``, the sharpness k rises linearly from 0 to 10 while the share of stage 1 that
-    is done goes from s to 1, so that the wave turns by degrees into the square one of stage 2.
+        cos φ                  for the sine
+        (2 / π) sign(cos φ)    for the triangle
 
-    *Schedule*: with ``frequency_end``, ω moves geometrically from ``frequency`` to it over stage 1.
+    With ``sharpen_from = s``, the sharpness k rises linearly from 0 to 10 while the finished fraction of stage 1 goes
+    from s to 1, so that the wave gradually becomes the square wave of stage 2.
 
-    *Learned*: ``ω = frequency * exp(θ)`` with a parameter θ (``log_gain``) of the layer or of each output channel,
-    which starts at 0. Its gradient is ``sum(g wave'(φ) φ) / sqrt(n)`` over the ``n`` weights that share it: otherwise
-    their number would set its learning rate. It grows with φ itself, so that a θ without limits may take one step from
-    which it never comes back: ``|θ| <= 1.5``, whatever the optimizer makes of it (`set_progress` puts it back there).
+    With ``frequency_end``, ω moves geometrically from ``frequency`` to ``frequency_end`` over stage 1.
 
-    All of it is saved in the state dict: ``frequency`` (where the schedule stands), ``frequency_start``, ``sharpness``
-    and ``stage``, and the parameter.
+    With ``learned_frequencies``, ``ω = frequency * exp(θ)`` with a parameter θ (``log_gain``) for the layer or for each
+    output channel, which starts at 0. Its gradient is ``sum(g wave'(φ) φ) / sqrt(n)`` over the ``n`` weights that
+    share it; without the division, the number of weights would set its learning rate. The gradient grows with φ, so
+    that one step could move an unlimited θ too far to come back. Therefore ``|θ| <= 1.5`` always holds: `set_progress`
+    clamps the parameter before each step.
+
+    The state dict holds ``frequency`` (its current value under the schedule), ``frequency_start``, ``sharpness``,
+    ``stage`` and the parameter.
 
     Args:
-        frequency, stage: as of `PeriodicSign`.
+        frequency: ω at the start, in radians per unit of weight; a positive finite number.
+        stage: ``"relaxed"`` or ``"binary"`` (or 1 or 2).
         wave: ``"sine"`` or ``"triangle"``.
-        frequency_end: ω at the end of stage 1; None keeps it.
-        sharpen_from: from which share of stage 1 on the wave sharpens, 0 up to 1; None never.
-        learned_frequencies: how many θ to learn: 0, 1, or one for each output channel.
+        frequency_end: ω at the end of stage 1, in radians per unit of weight; None leaves ω as it is.
+        sharpen_from: the finished fraction of stage 1, from 0 to below 1, at which the wave begins to sharpen; None
+            never sharpens it.
+        learned_frequencies: the number of parameters θ: 0, 1 for the layer, or one for each output channel.
 
     Raises:
-        ModelError: a frequency is not a positive finite number.
+        ModelError: a frequency is not a positive finite number, or there is no such stage.
+
+    Source: this project; the published function is `PeriodicSign`.
     """
 
     saved_numbers = ("frequency", "frequency_start", "sharpness")
 
     def __init__(
         self,
-        frequency: float = 20.0,
+        frequency: float = DEFAULT_FREQUENCY,
         stage: Stage | str | int = Stage.RELAXED,
         *,
         wave: Wave = "sine",
@@ -81,16 +89,29 @@ class TunedPeriodicSign(PeriodicSign):
         self.learns_frequency = learned_frequencies > 0
         self.log_gain = nn.Parameter(torch.zeros(learned_frequencies)) if learned_frequencies else None
 
-    def start_at(self, frequency: float) -> None:
-        """Set ω before training, the schedule's first one too."""
+    def set_start_frequency(self, frequency: float) -> None:
+        """Set ω, and with it the first ω of the schedule, before training.
+
+        Args:
+            frequency: ω, in radians per unit of weight.
+
+        Raises:
+            ModelError: the frequency is not a positive finite number.
+        """
         self.frequency = self.frequency_start = frequency
 
     def set_progress(self, fraction: float) -> None:
-        """Move ω and the sharpness to where they are at this share of stage 1; stage 2 leaves them."""
+        """Set ω and the sharpness for a finished fraction of stage 1, and clamp learned parameters.
+
+        In stage 2, ω and the sharpness stay as they are.
+
+        Args:
+            fraction: the finished share of the stage's steps, above 0 and up to 1.
+        """
         super().set_progress(fraction)
         if self.log_gain is not None:
             with torch.no_grad():
-                self.log_gain.clamp_(-LARGEST_GAIN, LARGEST_GAIN)
+                self.log_gain.clamp_(-LARGEST_LOG_GAIN, LARGEST_LOG_GAIN)
         if self.stage is not Stage.RELAXED:
             return
         if self.frequency_end is not None:
@@ -100,27 +121,27 @@ class TunedPeriodicSign(PeriodicSign):
             self.sharpness = FULL_SHARPNESS * min(max(done, 0.0), 1.0)
 
     def frequencies(self) -> Tensor:
-        """ω as it is used now: a number, or one for each output channel; float64."""
+        """Compute the current ω: a scalar, or a vector with one number for each learned frequency; float64."""
         gain = torch.zeros(()) if self.log_gain is None else self.log_gain.detach()
-        return self.frequency * gain.double().clamp(-LARGEST_GAIN, LARGEST_GAIN).exp()
+        return self.frequency * gain.double().clamp(-LARGEST_LOG_GAIN, LARGEST_LOG_GAIN).exp()
 
     def phase(self, weight: Tensor) -> Tensor:
-        """``ω w``, in radians, with the gradient of a learned frequency."""
+        """Compute the phase ``ω w``, in radians, of a latent weight (out, ...), with the gradient of a learned ω."""
         phase = super().phase(weight)
         if self.log_gain is None:
             return phase
         shared = weight.numel() // len(self.log_gain)
-        gain = _ScaledGradient.apply(self.log_gain, shared**-0.5).clamp(-LARGEST_GAIN, LARGEST_GAIN)
+        gain = _scaled_gradient(self.log_gain, shared**-0.5).clamp(-LARGEST_LOG_GAIN, LARGEST_LOG_GAIN)
         return phase * gain.exp().to(weight.dtype).view(-1, *[1] * (weight.dim() - 1))
 
-    def real(self, x: Tensor) -> Tensor:
-        """``wave(ω w)``, not sharpened, in both stages."""
+    def sign_argument(self, x: Tensor) -> Tensor:
+        """Compute ``wave(ω w)``, not sharpened, in both stages, for a latent weight (out, ...)."""
         return _wave(self.phase(x), self.wave)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Quantize a latent weight (out, ...)."""
+        """Compute the wave of a latent weight (out, ...), or its signs, in the shape and dtype of the weight."""
         sharpness = math.inf if self.stage is Stage.BINARY else self.sharpness
-        return _WaveFunction.apply(self.phase(weight), self.wave, sharpness)
+        return _wave_function(self.phase(weight), self.wave, sharpness)
 
     def extra_repr(self) -> str:
         end = "" if self.frequency_end is None else f", frequency_end={self.frequency_end:g}"
@@ -135,7 +156,7 @@ def _wave(phase: Tensor, wave: Wave) -> Tensor:
 
 
 class _WaveFunction(torch.autograd.Function):
-    """The wave of φ, sharpened, or its sign if the sharpness is infinite; always the gradient of the plain wave."""
+    """The sharpened wave of φ, or its sign if the sharpness is infinite. The gradient is that of the plain wave."""
 
     @staticmethod
     def forward(ctx: Any, phase: Tensor, wave: Wave, sharpness: float) -> Tensor:
@@ -154,8 +175,11 @@ class _WaveFunction(torch.autograd.Function):
         return grad * (slope if ctx.wave == "sine" else sign(slope) * (2 / math.pi)), None, None
 
 
+_wave_function: Callable[[Tensor, Wave, float], Tensor] = _WaveFunction.apply
+
+
 class _ScaledGradient(torch.autograd.Function):
-    """``x``; gradient ``factor * g``."""
+    """The identity, whose gradient is multiplied by a factor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
@@ -166,3 +190,6 @@ class _ScaledGradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.factor, None
+
+
+_scaled_gradient: Callable[[Tensor, float], Tensor] = _ScaledGradient.apply
