@@ -1,9 +1,9 @@
 """What feeds each layer of a model: the operators of one forward pass, recorded while the model runs on an example.
 
 `biper.binarize.record` runs the model once and keeps, for each operator that torch executes, its name, the steps that
-made its inputs, and the module that called it. It follows the data through whatever Python code the model has, also where torch.fx
-cannot trace. The methods of `Flow` answer what `biper.binarize_` asks: in which order layers run, which activations
-decide the sign of a layer's input, and which layers are gates or shortcuts.
+made its inputs, and the module that called it. It follows the data through whatever Python code the model has, also
+where torch.fx cannot trace. The methods of `Flow` answer what `biper.binarize_` asks: in which order layers run,
+which activations decide the sign of a layer's input, and which layers are gates or shortcuts.
 """
 
 from __future__ import annotations

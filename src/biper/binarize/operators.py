@@ -5,104 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NON_NEGATIVE = frozenset(
-    [
-        "relu",
-        "relu6",
-        "sigmoid",
-        "hardsigmoid",
-        "silu",
-        "hardswish",
-        "gelu",
-        "mish",
-        "softplus",
-        "square",
-        "abs",
-        "exp",
-        "softmax",
-        "_softmax",
-        "_safe_softmax",
-        "threshold",
-        "norm",
-        "linalg_vector_norm",
-        "var",
-        "std",
-        "sqrt",
-        "rsqrt",
-    ]
-)
+_NON_NEGATIVE = """
+    relu relu6 sigmoid hardsigmoid silu hardswish gelu mish softplus square abs exp softmax _softmax
+    _safe_softmax threshold norm linalg_vector_norm var std sqrt rsqrt
+"""
+
+NON_NEGATIVE = frozenset(_NON_NEGATIVE.split())
 """Operators whose result is never below zero, or hardly: that of silu, hardswish, gelu and mish stays above -0.38."""
 
 SHARES = frozenset(("sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax"))
 """Operators whose result is a share between 0 and 1: a product with it has the sign of the other factor."""
 
-PASSING = frozenset(
-    [
-        "view",
-        "_unsafe_view",
-        "reshape",
-        "_reshape_alias",
-        "flatten",
-        "unflatten",
-        "expand",
-        "permute",
-        "transpose",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "clone",
-        "contiguous",
-        "alias",
-        "detach",
-        "slice",
-        "select",
-        "split",
-        "split_with_sizes",
-        "chunk",
-        "unbind",
-        "narrow",
-        "index",
-        "roll",
-        "flip",
-        "lift_fresh_copy",
-        "_to_copy",
-        "as_strided",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "max_pool2d_with_indices",
-        "max_pool3d_with_indices",
-        "avg_pool1d",
-        "avg_pool2d",
-        "avg_pool3d",
-        "_adaptive_avg_pool2d",
-        "_adaptive_avg_pool3d",
-        "adaptive_avg_pool1d",
-        "adaptive_avg_pool2d",
-        "adaptive_max_pool2d",
-        "adaptive_max_pool3d",
-        "mean",
-        "amax",
-        "sum",
-        "constant_pad_nd",
-        "upsample_nearest1d",
-        "upsample_nearest2d",
-        "upsample_linear1d",
-        "upsample_bilinear2d",
-        "_upsample_bilinear2d_aa",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "channel_shuffle",
-        "native_channel_shuffle",
-        "native_dropout",
-        "dropout",
-        "im2col",
-        "reflection_pad1d",
-        "reflection_pad2d",
-        "replication_pad1d",
-        "replication_pad2d",
-    ]
-)
+_PASSING = """
+    view _unsafe_view reshape _reshape_alias flatten unflatten expand permute transpose t unsqueeze squeeze
+    clone contiguous alias detach slice select split split_with_sizes chunk unbind narrow index roll flip
+    lift_fresh_copy _to_copy as_strided max_pool1d max_pool2d max_pool3d max_pool2d_with_indices
+    max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d mean amax sum
+    constant_pad_nd upsample_nearest1d upsample_nearest2d upsample_linear1d upsample_bilinear2d
+    _upsample_bilinear2d_aa pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle native_dropout
+    dropout im2col reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d
+"""
+
+PASSING = frozenset(_PASSING.split())
 """Operators that keep the sign of their input: the result is non-negative where the input is."""
 
 MERGING = frozenset(("add", "mul", "div", "maximum", "minimum", "cat", "stack"))

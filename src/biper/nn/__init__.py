@@ -2,7 +2,8 @@
 
 `BinaryConv1d`, `BinaryConv2d` and `BinaryLinear` are drop-in replacements of torch's layers. `binary_layers`,
 `periodic_weights`, `set_stage_` and `set_progress_` work on all binary layers of a model. `make_binary_` and
-`make_real_` turn one layer into the other kind in place. `periodic_penalty` is BiPer's regularizer. `norm_activation` and `branch` are for the authors of networks: they let several modules run in one native kernel.
+`make_real_` turn one layer into the other kind in place. `periodic_penalty` is BiPer's regularizer. `norm_activation`
+and `branch` are for the authors of networks: they let several modules run in one native kernel.
 """
 
 from biper.nn.conv import BinaryConv2d, branch
