@@ -1,55 +1,127 @@
-"""The configuration of `biper.binarize_`: which layers of a model become binary, and by which method."""
+"""Which layers of a model `biper.binarize_` makes binary, and the reason for each layer that stays real."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils import parametrize
 
-from biper.methods.fields import Positive
+from biper.binarize.dataflow import Flow
 from biper.methods.settings import AnyMethod, BiperMethod
-from biper.quantizers import DEFAULT_FREQUENCY
+from biper.nn import BINARY_LAYERS
+
+FEW_CHANNELS = 8
+"""A layer with fewer input channels stays real by default: so few bits carry little, and their sums cost as much."""
+
+Kind = Literal["first", "last", "depthwise", "gates", "shortcuts", "few-channels"]
+
+REASONS: dict[Kind, str] = {
+    "first": "the first layer",
+    "last": "the last layer",
+    "depthwise": "depthwise: each sum would be of a few bits",
+    "gates": "a gate: it weighs another value and decides its range",
+    "shortcuts": "a 1x1 shortcut that changes the shape: it carries the residual",
+    "few-channels": f"fewer than {FEW_CHANNELS} input channels",
+}
+
+REPLACEABLE = (nn.Conv1d, nn.Conv2d, nn.Linear)
+"""The layer types that have a binary form."""
+
+UNTOUCHED: dict[type[nn.Module], str] = {
+    nn.Conv3d: "there is no binary form of Conv3d",
+    nn.ConvTranspose1d: "there is no binary form of a transposed convolution",
+    nn.ConvTranspose2d: "there is no binary form of a transposed convolution",
+    nn.ConvTranspose3d: "there is no binary form of a transposed convolution",
+    nn.RNNBase: "there is no binary form of recurrent layers",
+    nn.RNNCellBase: "there is no binary form of recurrent layers",
+    nn.MultiheadAttention: "the projections of an attention are packed into one parameter",
+    nn.Embedding: "an embedding is a table that is read, not multiplied",
+    nn.EmbeddingBag: "an embedding is a table that is read, not multiplied",
+    nn.Bilinear: "there is no binary form of Bilinear",
+}
+"""Layer types with weights that `biper.binarize_` knows and leaves alone, and why."""
 
 
 class BinarizeConfig(BaseModel):
-    """The configuration of `binarize_`: which layers become binary, and by which method.
+    """Which layers `biper.binarize_` changes, and into what.
 
-    Without ``include``, all convolution and linear layers become binary except the first and the last such layer of the
-    model, in the order of ``model.named_modules()``. Patterns match the qualified name of a layer as a shell matches
-    file names: ``"features.*"``.
+    Without ``include``, every `torch.nn.Conv1d`, `Conv2d` and `Linear` becomes binary but the kinds in ``keep_real``.
+    With ``include``, exactly those layers become binary whose qualified name matches one of its patterns (as in a
+    shell: ``"features.*"``). ``exclude`` keeps matching layers real in either case.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     include: tuple[str, ...] | None = None
-    """Patterns of the layers that become binary; None takes all but the first and the last layer."""
     exclude: tuple[str, ...] = ()
-    """Patterns of the layers that stay real, even if ``include`` matches them."""
     bits: Literal["W1A1", "W1A32"] = "W1A1"
-    """Whether weights and inputs become binary (W1A1) or weights alone (W1A32)."""
-    frequency: Positive = DEFAULT_FREQUENCY
+    frequency: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """ω of the new layers, in radians per unit of weight."""
     method: AnyMethod = BiperMethod()
-    """The method that maps weights and inputs to bits. The model keeps its activations."""
+    """How weights and inputs become bits."""
+    keep_real: tuple[Kind, ...] = ("first", "last", "depthwise", "gates", "shortcuts", "few-channels")
+    """Kinds of layers that stay real. ``"first"`` and ``"last"`` are in order of execution; ``"gates"`` are the layers
+    of squeeze-and-excitation and the like; ``"shortcuts"`` are 1x1 convolutions that bring a residual to another
+    shape; ``"few-channels"`` have fewer than 8 input channels."""
+    activation: Literal["hardtanh", "rprelu", "prelu", "keep"] = "hardtanh"
+    """What replaces an activation module that cannot be negative (relu, silu, gelu, sigmoid and the like) and feeds
+    the sign of a binary layer. ``"rprelu"`` is the activation of ReActNet; ``"keep"`` replaces none."""
+    one_signed: Literal["threshold", "norm", "real"] = "threshold"
+    """What happens to a layer whose input still has one sign, because no activation module could be replaced: it gets
+    a learned threshold for each channel in front of its sign, or a batch norm, or it stays real."""
 
 
-def reason_to_stay_real(name: str, names: Sequence[str], config: BinarizeConfig) -> str | None:
-    """Decide whether a layer becomes binary.
+def reason_untouchable(layer: nn.Module) -> str:
+    """Why a convolution or linear layer cannot become binary, whatever the configuration says; empty if it can."""
+    if isinstance(layer, BINARY_LAYERS):
+        return "already binary"
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin) or isinstance(layer.weight, UninitializedParameter):
+        return "a lazy layer: run the model once before"
+    if parametrize.is_parametrized(layer):
+        return f"its weight is computed: {', '.join(layer.parametrizations)} of it has a parametrization"  # type: ignore[arg-type]
+    if "weight" not in layer._parameters:
+        return "its weight is computed from other parameters, as by weight_norm or pruning"
+    if type(layer) not in REPLACEABLE:
+        return f"a subclass of {_base(layer)}, {type(layer).__name__}, whose forward pass may be another"
+    return ""
+
+
+def _base(layer: nn.Module) -> str:
+    return next(kind.__name__ for kind in REPLACEABLE if isinstance(layer, kind))
+
+
+def reason_real(name: str, layer: Any, config: BinarizeConfig, flow: Flow | None, order: list[str]) -> str:
+    """Why a layer that could become binary stays real by the configuration; empty if it does not.
 
     Args:
         name: the qualified name of the layer.
-        names: the qualified names of all convolution and linear layers of the model, in order.
-        config: the configuration.
-
-    Returns:
-        The reason why the layer stays real, or None if it becomes binary.
+        layer: the layer.
+        config: what the user chose.
+        flow: the recorded data flow; None if the model could not be run.
+        order: the qualified names of all candidate layers, in order of execution as far as it is known.
     """
     if any(fnmatchcase(name, pattern) for pattern in config.exclude):
         return "excluded"
     if config.include is not None:
-        return None if any(fnmatchcase(name, pattern) for pattern in config.include) else "not included"
-    if name == names[0]:
-        return "the first layer"
-    return "the last layer" if name == names[-1] else None
+        return "" if any(fnmatchcase(name, pattern) for pattern in config.include) else "not included"
+    if flow is not None and name not in flow.uses:
+        return "it did not run on the example"
+    checks: dict[Kind, bool] = {
+        "first": flow.is_first(name) if flow else name == order[0],
+        "last": flow.is_last(name) if flow else name == order[-1],
+        "depthwise": getattr(layer, "groups", 1) > 1 and layer.groups == layer.in_channels,
+        "gates": flow is not None and name in flow.gates,
+        "shortcuts": flow is not None and name in flow.shortcuts,
+        "few-channels": input_channels(layer) < FEW_CHANNELS,
+    }
+    return next((REASONS[kind] for kind, is_so in checks.items() if is_so and kind in config.keep_real), "")
+
+
+def input_channels(layer: nn.Module) -> int:
+    """The number of channels, or of features, of a layer's input."""
+    count = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    return int(count)  # type: ignore[arg-type]

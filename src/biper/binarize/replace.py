@@ -1,91 +1,310 @@
-"""Replace convolutions and linear layers of any torch model by binary ones, in place."""
+"""`biper.binarize_`: the convolutions and linear layers of any torch model become binary, in place."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from biper.binarize.policy import BinarizeConfig, reason_to_stay_real
+from biper.binarize.dataflow import Flow, Step
+from biper.binarize.policy import UNTOUCHED, BinarizeConfig, input_channels, reason_real, reason_untouchable
+from biper.binarize.record import record
 from biper.binarize.report import BinarizeReport, LayerChange
+from biper.binarize.signs import Shifted, calibrating, make_shift, signed_activation
 from biper.errors import ModelError
 from biper.methods.build import choose_frequencies_, make_input_quantizer, make_weight_quantizer
-from biper.nn import BINARY_LAYERS, BinaryConv2d, BinaryLinear
+from biper.nn import BINARY_LAYERS
+from biper.nn.convert import make_binary_, make_real_
+
+CANDIDATES = (nn.Conv1d, nn.Conv2d, nn.Linear)
+
+ONE_SIGN = 0.01
+"""An input has one sign where less than this share of it has the other."""
+
+Example = Tensor | tuple[Any, ...] | list[Any]
 
 
-def binarize_(model: nn.Module, config: BinarizeConfig | None = None) -> BinarizeReport:
-    """Replace convolutions and linear layers of a model by `BinaryConv2d` and `BinaryLinear`, in place.
+def binarize_(
+    model: nn.Module, config: BinarizeConfig | None = None, *, example: Example | None = None
+) -> BinarizeReport:
+    """Make the convolutions and linear layers of a model binary, in place, such that no layer becomes a constant.
 
-    The model keeps its weights and biases: the old weights (the same parameters) become the latent weights. A layer
-    that is used in several places stays shared. The new layers are in stage ``"relaxed"``; see `set_stage_`.
+    A sign carries information only if its argument takes both signs. Therefore the model is run once on the example,
+    and the data is followed to the input of each binary layer. Where an activation that cannot be negative stands in
+    front of it, the activation is replaced (``config.activation``); where that is not possible, the layer gets a
+    learned threshold in front of its sign (``config.one_signed``). The first and the last layer in order of execution
+    and the other kinds of layers in ``config.keep_real`` stay real.
+
+    Weights, biases, hooks, ``requires_grad``, dtypes, devices, tied weights and the training mode are kept: a layer
+    stays the same object and changes its type; its weight becomes the latent weight. The new layers are in stage
+    ``"relaxed"``; see `biper.set_stage_`.
 
     Args:
-        model: any module that contains `torch.nn.Conv2d` or `torch.nn.Linear` layers.
-        config: which layers become binary and by which method; by default, all but the first and the last layer.
+        model: any module with `torch.nn.Conv1d`, `torch.nn.Conv2d` or `torch.nn.Linear` layers.
+        config: which layers, and into what; see `BinarizeConfig`.
+        example: a batch as the model takes it: a tensor, or a tuple of the positional arguments. Real data are best:
+            thresholds start at their means. Without an example the model is tried on random images; the report says so.
 
     Returns:
-        A report on each convolution and linear layer, which can be printed.
+        What became of each layer, and why; print it.
 
     Raises:
-        ModelError: the model itself is a single layer (which cannot be replaced in place), it has no layer to make
-            binary, or a pattern matches no layer.
+        ModelError: the model is a single layer (it cannot be replaced in place), it does not run on the example, no
+            layer can become binary, or a pattern matches no layer.
     """
     config = config or BinarizeConfig()
-    if isinstance(model, nn.Conv2d | nn.Linear):
+    if isinstance(model, CANDIDATES):
         raise ModelError(
-            f"binarize_ expected a model that contains layers and got a single {type(model).__name__}: "
-            "create a BinaryConv2d or BinaryLinear, or wrap the layer in torch.nn.Sequential"
+            f"binarize_ replaces layers inside a model and got a single {type(model).__name__}: "
+            "make a BinaryConv2d or BinaryLinear, or wrap it in torch.nn.Sequential"
         )
-    candidates = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    candidates = {name: module for name, module in model.named_modules() if isinstance(module, CANDIDATES)}
     for pattern in (*(config.include or ()), *config.exclude):
         if not any(fnmatchcase(name, pattern) for name in candidates):
             raise ModelError(
-                f"pattern {pattern!r} matches no convolution or linear layer; the model has {list(candidates)}"
+                f"pattern {pattern!r} matches no convolution or linear layer; there are {list(candidates)}"
             )
-    layers = []
-    for name, module in candidates.items():
-        reason = reason_to_stay_real(name, list(candidates), config)
-        if reason is None and type(module) not in (nn.Conv2d, nn.Linear):
-            reason = "already binary" if isinstance(module, BINARY_LAYERS) else f"a subclass, {type(module).__name__}"
-        binary = reason is None
-        layers.append(LayerChange(name, type(module).__name__, module.weight.numel(), binary, reason or ""))
-        if binary:
-            _replace(model, module, _binary_twin(module, config))
-    if not any(layer.binary for layer in layers):
-        raise ModelError(
-            f"no layer was made binary: of {len(layers)} convolution and linear layers, the first and the last stay "
-            "real by default; name layers with BinarizeConfig(include=...)"
+    inputs, flow, notes = _follow(model, candidates, example)
+    order = _order(candidates, flow)
+    layers: dict[str, LayerChange] = {}
+    for number, name in enumerate(order):
+        module = candidates[name]
+        reason = reason_untouchable(module) or reason_real(name, module, config, flow, order)
+        use = None if flow is None else flow.uses.get(name)
+        layers[name] = LayerChange(
+            name=name,
+            kind=type(module).__name__,
+            weights=_weights_of(module),
+            binary=not reason,
+            reason=reason,
+            order=number if flow is None or use is not None else None,
+            multiply_accumulates=None if use is None else use.multiply_accumulates,
         )
+    chosen = [name for name in order if layers[name].binary]
+    if not chosen:
+        raise ModelError(_nothing_to_do(layers))
+    replaced = _replace_activations(model, flow, chosen, config)
+    for name in chosen:
+        _make_binary(candidates[name], config)
+        layers[name] = replace(layers[name], replaced=tuple(replaced.get(name, ())))
+    _keep_off_the_fast_path_(model)
+    if inputs is not None and config.bits == "W1A1":
+        _make_inputs_signed(model, inputs, layers, config)
     choose_frequencies_(model, config.method)
-    return BinarizeReport(tuple(layers))
+    return BinarizeReport((*layers.values(), *_left_alone(model)), tuple(notes))
 
 
-def _binary_twin(module: nn.Conv2d | nn.Linear, config: BinarizeConfig) -> BinaryConv2d | BinaryLinear:
-    """Make the binary layer that replaces ``module`` and takes over its parameters, mode, device and dtype."""
-    real_input = config.bits == "W1A32"
-    inputs = module.in_channels if isinstance(module, nn.Conv2d) else module.in_features
-    options: dict[str, Any] = {
-        "bias": module.bias is not None,
-        "weight_quantizer": make_weight_quantizer(config.method, config.frequency, len(module.weight)),
-        "input_quantizer": nn.Identity() if real_input else make_input_quantizer(config.method, inputs),
-        "device": module.weight.device,
-        "dtype": module.weight.dtype,
+def check_binary_inputs(model: nn.Module, example: Example) -> dict[str, float]:
+    """The share of +1 among the input signs of each binary layer, measured on an example.
+
+    A layer whose share is 0 or 1 is a constant: it sees nothing of the data. The model runs once, in its present mode,
+    and is left as it was.
+
+    Args:
+        model: any module.
+        example: a batch as the model takes it: a tensor, or a tuple of the positional arguments.
+
+    Returns:
+        For each binary layer that ran, by qualified name: the share, 0 to 1.
+
+    Raises:
+        ModelError: the model does not run on the example.
+    """
+    layers: dict[str, nn.Module] = {
+        name: layer for name, layer in model.named_modules() if isinstance(layer, BINARY_LAYERS)
     }
-    twin: BinaryConv2d | BinaryLinear
-    if isinstance(module, nn.Conv2d):
-        geometry = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
-        options |= {name: getattr(module, name) for name in (*geometry, "padding_mode")}
-        twin = BinaryConv2d(**options)
-    else:
-        twin = BinaryLinear(module.in_features, module.out_features, **options)
-    twin.weight, twin.bias = module.weight, module.bias
-    return twin.to(module.weight.device, module.weight.dtype).train(module.training)
+    return {name: use.positive_share for name, use in record(model, layers, _arguments(example)).uses.items()}
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Replace ``old`` by ``new`` in every module that has it as a child."""
+def _arguments(example: Example) -> tuple[Any, ...]:
+    return tuple(example) if isinstance(example, tuple | list) else (example,)
+
+
+def _follow(
+    model: nn.Module, candidates: Mapping[str, nn.Module], example: Example | None
+) -> tuple[tuple[Any, ...] | None, Flow | None, list[str]]:
+    """The arguments that the model was run on, the recorded data flow, and notes for the report."""
+    if example is not None:
+        arguments = _arguments(example)
+        return arguments, record(model, candidates, arguments), []
+    for guess in _guesses(candidates):
+        try:
+            flow = record(model, candidates, (guess,))
+        except ModelError:
+            continue
+        shape = " x ".join(map(str, guess.shape))
+        note = (
+            f"No example was given: the data flow was followed with random numbers of shape {shape}. Give "
+            "`example=images` so that shares of signs and thresholds are those of your data."
+        )
+        return (guess,), flow, [note]
+    return (
+        None,
+        None,
+        [
+            "No example was given, and the model does not run on random images: it was not checked whether each "
+            "binary layer sees both signs. Give `example=images`."
+        ],
+    )
+
+
+def _guesses(candidates: Mapping[str, nn.Module]) -> Iterable[Tensor]:
+    """Random inputs that the model may take, by its layers in order of definition."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in candidates.values():
+        weight: Any = layer.weight
+        channels = input_channels(layer)
+        shapes: list[tuple[int, ...]]
+        if isinstance(layer, nn.Conv2d):
+            shapes = [(2, channels, size, size) for size in (32, 64, 224)]
+        elif isinstance(layer, nn.Conv1d):
+            shapes = [(2, channels, size) for size in (64, 512)]
+        else:
+            shapes = [(2, channels), (2, 4, channels)]
+        for shape in shapes:
+            yield torch.randn(shape, generator=generator).to(weight.device, weight.dtype)
+
+
+def _order(candidates: Mapping[str, nn.Module], flow: Flow | None) -> list[str]:
+    """Names of the candidate layers in order of execution; those that did not run last."""
+    ran = [] if flow is None else list(flow.uses)
+    return [*ran, *(name for name in candidates if name not in ran)]
+
+
+def _weights_of(module: nn.Module) -> int:
+    try:
+        weight: Any = module.weight
+        return int(weight.numel())
+    except (AttributeError, ValueError):  # a lazy layer has no weight yet
+        return 0
+
+
+def _nothing_to_do(layers: Mapping[str, LayerChange]) -> str:
+    reasons = list(dict.fromkeys(layer.reason for layer in layers.values()))
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return (
+        f"no layer was made binary, of {len(layers)} convolution and linear layers{why}; name layers with "
+        "BinarizeConfig(include=...), or change keep_real"
+    )
+
+
+def _make_binary(layer: nn.Module, config: BinarizeConfig) -> None:
+    real_input = config.bits == "W1A32"
+    channels = input_channels(layer)
+    weights: Any = make_weight_quantizer(config.method, config.frequency, len(layer.weight))  # type: ignore[arg-type]
+    make_binary_(layer, weights, nn.Identity() if real_input else make_input_quantizer(config.method, channels))
+
+
+def _replace_activations(
+    model: nn.Module, flow: Flow | None, chosen: Iterable[str], config: BinarizeConfig
+) -> dict[str, list[str]]:
+    """Replace the activation modules that keep an input of the chosen layers from being negative.
+
+    Returns:
+        For each layer, what was replaced in front of it.
+    """
+    if flow is None or config.activation == "keep" or config.bits != "W1A1":
+        return {}
+    modules = dict(model.named_modules())
+    shapes: dict[str, set[tuple[int, ...]]] = {}
+    for step in flow.steps:
+        shapes.setdefault(step.module, set()).add(step.shape)
+    done: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    for name in chosen:
+        for step in flow.culprits(name):
+            if step.module not in done and _is_replaceable(step, flow, modules):
+                old = modules[step.module]
+                new = signed_activation(config.activation, old, shapes[step.module])
+                _put(model, old, new)
+                done[step.module] = f"{step.module}: {type(old).__name__} -> {type(new).__name__}"
+            if step.module in done and done[step.module] not in found.get(name, ()):
+                found.setdefault(name, []).append(done[step.module])
+    return found
+
+
+def _is_replaceable(step: Step, flow: Flow, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether a step is all that its module does, and the module has no weights."""
+    module = modules[step.module]
+    plain = not any(True for _ in module.children()) and not any(True for _ in module.parameters())
+    return bool(step.module) and step.module in flow.single_step_modules and plain
+
+
+def _make_inputs_signed(
+    model: nn.Module, inputs: tuple[Any, ...], layers: dict[str, LayerChange], config: BinarizeConfig
+) -> None:
+    """Measure the signs at each binary layer's input, and change the layers whose input has one sign."""
+    shares = check_binary_inputs(model, inputs)
+    flagged = [name for name, share in shares.items() if _has_one_sign(share)]
+    if flagged and config.one_signed != "real":
+        modules = dict(model.named_modules())
+        uses = record(model, {name: modules[name] for name in flagged}, inputs).uses
+        shifts = []
+        for name in flagged:
+            layer = modules[name]
+            shift = make_shift(config.one_signed, layer, len(uses[name].input_shape), input_channels(layer))
+            _put(model, layer, Shifted(shift, layer))
+            shifts.append(shift)
+            layers[name] = replace(layers[name], shift=config.one_signed)
+        with calibrating(shifts):
+            check_binary_inputs(model, inputs)
+        shares = check_binary_inputs(model, inputs)
+    behind = {f"{name}.layer": name for name in flagged}
+    for found, share in shares.items():
+        name = behind.get(found, found)
+        if _has_one_sign(share):
+            module = dict(model.named_modules())[found]
+            make_real_(module)
+            if found != name:
+                _put(model, dict(model.named_modules())[name], module)
+            why = f"its input has one sign: {share:.1%} of it is +1"
+            layers[name] = replace(layers[name], binary=False, reason=why, shift="")
+        elif name in layers:
+            layers[name] = replace(layers[name], positive_share=share)
+
+
+def _has_one_sign(share: float) -> bool:
+    return not ONE_SIGN <= share <= 1 - ONE_SIGN
+
+
+def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` stands, also where it is shared."""
     for parent in list(model.modules()):
+        if parent is new:
+            continue
         for name, child in list(parent._modules.items()):
             if child is old:
-                setattr(parent, name, new)
+                parent._modules[name] = new
+
+
+def _keep_off_the_fast_path_(model: nn.Module) -> None:
+    """Make `torch.nn.TransformerEncoderLayer` call its layers: in evaluation it would use their weights directly."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and any(
+            isinstance(m, BINARY_LAYERS) for m in module.modules()
+        ):
+            module.activation_relu_or_gelu = 0
+
+
+def _left_alone(model: nn.Module) -> Iterable[LayerChange]:
+    for name, module in model.named_modules():
+        reason = next((why for kind, why in UNTOUCHED.items() if isinstance(module, kind)), "")
+        if reason:
+            weights = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+            yield LayerChange(name, type(module).__name__, weights, False, f"left alone: {reason}")
+
+
+def warn_of_one_signed_inputs(model: nn.Module, example: Example) -> None:
+    """Warn of each binary layer whose input has one sign on an example: it is a constant, and training cannot help."""
+    for name, share in check_binary_inputs(model, example).items():
+        if _has_one_sign(share):
+            warnings.warn(
+                f"the input of the binary layer {name} has one sign ({share:.1%} of it is +1): the layer is almost a "
+                "constant. An activation in front of it that can be negative, such as hardtanh, mends that",
+                stacklevel=2,
+            )

@@ -1,52 +1,107 @@
-"""The report of `biper.binarize_` on each layer of a model."""
+"""What `biper.binarize_` did with each layer of a model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class LayerChange:
-    """The decision of `binarize_` about one layer."""
+    """What `biper.binarize_` did with one layer.
+
+    Attributes:
+        name: the qualified name of the layer.
+        kind: the type that the layer had.
+        weights: the number of its weights.
+        binary: whether it is binary now.
+        reason: why it stayed real; empty for a binary layer.
+        order: its position in order of execution, from 0; None if it did not run.
+        replaced: the activations in front of it that were replaced, as ``"name: ReLU -> Hardtanh"``.
+        shift: what stands in front of its sign now, ``"threshold"`` or ``"norm"``; empty for nothing.
+        positive_share: the share of its input values whose sign is +1, 0 to 1; None if it was not measured.
+        multiply_accumulates: products for one sample: of bits in a binary layer, of numbers in a real one.
+    """
 
     name: str
-    """The qualified name of the layer."""
     kind: str
-    """The name of the layer's class before the change."""
     weights: int
-    """The number of its weights, without the bias."""
     binary: bool
-    """Whether `binarize_` made it binary."""
-    reason: str
-    """The reason why it stayed as it was; empty if it became binary."""
+    reason: str = ""
+    order: int | None = None
+    replaced: tuple[str, ...] = ()
+    shift: str = ""
+    positive_share: float | None = None
+    multiply_accumulates: int | None = None
+
+    def explanation(self) -> str:
+        """One line on why the layer is real, or on what was changed in front of it."""
+        if not self.binary:
+            return self.reason
+        parts = [*self.replaced]
+        if self.shift:
+            parts.append(f"a learned {self.shift} in front of its sign")
+        if self.positive_share is not None:
+            parts.append(f"{self.positive_share:.0%} of its input is +1")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
 class BinarizeReport:
-    """The report of `binarize_` on all convolution and linear layers of a model. ``print`` shows it as a table."""
+    """What `biper.binarize_` did with every layer of a model that has weights to multiply with, in order of execution.
+
+    Attributes:
+        layers: convolutions and linear layers, then the layers of other kinds that were left alone.
+        notes: what the whole model is told: that no example was given, say.
+    """
 
     layers: tuple[LayerChange, ...]
-    """One entry for each layer, in the order of ``model.named_modules()``."""
+    notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """The names of the layers that became binary."""
+        """Names of the layers that became binary."""
         return tuple(layer.name for layer in self.layers if layer.binary)
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The names of the layers that did not change."""
+        """Names of the layers that stayed real."""
         return tuple(layer.name for layer in self.layers if not layer.binary)
 
     def __str__(self) -> str:
         lines = [
             f"{'binary' if layer.binary else 'real':<7} {layer.name:<32} {layer.kind:<16} "
-            f"{layer.weights:>10,} weights  {layer.reason}"
+            f"{layer.weights:>10,} weights  {layer.explanation()}".rstrip()
             for layer in self.layers
         ]
+        return "\n".join([*lines, *self._totals(), *self.notes])
+
+    def _totals(self) -> Iterator[str]:
         weights = sum(layer.weights for layer in self.layers)
         binary = sum(layer.weights for layer in self.layers if layer.binary)
-        lines.append(
-            f"{len(self.changed)} of {len(self.layers)} layers and {binary:,} of {weights:,} weights are now binary"
-        )
-        return "\n".join(lines)
+        yield f"{len(self.changed)} of {len(self.layers)} layers and {binary:,} of {weights:,} weights are now binary"
+        products = [layer for layer in self.layers if layer.multiply_accumulates is not None]
+        if products:
+            total = sum(layer.multiply_accumulates or 0 for layer in products)
+            bits = sum(layer.multiply_accumulates or 0 for layer in products if layer.binary)
+            yield f"{bits:,} of {total:,} multiply-accumulates for one sample are of bits"
+
+    def __rich__(self) -> object:
+        """The report as a table of the `rich` package, for a terminal."""
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for column, justify in (
+            ("layer", "left"),
+            ("kind", "left"),
+            ("weights", "right"),
+            ("", "left"),
+            ("why", "left"),
+        ):
+            table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for layer in self.layers:
+            style = "bold" if layer.binary else "dim"
+            row = (layer.name, layer.kind, f"{layer.weights:,}", "binary" if layer.binary else "real")
+            table.add_row(*row, layer.explanation(), style=style)
+        return Group(table, *self._totals(), *self.notes)

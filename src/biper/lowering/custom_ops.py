@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biper.nn import BinaryConv2d, BinaryLinear
+from biper.nn import BinaryLayer, BinaryLinear
 from biper.quantizers import sign
 
 
@@ -66,7 +66,7 @@ class ExportedLayer(nn.Module):
 
     def __init__(
         self,
-        layer: BinaryConv2d | BinaryLinear,
+        layer: BinaryLayer,
         bits: Tensor,
         scale: Tensor,
         bias: Tensor | None,
@@ -97,7 +97,7 @@ NO_GEOMETRY: Geometry = ([1, 1], [0, 0, 0, 0], [1, 1], 1)
 """The geometry of a linear layer as a convolution of a map of one pixel."""
 
 
-def geometry_of(layer: BinaryConv2d | BinaryLinear) -> Geometry:
+def geometry_of(layer: BinaryLayer) -> Geometry:
     """The geometry of a binary layer, as a convolution."""
     if isinstance(layer, BinaryLinear):
         return NO_GEOMETRY

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from biper.errors import ExportError
 from biper.lowering.custom_ops import NO_GEOMETRY, ExportedLayer, geometry_of
-from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.nn import BinaryConv2d, BinaryLayer, BinaryLinear, binary_layers
 from biper.quantizers import Quantizer, sign
 
 PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
@@ -41,7 +41,7 @@ class ShiftedLayer(nn.Module):
         inputs: the levels of its inputs (a, b), each of shape (); None for inputs that stay real.
     """
 
-    def __init__(self, layer: BinaryConv2d | BinaryLinear, bits: Tensor, weight: Levels, inputs: Levels | None) -> None:
+    def __init__(self, layer: BinaryLayer, bits: Tensor, weight: Levels, inputs: Levels | None) -> None:
         super().__init__()
         self.input_quantizer = layer.input_quantizer if inputs is not None else nn.Identity()
         a, b = inputs if inputs is not None else (bits.new_ones(()), bits.new_zeros(()))
@@ -94,7 +94,7 @@ def _of_channels(numbers: Tensor, bits: Tensor) -> Tensor:
     return numbers.view(-1, *[1] * (bits.dim() - 1))
 
 
-def exported_layer(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
+def exported_layer(layer: BinaryLayer, name: str) -> nn.Module:
     """A module that computes the same as a binary layer in evaluation mode, from constant bits, in few operators.
 
     Args:
@@ -119,7 +119,7 @@ def exported_layer(layer: BinaryConv2d | BinaryLinear, name: str) -> nn.Module:
     return result
 
 
-def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor, Levels]:
+def _weight_bits(layer: BinaryLayer, name: str) -> tuple[Tensor, Levels]:
     """The weight bits of a layer as -1 and +1, and the levels of its weights."""
     quantizer, latent = layer.weight_quantizer, layer.weight.detach()
     values = quantizer(latent)
@@ -136,7 +136,7 @@ def _weight_bits(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Tensor,
     return bits, levels
 
 
-def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels | None, bool]:
+def _input_levels(layer: BinaryLayer, name: str) -> tuple[Levels | None, bool]:
     """The levels of the inputs, None where they stay real; and whether there is more to them than the sign."""
     quantizer = layer.input_quantizer
     probe = torch.tensor(PROBE, dtype=layer.weight.dtype).view(-1, 1)
@@ -157,7 +157,7 @@ def _input_levels(layer: BinaryConv2d | BinaryLinear, name: str) -> tuple[Levels
     return levels, not torch.equal(real, probe) or bool(levels[0] != 1 or levels[1] != 0)
 
 
-def _require_equal(layer: BinaryConv2d | BinaryLinear, result: nn.Module, name: str) -> None:
+def _require_equal(layer: BinaryLayer, result: nn.Module, name: str) -> None:
     """Check that both compute the same on noise that is larger than the layer's window, so that borders count."""
     noise = torch.Generator().manual_seed(0)
     shape: tuple[int, ...] = (4, layer.in_features) if isinstance(layer, BinaryLinear) else ()

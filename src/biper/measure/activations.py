@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.measure.weights import binary_entropy
-from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.nn import BinaryLayer, binary_layers
 from biper.quantizers import per_sample_statistics, sample_rows
 
 
@@ -71,7 +71,7 @@ def activation_rows(model: nn.Module, images: Tensor, labels: Tensor) -> list[Ac
 
 @contextmanager
 def _observed_inputs(
-    layers: dict[str, BinaryConv2d | BinaryLinear], seen: dict[str, list[tuple[float, float, float]]]
+    layers: dict[str, BinaryLayer], seen: dict[str, list[tuple[float, float, float]]]
 ) -> Iterator[None]:
     """A context in which every call of a layer with binary inputs adds a description of the inputs to ``seen``."""
     handles = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from biper.nn import BinaryConv2d, BinaryLinear, binary_layers
+from biper.nn import BinaryLayer, binary_layers
 from biper.quantizers import PeriodicSign, Quantizer
 
 HALF_PERIODS = 4
@@ -72,7 +72,7 @@ def weight_rows(model: nn.Module) -> list[WeightRow]:
         return [_row(name, layer) for name, layer in binary_layers(model).items()]
 
 
-def weight_bits(layer: BinaryConv2d | BinaryLinear) -> Tensor:
+def weight_bits(layer: BinaryLayer) -> Tensor:
     """The signs of the weights of a layer in stage 2: True for +1, in the shape of the weight."""
     quantizer = layer.weight_quantizer
     with torch.no_grad():
@@ -114,7 +114,7 @@ def binary_entropy(share: Tensor) -> Tensor:
     return -torch.xlogy(both, both).sum(0) / math.log(2)
 
 
-def _row(name: str, layer: BinaryConv2d | BinaryLinear) -> WeightRow:
+def _row(name: str, layer: BinaryLayer) -> WeightRow:
     """Measure the weights of one layer."""
     bits, quantizer = weight_bits(layer), layer.weight_quantizer
     entropies = binary_entropy(bits.flatten(1).double().mean(1))

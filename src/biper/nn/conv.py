@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -130,19 +131,43 @@ class BinaryConv2d(nn.Conv2d):
             raise ModelError(f"BinaryConv2d expected input (N, {self.in_channels}, H, W), got shape {tuple(x.shape)}")
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0), x
-        weight, padding = self.weight_quantizer(self.weight), self.padding
-        pads_zeros = not isinstance(padding, str) and self.padding_mode == "zeros"
-        if pads_zeros and fused.fits_convolution(x, weight, self.input_quantizer, self.groups):
-            scaled_signs = isinstance(self.weight_quantizer, Quantizer) and self.weight_quantizer.gives_scaled_signs
-            y, x = fused.convolution(x, weight, self.scale, self.input_quantizer, Geometry.of(self), scaled_signs)
-            return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1), x
-        a = self.input_quantizer(x)
-        if not pads_zeros:
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            a = F.pad(a, self._reversed_padding_repeated_twice, mode=mode)
-            padding = (0, 0)
-        y = scaled_convolution(a, weight, self.scale, self.stride, padding, self.dilation, self.groups)
-        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1), x
+        pads_zeros = not isinstance(self.padding, str) and self.padding_mode == "zeros"
+        if pads_zeros:
+            return convolve(self, x, self.weight_quantizer(self.weight), Geometry.of(self), None)
+        geometry = Geometry((self.stride[0], self.stride[1]), (0, 0), (self.dilation[0], self.dilation[1]))
+        return convolve(self, x, self.weight_quantizer(self.weight), geometry, self._pad)
+
+    def _pad(self, bits: Tensor) -> Tensor:
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(bits, self._reversed_padding_repeated_twice, mode=mode)
+
+
+def convolve(
+    layer: Any, x: Tensor, weight: Tensor, geometry: Geometry, pad: Callable[[Tensor], Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Compute a binary convolution of one or two dimensions, in the native kernels where they fit.
+
+    Args:
+        layer: the layer, with its quantizers, ``scale``, ``bias`` and ``groups``.
+        x: the input, (N, C, H, W).
+        weight: the quantized weight, (O, C / groups, kh, kw).
+        geometry: stride, padding with zeros, and dilation.
+        pad: a function that pads the input's bits in another way than with zeros on both sides; None if there is none.
+
+    Returns:
+        The output, (N, O, H', W'), and ``x`` for a residual connection; see `BinaryConv2d.branch`.
+    """
+    quantizer = layer.weight_quantizer
+    if pad is None and fused.fits_convolution(x, weight, layer.input_quantizer, layer.groups):
+        scaled_signs = isinstance(quantizer, Quantizer) and quantizer.gives_scaled_signs
+        y, x = fused.convolution(x, weight, layer.scale, layer.input_quantizer, geometry, scaled_signs)
+    else:
+        bits = layer.input_quantizer(x)
+        bits = bits if pad is None else pad(bits)
+        y = scaled_convolution(
+            bits, weight, layer.scale, geometry.stride, geometry.padding, geometry.dilation, layer.groups
+        )
+    return y if layer.bias is None else y + layer.bias.to(y.dtype).view(-1, 1, 1), x
 
 
 def branch(convolution: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def default_quantizers(
     return weight_quantizer, input_quantizer
 
 
-def add_scale_(layer: nn.Conv2d | nn.Linear, weight_quantizer: nn.Module) -> None:
+def add_scale_(layer: nn.Conv1d | nn.Conv2d | nn.Linear, weight_quantizer: nn.Module) -> None:
     """Give a layer its ``scale``, (out,): a parameter, or a buffer of ones if the weight quantizer has its own scale.
 
     Args:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from biper.nn.conv import BinaryConv2d
+from biper.nn.conv1d import BinaryConv1d
 from biper.nn.linear import BinaryLinear
 from biper.quantizers import PeriodicSign, Quantizer, Stage
 
-BINARY_LAYERS = (BinaryConv2d, BinaryLinear)
+BinaryLayer = BinaryConv1d | BinaryConv2d | BinaryLinear
+"""A layer that holds latent weights."""
+
+BINARY_LAYERS = (BinaryConv1d, BinaryConv2d, BinaryLinear)
 """The types of the layers that hold latent weights."""
 
 
-def binary_layers(model: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
+def binary_layers(model: nn.Module) -> dict[str, BinaryLayer]:
     """Find the binary layers of a model.
 
     Args:
