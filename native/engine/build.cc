@@ -127,14 +127,14 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
 Emitted Engine::add_binary_convolution(int input, const std::uint8_t* weight, const std::vector<int>& shape,
                                        const std::vector<int>& geometry, EpilogueSpec epilogue) {
   const Value& value = any_value(input);
-  require(!value.real, "a binary convolution reads real values");
+  require(!value.real, "a binary convolution reads real values where it needs bits");
   require(shape.size() == 4 && shape[0] > 0, "a weight needs four dimensions");
   auto op = operation_on(Operation::Kind::kBinaryConvolution, {input});
   const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[1], shape[2]);
   require(shape[3] == round_up(g.channels / g.groups, 8) / 8, "the weight bits have another number of input channels");
   // !(sum >= t) is -sum >= 1 - t: a flipped channel becomes one with the opposite weights.
   require(epilogue.flip.empty() || static_cast<int>(epilogue.flip.size()) == g.out_channels,
-          "the flip is not one bit a channel");
+          "flip needs one bit for each channel");
   require(epilogue.flip.size() == epilogue.threshold.size(), "a threshold and a flip go together");
   for (std::size_t o = 0; o < epilogue.flip.size(); ++o) {
     const std::int64_t threshold = epilogue.threshold[o];
@@ -175,8 +175,8 @@ Emitted Engine::add_pool(int input, bool maximum, const std::vector<int>& geomet
   Pooling& p = op->pooling =
       Pooling{value.channels, value.height, value.width, geometry[6], geometry[7], geometry[0],     geometry[1],
               geometry[2],    geometry[3],  geometry[4], geometry[5], maximum,     geometry[8] != 0};
-  require(p.kernel_y > 0 && p.kernel_x > 0 && p.step_y > 0 && p.step_x > 0, "a pool of nothing");
-  require(p.out_height > 0 && p.out_width > 0, "a pool makes nothing");
+  require(p.kernel_y > 0 && p.kernel_x > 0 && p.step_y > 0 && p.step_x > 0, "a kernel or a stride of a pool is 0");
+  require(p.out_height > 0 && p.out_width > 0, "the result of a pool is empty");
   require(2 * p.pad_y <= p.kernel_y && 2 * p.pad_x <= p.kernel_x, "a pool pads more than half of its window");
   require(std::int64_t{p.out_height - 1} * p.step_y < p.height + p.pad_y &&
               std::int64_t{p.out_width - 1} * p.step_x < p.width + p.pad_x,
@@ -199,12 +199,13 @@ Emitted Engine::add_pad_channels(int input, int before, int after, const Epilogu
 }
 
 Emitted Engine::add_concatenate(const std::vector<int>& inputs, const EpilogueSpec& epilogue) {
-  require(!inputs.empty(), "a concatenation of nothing");
+  require(!inputs.empty(), "a concatenation needs an input");
   const Value first = real_value(inputs[0]);
   std::int64_t channels = 0;
   for (int input : inputs) {
     const Value& value = real_value(input);
-    require(value.height == first.height && value.width == first.width, "a concatenation of different sizes");
+    require(value.height == first.height && value.width == first.width,
+            "the inputs of a concatenation have different sizes");
     channels += value.channels;
     require(channels <= 1 << 24, "a concatenation is too large");
   }
@@ -229,28 +230,29 @@ Emitted Engine::add_flatten(int input, const EpilogueSpec& epilogue) {
 
 Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, int height, int width,
                                  const EpilogueSpec& spec) {
-  require(channels > 0 && height > 0 && width > 0, "an operation makes nothing");
+  require(channels > 0 && height > 0 && width > 0, "the result of an operation is empty");
   require(static_cast<std::int64_t>(height) * width <= kMaxElements / round_up(channels, 32), "a value is too large");
-  require(spec.real || spec.bits, "an operation emits nothing");
+  require(spec.real || spec.bits, "an operation emits neither a real value nor bits");
   op->channels = channels, op->height = height, op->width = width;
-  op->multiplier = by_channel(spec.multiplier, channels, "the multiplier is not one number a channel");
-  op->offset = by_channel(spec.offset, channels, "the offset is not one number a channel");
-  op->slope = by_channel(spec.slope, channels, "the slope is not one number a channel");
-  op->threshold = by_channel(spec.threshold, channels, "the threshold is not one number a channel");
+  op->multiplier = by_channel(spec.multiplier, channels, "multiplier needs one number for each channel");
+  op->offset = by_channel(spec.offset, channels, "offset needs one number for each channel");
+  op->slope = by_channel(spec.slope, channels, "slope needs one number for each channel");
+  op->threshold = by_channel(spec.threshold, channels, "threshold needs one number for each channel");
   if (!spec.threshold.empty()) {
-    require(op->kind == Operation::Kind::kBinaryConvolution && !spec.real, "a threshold where none can be");
+    require(op->kind == Operation::Kind::kBinaryConvolution && !spec.real,
+            "only a binary convolution that emits bits alone can have a threshold");
     for (int c = channels; c < round_up(channels, kLanes); ++c) op->threshold[c] = kMaxThreshold;
   }
   Epilogue& e = op->epilogue;
   e.activation = activation_of(spec.activation);
-  require(e.activation != Activation::kPrelu || !op->slope.empty(), "a prelu without slope");
+  require(e.activation != Activation::kPrelu || !op->slope.empty(), "a prelu needs a slope");
   e.low = spec.low, e.high = spec.high, e.channels = channels;
   e.multiplier = op->multiplier.data(), e.offset = op->offset.data(), e.slope = op->slope.data();
   e.threshold = op->threshold.data();
   if (spec.residual >= 0) {
     const Value& residual = real_value(spec.residual);
     require(residual.channels == channels && residual.height == height && residual.width == width,
-            "a residual of another shape");
+            "a residual has another shape than the result");
     op->residual = spec.residual;
   }
   const int index = static_cast<int>(operations_.size());
