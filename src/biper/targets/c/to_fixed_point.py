@@ -226,10 +226,10 @@ class _Converter:
         if sums.exponents and "multiplier" not in tensors:
             step = replace(step, up=tuple(e - exponent for exponent in sums.exponents))
         else:
-            room = _floor_log2(INT32 / sums.limit)
-            e = min(e, _floor_log2(INT16 / largest) + room - 16)
-            multiplier = np.rint(factor * 2.0 ** (e + 16 - room)).astype(np.int16)
-            step = replace(step, up=(room,) * max(len(op.inputs), 1), multiplier=multiplier)
+            headroom = _floor_log2(INT32 / sums.limit)
+            e = min(e, _floor_log2(INT16 / largest) + headroom - 16)
+            multiplier = np.rint(factor * 2.0 ** (e + 16 - headroom)).astype(np.int16)
+            step = replace(step, up=(headroom,) * max(len(op.inputs), 1), multiplier=multiplier)
         if "offset" in tensors:
             step = replace(step, offset=np.rint(offset * 2.0**e).astype(np.int32))
         if residual is not None:
