@@ -1,4 +1,4 @@
-"""The names that users of version 0.1 may import are all there; a name leaves this list only with a major version."""
+"""The names that users may import are all there; a name leaves this list only with a major version."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import biper
 TOP = (
     "ApproxSign",
     "BinarizeConfig",
+    "BinaryConv1d",
     "BinaryConv2d",
     "BinaryLinear",
     "BiperError",
@@ -20,6 +21,7 @@ TOP = (
     "__version__",
     "analyze_run",
     "binarize_",
+    "check_binary_inputs",
     "create_model",
     "evaluate",
     "export",

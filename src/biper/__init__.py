@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from biper import interop
+    from biper.binarize.check import check_binary_inputs
     from biper.binarize.policy import BinarizeConfig
     from biper.binarize.replace import binarize_
     from biper.data import load_dataset
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from biper.measure.size import summarize
     from biper.models import create_model
     from biper.models.saved import load_model, save_model
-    from biper.nn import BinaryConv2d, BinaryLinear, periodic_penalty, set_progress_, set_stage_
+    from biper.nn import BinaryConv1d, BinaryConv2d, BinaryLinear, periodic_penalty, set_progress_, set_stage_
     from biper.quantizers import ApproxSign, PeriodicSign, SteSign
     from biper.recipes.load import load_recipe
     from biper.recipes.schema import Recipe
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "ApproxSign": "quantizers",
     "BinarizeConfig": "binarize.policy",
+    "BinaryConv1d": "nn",
     "BinaryConv2d": "nn",
     "BinaryLinear": "nn",
     "BiperError": "errors",
@@ -42,6 +44,7 @@ _MODULES = {
     "SteSign": "quantizers",
     "analyze_run": "report.analysis",
     "binarize_": "binarize.replace",
+    "check_binary_inputs": "binarize.check",
     "create_model": "models",
     "evaluate": "measure.evaluation",
     "export": "targets.packed.export",

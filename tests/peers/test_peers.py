@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.processor import OPENVINO_INT8_SATURATES
 from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 from biper.errors import MissingDependencyError, ModelError
@@ -96,6 +97,9 @@ def test_every_engine_computes_what_the_reference_does(peer: str) -> None:
     approximate = {f"{peer} int8", "openvino binary, bfloat16 float layers"}
     assert len(rows) == {"torch": 2, "onnxruntime": 3, "openvino": 5}[peer]
     for name, row in rows.items():
+        if name == "openvino int8" and OPENVINO_INT8_SATURATES and row.refused is not None:
+            assert "its results are wrong" in row.refused
+            continue
         assert row.refused is None, row
         assert row.ratio is not None
         assert row.minimum_seconds <= row.median_seconds

@@ -43,23 +43,14 @@ class LayerUse:
     """One step for each call."""
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
-    non_negative_values: int = 0
-    values: int = 0
     multiply_accumulates: int = 0
     """For one sample, over all calls."""
-
-    @property
-    def positive_share(self) -> float:
-        """The share of the input values that are at least 0, whose sign is +1."""
-        return self.non_negative_values / self.values if self.values else 0.0
 
     def add_call(self, step: Step, x: Tensor, result: Tensor) -> None:
         """Note a call of the layer on ``x``, with its result."""
         weight: Any = self.layer.weight
         self.steps.append(step)
         self.input_shape, self.output_shape = tuple(x.shape), tuple(result.shape)
-        self.non_negative_values += int((x >= 0).sum())
-        self.values += x.numel()
         self.multiply_accumulates += result.numel() // len(weight) * weight.numel() // max(len(result), 1)
 
 

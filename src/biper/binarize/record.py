@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from biper.binarize.dataflow import Flow, LayerUse, Step
 from biper.binarize.operators import is_non_negative
-from biper.errors import ModelError
+from biper.binarize.run_once import run_once
 
 _STEP = "_biper_step"
 """The attribute of a tensor that holds the step that made it."""
@@ -34,23 +33,15 @@ def record(model: nn.Module, layers: Mapping[str, nn.Module], arguments: tuple[A
         ModelError: the model does not run on the arguments.
     """
     recorder, watch = _Recorder(), _Watch()
-    with watch.hooks(model, layers, recorder):
-        try:
-            with _unchanged(model), torch.no_grad():
-                tensors = [value for value in tree_leaves(arguments) if isinstance(value, Tensor)]
-                for tensor in tensors:
-                    recorder.add("input", (), tensor, tensor.is_floating_point() and bool((tensor >= 0).all()))
-                with recorder:
-                    model(*arguments)
-        except ModelError:
-            raise
-        except Exception as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"the model does not run on `example`: {first}") from error
-        finally:
-            for tensor in tree_leaves(arguments):
-                if hasattr(tensor, _STEP):
-                    delattr(tensor, _STEP)
+    tensors = [value for value in tree_leaves(arguments) if isinstance(value, Tensor)]
+    for tensor in tensors:
+        recorder.add("input", (), tensor, tensor.is_floating_point() and bool((tensor >= 0).all()))
+    try:
+        with watch.hooks(model, layers, recorder), recorder:
+            run_once(model, arguments)
+    finally:
+        for tensor in tensors:
+            delattr(tensor, _STEP)
     return Flow(recorder.steps, watch.uses, watch.modules_of_one_step())
 
 
@@ -150,23 +141,3 @@ class _Watch:
             self.uses.setdefault(use.name, use)
 
         return before, after
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Put back, afterwards, the model's buffers and torch's random generators.
-
-    Meanwhile torch's fast path of transformers is off, which would use the weights of layers without calling them.
-    """
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in buffers and buffer.shape == buffers[name].shape:
-                    buffer.copy_(buffers[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biper.binarize.check import Example, arguments_of, check_binary_inputs, has_one_sign
 from biper.binarize.dataflow import Flow, Step
 from biper.binarize.policy import UNTOUCHED, BinarizeConfig, input_channels, reason_real, reason_untouchable
 from biper.binarize.record import record
@@ -22,11 +22,6 @@ from biper.nn import BINARY_LAYERS
 from biper.nn.convert import make_binary_, make_real_
 
 CANDIDATES = (nn.Conv1d, nn.Conv2d, nn.Linear)
-
-ONE_SIGN = 0.01
-"""An input has one sign where less than this share of it has the other."""
-
-Example = Tensor | tuple[Any, ...] | list[Any]
 
 
 def binarize_(
@@ -99,38 +94,12 @@ def binarize_(
     return BinarizeReport((*layers.values(), *_left_alone(model)), tuple(notes))
 
 
-def check_binary_inputs(model: nn.Module, example: Example) -> dict[str, float]:
-    """The share of +1 among the input signs of each binary layer, measured on an example.
-
-    A layer whose share is 0 or 1 is a constant: it sees nothing of the data. The model runs once, in its present mode,
-    and is left as it was.
-
-    Args:
-        model: any module.
-        example: a batch as the model takes it: a tensor, or a tuple of the positional arguments.
-
-    Returns:
-        For each binary layer that ran, by qualified name: the share, 0 to 1.
-
-    Raises:
-        ModelError: the model does not run on the example.
-    """
-    layers: dict[str, nn.Module] = {
-        name: layer for name, layer in model.named_modules() if isinstance(layer, BINARY_LAYERS)
-    }
-    return {name: use.positive_share for name, use in record(model, layers, _arguments(example)).uses.items()}
-
-
-def _arguments(example: Example) -> tuple[Any, ...]:
-    return tuple(example) if isinstance(example, tuple | list) else (example,)
-
-
 def _follow(
     model: nn.Module, candidates: Mapping[str, nn.Module], example: Example | None
 ) -> tuple[tuple[Any, ...] | None, Flow | None, list[str]]:
     """The arguments that the model was run on, the recorded data flow, and notes for the report."""
     if example is not None:
-        arguments = _arguments(example)
+        arguments = arguments_of(example)
         return arguments, record(model, candidates, arguments), []
     for guess in _guesses(candidates):
         try:
@@ -240,7 +209,7 @@ def _make_inputs_signed(
 ) -> None:
     """Measure the signs at each binary layer's input, and change the layers whose input has one sign."""
     shares = check_binary_inputs(model, inputs)
-    flagged = [name for name, share in shares.items() if _has_one_sign(share)]
+    flagged = [name for name, share in shares.items() if has_one_sign(share)]
     if flagged and config.one_signed != "real":
         modules = dict(model.named_modules())
         uses = record(model, {name: modules[name] for name in flagged}, inputs).uses
@@ -257,7 +226,7 @@ def _make_inputs_signed(
     behind = {f"{name}.layer": name for name in flagged}
     for found, share in shares.items():
         name = behind.get(found, found)
-        if _has_one_sign(share):
+        if has_one_sign(share):
             module = dict(model.named_modules())[found]
             make_real_(module)
             if found != name:
@@ -266,10 +235,6 @@ def _make_inputs_signed(
             layers[name] = replace(layers[name], binary=False, reason=why, shift="")
         elif name in layers:
             layers[name] = replace(layers[name], positive_share=share)
-
-
-def _has_one_sign(share: float) -> bool:
-    return not ONE_SIGN <= share <= 1 - ONE_SIGN
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -297,14 +262,3 @@ def _left_alone(model: nn.Module) -> Iterable[LayerChange]:
         if reason:
             weights = sum(parameter.numel() for parameter in module.parameters(recurse=False))
             yield LayerChange(name, type(module).__name__, weights, False, f"left alone: {reason}")
-
-
-def warn_of_one_signed_inputs(model: nn.Module, example: Example) -> None:
-    """Warn of each binary layer whose input has one sign on an example: it is a constant, and training cannot help."""
-    for name, share in check_binary_inputs(model, example).items():
-        if _has_one_sign(share):
-            warnings.warn(
-                f"the input of the binary layer {name} has one sign ({share:.1%} of it is +1): the layer is almost a "
-                "constant. An activation in front of it that can be negative, such as hardtanh, mends that",
-                stacklevel=2,
-            )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from biper.binarize.check import check_binary_inputs, warn_of_one_signed_inputs
 from biper.data.workers import one_line_worker_errors
 from biper.errors import NonFiniteLossError, TrainingInterrupted
 from biper.measure.monitor import LayerMonitor
@@ -141,6 +142,8 @@ class Trainer:
         started, first_images = time.monotonic(), position.images
         self.model.train()
         for images, labels in self.batches.epoch(position.stage, position.epoch, position.step):
+            if (position.stage, position.epoch, position.step) == (1, 0, 0):
+                self._check_signs(images)
             before = position.images
             self._train_step(stage, images, labels)
             self.progress.step(label, position.images - before, position.train_loss, position.train_accuracy)
@@ -161,6 +164,12 @@ class Trainer:
         position.end_epoch()
         self.processes.on_rank_zero(lambda: self._record(row))
         self._save_checkpoint()
+
+    def _check_signs(self, images: Tensor) -> None:
+        """Warn of binary layers whose input has one sign; all processes run the model, as its batch norms may need."""
+        shares = check_binary_inputs(self.module, images.to(next(self.module.parameters()).dtype))
+        if self.processes.rank_zero:
+            warn_of_one_signed_inputs(shares)
 
     def _train_step(self, stage: StageRecipe, images: Tensor, labels: Tensor) -> None:
         """One step of gradient descent; the update is not made if the loss or a gradient is not finite."""
