@@ -166,7 +166,10 @@ def test_layers_whose_weight_is_computed_stay_real_and_say_so() -> None:
 
 
 def test_a_lazy_layer_is_said_to_be_lazy() -> None:
-    report = binarize_(nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.LazyLinear(4)))
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.LazyLinear(8), nn.Linear(8, 4))
+    report = binarize_(model)
+    assert not report.notes or "No example" in report.notes[0]
+    assert model[3].has_uninitialized_params(), "the model was not run"
     assert "lazy" in {layer.name: layer.reason for layer in report.layers}["3"]
 
 
