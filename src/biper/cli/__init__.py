@@ -1,1 +1,1 @@
-"""The command line: one file for each group of verbs, each verb a few lines over the library."""
+"""The command line: one file for each group of commands; each command is a few lines that call the library."""
