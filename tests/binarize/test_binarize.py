@@ -165,12 +165,14 @@ def test_layers_whose_weight_is_computed_stay_real_and_say_so() -> None:
     assert report.changed == ("3", "4")
 
 
-def test_a_lazy_layer_is_said_to_be_lazy() -> None:
+def test_a_lazy_layer_is_left_alone_without_an_example_and_gets_its_shape_from_one() -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.LazyLinear(8), nn.Linear(8, 4))
-    report = binarize_(model)
-    assert not report.notes or "No example" in report.notes[0]
-    assert model[3].has_uninitialized_params(), "the model was not run"
+    report = binarize_(copy.deepcopy(model))
+    assert "not checked" in str(report)
     assert "lazy" in {layer.name: layer.reason for layer in report.layers}["3"]
+    report = binarize_(model, example=torch.randn(4, 8, 6, 6))
+    assert report.changed == ("1", "3")
+    assert model[3].in_features == 32
 
 
 def test_layers_without_a_binary_form_are_named() -> None:

@@ -36,8 +36,11 @@ def require_information(model: nn.Module, images: Tensor = IMAGES) -> None:
     shares = check_binary_inputs(model, images)
     assert shares
     assert all(0.01 <= share <= 0.99 for share in shares.values()), shares
-    set_stage_(model.eval(), "binary")
+    set_stage_(model, "binary")
     with torch.no_grad():
+        for _ in range(30):  # batch norms learn the statistics of the other stage
+            model(images)
+        model.eval()
         assert model(images).std(0).max() > 1e-3
 
 

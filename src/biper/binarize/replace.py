@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from biper.binarize.check import Example, arguments_of, check_binary_inputs, has_one_sign
 from biper.binarize.dataflow import Flow, Step
 from biper.binarize.policy import UNTOUCHED, BinarizeConfig, input_channels, reason_real, reason_untouchable
 from biper.binarize.record import record
 from biper.binarize.report import BinarizeReport, LayerChange
+from biper.binarize.run_once import run_once
 from biper.binarize.signs import Shifted, calibrating, make_shift, signed_activation
 from biper.errors import ModelError
 from biper.methods.build import choose_frequencies_, make_input_quantizer, make_weight_quantizer
@@ -58,6 +60,8 @@ def binarize_(
             f"binarize_ replaces layers inside a model and got a single {type(model).__name__}: "
             "make a BinaryConv2d or BinaryLinear, or wrap it in torch.nn.Sequential"
         )
+    if example is not None and _is_lazy(model):
+        run_once(model, arguments_of(example))  # gives lazy layers their shapes
     candidates = {name: module for name, module in model.named_modules() if isinstance(module, CANDIDATES)}
     for pattern in (*(config.include or ()), *config.exclude):
         if not any(fnmatchcase(name, pattern) for name in candidates):
@@ -101,7 +105,7 @@ def _follow(
     if example is not None:
         arguments = arguments_of(example)
         return arguments, record(model, candidates, arguments), []
-    for guess in _guesses(candidates):
+    for guess in () if _is_lazy(model) else _guesses(candidates):
         try:
             flow = record(model, candidates, (guess,))
         except ModelError:
@@ -120,6 +124,11 @@ def _follow(
             "binary layer sees both signs. Give `example=images`."
         ],
     )
+
+
+def _is_lazy(model: nn.Module) -> bool:
+    """Whether the model has layers whose shapes are fixed by the first input."""
+    return any(isinstance(m, LazyModuleMixin) and m.has_uninitialized_params() for m in model.modules())
 
 
 def _guesses(candidates: Mapping[str, nn.Module]) -> Iterable[Tensor]:
