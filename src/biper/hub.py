@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biper.errors import ModelError
+from biper.errors import ModelError, optional_packages
 from biper.io.files import atomic_write
 from biper.runtime.model import Model
 
@@ -40,7 +40,8 @@ def push_to_hub(run: str | Path, repo_id: str, *, private: bool = False, token: 
         CheckpointError: a file of the run is corrupt.
         Exception: any error of ``huggingface_hub``, for example without a network or without permission.
     """
-    import huggingface_hub
+    with optional_packages("hub", "the Hugging Face Hub"):
+        import huggingface_hub
 
     folder = Path(run)
     card = model_card(folder, repo_id)
@@ -73,7 +74,8 @@ def from_pretrained(repo_id: str, *, revision: str | None = None, token: str | N
         ModelFormatError: the downloaded file is no packed model.
         Exception: any error of ``huggingface_hub``, for example without a network.
     """
-    import huggingface_hub
+    with optional_packages("hub", "the Hugging Face Hub"):
+        import huggingface_hub
 
     return Model.load(huggingface_hub.hf_hub_download(repo_id, PACKED, revision=revision, token=token), threads=threads)
 

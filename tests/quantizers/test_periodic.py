@@ -13,6 +13,15 @@ from biper.errors import CheckpointError, ModelError
 from biper.quantizers import PeriodicSign, Stage, TunedPeriodicSign
 
 
+def test_a_stage_can_be_assigned_by_its_name() -> None:
+    quantizer = PeriodicSign(20.0, "binary")
+    quantizer.stage = "relaxed"
+    assert quantizer.stage is Stage.RELAXED
+    assert quantizer(torch.tensor([0.01])).item() == pytest.approx(math.sin(0.2))
+    with pytest.raises(ModelError, match='stage must be "relaxed"'):
+        quantizer.stage = "third"
+
+
 def test_relaxed_stage_is_the_sine() -> None:
     w = torch.linspace(-1, 1, 1001, dtype=torch.float64)
     torch.testing.assert_close(PeriodicSign(20.0)(w), torch.sin(20 * w))

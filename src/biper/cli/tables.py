@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as TerminalTable
 
-from biper.report.table import Table as Data
-from biper.report.table import size
+from biper.report.table import Table, size
 
 if TYPE_CHECKING:
     from biper.lowering.verify import ExportReport
@@ -33,12 +32,12 @@ def say(text: str) -> None:
     console.print(text, highlight=False)
 
 
-def run_table(summary: RunSummary, report: ExportReport, out: Path) -> Table:
+def run_table(summary: RunSummary, report: ExportReport, out: Path) -> TerminalTable:
     """The results of a run: accuracies and errors of each stage, sizes, time and the run folder."""
     from biper.report.side_by_side import SCORE_NAMES
 
     model, data = summary.recipe["model"], summary.recipe["data"]
-    table = Table(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
+    table = TerminalTable(title=f"{model['name']} {model['bits']} on {data['name']}", show_header=False)
     waves = (" (sine)", " (square wave)") if len(summary.stages) == 2 and model["bits"] != "W32A32" else ("", "")
     results = {f"stage {number}{waves[number - 1]}": result for number, result in enumerate(summary.stages, 1)}
     if summary.teacher is not None:
@@ -63,7 +62,7 @@ def run_table(summary: RunSummary, report: ExportReport, out: Path) -> Table:
     return table
 
 
-def side_table(real: ModelFigures, bits: ModelFigures) -> Table:
+def side_table(real: ModelFigures, bits: ModelFigures) -> TerminalTable:
     """A model in torch beside its packed file: accuracy, time and size, and their ratios."""
     table = _compact("", "torch", "packed", "ratio")
     for column in table.columns[1:]:
@@ -76,7 +75,7 @@ def side_table(real: ModelFigures, bits: ModelFigures) -> Table:
     return table
 
 
-def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
+def recipe_table(recipes: Mapping[str, Recipe]) -> TerminalTable:
     """The recipes that come with biper, one in each row."""
     table = _compact("recipe", "bits", "data", "epochs", "what it is")
     for name, recipe in recipes.items():
@@ -85,7 +84,7 @@ def recipe_table(recipes: Mapping[str, Recipe]) -> Table:
     return table
 
 
-def drawn(data: Data, *, title: str | None = None) -> Table:
+def drawn(data: Table, *, title: str | None = None) -> TerminalTable:
     """Draw a table of data: text is aligned to the left, numbers to the right, and the caption is below."""
     table = _compact(*(column.title for column in data.columns))
     table.title, table.title_justify = title, "left"
@@ -98,7 +97,7 @@ def drawn(data: Data, *, title: str | None = None) -> Table:
     return table
 
 
-def program_table(program: Program, file_bytes: int) -> Table:
+def program_table(program: Program, file_bytes: int) -> TerminalTable:
     """The operations of a packed model, and the shapes of its images and outputs."""
     table = _compact("operation", "kind", "emits", "channels x height x width", "bytes")
     for op in program.operations:
@@ -124,7 +123,7 @@ def bench_line(report: BenchReport) -> str:
     )
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> TerminalTable:
     """The engines that were timed, one in each row: time of a call, ratio to ours, and agreement of the results."""
     table = _compact("engine", "median", "minimum", "ratio", "results", "form")
     for column in table.columns[1:4]:
@@ -146,7 +145,7 @@ def comparison_table(comparison: Comparison) -> Table:
     return table
 
 
-def methods_table(comparison: MethodComparison) -> Table:
+def methods_table(comparison: MethodComparison) -> TerminalTable:
     """The methods that were compared, one in each row; the caption explains the columns."""
     from biper.report.methods_table import HEADERS, caption, cells
 
@@ -170,9 +169,9 @@ def _results(row: PeerTime) -> str:
     return f"{function}, {row.equal_images} of {row.images} images equal, {row.same_top1} same top-1"
 
 
-def _compact(*headers: str) -> Table:
+def _compact(*headers: str) -> TerminalTable:
     """An empty table without vertical lines; only its first and last column wrap when the terminal is narrow."""
-    table = Table(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = TerminalTable(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns[1:-1]:
         column.no_wrap = True
     return table

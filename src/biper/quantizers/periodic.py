@@ -101,7 +101,16 @@ class PeriodicSign(Quantizer):
     def __init__(self, frequency: float = DEFAULT_FREQUENCY, stage: Stage | str | int = Stage.RELAXED) -> None:
         super().__init__()
         self.frequency = frequency
-        self.stage = Stage.of(stage)
+        self.stage = stage
+
+    @property
+    def stage(self) -> Stage:
+        """The training stage; a member of `Stage`, its name or its number can be assigned."""
+        return self._stage
+
+    @stage.setter
+    def stage(self, value: Stage | str | int) -> None:
+        self._stage = Stage.of(value)
 
     @property
     def frequency(self) -> float:
@@ -155,7 +164,7 @@ class PeriodicSign(Quantizer):
         try:
             for name, value in known.items():
                 if value is not None:
-                    setattr(self, name, Stage.of(int(value)) if name == "stage" else float(value))
+                    setattr(self, name, int(value) if name == "stage" else float(value))
         except ModelError as error:
             raise CheckpointError(f"{prefix.rstrip('.')}: {error}") from error
         super()._load_from_state_dict(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from biper.errors import ExportError, NonFiniteLossError, RecipeError, TrainingInterrupted
+from biper.errors import ExportError, NonFiniteLossError, RecipeError, TrainingInterrupted, did_you_mean
 from biper.io.files import atomic_write
 from biper.methods.settings import METHODS
 from biper.recipes.load import load_recipe
@@ -48,7 +48,7 @@ class Variant:
             RecipeError: there is no such method.
         """
         if name not in METHODS:
-            raise RecipeError(f"no method {name!r}; known: {', '.join(METHODS)}")
+            raise RecipeError(f"no method {name!r}{did_you_mean(name, METHODS)}")
         return cls(name, (f'method={{name="{name}"}}',))
 
     @classmethod
