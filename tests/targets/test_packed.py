@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -279,3 +280,65 @@ def test_predictions_are_sorted_probabilities(packed: bytes, tmp_path: Path) -> 
 
 def test_writing_what_was_read_gives_the_same_bytes(packed: bytes) -> None:
     assert write_program(read_program(packed)) == packed
+
+
+def small_network() -> nn.Sequential:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.Hardtanh(), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten(), nn.Linear(512, 4)
+    )
+    biper.binarize_(model, example=torch.randn(2, 3, 8, 8))
+    return biper.set_stage_(model.eval(), "binary")
+
+
+@pytest.mark.parametrize(("name", "value"), [("2.weight", math.nan), ("4.bias", math.inf), ("0.weight", -math.inf)])
+def test_weights_that_are_not_finite_are_not_exported(name: str, value: float, tmp_path: Path) -> None:
+    model = small_network()
+    with torch.no_grad():
+        dict(model.named_parameters())[name].view(-1)[1] = value
+    with pytest.raises(ExportError, match=f"{name} has 1 values that are NaN or infinite"):
+        export(model, tmp_path / "m.biper", torch.randn(2, 3, 8, 8))
+    assert not (tmp_path / "m.biper").exists()
+
+
+def test_an_image_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    export(small_network(), tmp_path / "m.biper", torch.randn(2, 3, 8, 8))
+    model = Model.load(tmp_path / "m.biper")
+    images = np.zeros((3, 3, 8, 8), np.float32)
+    images[1, 2, 3, 4] = np.nan
+    with pytest.raises(DataError, match="NaN or infinity in image 1 of 3"):
+        model(images)
+    images[1, 2, 3, 4] = np.inf
+    with pytest.raises(DataError, match="NaN or infinity in image 1 of 3"):
+        model(images)
+
+
+class CalledTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.o = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.hardtanh
+        return self.o(h(self.b(h(self.b(h(self.a(x)))))).mean((2, 3)))
+
+
+def test_a_binary_layer_that_is_called_twice_is_packed(tmp_path: Path) -> None:
+    model, images = CalledTwice(), torch.randn(4, 3, 8, 8)
+    biper.binarize_(model, example=images)
+    biper.set_stage_(model.eval(), "binary")
+    report = export(model, tmp_path / "m.biper", images)
+    assert report.binary_layers == 2
+    with torch.no_grad():
+        expected = model(images).numpy()
+    np.testing.assert_allclose(Model.load(tmp_path / "m.biper")(images.numpy()), expected, atol=1e-5)
+
+
+def test_nearest_interpolation_by_a_factor_is_packed_where_it_reads_the_same_pixels(tmp_path: Path) -> None:
+    def network(factor: float) -> nn.Sequential:
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Upsample(scale_factor=factor), nn.AdaptiveAvgPool2d(1)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 4)).eval()
+
+    images = torch.randn(2, 3, 10, 10)
+    export(network(2), tmp_path / "m.biper", images)
+    with pytest.raises(ExportError, match=r"1: nearest interpolation from 10x10 to 12x12 by a factor.*give size="):
+        export(network(1.25), tmp_path / "m.biper", images)

@@ -11,7 +11,7 @@ import io
 
 from PIL import Image, UnidentifiedImageError
 
-from biper.io.pictures import in_mode
+from biper.io.pictures import in_mode, upright
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a crop, in pixels of the whole picture."""
@@ -20,11 +20,13 @@ Box = tuple[float, float, float, float]
 def open_picture(blob: bytes) -> Image.Image:
     """Open a picture and read its header only; its pixels are read by `crop_and_resize`.
 
+    A picture whose EXIF tag says that it lies on its side is read whole and turned.
+
     Raises:
         OSError: the bytes are no picture of a format that Pillow reads.
     """
     try:
-        return Image.open(io.BytesIO(blob))
+        return upright(Image.open(io.BytesIO(blob)))
     except UnidentifiedImageError:
         reason = "no picture of a format that Pillow reads"  # the text of Pillow names an address in memory
         raise OSError(reason) from None

@@ -148,12 +148,12 @@ def verify(
     )
 
 
-def _run_model(prepared: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], dict[str, Tensor]]:
-    """The outputs of a model (N, outputs), and the input of each of its `ExportedLayer`s by the layer's name."""
-    inputs: dict[str, Tensor] = {}
+def _run_model(prepared: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], dict[str, list[Tensor]]]:
+    """The outputs of a model (N, outputs), and by layer name the inputs of each call of its `ExportedLayer`s."""
+    inputs: dict[str, list[Tensor]] = {}
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _layer, arguments, _output: inputs.update({name: arguments[0]})
+        return lambda _layer, arguments, _output: inputs.setdefault(name, []).append(arguments[0])
 
     for name, module in prepared.named_modules():
         if isinstance(module, ExportedLayer):
@@ -180,11 +180,12 @@ class _LayerComparison:
 
 
 def _compare_layers(
-    program: Program, prepared: nn.Module, inputs: Mapping[str, Tensor], values: Mapping[str, NDArray[Any]]
+    program: Program, prepared: nn.Module, inputs: Mapping[str, list[Tensor]], values: Mapping[str, NDArray[Any]]
 ) -> _LayerComparison:
     """Compare the bits and the integer sums of every binary convolution with those of its layer in torch."""
     images = len(values[program.output])
     found = _LayerComparison(np.ones(images, bool))
+    calls = {name: iter(tensors) for name, tensors in inputs.items()}
     for index, op in enumerate(program.operations):
         if op.operation != "binary_convolution":
             continue
@@ -192,7 +193,7 @@ def _compare_layers(
         layer = prepared.get_submodule(op.source)
         assert isinstance(layer, ExportedLayer)
         bits = values[op.inputs[0]]
-        real = inputs[op.source].numpy().reshape(bits.shape)
+        real = next(calls[op.source]).numpy().reshape(bits.shape)
         differs = (real >= 0) != bits
         differing = differs.reshape(images, -1).any(1)
         first = differing & found.same_bits  # the images whose first layer with flips this is

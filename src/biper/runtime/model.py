@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from biper.errors import BiperError, DataError, ModelFormatError
-from biper.io.pictures import UNREADABLE, in_mode
+from biper.io.pictures import UNREADABLE, in_mode, upright
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
@@ -91,7 +91,7 @@ class Model:
             (N, outputs) float32, or (N, C', H', W') float32 if the result of the model is a map.
 
         Raises:
-            DataError: the images have another shape or dtype.
+            DataError: the images have another shape or dtype, or values that are not finite.
         """
         normalized = self._normalized(np.asarray(images))
         shape = self.program.output_shape
@@ -138,7 +138,7 @@ class Model:
             raise DataError(f"the model takes {channels} channels, which is no picture; call it with an array")
         try:
             opened = image if isinstance(image, Image.Image) else Image.open(image)
-            picture = in_mode(opened, "L" if channels == 1 else "RGB")
+            picture = in_mode(upright(opened), "L" if channels == 1 else "RGB")
         except UNREADABLE as error:
             raise DataError(f"cannot read the image {image}: {error}") from error
         if picture.size != (width, height):
@@ -153,8 +153,21 @@ class Model:
             pixels = images.astype(np.float32) * (1 / (255 * std)) - mean / std
             return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)
         if np.issubdtype(images.dtype, np.floating) and images.shape[1:] == (channels, height, width):
-            return images.astype(np.float32, copy=False)
+            return _finite(images.astype(np.float32, copy=False))
         raise DataError(
             f"the model expects uint8 images (N, {height}, {width}, {channels}) or normalized floats "
             f"(N, {channels}, {height}, {width}), got {images.dtype} {images.shape}"
         )
+
+
+def _finite(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The images, if all their values are finite numbers.
+
+    Raises:
+        DataError: a value is NaN or infinite; the text names the first such image.
+    """
+    finite = np.isfinite(images)
+    if not finite.all():
+        first = int(np.argmin(finite.reshape(len(images), -1).all(1)))
+        raise DataError(f"expected finite numbers, got NaN or infinity in image {first} of {len(images)}")
+    return images

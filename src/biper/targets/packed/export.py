@@ -7,7 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from biper.errors import ExportError
 from biper.io.files import atomic_write
@@ -66,8 +68,8 @@ def export(
         A report of what was compared and found; print it.
 
     Raises:
-        ExportError: an operator is not supported (the text names it and its module), or the model and the program do
-            not agree. Nothing is written then.
+        ExportError: an operator is not supported (the text names it and its module), a weight or an example is not
+            finite, or the model and the program do not agree. Nothing is written then.
     """
     blob, report = pack(model, example_input, classes=classes, normalization=normalization, float_layers=float_layers)
     atomic_write(Path(path), blob)
@@ -93,6 +95,7 @@ def pack(
     Raises:
         ExportError: see `export`.
     """
+    _require_finite(model, example_input)
     graph = lower(model, example_input)
     channels = graph.input_shape[0]
     mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
@@ -109,3 +112,17 @@ def pack(
     report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=rounded)
     report.require_agreement()
     return blob, report
+
+
+def _require_finite(model: nn.Module, example_input: Tensor) -> None:
+    """Check that all weights, buffers and examples are finite numbers.
+
+    Raises:
+        ExportError: one is NaN or infinite; the text names the tensor.
+    """
+    for name, tensor in {**model.state_dict(), "example_input": example_input}.items():
+        if is_lazy(tensor) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            continue
+        if not torch.isfinite(tensor).all():
+            count = int((~torch.isfinite(tensor)).sum())
+            raise ExportError(f"{name} has {count:,} values that are NaN or infinite, of {tensor.numel():,}")
