@@ -12,6 +12,7 @@ import biper
 from biper.errors import MissingDependencyError
 
 SECONDS = 0.3
+"""The limit for what biper adds to the start of the interpreter."""
 
 
 def fastest(code: str) -> float:
@@ -37,11 +38,11 @@ except SystemExit as status:
 
 
 def test_importing_biper_is_quick_and_does_not_import_torch() -> None:
-    assert fastest("import biper" + NO_TORCH) < SECONDS
+    assert fastest("import biper" + NO_TORCH) - fastest("pass") < SECONDS
 
 
 def test_help_is_quick_and_does_not_import_torch() -> None:
-    assert fastest(HELP + NO_TORCH.removeprefix("; ")) < SECONDS
+    assert fastest(HELP + NO_TORCH.removeprefix("; ")) - fastest("pass") < SECONDS
 
 
 def test_the_runtime_does_not_import_torch() -> None:

@@ -10,6 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+__all__ = [
+    "BiperError",
+    "CheckpointError",
+    "DataError",
+    "ExportError",
+    "LostProcessError",
+    "MissingDependencyError",
+    "ModelError",
+    "ModelFormatError",
+    "NonFiniteLossError",
+    "RecipeError",
+    "TrainingInterrupted",
+]
+
 
 class BiperError(Exception):
     """The base class: ``except BiperError`` catches every error that biper raises on purpose."""

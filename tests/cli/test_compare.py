@@ -74,5 +74,5 @@ def test_methods_are_compared_stopped_and_extended(biper: Biper, tmp_path: Path)
 
 def test_a_wrong_comparison_is_one_line(biper: Biper, tmp_path: Path) -> None:
     line = error_line(biper("compare", "digits", "--methods", "biper,recue", expect=1))
-    assert "no method 'recue'; known: biper, bnn, " in line
+    assert "no method 'recue'; did you mean 'recu'? Known: biper, bnn, " in line
     assert not (tmp_path / "runs").exists()

@@ -10,11 +10,42 @@ from torch import nn
 
 from biper.errors import ExportError
 from biper.lowering.operators import FAMILIES, HANDLERS
+from biper.lowering.pack import pack_graph
+from biper.lowering.trace import trace
 from biper.lowering.tracer import Tracer
+from biper.runtime.reference import run_reference
 
 
 def exported(model: nn.Module) -> torch.export.ExportedProgram:
     return torch.export.export(model.eval(), (torch.zeros(1, 2, 3, 3),)).run_decompositions({})
+
+
+class InPlaceOnViews(nn.Module):
+    """Changes a view of a view in place, and reads the view."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = (x * 2)[:, :, ::2, ::2]
+        return nn.functional.hardtanh(y, inplace=True) + 1
+
+
+class InPlaceOnThePart(nn.Module):
+    """Changes a part in place, and reads the whole."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        y[:, :, ::2].relu_()
+        return y
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_an_activation_in_place_on_a_view_is_lowered() -> None:
+    images = torch.randn(2, 3, 6, 6)
+    graph = trace(InPlaceOnViews(), images)
+    program = pack_graph(graph, mean=(0.0,) * 3, std=(1.0,) * 3, classes=())
+    values = run_reference(program, images.numpy())
+    torch.testing.assert_close(torch.from_numpy(values[program.output]), InPlaceOnViews()(images.clone()))
+    with pytest.raises(ExportError, match="slice_scatter"):
+        trace(InPlaceOnThePart(), images)
 
 
 def test_no_operator_is_in_two_families() -> None:

@@ -125,7 +125,11 @@ class Unsupported(nn.Module):
     ("model", "example", "message"),
     [
         (Unsupported(), torch.randn(1, 3, 8, 8), r"body\.1: operator aten\.sigmoid\.default is not supported; write"),
-        (nn.Conv2d(3, 4, 3), torch.randn(3, 8, 8), r"example_input must be \(N, C, H, W\), got shape \(3, 8, 8\)"),
+        (
+            nn.Conv2d(3, 4, 3),
+            torch.randn(3, 8),
+            r"example_input must be \(N, C, H, W\) or \(N, C, L\), got shape \(3, 8\)",
+        ),
         (nn.Conv2d(3, 4, 3), torch.randn(1, 2, 8, 8), "torch.export cannot trace this model"),
         (biper.create_model("resnet20", dataset="cifar10"), torch.randn(1, 3, 32, 32), "put the model into stage 2"),
         (

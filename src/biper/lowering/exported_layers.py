@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from biper.errors import ExportError
 from biper.lowering.custom_ops import NO_GEOMETRY, ExportedLayer, geometry_of
-from biper.nn import BinaryConv2d, BinaryLayer, BinaryLinear, binary_layers
+from biper.nn import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear, binary_layers
 from biper.quantizers import Quantizer, sign
 
 PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
@@ -85,6 +85,43 @@ class ShiftedLayer(nn.Module):
         return y
 
 
+class ExportedSignalLayer(nn.Module):
+    """Replaces a `BinaryConv1d`: the replacement of the `BinaryConv2d` that computes the same on images of height 1."""
+
+    def __init__(self, layer: BinaryConv1d, name: str) -> None:
+        super().__init__()
+        self.on_images = exported_layer(_on_images(layer), name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.on_images(x.unsqueeze(2)).squeeze(2)
+        return result
+
+
+def _on_images(layer: BinaryConv1d) -> BinaryConv2d:
+    """The two-dimensional layer that computes on (N, C, 1, L) what a layer computes on (N, C, L)."""
+    causal = layer.padding == "causal"
+    padding: Any = layer.padding if isinstance(layer.padding, str) else (0, layer.padding[0])
+    image = BinaryConv2d(
+        layer.in_channels,
+        layer.out_channels,
+        (1, layer.kernel_size[0]),
+        (1, layer.stride[0]),
+        0 if causal else padding,
+        (1, layer.dilation[0]),
+        layer.groups,
+        layer.bias is not None,
+        weight_quantizer=layer.weight_quantizer,
+        input_quantizer=layer.input_quantizer,
+    ).to(layer.weight.dtype)
+    if causal:
+        image._reversed_padding_repeated_twice = [*layer._reversed_padding_repeated_twice, 0, 0]
+    image.weight.data = layer.weight.detach().unsqueeze(2)
+    image.scale.data = layer.scale.detach()
+    if image.bias is not None and layer.bias is not None:
+        image.bias.data = layer.bias.detach()
+    return image.train(layer.training)
+
+
 Levels = tuple[Tensor, Tensor]
 """The scale and the offset of two values: they are ``offset - scale`` and ``offset + scale``."""
 
@@ -105,8 +142,10 @@ def exported_layer(layer: BinaryLayer, name: str) -> nn.Module:
         ExportError: weights or inputs have more than two values, the padding is not of zeros, or the
             `scale_and_offset` of a quantizer are not what it computes.
     """
-    if isinstance(layer, BinaryConv2d) and layer.padding_mode != "zeros":
+    if not isinstance(layer, BinaryLinear) and layer.padding_mode != "zeros":
         raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')
+    if isinstance(layer, BinaryConv1d):
+        return ExportedSignalLayer(layer, name)
     with torch.no_grad():
         bits, weight = _weight_bits(layer, name)
         inputs, shifts = _input_levels(layer, name)

@@ -51,14 +51,15 @@ class Tracer:
         stored |= signature.inputs_to_lifted_tensor_constants
         tensors = {**self.program.state_dict, **self.program.constants}
         graph = Graph("image", (0, 0, 0), "", [])
+        needed = self.needed()
         for node in self.program.graph.nodes:
+            if node not in needed and node.op == "call_function":
+                continue
             if node.op == "placeholder" and node.name in stored:
                 self.constants[node] = tensors[stored[node.name]].detach().numpy()
             elif node.op == "placeholder":
                 self.names[node] = graph.input
                 graph.input_shape = shape_of(node)
-            elif node.op == "call_function" and operator_name(node) == "_assert_tensor_metadata":
-                continue  # torch checks the dtype of a conversion with this; it computes nothing
             elif node.op == "call_function" and self.is_constant(node):
                 self.constants[node] = self.evaluate(node)
             elif node.op == "call_function":
@@ -67,6 +68,18 @@ class Tracer:
                 graph.output = self.output(node)
         graph.nodes = self.nodes
         return graph
+
+    def needed(self) -> set[torch.fx.Node]:
+        """The nodes that the result of the user depends on; others check something, or change an input in place."""
+        seen = set(self.program.graph_signature.user_outputs)
+        waiting = [node for node in self.program.graph.nodes if node.name in seen]
+        found: set[torch.fx.Node] = set()
+        while waiting:
+            node = waiting.pop()
+            if node not in found:
+                found.add(node)
+                waiting.extend(node.all_input_nodes)
+        return found
 
     def output(self, node: torch.fx.Node) -> str:
         """The name of the one result that the user sees; torch also lists inputs that are changed in place."""
@@ -147,13 +160,15 @@ def operator_name(node: torch.fx.Node) -> str:
 
 
 def shape_of(node: torch.fx.Node) -> Shape:
-    """(C, H, W) of a node's result for one image; (F, 1, 1) for a vector of features."""
+    """(C, H, W) of a node's result for one image; (F, 1, 1) for a vector of features, (C, 1, L) for a signal."""
     sizes = tuple(int(size) for size in node.meta["val"].shape)
     if len(sizes) == 2:
         return sizes[1], 1, 1
+    if len(sizes) == 3 and sizes[0] == 1:
+        return sizes[1], 1, sizes[2]
     if len(sizes) != 4 or sizes[0] != 1:
         raise ExportError(
-            f"{source_of(node)}: {node.target} gives shape {sizes}, expected (1, C, H, W) or (1, features)"
+            f"{source_of(node)}: {node.target} gives shape {sizes}, expected (1, C, H, W), (1, C, L) or (1, features)"
         )
     return sizes[1], sizes[2], sizes[3]
 
@@ -163,6 +178,11 @@ def source_of(node: torch.fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     names = [str(entry[0]) for entry in stack.values()]
     return (names[-1] if names else "") or "the model itself"
+
+
+def along_length(value: Any) -> list[int]:
+    """A stride, padding or dilation of a signal, which torch writes as one number or as a list of one, as a list."""
+    return [value] if isinstance(value, int) else list(value)
 
 
 def pair(value: Any) -> list[int]:

@@ -113,21 +113,22 @@ def verify(
     Args:
         model: the torch model; its binary layers are in stage 2.
         program: what was packed.
-        images: (N, C, H, W) normalized.
+        images: (N, C, H, W) or (N, C, L) normalized.
         file_bytes: the size of the packed file, for the report.
         rounded: whether weights of real layers were rounded, so that outputs need not agree.
     """
     images = images.detach().cpu().float()
     prepared = with_exported_layers(model).float()
     expected, inputs = _run_model(prepared, images)
-    values = run_reference(program, images.numpy())
+    pixels = images.numpy().reshape(len(images), *program.input_shape)  # a signal is an image of height 1
+    values = run_reference(program, pixels)
     actual = values[program.output].reshape(expected.shape)
     layers = _compare_layers(program, prepared, inputs, values)
     same_bits = layers.same_bits
 
     scale = largest_magnitude(expected)
     outputs = differences(actual, expected, scale)
-    native = Engine(program)(images.numpy()) if engine_is_built() else actual
+    native = Engine(program)(pixels) if engine_is_built() else actual
     engine = differences(native, actual, scale)
     ordered = np.sort(expected, 1)
     gaps = (ordered[:, -1] - ordered[:, -2])[~outputs.same_top1] if expected.shape[1] > 1 else np.zeros(0)

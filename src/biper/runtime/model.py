@@ -85,7 +85,8 @@ class Model:
         """Compute the outputs for a batch of images that have the input size of the model.
 
         Args:
-            images: pixels, uint8 (N, H, W, C); or normalized images, floating point (N, C, H, W).
+            images: pixels, uint8 (N, H, W, C); normalized images, floating point (N, C, H, W); or, for a model of
+                signals, floating point (N, C, L).
 
         Returns:
             (N, outputs) float32, or (N, C', H', W') float32 if the result of the model is a map.
@@ -152,6 +153,8 @@ class Model:
             std = np.array(self.program.std, np.float32)
             pixels = images.astype(np.float32) * (1 / (255 * std)) - mean / std
             return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)
+        if height == 1 and images.shape[1:] == (channels, width):
+            images = images[:, :, None]  # a signal is an image of height 1
         if np.issubdtype(images.dtype, np.floating) and images.shape[1:] == (channels, height, width):
             return _finite(images.astype(np.float32, copy=False))
         raise DataError(

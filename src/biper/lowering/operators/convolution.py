@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.lowering.graph import Node
-from biper.lowering.tracer import Handler, Tracer, arguments_of, pair, shape_of, source_of
+from biper.lowering.tracer import Handler, Tracer, along_length, arguments_of, pair, shape_of, source_of
 
 
 def _geometry(stride: Any, padding: list[int], dilation: Any, groups: int) -> dict[str, Any]:
@@ -39,6 +39,22 @@ def _convolution(tracer: Tracer, node: torch.fx.Node) -> str:
         (top, left) = (bottom, right) = pair(padding)
     attributes = _geometry(stride, [left, right, top, bottom], dilation, groups)
     return _emit_convolution(tracer, node, x, kernel, tracer.array(bias), attributes)
+
+
+def _convolution_of_signals(tracer: Tracer, node: torch.fx.Node) -> str:
+    """A convolution of signals is one of images of height 1."""
+    x, weight, bias, stride, padding, dilation, groups = arguments_of(node, None, None, None, 1, 0, 1, 1)
+    kernel = tracer.array(weight)
+    if kernel is None:
+        raise ExportError(f"{source_of(node)}: a convolution with computed weights is not supported")
+    (step,), (spread,) = along_length(stride), along_length(dilation)
+    if isinstance(padding, str):
+        total = spread * (kernel.shape[2] - 1) if padding == "same" else 0
+        left, right = total // 2, total - total // 2
+    else:
+        (left,) = (right,) = along_length(padding)
+    attributes = _geometry([1, step], [left, right, 0, 0], [1, spread], groups)
+    return _emit_convolution(tracer, node, x, kernel[:, :, None], tracer.array(bias), attributes)
 
 
 def _emit_convolution(
@@ -85,6 +101,7 @@ def _binary_convolution(tracer: Tracer, node: torch.fx.Node) -> str:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    "conv1d": _convolution_of_signals,
     "conv2d": _convolution,
     "linear": _linear,
     "binary_conv2d": _binary_convolution,

@@ -34,15 +34,19 @@ def _arithmetic(tracer: Tracer, node: torch.fx.Node) -> str:
         raise ExportError(f"{source_of(node)}: division by a computed value is not supported")
     constant = _per_channel(constants[1] if constants[1] is not None else constants[0], node)
     one, zero = np.ones_like(constant), np.zeros_like(constant)
-    if kind == "sub" and constants[1] is None:
-        multiplier, offset = -one, constant
-    else:
-        multiplier, offset = {
-            "add": (one, constant),
-            "sub": (one, -constant),
-            "mul": (constant, zero),
-            "div": (one / constant, zero),
-        }[kind]
+    match kind:
+        case "sub" if constants[1] is None:
+            multiplier, offset = -one, constant
+        case "add":
+            multiplier, offset = one, constant
+        case "sub":
+            multiplier, offset = one, -constant
+        case "mul":
+            multiplier, offset = constant, zero
+        case _:
+            if not constant.all():
+                raise ExportError(f"{source_of(node)}: division by zero")
+            multiplier, offset = one / constant, zero
     value = tracer.value(left if constants[1] is not None else right, node)
     return tracer.emit(node, "elementwise", [value], tensors={"multiplier": multiplier, "offset": offset})
 

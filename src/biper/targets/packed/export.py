@@ -56,8 +56,8 @@ def export(
     Args:
         model: any module whose binary layers are in stage 2; maps (N, C, H, W) to (N, outputs) or (N, C', H', W').
         path: the file to write, usually ``something.biper``.
-        example_input: (N, C, H, W) floating point, normalized. It fixes C, H and W. The model and the packed program
-            are compared on all N images, so give real ones.
+        example_input: (N, C, H, W), or (N, C, L) for signals, floating point, normalized. It fixes all sizes but N. The
+            model and the packed program are compared on all N images, so give real ones.
         classes: a name for each output, or none.
         normalization: (mean, std) of pixels scaled to [0, 1], one number for each channel; the default is 0 and 1.
         float_layers: the number format of the layers that stay real: ``"float32"``; ``"float16"``, which rounds their
@@ -106,7 +106,8 @@ def pack(
     program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
     require_operations(program, "a packed file", OPERATIONS)
     if float_layers is FloatLayers.int8:
-        program = quantize_real_convolutions(program, example_input.detach().cpu().float().numpy())
+        images = example_input.detach().cpu().float().numpy()
+        program = quantize_real_convolutions(program, images.reshape(len(images), *program.input_shape))
     rounded = float_layers is not FloatLayers.float32
     blob = write_program(program)
     report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=rounded)
