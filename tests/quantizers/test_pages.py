@@ -38,7 +38,7 @@ MODULES = [
 
 
 def test_every_quantizer_has_a_plot_and_a_page_that_shows_it() -> None:
-    assert len(MODULES) == 17
+    assert len(MODULES) >= 17
     assert set(plots.PLOTS) == set(MODULES)
     for name in MODULES:
         showing = [page for page, text in PAGES.items() if f"]({name}.svg)" in text]

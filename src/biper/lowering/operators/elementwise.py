@@ -51,6 +51,13 @@ def _arithmetic(tracer: Tracer, node: torch.fx.Node) -> str:
     return tracer.emit(node, "elementwise", [value], tensors={"multiplier": multiplier, "offset": offset})
 
 
+def _negate(tracer: Tracer, node: torch.fx.Node) -> str:
+    """``-x`` is a multiplication by -1."""
+    channels = shape_of(node)[0]
+    tensors = {"multiplier": np.full(channels, -1, np.float32), "offset": np.zeros(channels, np.float32)}
+    return tracer.emit(node, "elementwise", [tracer.value(node.args[0], node)], tensors=tensors)
+
+
 def _per_channel(constant: NDArray[Any] | None, node: torch.fx.Node) -> NDArray[np.float32]:
     """A constant that broadcasts over (1, C, H, W) or (1, F), as one number for each channel."""
     assert constant is not None
@@ -91,6 +98,7 @@ def _prelu(tracer: Tracer, node: torch.fx.Node) -> str:
 
 
 HANDLERS: Mapping[str, Handler] = {
+    "neg": _negate,
     "add": _arithmetic,
     "sub": _arithmetic,
     "rsub": _arithmetic,
