@@ -69,7 +69,7 @@ def binary(in_channels: int, out_channels: int, *arguments: object, **options: o
 
 
 KINDS = ("binary", "binary", "float", "norm", "clip", "relu", "prelu", "max", "average", "pad", "cat", "resize")
-KINDS += ("arithmetic", "residual", "grouped", "depthwise", "stride", "negate")
+KINDS += ("arithmetic", "residual", "grouped", "depthwise", "stride", "function")
 
 
 def draw_layer(draw: st.DrawFn, channels: int, size: int) -> tuple[nn.Module, int]:
@@ -94,8 +94,9 @@ def draw_layer(draw: st.DrawFn, channels: int, size: int) -> tuple[nn.Module, in
             return randomized_norm(channels), channels
         case "clip":
             return draw(st.sampled_from([nn.Hardtanh(inplace=True), nn.ReLU6(), nn.Hardtanh(-0.5, 2.0)])), channels
-        case "negate":
-            return Lambda(lambda x: -x), channels
+        case "function":
+            functions = [lambda x: -x, lambda x: x.clamp(-0.5, 1)]
+            return Lambda(draw(st.sampled_from([*functions, lambda x: torch.cat([x], 1)]))), channels
         case "relu":
             return nn.ReLU(), channels
         case "prelu":

@@ -337,6 +337,26 @@ def test_a_binary_layer_that_is_called_twice_is_packed(tmp_path: Path) -> None:
     np.testing.assert_allclose(Model.load(tmp_path / "m.biper")(images.numpy()), expected, atol=1e-5)
 
 
+def test_a_binary_layer_with_two_names_is_packed(tmp_path: Path) -> None:
+    model = small_network()
+    model = nn.Sequential(model[0], model[1], model[2], nn.Hardtanh(), model[2], nn.Hardtanh(), *model[3:]).eval()
+    images = torch.randn(4, 3, 8, 8)
+    assert export(model, tmp_path / "m.biper", images).binary_layers == 2
+    with torch.no_grad():
+        np.testing.assert_allclose(Model.load(tmp_path / "m.biper")(images.numpy()), model(images), atol=1e-5)
+
+
+def test_the_largest_value_of_a_map_is_a_pool(tmp_path: Path) -> None:
+    class Largest(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.amax((2, 3))
+
+    model, images = nn.Sequential(nn.Conv2d(3, 8, 3), Largest(), nn.Linear(8, 4)).eval(), torch.randn(4, 3, 8, 8)
+    export(model, tmp_path / "m.biper", images)
+    with torch.no_grad():
+        np.testing.assert_allclose(Model.load(tmp_path / "m.biper")(images.numpy()), model(images), atol=1e-5)
+
+
 def test_nearest_interpolation_by_a_factor_is_packed_where_it_reads_the_same_pixels(tmp_path: Path) -> None:
     def network(factor: float) -> nn.Sequential:
         layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Upsample(scale_factor=factor), nn.AdaptiveAvgPool2d(1)]

@@ -5,7 +5,7 @@ The model is compared with the program's NumPy reference layer by layer, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,16 +149,16 @@ def verify(
     )
 
 
-def _run_model(prepared: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], dict[str, list[Tensor]]]:
-    """The outputs of a model (N, outputs), and by layer name the inputs of each call of its `ExportedLayer`s."""
-    inputs: dict[str, list[Tensor]] = {}
+def _run_model(prepared: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], dict[nn.Module, list[Tensor]]]:
+    """The outputs of a model (N, outputs), and for each of its `ExportedLayer`s the inputs of each call."""
+    inputs: dict[nn.Module, list[Tensor]] = {}
 
-    def remember(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _layer, arguments, _output: inputs.setdefault(name, []).append(arguments[0])
+    def remember(layer: nn.Module, arguments: tuple[Tensor, ...], _output: Tensor) -> None:
+        inputs.setdefault(layer, []).append(arguments[0])
 
-    for name, module in prepared.named_modules():
+    for module in prepared.modules():
         if isinstance(module, ExportedLayer):
-            module.register_forward_hook(remember(name))
+            module.register_forward_hook(remember)
     with torch.inference_mode():
         outputs: Tensor = prepared(images.clone())  # a copy, because a model may change its input in place
     return outputs.flatten(1).numpy(), inputs
@@ -181,12 +181,12 @@ class _LayerComparison:
 
 
 def _compare_layers(
-    program: Program, prepared: nn.Module, inputs: Mapping[str, list[Tensor]], values: Mapping[str, NDArray[Any]]
+    program: Program, prepared: nn.Module, inputs: Mapping[nn.Module, list[Tensor]], values: Mapping[str, NDArray[Any]]
 ) -> _LayerComparison:
     """Compare the bits and the integer sums of every binary convolution with those of its layer in torch."""
     images = len(values[program.output])
     found = _LayerComparison(np.ones(images, bool))
-    calls = {name: iter(tensors) for name, tensors in inputs.items()}
+    calls = {layer: iter(tensors) for layer, tensors in inputs.items()}  # one module may have several names
     for index, op in enumerate(program.operations):
         if op.operation != "binary_convolution":
             continue
@@ -194,7 +194,7 @@ def _compare_layers(
         layer = prepared.get_submodule(op.source)
         assert isinstance(layer, ExportedLayer)
         bits = values[op.inputs[0]]
-        real = next(calls[op.source]).numpy().reshape(bits.shape)
+        real = next(calls[layer]).numpy().reshape(bits.shape)
         differs = (real >= 0) != bits
         differing = differs.reshape(images, -1).any(1)
         first = differing & found.same_bits  # the images whose first layer with flips this is

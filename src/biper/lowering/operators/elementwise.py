@@ -58,6 +58,18 @@ def _negate(tracer: Tracer, node: torch.fx.Node) -> str:
     return tracer.emit(node, "elementwise", [tracer.value(node.args[0], node)], tensors=tensors)
 
 
+def _clamp(tracer: Tracer, node: torch.fx.Node) -> str:
+    """A clamp between two numbers, as hardtanh computes it."""
+    x, low, high = arguments_of(node, None, None, None)
+    low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        raise ExportError(
+            f"{source_of(node)}: only a clamp between two numbers is supported; write relu, or both bounds"
+        )
+    attributes = {"activation": "clip", "low": float(low), "high": float(high)}
+    return tracer.emit(node, "elementwise", [tracer.value(x, node)], attributes=attributes)
+
+
 def _per_channel(constant: NDArray[Any] | None, node: torch.fx.Node) -> NDArray[np.float32]:
     """A constant that broadcasts over (1, C, H, W) or (1, F), as one number for each channel."""
     assert constant is not None
@@ -99,6 +111,7 @@ def _prelu(tracer: Tracer, node: torch.fx.Node) -> str:
 
 HANDLERS: Mapping[str, Handler] = {
     "neg": _negate,
+    "clamp": _clamp,
     "add": _arithmetic,
     "sub": _arithmetic,
     "rsub": _arithmetic,

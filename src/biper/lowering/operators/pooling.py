@@ -91,6 +91,17 @@ def _mean(tracer: Tracer, node: torch.fx.Node) -> str:
     return emit_pool(tracer, node, "average", list(shape_of(x)[1:]), None)
 
 
+def _largest(tracer: Tracer, node: torch.fx.Node) -> str:
+    """The largest value over height and width, or over the length of a signal, is a pool of one window."""
+    x, dimensions, _ = arguments_of(node, None, (), False)
+    rank = len(x.meta["val"].shape)
+    if sorted(dimension % rank for dimension in dimensions) != {4: [2, 3], 3: [2]}.get(rank):
+        raise ExportError(
+            f"{source_of(node)}: a maximum over anything but height and width, or length, is not supported"
+        )
+    return emit_pool(tracer, node, "max", list(shape_of(x)[1:]), None)
+
+
 HANDLERS: Mapping[str, Handler] = {
     "max_pool1d": _max_pool_of_signals,
     "max_pool2d": _max_pool,
@@ -101,4 +112,5 @@ HANDLERS: Mapping[str, Handler] = {
     "adaptive_avg_pool2d": _adaptive_average_pool,
     "_adaptive_avg_pool2d": _adaptive_average_pool,
     "mean": _mean,
+    "amax": _largest,
 }

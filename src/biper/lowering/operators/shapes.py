@@ -42,6 +42,8 @@ def _concatenate(tracer: Tracer, node: torch.fx.Node) -> str:
     parts, dimension = arguments_of(node, None, 0)
     if dimension % len(node.meta["val"].shape) != 1:
         raise ExportError(f"{source_of(node)}: concatenation is supported only of channels")
+    if len(parts) == 1:
+        return tracer.value(parts[0], node)
     return tracer.emit(node, "concatenate", [tracer.value(part, node) for part in parts])
 
 
