@@ -138,10 +138,10 @@ PALETTE = Image.new("RGB", (40, 30), (200, 30, 40)).convert("P", palette=Image.P
         (Image.new("CMYK", (40, 30), (0, 255, 255, 0)), "JPEG", {}, (255, 0, 0)),
         (Image.new("L", (40, 30), 90), "JPEG", {}, (90, 90, 90)),
         (PALETTE, "PNG", {}, (200, 30, 40)),
-        (PALETTE, "PNG", {"transparency": bytes([0] * 200)}, (200, 30, 40)),
+        (PALETTE, "PNG", {"transparency": bytes([0] * 200)}, (255, 255, 255)),
         (PALETTE, "PNG", {"transparency": 3}, (200, 30, 40)),
-        (Image.new("RGBA", (40, 30), (10, 200, 30, 5)), "PNG", {}, (10, 200, 30)),
-        (Image.new("LA", (40, 30), (70, 0)), "PNG", {}, (70, 70, 70)),
+        (Image.new("RGBA", (40, 30), (10, 200, 30, 5)), "PNG", {}, (250, 254, 251)),
+        (Image.new("LA", (40, 30), (70, 0)), "PNG", {}, (255, 255, 255)),
         (Image.new("1", (40, 30), 1), "PNG", {}, (255, 255, 255)),
         (Image.new("RGB", (40, 30), (1, 2, 250)), "WEBP", {"lossless": True}, (1, 2, 250)),
     ],
@@ -150,6 +150,7 @@ PALETTE = Image.new("RGB", (40, 30), (200, 30, 40)).convert("P", palette=Image.P
 def test_every_kind_of_picture_becomes_rgb(
     image: Image.Image, kind: str, options: dict[str, Any], colour: tuple[int, int, int]
 ) -> None:
+    """Transparent parts show white."""
     blob = encoded(image, kind, **options)
     for pixels in (decode_for_evaluation(blob, 16), train_pixels(blob, 16)):
         assert pixels.shape == (16, 16, 3)
