@@ -66,4 +66,4 @@ class Checker:
 
     def size(self, shape: tuple[int, ...]) -> None:
         """Require that a value of this shape is neither empty nor larger than ``MAX_ELEMENTS``."""
-        self.require(min(shape) >= 1 and math.prod(shape) <= MAX_ELEMENTS, f"makes a value of shape {shape}")
+        self.require(min(shape, default=1) >= 1 and math.prod(shape) <= MAX_ELEMENTS, f"makes a value of shape {shape}")

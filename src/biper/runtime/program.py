@@ -1,15 +1,20 @@
 """The packed program, which a `.biper` file contains. This module does not need torch.
 
-A file is a container (`biper.io.container`) of tensors and a JSON document. The document of version 1 has the entries
+A file is a container (`biper.io.container`) of tensors and a JSON document. The document has the entries
 
-- ``format``: ``"biper program 1"``;
+- ``format``: ``"biper program 2"``, or ``"biper program 1"`` where version 1 can say all of it;
 - ``input``: ``shape`` (C, H, W), and ``mean`` and ``std``, one number for each channel, of pixels scaled to [0, 1];
 - ``classes``: names of the outputs, or an empty list;
 - ``output``: the value that is the result;
-- ``operations``: a list in the order of execution. The tensors of operation 3 are named ``3.weight`` and so on.
+- ``operations``: a list in the order of execution. The tensors of operation 3 are named ``3.weight`` and so on;
+- version 2 alone, each optional: ``outputs``, which maps names to values, for a model with several named results, of
+  which ``output`` is the first; ``inputs``, which maps the names of further inputs to their shapes.
 
-A *value* is one image's tensor (C, H, W): real (float32) or bits (each -1 or +1). ``"image"`` is the normalized
-input. An operation reads ``inputs``, computes, applies its epilogue and emits ``real``, ``bits`` or both:
+A *value* belongs to one image. It is real (float32) and of any shape, or it is bits (each -1 or +1) of shape (C, H, W).
+``"image"`` is the normalized input. There are two kinds of operations. `biper.runtime.operations` lists them.
+
+**Operations on images** read ``inputs`` of shape (C, H, W), compute, apply an epilogue and emit ``real``, ``bits`` or
+both:
 
 =======================  ==========================================================================================
 ``convolution``          real; ``weight`` (O, I / groups, kh, kw) float32 or float16, or bits (see below), or int8
@@ -34,6 +39,27 @@ bits alone may instead have ``threshold`` (int32) and ``flip`` (uint8) for each 
 Bits of weights are uint8 (O, kh, kw, ceil(I / groups / 8)). The first channel is in the lowest bit, 1 stands for +1,
 and bits beyond the channels are 0.
 
+**Operations on arrays**, of version 2, read real values of any shape and emit one. They have no epilogue:
+
+===============  ==================================================================================================
+``constant``     the tensor ``value``
+``unary``        ``function`` of each element, with its parameters as further attributes
+``binary``       ``function`` of two values, broadcast together
+``select``       the second value where the first is not 0, else the third; broadcast together
+``reduce``       ``function`` (sum, mean, max, min, product) over ``axes``, which stay with size 1 if ``keep``
+``softmax``      along ``axis``; its logarithm if ``log``
+``normalize``    ``(x - mean) / sqrt(variance + epsilon)`` over ``axes``; without the mean unless ``center``
+``matmul``       products of matrices (..., M, K) and (..., K, N); the leading axes are broadcast together
+``reshape``      to ``shape``, in row-major order
+``permute``      axis ``i`` of the result is axis ``order[i]``
+``slice``        ``sizes[i]`` elements from ``starts[i]`` in steps of ``steps[i]`` along each axis
+``expand``       to ``shape``, as broadcasting does
+``join``         concatenates along ``axis``
+``pad``          ``low``, ``high`` (negative ones remove) and ``interior`` elements of ``value`` for each axis
+``sample``       along ``axis``, element ``l`` is the sum over ``t`` of ``weight[t, l] * x[index[t, l]]`` (1 without
+                 ``weight``), or with ``function`` ``"max"`` the largest
+===============  ==================================================================================================
+
 `biper.runtime.reader` reads and checks a program; `biper.runtime.reference` defines what it computes, in NumPy.
 """
 
@@ -49,7 +75,15 @@ from numpy.typing import NDArray
 
 from biper.io.container import seal
 
-FORMAT = "biper program 1"
+FORMATS = ("biper program 1", "biper program 2")
+"""The formats that can be read. The second has operations on arrays, several results and further inputs."""
+
+VERSION_1 = frozenset(
+    {
+        "convolution", "binary_convolution", "pool", "elementwise", "pad_channels", "concatenate", "resize", "flatten",
+    }
+)  # fmt: skip
+"""The operations of version 1 of the format, which are the operations on images."""
 
 _CONVOLUTION_DEFAULTS: dict[str, Any] = {"stride": [1, 1], "dilation": [1, 1], "groups": 1}
 
@@ -59,7 +93,7 @@ def defaults_of(operation: str) -> dict[str, Any]:
     return _CONVOLUTION_DEFAULTS if operation in ("convolution", "binary_convolution") else {}
 
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +104,7 @@ class Operation:
     source: str
     inputs: tuple[str, ...]
     shape: Shape
-    """(C, H, W) of what the operation emits. It is not in the file: the reader derives it."""
+    """The shape of what the operation emits. It is not in the file: the reader derives it."""
     real: str | None = None
     bits: str | None = None
     residual: str | None = None
@@ -97,7 +131,17 @@ class Operation:
 
 @dataclass(frozen=True)
 class Program:
-    """A validated program."""
+    """A validated program.
+
+    Attributes:
+        input_shape: the shape (C, H, W) of an image.
+        mean, std: of pixels scaled to [0, 1], one number for each channel.
+        classes: names of the outputs, or none.
+        output: the value that is the result, or the first of several.
+        operations: the steps, in the order of execution.
+        outputs: for a model with several results, the name of each and its value; else empty.
+        inputs: the names and shapes of inputs other than the image.
+    """
 
     input_shape: Shape
     mean: tuple[float, ...]
@@ -105,17 +149,19 @@ class Program:
     classes: tuple[str, ...]
     output: str
     operations: tuple[Operation, ...]
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def output_shape(self) -> Shape:
-        """The shape (C, H, W) of the result."""
+        """The shape of the result, or of the first of several."""
         return self.shapes[self.output]
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The shape (C, H, W) of every value, real or bits, by name."""
+        """The shape of every value, real or bits, by name."""
         made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}
-        return {"image": self.input_shape} | made
+        return {"image": self.input_shape} | dict(self.inputs) | made
 
 
 def unpack_weight(packed: NDArray[np.uint8], channels: int) -> NDArray[np.int8]:
@@ -140,11 +186,16 @@ def write_program(program: Program) -> bytes:
         defaults = defaults_of(op.operation)
         attributes = {key: value for key, value in op.attributes.items() if defaults.get(key) != value}
         operations.append(entry | {"attributes": attributes, "tensors": list(op.tensors)})
-    document = {
-        "format": FORMAT,
+    is_new = program.outputs or program.inputs or any(op.operation not in VERSION_1 for op in program.operations)
+    document: dict[str, Any] = {
+        "format": FORMATS[1 if is_new else 0],
         "input": {"shape": list(program.input_shape), "mean": list(program.mean), "std": list(program.std)},
         "classes": list(program.classes),
         "output": program.output,
         "operations": operations,
     }
+    if program.outputs:
+        document["outputs"] = dict(program.outputs)
+    if program.inputs:
+        document["inputs"] = {name: list(shape) for name, shape in program.inputs.items()}
     return seal(safetensors.numpy.save, tensors, document)

@@ -1,7 +1,7 @@
 """Reading a packed program strictly: reading runs no code, opens no other file and trusts no count.
 
 Every name, type, shape and size is checked before anything is computed or allocated for it. The format is in
-`biper.runtime.program`, the rules of each operation are in `biper.runtime.operation_rules`.
+`biper.runtime.program`, the rules of each operation are in `biper.runtime.operations`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
@@ -21,8 +20,10 @@ from safetensors import SafetensorError
 from biper.errors import ModelFormatError
 from biper.io.container import ContainerError, open_sealed
 from biper.runtime.checks import Checker
-from biper.runtime.operation_rules import KINDS, check_epilogue, check_operation
-from biper.runtime.program import FORMAT, Operation, Program, Shape, defaults_of
+from biper.runtime.operations import OPERATIONS
+from biper.runtime.operations.epilogue import check_epilogue
+from biper.runtime.operations.moves import checked_shape
+from biper.runtime.program import FORMATS, VERSION_1, Operation, Program, Shape, defaults_of
 
 MAX_OPERATIONS = 10_000
 
@@ -78,7 +79,8 @@ class _Reader:
     def program(self) -> Program:
         check, document = self.check, self.document
         found = document.get("format")
-        check.require(found == FORMAT, f"has format {found!r}, expected {FORMAT!r}")
+        check.require(found in FORMATS, f"has format {found!r}, expected one of {', '.join(FORMATS)}")
+        self.known = VERSION_1 if found == FORMATS[0] else frozenset(OPERATIONS)
         given = check.mapping(document.get("input"), "input")
         channels, height, width = check.integers(given.get("shape"), "input shape", 3, 1, 1 << 16)
         shape = (channels, height, width)
@@ -88,8 +90,14 @@ class _Reader:
         check.require(all(value > 0 for value in std), "has a std that is not positive")
         classes = check.texts(document.get("classes"), "has no list of class names")
         self.real["image"] = shape
+        others = {} if found == FORMATS[0] else check.mapping(document.get("inputs", {}), "inputs")
+        for name, size in others.items():
+            check.require(name != "image", "has a second input 'image'")
+            self.real[name] = checked_shape(check, size)
+            check.size(self.real[name])
+        inputs = {name: self.real[name] for name in others}
         entries = document.get("operations")
-        check.require(isinstance(entries, list) and 0 < len(entries) <= MAX_OPERATIONS, "has no list of operations")
+        check.require(isinstance(entries, list) and len(entries) <= MAX_OPERATIONS, "has no list of operations")
         assert isinstance(entries, list)
         operations = tuple(self.operation(number, entry) for number, entry in enumerate(entries))
         check.where = "the model"
@@ -98,14 +106,18 @@ class _Reader:
         assert isinstance(output, str)
         count = math.prod(self.real[output])
         check.require(len(classes) in (0, count), f"has {len(classes)} class names for {count} outputs")
-        return Program(shape, mean, std, tuple(classes), output, operations)
+        outputs = {} if found == FORMATS[0] else check.mapping(document.get("outputs", {}), "outputs")
+        for name, value in outputs.items():
+            check.require(isinstance(value, str) and value in self.real, f"has no real value for its output {name!r}")
+        check.require(not outputs or next(iter(outputs.values())) == output, "has another output than its first")
+        return Program(shape, mean, std, tuple(classes), output, operations, dict(outputs), inputs)
 
     def operation(self, number: int, given: Any) -> Operation:
         check = self.check
         check.where = f"operation {number}"
         entry = check.mapping(given, "entry")
         kind, source = entry.get("operation"), entry.get("source")
-        check.require(isinstance(kind, str) and kind in KINDS, f"is an unknown {kind!r}")
+        check.require(isinstance(kind, str) and kind in self.known, f"is an unknown {kind!r}")
         check.require(isinstance(source, str), "has no source")
         assert isinstance(kind, str)
         assert isinstance(source, str)
@@ -116,47 +128,34 @@ class _Reader:
         known = self.bits if kind == "binary_convolution" else self.real
         for name in inputs:
             check.require(name in known, f"reads {name!r}, which no earlier operation emits as it needs it")
-        check.require(len(inputs) >= 2 if kind == "concatenate" else len(inputs) == 1, f"has {len(inputs)} inputs")
+        spec = OPERATIONS[kind]
+        check.require(spec.inputs[0] <= len(inputs) <= spec.inputs[1], f"has {len(inputs)} inputs")
         tensors = {}
         for key in check.texts(entry.get("tensors"), "has no list of tensors"):
             check.require(f"{number}.{key}" in self.tensors, f"has no tensor {number}.{key}"[:100])
             tensors[key] = self.tensors[f"{number}.{key}"]
         attributes = defaults_of(kind) | dict(check.mapping(entry.get("attributes"), "attributes"))
         shapes = [known[name] for name in inputs]
-        shape, own_attributes, own_tensors = check_operation(check, kind, shapes, attributes, tensors)
+        if spec.on_images:
+            check.require(all(len(size) == 3 for size in shapes), f"reads values of shapes {shapes}, expected images")
+        shape, own_attributes, own_tensors = spec.rule(check, shapes, attributes, tensors)
         check.size(shape)
-        self.account(kind, shape, shapes[0], attributes, tensors)
+        self.work += math.prod(shape) * spec.work(shapes, shape, attributes, tensors)
+        problem = f"brings the work for one image to {self.work:,}, more than {MAX_WORK:,}"
+        check.require(self.work <= MAX_WORK, problem)
         op = Operation(
             kind, source, tuple(inputs), shape, entry.get("real"), entry.get("bits"), entry.get("residual"),
             attributes, tensors,
         )  # fmt: skip
-        more_attributes, more_tensors = check_epilogue(check, op, self.real)
+        more_attributes, more_tensors = check_epilogue(check, op, self.real) if spec.on_images else (set(), set())
         check.require(set(attributes) == own_attributes | more_attributes, f"has attributes {sorted(attributes)}")
         check.require(set(tensors) == own_tensors | more_tensors, f"has tensors {sorted(tensors)}")
         check.require(op.real is not None or op.bits is not None, "emits nothing")
+        alone = op.bits is None and op.residual is None
+        check.require(spec.on_images or alone, "has a residual or bits, which operations on arrays have not")
         for emitted, values in ((op.real, self.real), (op.bits, self.bits)):
             if emitted is not None:
                 check.require(isinstance(emitted, str), "emits a value whose name is no text")
                 check.require(emitted not in self.real and emitted not in self.bits, f"emits {emitted!r} a second time")
                 values[emitted] = shape
         return op
-
-    def account(
-        self,
-        kind: str,
-        shape: Shape,
-        read: Shape,
-        attributes: Mapping[str, Any],
-        tensors: Mapping[str, NDArray[Any]],
-    ) -> None:
-        """Add the work of an operation on one image to the total, which must not exceed ``MAX_WORK``."""
-        each = 1
-        if kind == "pool":
-            each = math.prod(min(window, extent) for window, extent in zip(attributes["kernel"], read[1:], strict=True))
-        elif "weight" in tensors:
-            weight = tensors["weight"]
-            kernel = weight.shape[1:3] if weight.dtype == np.uint8 else weight.shape[2:]
-            each = math.prod(kernel) * read[0] // attributes["groups"]
-        self.work += math.prod(shape) * each
-        problem = f"brings the work for one image to {self.work:,}, more than {MAX_WORK:,}"
-        self.check.require(self.work <= MAX_WORK, problem)
