@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.lowering.graph import Graph, Node
+from biper.runtime.operations import OPERATIONS
 
 
 def fold_multipliers_(graph: Graph) -> None:
@@ -30,7 +31,7 @@ def fold_flattening_(graph: Graph) -> None:
             continue
         if node.operation == "convolution":
             node.inputs = list(flatten.inputs)
-        elif flatten.real is None and before and before.bits is None:
+        elif flatten.real is None and before and before.bits is None and OPERATIONS[before.operation].on_images:
             before.bits, flatten.bits = flatten.bits, None
         else:
             continue

@@ -295,7 +295,11 @@ def sizes_of(node: torch.fx.Node) -> Shape:
     """The shape of a node's result, or of the first of several."""
     meta = node.meta["val"]
     meta = meta[0] if isinstance(meta, list | tuple) else meta
-    return tuple(int(size) for size in meta.shape)
+    if not isinstance(meta, Tensor) or not all(isinstance(size, int) for size in meta.shape):
+        raise ExportError(
+            f"{source_of(node)}: {node.target} gives no tensor whose shape follows from the shape of the input"
+        )
+    return tuple(meta.shape)
 
 
 def image_shape(node: torch.fx.Node) -> Shape:
@@ -334,6 +338,13 @@ def pair(value: Any) -> list[int]:
     """Two numbers, of one number or a sequence of one or two."""
     values = [value] if isinstance(value, int) else list(value)
     return values * 2 if len(values) == 1 else values
+
+
+def keywords_of(node: torch.fx.Node) -> dict[str, Any]:
+    """The arguments of a torch node by the names that the operator's schema has for them; only those that are given."""
+    target: Any = node.target
+    names = (argument.name for argument in target._schema.arguments)
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
 def arguments_of(node: torch.fx.Node, *defaults: Any) -> list[Any]:

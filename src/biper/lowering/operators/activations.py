@@ -122,10 +122,35 @@ def _exp2(tracer: Tracer, node: torch.fx.Node) -> Value:
     return unary(tracer, scaled, "exp")
 
 
+def _logarithm(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``log2`` and ``log10``: the natural logarithm divided by that of the base."""
+    base = 2 if operator_name(node) == "log2" else 10
+    return binary(tracer, "divide", unary(tracer, node.args[0], "log"), math.log(base), sizes_of(node))
+
+
+def _hyperbolic(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``sinh`` and ``cosh``: half the difference, or half the sum, of ``exp(x)`` and ``exp(-x)``."""
+    shape = sizes_of(node)
+    grows = unary(tracer, node.args[0], "exp")
+    falls = unary(tracer, binary(tracer, "multiply", node.args[0], -1.0, shape), "exp")
+    function = "subtract" if operator_name(node) == "sinh" else "add"
+    return binary(tracer, "multiply", binary(tracer, function, grows, falls, shape), 0.5, shape)
+
+
+def _tangent(tracer: Tracer, node: torch.fx.Node) -> Value:
+    sine, cosine = (unary(tracer, node.args[0], name) for name in ("sin", "cos"))
+    return binary(tracer, "divide", sine, cosine, sizes_of(node))
+
+
 HANDLERS: Mapping[str, Handler] = {
     "clamp": _clamp,
     "elu": _elu,
     "exp2": _exp2,
+    "log2": _logarithm,
+    "log10": _logarithm,
+    "sinh": _hyperbolic,
+    "cosh": _hyperbolic,
+    "tan": _tangent,
     "gelu": _gelu,
     "hardtanh": _hardtanh,
     "leaky_relu": _leaky_relu,

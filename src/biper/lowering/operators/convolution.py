@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.lowering.graph import Node, Shape
+from biper.lowering.operators.shapes import reshaped
 from biper.lowering.tracer import Handler, Tracer, along_length, arguments_of, image_shape, pair, sizes_of, source_of
 from biper.lowering.values import Value, shape_in
 
@@ -123,14 +124,26 @@ def _convolved_transposed(
     before the first and ``d (k - 1) - p + o`` after the last.
     """
     kernel = _kernel(tracer, node, weight)
-    settings = [stride, padding, output_padding, dilation]
+    settings = (stride, padding, output_padding, dilation)
+    return _transposed_by(tracer, node, tracer.value(x), kernel, tracer.constant(bias), settings, groups)
+
+
+def _transposed_by(
+    tracer: Tracer,
+    node: torch.fx.Node,
+    value: Value,
+    kernel: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    settings: Sequence[Any],
+    groups: int,
+) -> Value:
+    """A transposed convolution of a value; ``settings`` are stride, padding, output padding and dilation."""
     if kernel.ndim == 3:
         kernel = kernel[:, :, None]
-        settings = [[first, *along_length(value)] for first, value in zip((1, 0, 0, 1), settings, strict=True)]
-    strides, pads, extra, spread = (pair(value) for value in settings)
+        settings = [[first, *along_length(item)] for first, item in zip((1, 0, 0, 1), settings, strict=True)]
+    strides, pads, extra, spread = (pair(item) for item in settings)
     low = [d * (k - 1) - p for d, k, p in zip(spread, kernel.shape[2:], pads, strict=True)]
     high = [before + more for before, more in zip(low, extra, strict=True)]
-    value = tracer.value(x)
     shape = shape_in("image", value.shape)
     if shape is None:
         raise ExportError(f"{source_of(node)}: {node.target} reads shape {value.shape}, expected one image or signal")
@@ -142,7 +155,23 @@ def _convolved_transposed(
     grouped = kernel.reshape(groups, inside, outside, *kernel.shape[2:]).swapaxes(1, 2)[..., ::-1, ::-1]
     turned = np.ascontiguousarray(grouped.reshape(groups * outside, inside, *kernel.shape[2:]))
     attributes = geometry(1, [0, 0, 0, 0], spread, groups)
-    return emit_convolution(tracer, source, sizes_of(node), turned, tracer.constant(bias), attributes)
+    return emit_convolution(tracer, source, sizes_of(node), turned, bias, attributes)
+
+
+def _fold(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``fold`` (``col2im``): sums of overlapping windows, a transposed convolution with one tap for each channel."""
+    x, size, kernel, dilation, padding, stride = arguments_of(node)
+    value, shape = tracer.value(x), sizes_of(node)
+    settings = zip(size, padding, dilation, kernel, stride, strict=True)
+    maps = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in settings]
+    taps = int(np.prod(kernel))
+    weight = np.tile(np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel), (shape[1], 1, 1, 1))
+    columns = reshaped(tracer, value, (1, shape[1] * taps, *maps))
+    extra = [
+        n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
+        for n, m, p, d, k, s in zip(size, maps, padding, dilation, kernel, stride, strict=True)
+    ]
+    return _transposed_by(tracer, node, columns, weight, None, (stride, padding, extra, dilation), shape[1])
 
 
 def _general(tracer: Tracer, node: torch.fx.Node) -> Value:
@@ -180,5 +209,6 @@ HANDLERS: Mapping[str, Handler] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed),
     "convolution": _general,
+    "col2im": _fold,
     "binary_conv2d": _binary_convolution,
 }

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from biper.lowering.graph import Shape
+from biper.lowering.operators.shapes import expanded
 from biper.lowering.tracer import Handler, Tracer, arguments_of, operator_name, sizes_of
 from biper.lowering.values import Value, shape_in
 
@@ -48,13 +49,21 @@ def _arithmetic(tracer: Tracer, node: torch.fx.Node) -> Value:
             right = Value.array(constant.shape, tracer.stored(constant * factor))
         else:
             right = binary(tracer, "multiply", right, factor, sizes_of(right))
-    elif (affine := _as_affine(tracer, function, left, right, sizes_of(node))) is not None:
-        return affine
-    result = binary(tracer, function, left, right, sizes_of(node))
     mode = node.kwargs.get("rounding_mode")
-    if mode is not None:
-        result = unary(tracer, result, "floor" if mode == "floor" else "round")
-    return result
+    if alpha == 1 and mode is None:
+        fused = _as_affine(tracer, function, left, right, sizes_of(node))
+        if fused is not None:
+            return fused
+    result = binary(tracer, function, left, right, sizes_of(node))
+    if mode is None:
+        return result
+    return unary(tracer, result, "floor") if mode == "floor" else truncated(tracer, result)
+
+
+def truncated(tracer: Tracer, value: Value) -> Value:
+    """A value without what is behind the point: ``sign(x) * floor(|x|)``."""
+    whole = unary(tracer, unary(tracer, value, "abs"), "floor")
+    return binary(tracer, "multiply", unary(tracer, value, "sign"), whole, value.shape)
 
 
 def _as_affine(tracer: Tracer, function: str, left: Any, right: Any, shape: Shape) -> Value | None:
@@ -221,6 +230,24 @@ def choice(tracer: Tracer, operands: list[Any], shape: Shape) -> Value:
     return Value(shape, {form: tracer.emit("select", names, made)})
 
 
+def _truncate(tracer: Tracer, node: torch.fx.Node) -> Value:
+    return truncated(tracer, tracer.value(node.args[0]))
+
+
+def _remainder(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``x - y * floor(x / y)``; ``fmod`` drops what is behind the point in place of the floor."""
+    left, right = arguments_of(node)[:2]
+    shape = sizes_of(node)
+    quotient = binary(tracer, "divide", left, right, shape)
+    whole = unary(tracer, quotient, "floor") if operator_name(node) == "remainder" else truncated(tracer, quotient)
+    return binary(tracer, "subtract", left, binary(tracer, "multiply", whole, right, shape), shape)
+
+
+def _copy(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``copy``: the second operand, broadcast to the shape of the first."""
+    return expanded(tracer, tracer.value(node.args[1]), sizes_of(node))
+
+
 def _power(tracer: Tracer, node: torch.fx.Node) -> Value:
     x, exponent = arguments_of(node)[:2]
     if isinstance(x, torch.fx.Node) and isinstance(exponent, int | float):
@@ -232,6 +259,11 @@ def _power(tracer: Tracer, node: torch.fx.Node) -> Value:
 
 HANDLERS: Mapping[str, Handler] = {
     "neg": _negate,
+    "copy": _copy,
+    "trunc": _truncate,
+    "fix": _truncate,
+    "remainder": _remainder,
+    "fmod": _remainder,
     "logical_not": _not,
     "bitwise_not": _not,
     "where": _where,

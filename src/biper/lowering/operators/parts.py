@@ -12,7 +12,7 @@ from biper.errors import ExportError
 from biper.lowering.graph import Shape
 from biper.lowering.operators.pooling import emit_pool
 from biper.lowering.operators.sampling import axes_in, sampled
-from biper.lowering.operators.shapes import reshaped
+from biper.lowering.operators.shapes import permuted, reshaped
 from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, operator_name, sizes_of, source_of
 from biper.lowering.values import Value, shape_in
 
@@ -149,9 +149,9 @@ def padded(tracer: Tracer, value: Value, amounts: Sequence[int], number: float =
         if only_channels and number == 0 and min(low[1], high[1]) >= 0:
             attributes: dict[str, Any] = {"before": low[1], "after": high[1]}
             return Value.image(shape, tracer.emit("pad_channels", [tracer.image(value)], target, attributes=attributes))
-        spread = {2: [1, None, None], 3: [1, None, 2], 4: [1, 2, 3]}[rank]
-        low, high = ([ends[axis] if axis else 0 for axis in spread] for ends in (low, high))
-        attributes = {"low": low, "high": high, "interior": [0, 0, 0], "value": float(number)}
+        places = {2: (1, 0, 0), 3: (1, 0, 2), 4: (1, 2, 3)}[rank]  # axis 0 is the batch, which is not padded
+        ends = {name: [sides[axis] for axis in places] for name, sides in (("low", low), ("high", high))}
+        attributes = {**ends, "interior": [0, 0, 0], "value": float(number)}
         return Value.image(shape, tracer.emit("pad", [tracer.image(value)], target, attributes=attributes))
     attributes = {"low": low, "high": high, "interior": [0] * rank, "value": float(number)}
     return Value.array(shape, tracer.emit("pad", [tracer.array(value)], shape, attributes=attributes))
@@ -242,6 +242,19 @@ def _index(tracer: Tracer, node: torch.fx.Node) -> Value:
     return reshaped(tracer, taken, sizes_of(node))
 
 
+def _unfold(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``x.unfold(axis, size, step)``: windows along an axis, whose elements become a new last axis."""
+    x, axis, size, step = arguments_of(node)
+    value = tracer.value(x)
+    rank = len(value.shape)
+    axis %= rank
+    count = (value.shape[axis] - size) // step + 1
+    places = (np.arange(count)[:, None] * step + np.arange(size)).reshape(1, -1)
+    taken = sampled(tracer, value, axis, places)
+    apart = reshaped(tracer, taken, (*value.shape[:axis], count, size, *value.shape[axis + 1 :]))
+    return permuted(tracer, apart, [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1])
+
+
 HANDLERS: Mapping[str, Handler] = {
     "slice": _slice,
     "select": _select,
@@ -259,6 +272,7 @@ HANDLERS: Mapping[str, Handler] = {
         _pad_by_name,
     ),
     "roll": _roll,
+    "unfold": _unfold,
     "flip": _flip,
     "index_select": _index_select,
     "index": _index,

@@ -15,7 +15,7 @@ from biper.lowering.operators.convolution import emit_convolution, geometry
 from biper.lowering.operators.elementwise import binary, choice
 from biper.lowering.operators.reductions import softmax
 from biper.lowering.operators.shapes import permuted, reshaped
-from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, operator_name, sizes_of
+from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, keywords_of, operator_name, sizes_of
 from biper.lowering.values import Value
 
 MASKED = np.float32(-1e30)
@@ -86,9 +86,7 @@ def _add_product(tracer: Tracer, node: torch.fx.Node) -> Value:
 
 def _attention(tracer: Tracer, node: torch.fx.Node) -> Result:
     """``softmax(scale * query @ key^T + mask) @ value``, in all the forms that torch has for it."""
-    known: dict[str, Any] = dict(
-        zip((argument.name for argument in _schema(node).arguments), node.args, strict=False)
-    ) | dict(node.kwargs)
+    known = keywords_of(node)
     query, key, value = (tracer.value(known[name]) for name in ("query", "key", "value"))
     scale = known.get("scale")
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
@@ -116,11 +114,6 @@ def _attention(tracer: Tracer, node: torch.fx.Node) -> Result:
             scores = binary(tracer, "add", scores, mask, scores_shape)
     result = product(tracer, softmax(tracer, scores, -1), value, (*scores_shape[:-1], value.shape[-1]))
     return result if operator_name(node) == "scaled_dot_product_attention" else [result]
-
-
-def _schema(node: torch.fx.Node) -> Any:
-    target: Any = node.target
-    return target._schema
 
 
 def _masked(tracer: Tracer, scores: Value, added: NDArray[Any]) -> Value:

@@ -14,7 +14,7 @@ from biper.lowering.operators.elementwise import binary, unary
 from biper.lowering.operators.pooling import emit_pool
 from biper.lowering.operators.sampling import axes_in, sampled
 from biper.lowering.operators.shapes import reshaped
-from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, operator_name, sizes_of, source_of
+from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, keywords_of, operator_name, sizes_of, source_of
 from biper.lowering.values import Value, shape_in
 
 FUNCTIONS = {
@@ -78,9 +78,9 @@ def variance(tracer: Tracer, value: Value, axes: Sequence[int], correction: floa
 def _variance(tracer: Tracer, node: torch.fx.Node) -> Result:
     """``var``, ``std``, ``var_mean`` and ``std_mean``."""
     kind = operator_name(node)
-    _, axes, *rest = arguments_of(node, None, ())
-    correction = node.kwargs.get("correction", rest[0] if rest and not isinstance(rest[0], bool) else 1)
-    assert correction is None or isinstance(correction, int | float)
+    known = keywords_of(node)
+    axes = known.get("dim")
+    correction = known.get("correction", int(known.get("unbiased", True)))
     square, mean = variance(tracer, tracer.value(node.args[0]), _axes(axes), 1 if correction is None else correction)
     if kind.startswith("std"):
         square = unary(tracer, square, "sqrt")
@@ -91,7 +91,7 @@ def _variance(tracer: Tracer, node: torch.fx.Node) -> Result:
 
 def _vector_norm(tracer: Tracer, node: torch.fx.Node) -> Value:
     """``(sum |x|^p)^(1/p)``, or the largest or smallest magnitude."""
-    _, order, axes = arguments_of(node, None, 2.0, ())
+    _, order, axes = arguments_of(node, None, 2.0, ())[:3]
     value = unary(tracer, node.args[0], "abs")
     if order in (math.inf, -math.inf):
         return reshaped(tracer, reduced(tracer, value, "max" if order > 0 else "min", _axes(axes)), sizes_of(node))

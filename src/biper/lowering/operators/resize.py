@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from biper.lowering.operators.sampling import sampled, taps_of
-from biper.lowering.tracer import Handler, Tracer, sizes_of
+from biper.lowering.tracer import Handler, Tracer, keywords_of, sizes_of
 from biper.lowering.values import Value, shape_in
 
 
@@ -38,19 +38,21 @@ def _floor_matrix(new: int, size: int) -> NDArray[np.float32]:
 def _matrix(node: torch.fx.Node, axis: int, before: tuple[int, ...], after: tuple[int, ...]) -> NDArray[np.float32]:
     """The linear map (new, size) that torch's operator applies along one axis, found on the unit vectors.
 
-    The other axes have one element, which stays as it is.
+    The other axes have two equal elements, which stay as they are. (With one element, torch 2.13 computes antialiased
+    interpolation wrongly.)
     """
     axes = len(before) - 2
     size, new = before[axis], after[axis]
-    units = torch.eye(size).reshape(size, 1, *[size if place == axis else 1 for place in range(2, len(before))])
+    lengths = [size if place == axis else 2 for place in range(2, len(before))]
+    column = [size if place == axis else 1 for place in range(2, len(before))]
+    units = torch.eye(size).reshape(size, 1, *column).expand(size, 1, *lengths).contiguous()
     target: Any = node.target
-    known = dict(zip((argument.name for argument in target._schema.arguments), node.args, strict=False))
-    known |= dict(node.kwargs)
+    known = keywords_of(node)
     known.pop(target._schema.arguments[0].name)
     given: dict[str, Any] = {}
     for name, value in known.items():
         if name == "output_size" and value is not None:
-            given[name] = [new if place == axis else 1 for place in range(2, len(before))]
+            given[name] = [new if place == axis else 2 for place in range(2, len(before))]
         elif name == "scale_factors" and value is not None:
             given[name] = [value[place] if place == axis - 2 else 1.0 for place in range(axes)]
         elif name.startswith("scales") and value is not None:
@@ -59,6 +61,9 @@ def _matrix(node: torch.fx.Node, axis: int, before: tuple[int, ...], after: tupl
         else:
             given[name] = value
     result: torch.Tensor = target(units, **given)
+    for place in range(2, len(before)):
+        if place != axis:
+            result = result.narrow(place, 0, 1)
     return np.asarray(result.reshape(size, new).T, np.float32)
 
 
