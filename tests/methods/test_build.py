@@ -8,7 +8,8 @@ from torch import nn
 
 from biper import BinaryLinear, create_model
 from biper.methods.build import choose_frequencies_
-from biper.methods.settings import METHODS, BiperMethod
+from biper.methods.presets import METHODS
+from biper.methods.settings import read_method
 from biper.nn import binary_layers, periodic_weights
 from biper.quantizers import RPReLU, TunedPeriodicSign
 
@@ -30,7 +31,7 @@ def test_a_method_gets_a_network_of_its_quantizers(name: str) -> None:
 
 
 def test_layers_start_at_the_frequency_of_the_wanted_error() -> None:
-    method = BiperMethod(target_error=0.05)
+    method = read_method({"target_error": 0.05})
     model = create_model("digits_cnn", dataset="digits", method=method)
     frequencies = {quantizer.frequency for _, quantizer in periodic_weights(model).values()}
     assert len(frequencies) == 4

@@ -10,20 +10,23 @@ import pytest
 
 from biper import create_model, load_recipe
 from biper.errors import ModelError, RecipeError
-from biper.methods.settings import METHODS, BiperMethod, read_method
+from biper.methods.presets import METHODS
+from biper.methods.settings import Method, read_method
+from biper.methods.weights import BiperWeights
 
 
 def test_a_recipe_names_its_method_and_options_and_reads_back(tmp_path: Path) -> None:
     changes = ["method.name=ir-net", "method.t_end=5.0", "method.learning_rate_factor=10.0"]
     recipe = load_recipe("digits", changes)
-    assert (recipe.method.name, recipe.method.t_end, recipe.method.learning_rate_factor) == ("ir-net", 5.0, 10.0)
+    assert (recipe.method.name, recipe.method.learning_rate_factor) == ("ir-net", 10.0)
+    assert recipe.method.weights.t_end == recipe.method.inputs.t_end == 5.0
     (tmp_path / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
     assert load_recipe(tmp_path / "recipe.toml") == recipe
     tuned = load_recipe("digits", ["method.learn_frequency=channel", "method.target_error=0.05"])
-    assert tuned.method == BiperMethod(learn_frequency="channel", target_error=0.05)
-    assert load_recipe("digits").method == BiperMethod()
-    assert not BiperMethod(relaxed_stage=False, learning_rate_factor=3.0).is_tuned
-    assert BiperMethod(wave="triangle").is_tuned
+    assert tuned.method == Method(weights=BiperWeights(learn_frequency="channel", target_error=0.05))
+    assert load_recipe("digits").method == Method()
+    assert not BiperWeights(relaxed_stage=False).is_tuned
+    assert BiperWeights(wave="triangle").is_tuned
 
 
 @pytest.mark.parametrize(
@@ -49,12 +52,15 @@ def test_wrong_methods_are_one_line(override: str, message: str) -> None:
 
 
 def test_methods_are_read_from_names_and_tables() -> None:
-    assert read_method(None) == read_method("biper") == BiperMethod()
-    assert read_method({"name": "reste", "order_end": 2.0}).order_end == 2.0
-    for wrong, message in (("bin", "method: .*methods: biper"), ({"name": "bnn", "t": 1}, r"method\.t: Extra inputs")):
+    assert read_method(None) == read_method("biper") == Method()
+    assert read_method({"name": "reste", "order_end": 2.0}).inputs.order_end == 2.0
+    for wrong, message in (
+        ("bin", "no method 'bin'.* biper, bnn"),
+        ({"name": "bnn", "t": 1}, r"unknown key 'method\.t'"),
+    ):
         with pytest.raises(ModelError, match=message):
             read_method(wrong)
-    with pytest.raises(ModelError, match="methods: biper, bnn"):
+    with pytest.raises(ModelError, match="no method 'bin'"):
         create_model("digits_cnn", dataset="digits", method="bin")
 
 

@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from biper.binarize.dataflow import Flow
-from biper.methods.settings import AnyMethod, BiperMethod
+from biper.methods.settings import Method
 from biper.nn import BINARY_LAYERS
 
 FEW_CHANNELS = 8
@@ -61,7 +61,7 @@ class BinarizeConfig(BaseModel):
     bits: Literal["W1A1", "W1A32"] = "W1A1"
     frequency: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """ω of the new layers, in radians per unit of weight."""
-    method: AnyMethod = BiperMethod()
+    method: Method = Method()
     """How weights and inputs become bits."""
     keep_real: tuple[Kind, ...] = ("first", "last", "depthwise", "gates", "shortcuts", "few-channels")
     """Kinds of layers that stay real. ``"first"`` and ``"last"`` are in order of execution; ``"gates"`` are the layers

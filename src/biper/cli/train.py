@@ -145,7 +145,7 @@ def compare(
 ) -> None:
     """Train methods of binarization under one recipe and compare them; the same command again continues."""
     from biper.cli import tables
-    from biper.methods.settings import METHODS
+    from biper.methods.presets import METHODS
     from biper.report.methods import Variant, compare_methods, read_factors
     from biper.training.devices import choose_device, set_threads
     from biper.training.progress import Progress, RichProgress

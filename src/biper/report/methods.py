@@ -16,7 +16,7 @@ from typing import Any
 
 from biper.errors import ExportError, NonFiniteLossError, RecipeError, TrainingInterrupted, did_you_mean
 from biper.io.files import atomic_write
-from biper.methods.settings import METHODS
+from biper.methods.presets import METHODS
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.report.methods_table import FactorResult, MethodComparison, MethodRow, to_markdown, to_png
