@@ -53,15 +53,16 @@ class Method(Settings):
 
     @model_serializer
     def _as_table(self) -> dict[str, Any]:
-        """The table that stands for the method: a published name and options, or else three tables."""
+        """The table that stands for the method: a published name or three names, and the options beside them.
+
+        Each choice is a table of its own where two of them have the same option with another value.
+        """
         choices = {key: getattr(self, key).model_dump() for key in CHOICES}
-        if self.preset is not None:
-            short = {"name": self.preset, "learning_rate_factor": self.learning_rate_factor}
-            for choice in choices.values():
-                short |= {option: value for option, value in choice.items() if option != "name"}
-            if _choices_of(short) == choices | {"learning_rate_factor": self.learning_rate_factor}:
-                return short
-        return choices | {"learning_rate_factor": self.learning_rate_factor}
+        factor = {"learning_rate_factor": self.learning_rate_factor}
+        names = {"name": self.preset} if self.preset else {key: choice["name"] for key, choice in choices.items()}
+        options = {name: value for choice in choices.values() for name, value in choice.items() if name != "name"}
+        short = names | factor | options
+        return short if _choices_of(short) == choices | factor else choices | factor
 
     @property
     def preset(self) -> str | None:
@@ -142,7 +143,7 @@ def _choices_of(table: Mapping[str, Any]) -> dict[str, Any]:
         if not takers:
             raise ModelError(_unknown(option, [*CHOICES, "name", "learning_rate_factor", *_options(kinds)]))
         if all((key, option) in written for key in takers):
-            raise ModelError(f"method.{option} is set twice: also as method.{takers[0]}.{option}")
+            raise ModelError(f"method.{option} and method.{takers[0]}.{option} set the same option: set one of them")
         for key in takers:
             found[key].setdefault(option, value)
     for key, choice in found.items():

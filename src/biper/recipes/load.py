@@ -68,17 +68,21 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(path):
         raise RecipeError(f"overrides=... expects key=value such as stage1.epochs=10, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
-        value = text.strip()
     for part in path[:-1]:
         if path[0] == "method" and part in CHOICES and isinstance(document.get(part), str):
             document[part] = {"name": document[part]}  # a choice may be its name alone
         document = document.setdefault(part, {})
         if not isinstance(document, dict):
             raise RecipeError(f'overrides=["{key}"]: {part} is a value, not a table')
-    document[path[-1]] = value
+    document[path[-1]] = read_value(text)
+
+
+def read_value(text: str) -> Any:
+    """Read a value that is written as in TOML; a text that is not TOML stands for itself."""
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text.strip()
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

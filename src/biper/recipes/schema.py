@@ -153,10 +153,10 @@ class Recipe(Settings):
     def to_toml(self) -> str:
         """The recipe as TOML that `load_recipe` reads back."""
         document = self.model_dump(exclude_none=True)
-        scalars = [f"{key} = {_toml(value)}" for key, value in document.items() if not isinstance(value, dict)]
+        scalars = [f"{key} = {toml_value(value)}" for key, value in document.items() if not isinstance(value, dict)]
         tables = [
             "\n".join(
-                [f"\n[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items() if value is not None)]
+                [f"\n[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None)]
             )
             for name, table in document.items()
             if isinstance(table, dict)
@@ -164,8 +164,8 @@ class Recipe(Settings):
         return "\n".join(scalars + tables) + "\n"
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML writes it; a table becomes an inline table, without the keys that have no value."""
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it on one line; a table becomes an inline table, without the keys that are None."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items() if part is not None) + "}"
+        return "{" + ", ".join(f"{key} = {toml_value(part)}" for key, part in value.items() if part is not None) + "}"
     return json.dumps(value, ensure_ascii=False)
