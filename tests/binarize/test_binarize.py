@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, prune
 
 from biper import BinarizeConfig, BinaryConv1d, BinaryConv2d, BinaryLinear, binarize_, set_stage_
 from biper.errors import ModelError
-from biper.methods.settings import BiperMethod, read_method
+from biper.methods.settings import read_method
 
 
 class Net(nn.Module):
@@ -150,7 +150,7 @@ def test_binarize_takes_a_method() -> None:
     binarize_(model, BinarizeConfig(method=read_method("reactnet")))
     assert model[1].input_quantizer.threshold.shape == (8,)
     assert model[1].input_quantizer.threshold.dtype == torch.float64
-    binarize_(model, BinarizeConfig(include=("4",), method=BiperMethod(learn_frequency="channel")))
+    binarize_(model, BinarizeConfig(include=("4",), method=read_method({"learn_frequency": "channel"})))
     assert model[4].weight_quantizer.log_gain.shape == (2,)
 
 

@@ -76,3 +76,8 @@ def test_a_wrong_comparison_is_one_line(biper: Biper, tmp_path: Path) -> None:
     line = error_line(biper("compare", "digits", "--methods", "biper,recue", expect=1))
     assert "no method 'recue'; did you mean 'recu'? Known: biper, bnn, " in line
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_grid_names_the_flag(biper: Biper) -> None:
+    line = error_line(biper("compare", "digits", "--weights", "biper,", expect=1))
+    assert "--weights expects names with options after them" in line

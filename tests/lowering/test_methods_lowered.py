@@ -13,7 +13,8 @@ import biper
 from biper import BinarizeConfig, BinaryConv2d, BinaryLinear, binarize_
 from biper.errors import ExportError
 from biper.methods.build import make_activation
-from biper.methods.settings import METHODS, read_method
+from biper.methods.presets import METHODS
+from biper.methods.settings import read_method
 from biper.quantizers import AdaBinInput, AdaBinWeight, DoReFaInput, Quantizer, RPReLU, RSign
 from biper.runtime import Model
 from biper.targets.packed.export import export

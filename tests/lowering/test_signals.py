@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import biper
 from biper import BinarizeConfig, BinaryConv1d, binarize_
 from biper.errors import DataError, ExportError
-from biper.methods.settings import METHODS, read_method
+from biper.methods.presets import METHODS
+from biper.methods.settings import read_method
 from biper.runtime import Model
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from biper import BinaryLinear, create_model
-from biper.methods.build import choose_frequencies_
-from biper.methods.settings import METHODS, BiperMethod
+from biper import BinaryConv2d, BinaryLinear, create_model
+from biper.methods.build import (
+    choose_frequencies_,
+    make_activation,
+    make_input_quantizer,
+    make_weight_quantizer,
+)
+from biper.methods.inputs import ACTIVATIONS, INPUTS
+from biper.methods.presets import METHODS
+from biper.methods.settings import read_method
+from biper.methods.weights import WEIGHTS
 from biper.nn import binary_layers, periodic_weights
-from biper.quantizers import RPReLU, TunedPeriodicSign
+from biper.quantizers import RPReLU, StandardizedPeriodicSign, TunedPeriodicSign
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -30,7 +40,7 @@ def test_a_method_gets_a_network_of_its_quantizers(name: str) -> None:
 
 
 def test_layers_start_at_the_frequency_of_the_wanted_error() -> None:
-    method = BiperMethod(target_error=0.05)
+    method = read_method({"target_error": 0.05})
     model = create_model("digits_cnn", dataset="digits", method=method)
     frequencies = {quantizer.frequency for _, quantizer in periodic_weights(model).values()}
     assert len(frequencies) == 4
@@ -41,3 +51,38 @@ def test_layers_start_at_the_frequency_of_the_wanted_error() -> None:
     wave = layer.weight_quantizer.sign_argument(layer.weight.detach())
     scale = wave.abs().mean()
     assert (wave - scale * wave.sign()).square().mean().item() == pytest.approx(0.05, abs=1e-3)
+
+
+def test_any_choice_goes_with_any() -> None:
+    """Every pair of two choices is in one of the networks; each computes a gradient for all that is learned."""
+    seen = set()
+    for number, (weights, inputs) in enumerate(itertools.product(WEIGHTS, INPUTS)):
+        activation = list(ACTIVATIONS)[(number % len(INPUTS) + number // len(INPUTS)) % 4]
+        seen |= {("w", weights, activation), ("i", inputs, activation)}
+        method = read_method({"weights": weights, "inputs": inputs, "activation": activation})
+        model = nn.Sequential(
+            make_activation(method, 3) or nn.Hardtanh(),
+            BinaryConv2d(
+                3,
+                4,
+                3,
+                weight_quantizer=make_weight_quantizer(method, 20.0, 4),
+                input_quantizer=make_input_quantizer(method, 3),
+            ),
+        )
+        model(torch.randn(2, 3, 5, 5) + 0.5).square().mean().backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, (method.name, name)
+            assert parameter.grad.isfinite().all(), (method.name, name)
+    assert len(seen) == (len(WEIGHTS) + len(INPUTS)) * len(ACTIVATIONS)
+
+
+def test_the_options_of_a_standardized_phase_reach_its_quantizer() -> None:
+    table = {"phase_deviation": 0.8, "phase_deviation_end": 1.5, "phase_mean": "kept", "phase_group": "layer"}
+    method = read_method(table | {"wave": "triangle", "sharpen_from": 0.5, "learn_frequency": "channel"})
+    quantizer = make_weight_quantizer(method, 20.0, 7)
+    assert isinstance(quantizer, StandardizedPeriodicSign)
+    expected = 'phase_deviation=0.8, stage="relaxed", mean="kept", group="layer", wave="triangle", '
+    assert repr(quantizer) == (
+        f"StandardizedPeriodicSign({expected}phase_deviation_end=1.5, sharpen_from=0.5, learned_deviations=7)"
+    )

@@ -19,7 +19,8 @@ from biper.fast import lookup
 from biper.fast.availability import unavailable_reason
 from biper.fast.signs import signs
 from biper.methods.build import make_weight_quantizer
-from biper.methods.settings import METHODS, read_method
+from biper.methods.presets import METHODS
+from biper.methods.settings import read_method
 from biper.models import create_model
 from biper.nn import branch, describe_fast_path, norm_activation
 from biper.nn.penalty import periodic_penalty

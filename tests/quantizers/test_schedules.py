@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from biper import BinaryConv2d, create_model, set_stage_
-from biper.methods.settings import BiperMethod
+from biper.methods.settings import read_method
 from biper.nn import binary_layers, periodic_weights, set_progress_
 from biper.quantizers import ErrorDecaySign, PowerSign, RectifiedClampSign, TunedPeriodicSign
 
@@ -25,7 +25,7 @@ def test_schedules_go_from_their_start_to_their_end() -> None:
 
 
 def test_the_state_dict_holds_scheduled_and_learned_numbers() -> None:
-    method = BiperMethod(frequency_end=40.0, sharpen_from=0.5, learn_frequency="channel")
+    method = read_method({"frequency_end": 40.0, "sharpen_from": 0.5, "learn_frequency": "channel"})
     model = create_model("digits_cnn", dataset="digits", method=method, frequency=10.0)
     set_progress_(model, 0.75)
     for layer in binary_layers(model).values():

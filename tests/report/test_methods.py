@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from biper import load_recipe
 from biper.errors import RecipeError
-from biper.report.methods import Variant, compare_methods, read_factors
+from biper.methods.inputs import INPUTS
+from biper.methods.settings import Method, read_method
+from biper.methods.weights import BiperWeights
+from biper.report.methods import compare_methods
+from biper.report.variants import Variant, grid_of_choices, read_factors
 
 SMALL = ["stage1.epochs=1", "stage2.epochs=1"]
 
@@ -71,3 +76,56 @@ def test_factors_are_positive_and_differ() -> None:
     for wrong in ("0", "1,1", "1,x", "inf", "-3"):
         with pytest.raises(RecipeError, match=r"factors=\.\.\. expects positive numbers that differ"):
             read_factors(wrong)
+
+
+def labels_of(variants: list[Variant]) -> list[str]:
+    return [variant.label for variant in variants]
+
+
+def test_a_grid_has_every_combination_and_takes_the_other_choices_from_the_recipe() -> None:
+    method = read_method({"inputs": {"name": "ir-net", "t_end": 5.0}, "activation": "prelu"})
+    grid = grid_of_choices(method, weights="biper:phase_deviation=1.5:wave=triangle,recu", activation="network, rprelu")
+    assert labels_of(grid) == [
+        "biper-phase_deviation-1.5-wave-triangle+network",
+        "biper-phase_deviation-1.5-wave-triangle+rprelu",
+        "recu+network",
+        "recu+rprelu",
+    ]
+    first, *_, last = (load_recipe("digits", variant.settings).method for variant in grid)
+    assert (first.weights, first.inputs) == (BiperWeights(phase_deviation=1.5, wave="triangle"), method.inputs)
+    assert (last.name, last.weights.name, last.inputs) == ("recu+ir-net+rprelu", "recu", method.inputs)
+    assert labels_of(grid_of_choices(method, inputs="all")) == list(INPUTS)
+    assert len(grid_of_choices(method, weights="all", inputs="all", activation="all")) == 9 * 7 * 4
+    assert grid_of_choices(method) == []
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"weights": "biper,recue"}, "method.weights: there is no 'recue'; did you mean 'recu'? Known: biper, ste"),
+        ({"weights": "biper,,recu"}, "weights=... expects names with options after them, such as biper or NAME:OPTION"),
+        ({"inputs": ""}, "inputs=... expects names"),
+        ({"inputs": "rsign:slope"}, "inputs=... expects names"),
+        ({"activation": "relu"}, "method.activation: there is no 'relu'; did you mean 'prelu'? Known: network, "),
+        ({"weights": "biper:waves=sine"}, "unknown key 'method.weights.waves'; did you mean 'method.weights.wave'?"),
+        ({"weights": "recu:tau_end=2"}, "method.tau_end: must be less than 1, got 2"),
+        ({"weights": "biper:phase_mean=kept"}, "method: phase_mean is about a standardized phase: set phase_deviation"),
+    ],
+)
+def test_wrong_grids_are_one_line(grid: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        grid_of_choices(Method(), **grid)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grid_is_trained(tmp_path: Path) -> None:
+    grid = grid_of_choices(Method(), weights="biper:phase_deviation=1.5,bi-real", inputs="rsign")
+    comparison = compare_methods("digits", grid, tmp_path, overrides=SMALL, device="cpu")
+    assert [row.method for row in comparison.rows] == ["biper+rsign+network", "bi-real+rsign+network"]
+    assert [row.stages for row in comparison.rows] == [2, 1]
+    for row in comparison.rows:
+        assert len(row.accuracies) == 1
+        assert row.packed_bytes is not None
+        method = load_recipe(tmp_path / row.label / "factor-1-seed-0" / "recipe.toml").method
+        assert load_recipe("digits", row.settings).method == method

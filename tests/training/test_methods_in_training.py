@@ -11,11 +11,12 @@ import torch
 
 from biper import create_model, load_model, load_recipe, train
 from biper.errors import TrainingInterrupted
-from biper.methods.settings import METHODS
+from biper.methods.presets import METHODS
 from biper.nn import binary_layers, periodic_weights
-from biper.quantizers import Stage
+from biper.quantizers import RPReLU, RSign, Stage, StandardizedPeriodicSign
 from biper.recipes.schema import StageRecipe
 from biper.runs.folder import RunFolder
+from biper.targets.packed.saved import export_saved
 from biper.training.optimizer import make_optimizer
 from biper.training.progress import Progress
 
@@ -63,7 +64,13 @@ class StopsAt(Progress):
 TUNED = '{name="biper", frequency_end=40.0, sharpen_from=0.3, learn_frequency="channel", wave="triangle"}'
 
 
-@pytest.mark.parametrize("method", ['{name="ir-net", learning_rate_factor=10.0}', TUNED])
+STANDARDIZED = (
+    '{weights={name="biper", phase_deviation=1.5, phase_deviation_end=1.2, sharpen_from=0.3, learn_frequency="layer"}, '
+    'inputs="rsign", activation="rprelu"}'
+)
+
+
+@pytest.mark.parametrize("method", ['{name="ir-net", learning_rate_factor=10.0}', TUNED, STANDARDIZED])
 def test_a_resumed_schedule_goes_on_with_the_same_bits(method: str, tmp_path: Path) -> None:
     recipe = load_recipe("digits", ["stage1.epochs=2", "stage2.epochs=1", f"method={method}"])
     train(recipe, tmp_path / "whole", device="cpu")
@@ -99,6 +106,24 @@ def test_another_method_learns_the_digits(tmp_path: Path) -> None:
     reaches_95("recu", 12, tmp_path)
 
 
+def test_a_standardized_phase_with_learned_inputs_and_activations_learns_the_digits(tmp_path: Path) -> None:
+    changes = ["stage1.epochs=8", "stage2.epochs=4", "stage1.warmup_epochs=0.5", "method.inputs=rsign"]
+    changes += ["method.activation=rprelu", "method.phase_deviation=1.5", "method.sharpen_from=0.15"]
+    recipe = load_recipe("digits", changes)
+    summary = train(recipe, tmp_path, device="cpu")
+    assert summary["stage2"]["test_accuracy"] >= 0.95
+    model, info = load_model(tmp_path / "model.safetensors")
+    assert info.method == recipe.method.model_dump()
+    assert {(type(layer.weight_quantizer), type(layer.input_quantizer)) for layer in binary_layers(model).values()} == {
+        (StandardizedPeriodicSign, RSign)
+    }
+    assert sum(isinstance(module, RPReLU) for module in model.modules()) == 5
+    for weight, quantizer in periodic_weights(model).values():
+        torch.testing.assert_close(quantizer.phase(weight).flatten(1).std(1), torch.full((len(weight),), 1.5))
+    report, _ = export_saved(tmp_path / "model.safetensors", tmp_path / "model.biper")
+    assert report.problems() == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_learns_the_digits(name: str, tmp_path: Path) -> None:
@@ -116,6 +141,8 @@ def test_every_method_learns_the_digits(name: str, tmp_path: Path) -> None:
         'wave="triangle"',
         "sharpen_from=0.5",
         "relaxed_stage=false",
+        "phase_deviation=0.8",
+        'phase_deviation=1.0, phase_deviation_end=1.5, phase_mean="kept", phase_group="layer"',
     ],
 )
 def test_every_option_of_biper_learns_the_digits(options: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from biper.binarize.dataflow import Flow
-from biper.methods.settings import AnyMethod, BiperMethod
+from biper.methods.settings import Method
 from biper.nn import BINARY_LAYERS
 
 FEW_CHANNELS = 8
@@ -61,18 +61,27 @@ class BinarizeConfig(BaseModel):
     bits: Literal["W1A1", "W1A32"] = "W1A1"
     frequency: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """ω of the new layers, in radians per unit of weight."""
-    method: AnyMethod = BiperMethod()
+    method: Method = Method()
     """How weights and inputs become bits."""
     keep_real: tuple[Kind, ...] = ("first", "last", "depthwise", "gates", "shortcuts", "few-channels")
     """Kinds of layers that stay real. ``"first"`` and ``"last"`` are in order of execution; ``"gates"`` are the layers
     of squeeze-and-excitation and the like; ``"shortcuts"`` are 1x1 convolutions that bring a residual to another
     shape; ``"few-channels"`` have fewer than 8 input channels."""
-    activation: Literal["hardtanh", "rprelu", "prelu", "keep"] = "hardtanh"
+    activation: Literal["method", "hardtanh", "rprelu", "prelu", "keep"] = "method"
     """What replaces an activation module that cannot be negative (relu, silu, gelu, sigmoid and the like) and feeds
-    the sign of a binary layer. ``"rprelu"`` is the activation of ReActNet; ``"keep"`` replaces none."""
+    the sign of a binary layer. ``"method"`` is the activation of the method, and hardtanh where the method leaves the
+    network's own; ``"rprelu"`` is the activation of ReActNet; ``"keep"`` replaces none."""
     one_signed: Literal["threshold", "norm", "real"] = "threshold"
     """What happens to a layer whose input still has one sign, because no activation module could be replaced: it gets
     a learned threshold for each channel in front of its sign, or a batch norm, or it stays real."""
+
+    @property
+    def signed_activation(self) -> Literal["hardtanh", "rprelu", "prelu", "keep"]:
+        """What ``activation`` says, with the activation of the method in place of ``"method"``."""
+        if self.activation != "method":
+            return self.activation
+        of_method = self.method.activation.name
+        return "hardtanh" if of_method == "network" else of_method
 
 
 def reason_untouchable(layer: nn.Module) -> str:

@@ -186,7 +186,8 @@ def _replace_activations(
     Returns:
         For each layer, what was replaced in front of it.
     """
-    if flow is None or config.activation == "keep" or config.bits != "W1A1":
+    kind = config.signed_activation
+    if flow is None or kind == "keep" or config.bits != "W1A1":
         return {}
     modules = dict(model.named_modules())
     shapes: dict[str, set[tuple[int, ...]]] = {}
@@ -198,7 +199,7 @@ def _replace_activations(
         for step in flow.culprits(name):
             if step.module not in done and _is_replaceable(step, flow, modules):
                 old = modules[step.module]
-                new = signed_activation(config.activation, old, shapes[step.module])
+                new = signed_activation(kind, old, shapes[step.module])
                 _put(model, old, new)
                 done[step.module] = f"{step.module}: {type(old).__name__} -> {type(new).__name__}"
             if step.module in done and done[step.module] not in found.get(name, ()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 FLAGS = {
+    "activation": "--activation",
     "compiled": "--compile",
     "data_dir": "--data-dir",
     "dataset": "--dataset",
@@ -17,6 +18,7 @@ FLAGS = {
     "form": "--format",
     "frequency": "--frequency",
     "images": "--images",
+    "inputs": "--inputs",
     "instruction_set": "--isa",
     "integer_only": "--integer-only",
     "machines": "--nodes",
@@ -38,6 +40,7 @@ FLAGS = {
     "step_timeout": "--step-timeout",
     "threads": "--threads",
     "variants": "--variant",
+    "weights": "--weights",
     "workers": "--workers",
 }
 """Names of arguments as the messages of library errors have them, and the flags that set these arguments."""

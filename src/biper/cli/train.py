@@ -122,6 +122,19 @@ def train(
 def compare(
     recipe: Recipe,
     methods: Annotated[str, typer.Option(help="Names of methods, such as biper,ir-net,recu; or all.")] = "",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weight quantizers of a grid, such as biper:phase_deviation=1.5,bi-real; or all. A grid trains every "
+            "combination of its weights, inputs and activations; what it leaves out is as in the recipe."
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None, typer.Option(help="Input quantizers of a grid, such as approx-sign,rsign; or all.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Activations of a grid, such as network,rprelu; or all.")
+    ] = None,
     variants: Annotated[
         list[str] | None,
         typer.Option("--variant", metavar="'LABEL KEY=VALUE ...'", help="A row with other settings. Repeatable."),
@@ -145,17 +158,21 @@ def compare(
 ) -> None:
     """Train methods of binarization under one recipe and compare them; the same command again continues."""
     from biper.cli import tables
-    from biper.methods.settings import METHODS
-    from biper.report.methods import Variant, compare_methods, read_factors
+    from biper.methods.presets import METHODS
+    from biper.recipes.load import load_recipe
+    from biper.report.methods import compare_methods
+    from biper.report.variants import Variant, grid_of_choices, read_factors
     from biper.training.devices import choose_device, set_threads
     from biper.training.progress import Progress, RichProgress
 
     names = list(METHODS) if methods == "all" else [name.strip() for name in methods.split(",") if name.strip()]
     out = out or Path("runs") / f"compare-{Path(recipe).stem}"
     set_threads(threads)
+    method = load_recipe(recipe, overrides or ()).method
+    grid = grid_of_choices(method, weights=weights, inputs=inputs, activation=activation)
     comparison = compare_methods(
         recipe,
-        [*map(Variant.of_method, names), *map(Variant.read, variants or ())],
+        [*map(Variant.of_method, names), *grid, *map(Variant.read, variants or ())],
         out,
         overrides=overrides or (),
         scale_epochs=scale_epochs,

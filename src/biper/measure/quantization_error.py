@@ -39,7 +39,7 @@ class ErrorRow:
     Attributes:
         layer: qualified name.
         weights: how many latent weights the layer has.
-        frequency: ω, in radians per unit of weight.
+        frequency: ω, in radians per unit of weight; the mean where output channels have their own.
         phase_diversity: ``ωb = mean |ω w|``, in radians: the maximum-likelihood fit of a Laplace distribution about 0.
         quantization_error: ``mean |s - q|``, from 0 (the wave is ±1 at every weight) to 1.
         predicted_error: ``1 - γ`` for the fitted ``ωb``.
@@ -86,7 +86,7 @@ def error_rows(model: nn.Module) -> list[ErrorRow]:
                 ErrorRow(
                     layer=name,
                     weights=weight.numel(),
-                    frequency=quantizer.frequency,
+                    frequency=_mean(quantizer.frequency_of(weight)),
                     phase_diversity=diversity,
                     quantization_error=_mean((wave - sign(wave)).abs()),
                     predicted_error=laplace_error(diversity),

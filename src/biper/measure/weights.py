@@ -80,9 +80,21 @@ def weight_bits(layer: BinaryLayer) -> Tensor:
         return take(layer.weight) >= 0
 
 
-def sign_change_distance(phase: Tensor) -> float:
-    """The mean distance of phases ``ω w`` to the nearest multiple of π, in radians: 0 to ``π / 2``."""
-    return (phase - math.pi * torch.round(phase / math.pi)).abs().mean(dtype=torch.float64).item()
+def sign_change_distance(phase: Tensor, frequency: Tensor | None = None) -> float:
+    """The mean distance of phases ``ω w`` to the nearest multiple of π.
+
+    Args:
+        phase: the phases, in radians.
+        frequency: ω, in radians per unit of weight, in a shape that broadcasts with the phases. With it, the distance
+            is in units of weight; a weight without a frequency (ω = 0) has the distance 0.
+
+    Returns:
+        The distance in radians, 0 to ``π / 2``, or in units of weight.
+    """
+    radians = (phase - math.pi * torch.round(phase / math.pi)).abs()
+    if frequency is not None:
+        radians = torch.where(frequency > 0, radians / frequency, 0.0)
+    return radians.mean(dtype=torch.float64).item()
 
 
 def half_period_shares(phase: Tensor, reach: int = HALF_PERIODS) -> tuple[float, ...]:
@@ -121,8 +133,8 @@ def _row(name: str, layer: BinaryLayer) -> WeightRow:
     distance = relative = shares = None
     if isinstance(quantizer, PeriodicSign):
         phase = quantizer.phase(layer.weight)
-        radians = sign_change_distance(phase)
-        distance, relative = radians / quantizer.frequency, radians / (math.pi / 2)
+        relative = sign_change_distance(phase) / (math.pi / 2)
+        distance = sign_change_distance(phase, quantizer.frequency_of(layer.weight))
         shares = half_period_shares(phase)
     scale = layer.scale.double()
     return WeightRow(

@@ -5,18 +5,30 @@ from __future__ import annotations
 from torch import nn
 
 from biper.methods.closed_form import frequency_for_error
-from biper.methods.settings import (
-    AdaBinMethod,
-    BiperMethod,
-    BiRealMethod,
-    BnnMethod,
-    DoReFaMethod,
-    IrNetMethod,
-    Method,
-    ReActNetMethod,
-    ReCuMethod,
-    ReSteMethod,
-    XnorNetMethod,
+from biper.methods.inputs import (
+    AdaBinInputs,
+    ApproxSignInputs,
+    DoReFaInputs,
+    HardtanhActivation,
+    IrNetInputs,
+    NetworkActivation,
+    PReLUActivation,
+    ReSteInputs,
+    RPReLUActivation,
+    RSignInputs,
+    SteInputs,
+)
+from biper.methods.settings import Method
+from biper.methods.weights import (
+    AdaBinWeights,
+    BiperWeights,
+    BiRealWeights,
+    DoReFaWeights,
+    IrNetWeights,
+    ReCuWeights,
+    ReSteWeights,
+    SteWeights,
+    XnorNetWeights,
 )
 from biper.nn import periodic_weights
 from biper.quantizers import (
@@ -35,6 +47,7 @@ from biper.quantizers import (
     RectifiedClampSign,
     RPReLU,
     RSign,
+    StandardizedPeriodicSign,
     SteSign,
     TunedPeriodicSign,
     XnorSign,
@@ -52,33 +65,49 @@ def make_weight_quantizer(method: Method, frequency: float, out_channels: int) -
     Returns:
         A new module.
     """
-    match method:
-        case BiperMethod():
-            if not method.is_tuned:
-                return PeriodicSign(frequency)
-            return TunedPeriodicSign(
-                frequency,
-                wave=method.wave,
-                frequency_end=method.frequency_end,
-                sharpen_from=method.sharpen_from,
-                learned_frequencies={"no": 0, "layer": 1, "channel": out_channels}[method.learn_frequency],
-            )
-        case BnnMethod():
+    match method.weights:
+        case BiperWeights() as weights:
+            return _make_periodic(weights, frequency, out_channels)
+        case SteWeights():
             return SteSign()
-        case XnorNetMethod():
+        case XnorNetWeights():
             return XnorSign()
-        case DoReFaMethod():
+        case DoReFaWeights():
             return DoReFaWeight()
-        case BiRealMethod() | ReActNetMethod():
+        case BiRealWeights():
             return MagnitudeAwareSign()
-        case IrNetMethod():
-            return LibraWeight(method.t_start, method.t_end)
-        case ReCuMethod():
-            return RectifiedClampSign(method.tau_start, method.tau_end)
-        case ReSteMethod():
-            return PowerWeight(method.order_end, method.window, method.flat)
-        case AdaBinMethod():
-            return AdaBinWeight(method.t_start, method.t_end)
+        case IrNetWeights() as weights:
+            return LibraWeight(weights.t_start, weights.t_end)
+        case ReCuWeights() as weights:
+            return RectifiedClampSign(weights.tau_start, weights.tau_end)
+        case ReSteWeights() as weights:
+            return PowerWeight(weights.order_end, weights.window, weights.flat)
+        case AdaBinWeights() as weights:
+            return AdaBinWeight(weights.t_start, weights.t_end)
+
+
+def _make_periodic(weights: BiperWeights, frequency: float, out_channels: int) -> PeriodicSign:
+    """Make the quantizer of BiPer that has the options; the plain one where all of them are as published."""
+    if not weights.is_tuned:
+        return PeriodicSign(frequency)
+    learned = {"no": 0, "layer": 1, "channel": out_channels}[weights.learn_frequency]
+    if weights.phase_deviation is None:
+        return TunedPeriodicSign(
+            frequency,
+            wave=weights.wave,
+            frequency_end=weights.frequency_end,
+            sharpen_from=weights.sharpen_from,
+            learned_frequencies=learned,
+        )
+    return StandardizedPeriodicSign(
+        weights.phase_deviation,
+        mean=weights.phase_mean,
+        group=weights.phase_group,
+        wave=weights.wave,
+        phase_deviation_end=weights.phase_deviation_end,
+        sharpen_from=weights.sharpen_from,
+        learned_deviations=learned,
+    )
 
 
 def make_input_quantizer(method: Method, in_channels: int) -> Quantizer:
@@ -91,22 +120,20 @@ def make_input_quantizer(method: Method, in_channels: int) -> Quantizer:
     Returns:
         A new module.
     """
-    match method:
-        case BiperMethod() | ReCuMethod():
-            return ApproxSign(normalize=True)
-        case BnnMethod() | XnorNetMethod():
+    match method.inputs:
+        case ApproxSignInputs() as inputs:
+            return ApproxSign(normalize=inputs.normalize)
+        case SteInputs():
             return SteSign()
-        case DoReFaMethod():
+        case DoReFaInputs():
             return DoReFaInput()
-        case BiRealMethod():
-            return ApproxSign()
-        case IrNetMethod():
-            return ErrorDecaySign(method.t_start, method.t_end)
-        case ReSteMethod():
-            return PowerSign(method.order_end, method.window, method.flat)
-        case AdaBinMethod():
+        case IrNetInputs() as inputs:
+            return ErrorDecaySign(inputs.t_start, inputs.t_end)
+        case ReSteInputs() as inputs:
+            return PowerSign(inputs.order_end, inputs.window, inputs.flat)
+        case AdaBinInputs():
             return AdaBinInput()
-        case ReActNetMethod():
+        case RSignInputs():
             return RSign(in_channels)
 
 
@@ -120,14 +147,22 @@ def make_activation(method: Method, channels: int) -> nn.Module | None:
     Returns:
         A new module, or None if the method leaves the network's own activation.
     """
-    return RPReLU(channels) if isinstance(method, ReActNetMethod) else None
+    match method.activation:
+        case NetworkActivation():
+            return None
+        case HardtanhActivation():
+            return nn.Hardtanh(inplace=True)
+        case RPReLUActivation():
+            return RPReLU(channels)
+        case PReLUActivation():
+            return nn.PReLU(channels)
 
 
 def choose_frequencies_(model: nn.Module, method: Method) -> nn.Module:
     """Set ω of each layer so that its weights have the quantization error ``target_error`` of the method, in place.
 
     The closed form for Laplace weights gives ω, with ``mean |w|`` of the layer as the diversity. Without a
-    ``target_error``, and for methods other than `BiperMethod`, nothing changes.
+    ``target_error``, and for weights other than `BiperWeights`, nothing changes.
 
     Args:
         model: a model whose quantizers `make_weight_quantizer` made.
@@ -139,9 +174,10 @@ def choose_frequencies_(model: nn.Module, method: Method) -> nn.Module:
     Raises:
         ModelError: all weights of a layer are zero.
     """
-    if isinstance(method, BiperMethod) and method.target_error is not None:
+    weights = method.weights
+    if isinstance(weights, BiperWeights) and weights.target_error is not None:
         for weight, quantizer in periodic_weights(model).values():
             if isinstance(quantizer, TunedPeriodicSign):
                 diversity = weight.detach().abs().mean().item()
-                quantizer.set_start_frequency(frequency_for_error(method.target_error, diversity))
+                quantizer.set_start_frequency(frequency_for_error(weights.target_error, diversity))
     return model

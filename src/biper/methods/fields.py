@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,3 +20,13 @@ class Settings(BaseModel):
     """A frozen table of settings. Values of another type are errors and are not converted; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def described(problem: Any) -> str:
+    """What pydantic says about a wrong value, in the words of this library.
+
+    Args:
+        problem: an item of ``ValidationError.errors()``.
+    """
+    message = str(problem["msg"]).removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
+    return f"{message}, got {problem['input']!r}"

@@ -1,4 +1,4 @@
-"""Methods of binarization as data: the name of a method and its options, as they stand in a recipe.
+"""Methods of binarization as data: three choices, of weights, inputs and activation, as they stand in a recipe.
 
 `biper.methods.build` makes the quantizers of a method, and `biper.quantizers` documents what each of them computes.
 """
@@ -6,181 +6,187 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
-from biper.errors import ModelError
-from biper.methods.closed_form import LARGEST_ERROR
-from biper.methods.fields import Positive, Settings
+from biper.errors import ModelError, did_you_mean, nearest
+from biper.methods.fields import Positive, Settings, described
+from biper.methods.inputs import ACTIVATIONS, INPUTS, Activation, ApproxSignInputs, Inputs, NetworkActivation
+from biper.methods.presets import METHODS
+from biper.methods.weights import WEIGHTS, BiperWeights, Weights
+
+CHOICES: dict[str, Mapping[str, type[Settings]]] = {"weights": WEIGHTS, "inputs": INPUTS, "activation": ACTIVATIONS}
+"""The three choices of a method: the settings classes by name, for each key of the table."""
 
 
-class _Method(Settings):
+class Method(Settings):
+    """How weights and inputs become bits, and which activation the network has: three choices, any with any.
+
+    In a recipe, each choice is a name, or a table of a name and options. Options may also stand beside the choices;
+    each then belongs to every choice that has it. ``name`` is the name of a published method
+    (`biper.methods.presets.METHODS`) and stands for its three choices; choices beside it replace those of the method.
+    """
+
+    weights: Annotated[Weights, Field(discriminator="name")] = BiperWeights()
+    """How latent weights become bits."""
+    inputs: Annotated[Inputs, Field(discriminator="name")] = ApproxSignInputs()
+    """How the inputs of a binary layer become bits."""
+    activation: Annotated[Activation, Field(discriminator="name")] = NetworkActivation()
+    """The activation of the network."""
     learning_rate_factor: Positive = 1.0
     """The learning rate of latent weights as a multiple of the stage's learning rate. Methods need different ones: for
     example, the gradient of a wave has the frequency as a factor."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_table(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            return value
+        try:
+            return _choices_of(value)
+        except ModelError as error:
+            raise PydanticCustomError("method", "{message}", {"message": str(error)}) from error
+
+    @model_serializer
+    def _as_table(self) -> dict[str, Any]:
+        """The table that stands for the method: a published name or three names, and the options beside them.
+
+        Each choice is a table of its own where two of them have the same option with another value.
+        """
+        choices = {key: getattr(self, key).model_dump() for key in CHOICES}
+        factor = {"learning_rate_factor": self.learning_rate_factor}
+        names = {"name": self.preset} if self.preset else {key: choice["name"] for key, choice in choices.items()}
+        options = {name: value for choice in choices.values() for name, value in choice.items() if name != "name"}
+        short = names | factor | options
+        return short if _choices_of(short) == choices | factor else choices | factor
+
+    @property
+    def preset(self) -> str | None:
+        """The name of the published method that has these three choices, whatever their options; None if none has."""
+        chosen = tuple(getattr(self, key).name for key in CHOICES)
+        found = (name for name, each in METHODS.items() if (each.weights, each.inputs, each.activation) == chosen)
+        return next(found, None)
+
+    @property
+    def name(self) -> str:
+        """The name of the published method, or else the names of the three choices, joined by plus signs."""
+        return self.preset or "+".join(getattr(self, key).name for key in CHOICES)
+
     @property
     def stages(self) -> tuple[int, ...]:
         """The stages that the method trains, of 1 (relaxed) and 2 (binary). Most methods are binary from the start."""
-        return (2,)
-
-
-class BiperMethod(_Method):
-    """BiPer: the binary periodic function, with options for what the paper leaves fixed (Vargas et al., CVPR 2024)."""
-
-    name: Literal["biper"] = "biper"
-    relaxed_stage: bool = True
-    """Whether stage 1 trains with the wave itself. If false, training uses the signs of the wave from the start."""
-    wave: Literal["sine", "triangle"] = "sine"
-    """The wave of stage 1, and of the gradient in both stages."""
-    learn_frequency: Literal["no", "layer", "channel"] = "no"
-    """Whether to learn ω, one for each layer or one for each output channel. It starts at ``model.frequency``."""
-    frequency_end: Positive | None = None
-    """ω at the end of stage 1, in radians per unit of weight; ω moves to it geometrically from ``model.frequency``."""
-    target_error: Annotated[float, Field(gt=0, le=LARGEST_ERROR)] | None = None
-    """The quantization error that the initial weights of each layer are to have. It sets ω of the layer, in place of
-    ``model.frequency``, by the closed form for Laplace weights (`biper.methods.closed_form`)."""
-    sharpen_from: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """The finished fraction of stage 1 at which the wave begins to change gradually into the square wave."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> BiperMethod:
-        if not self.relaxed_stage and (self.frequency_end is not None or self.sharpen_from is not None):
-            raise ValueError("frequency_end and sharpen_from are about stage 1, which relaxed_stage = false leaves out")
-        return self
-
-    @property
-    def stages(self) -> tuple[int, ...]:
-        """The stages that the method trains: both, or stage 2 alone without a relaxed stage."""
-        return (1, 2) if self.relaxed_stage else (2,)
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether the options need a `TunedPeriodicSign` in place of the published `PeriodicSign`."""
-        return self.model_dump(exclude=_NOT_ABOUT_THE_WAVE) != BiperMethod().model_dump(exclude=_NOT_ABOUT_THE_WAVE)
-
-
-_NOT_ABOUT_THE_WAVE = {"learning_rate_factor", "relaxed_stage"}
-
-
-class BnnMethod(_Method):
-    """BNN: signs with the clipped straight-through estimator (Hubara et al., NeurIPS 2016)."""
-
-    name: Literal["bnn"] = "bnn"
-
-
-class XnorNetMethod(_Method):
-    """XNOR-Net: signs times the mean magnitude of each output channel (Rastegari et al., ECCV 2016)."""
-
-    name: Literal["xnor-net"] = "xnor-net"
-
-
-class DoReFaMethod(_Method):
-    """DoReFa-Net with one bit: one scale for each layer, a gradient of 1, inputs of 0 and 1 (Zhou et al., 2016)."""
-
-    name: Literal["dorefa"] = "dorefa"
-
-
-class BiRealMethod(_Method):
-    """Bi-Real Net: magnitude-aware weights and `ApproxSign` inputs (Liu et al., ECCV 2018)."""
-
-    name: Literal["bi-real"] = "bi-real"
-
-
-class _ErrorDecay(_Method):
-    t_start: Positive = 0.1
-    """The steepness of the estimator's tanh at the start of training."""
-    t_end: Positive = 10.0
-    """The steepness of the estimator's tanh at the end of training."""
-
-
-class IrNetMethod(_ErrorDecay):
-    """IR-Net: balanced, standardized weights and the error-decay estimator (Qin et al., CVPR 2020)."""
-
-    name: Literal["ir-net"] = "ir-net"
-
-
-class ReCuMethod(_Method):
-    """ReCU: standardized weights with a rectified clamp (Xu et al., ICCV 2021)."""
-
-    name: Literal["recu"] = "recu"
-    tau_start: Annotated[float, Field(gt=0.5, lt=1)] = 0.85
-    """The quantile at which weights are clamped at the start of training."""
-    tau_end: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
-    """The quantile at which weights are clamped at the end of training."""
-
-
-class ReSteMethod(_Method):
-    """ReSTE: a power function as the estimator (Wu et al., ICCV 2023)."""
-
-    name: Literal["reste"] = "reste"
-    order_end: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
-    """The order at the end of training. The power is one over the order, which is 1 at the start."""
-    window: Positive = 1.5
-    """The largest magnitude at which a gradient passes."""
-    flat: Positive = 0.1
-    """The magnitude up to which the gradient is the slope of the chord from zero."""
-
-
-class AdaBinMethod(_ErrorDecay):
-    """AdaBin: two values that adapt to the weights and to the inputs (Tu et al., ECCV 2022)."""
-
-    name: Literal["adabin"] = "adabin"
-
-
-class ReActNetMethod(_Method):
-    """ReActNet: magnitude-aware weights, learned thresholds (`RSign`), learned activations (`RPReLU`) (Liu et al., ECCV
-    2020)."""
-
-    name: Literal["reactnet"] = "reactnet"
-
-
-Method = (
-    BiperMethod
-    | BnnMethod
-    | XnorNetMethod
-    | DoReFaMethod
-    | BiRealMethod
-    | IrNetMethod
-    | ReCuMethod
-    | ReSteMethod
-    | AdaBinMethod
-    | ReActNetMethod
-)
-"""The settings of one method."""
-
-AnyMethod = Annotated[Method, Field(discriminator="name")]
-"""The type of a field that holds a method; its key ``name`` selects the class."""
-
-METHODS: dict[str, type[Method]] = {kind.model_fields["name"].default: kind for kind in Method.__args__}
-"""The settings class of each method by the name of the method."""
+        return self.weights.stages
 
 
 def read_method(value: Method | str | Mapping[str, Any] | None) -> Method:
     """Convert a method that is given as settings, as a name or as a table.
 
     Args:
-        value: the settings of a method, its name, or a table with its name (default ``"biper"``) and options; None
-            gives `BiperMethod` with its defaults.
+        value: the settings of a method, the name of a published one, or a table as in a recipe; None gives BiPer with
+            its defaults.
 
     Returns:
         The settings.
 
     Raises:
-        ModelError: there is no such method, or an option is unknown or has a wrong value.
+        ModelError: there is no such method or choice, or an option is unknown or has a wrong value.
     """
-    if isinstance(value, _Method):
+    if isinstance(value, Method):
         return value
-    table = {} if value is None else {"name": value} if isinstance(value, str) else dict(value)
     try:
-        return _ADAPTER.validate_python({"name": "biper"} | table)
+        return Method.model_validate({} if value is None else value)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in ("method", *problem["loc"][1:]))
+        raise ModelError("; ".join(explain_method(problem) for problem in error.errors())) from error
+
+
+def explain_method(problem: Any) -> str:
+    """One problem that pydantic found with a method, as a text that names the key.
+
+    Args:
+        problem: an item of ``ValidationError.errors()``; its location begins below the method.
+    """
+    if problem["type"] == "method":
+        return str(problem["msg"])
+    place = [str(part) for part in problem["loc"]]
+    if place and place[0] in CHOICES:  # pydantic adds the name of the choice; an option may stand beside the choices
+        place = place[2:]
+    return f"{'.'.join(['method', *place])}: {described(problem)}"
+
+
+def _choices_of(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The three choices that a table stands for, each as a table with its name, and the learning-rate factor.
+
+    Raises:
+        ModelError: a name or an option is unknown, or something is said twice.
+    """
+    options = dict(table)
+    name = options.pop("name", None)
+    given = {key: options.pop(key, None) for key in CHOICES}
+    factor = {key: options.pop(key) for key in ("learning_rate_factor",) if key in options}
+    if name is not None and name not in METHODS:
+        raise ModelError(f"no method {name!r}{did_you_mean(str(name), METHODS)}")
+    if name is not None and all(value is not None for value in given.values()):
         raise ModelError(
-            f"{where}: {problem['msg']}, got {problem['input']!r}; methods: {', '.join(METHODS)}"
-        ) from error
+            f"method.name = {name!r} has no effect beside method.weights, method.inputs and method.activation, which "
+            f'replace its three choices: leave out some of them, or set the whole method, method={{name="{name}"}}'
+        )
+    preset = METHODS[name or "biper"]
+    found = {key: _choice(key, value, getattr(preset, key)) for key, value in given.items()}
+    kinds = {key: CHOICES[key][choice["name"]].model_fields for key, choice in found.items()}
+    written = {(key, option) for key, choice in found.items() for option in choice}
+    for option, value in options.items():
+        takers = [key for key in CHOICES if option in kinds[key]]
+        if not takers:
+            raise ModelError(_unknown(option, [*CHOICES, "name", "learning_rate_factor", *_options(kinds)]))
+        if all((key, option) in written for key in takers):
+            raise ModelError(f"method.{option} and method.{takers[0]}.{option} set the same option: set one of them")
+        for key in takers:
+            found[key].setdefault(option, value)
+    for key, choice in found.items():
+        if not _names(given[key]):
+            found[key] = {option: preset.options[option] for option in kinds[key] if option in preset.options} | choice
+    return found | factor
 
 
-_ADAPTER: TypeAdapter[Method] = TypeAdapter(AnyMethod)
+def _names(value: Any) -> bool:
+    """Whether a value names a choice, and so replaces that of a published method."""
+    return isinstance(value, str | Settings) or (isinstance(value, Mapping) and "name" in value)
+
+
+def _choice(key: str, value: Any, default: str) -> dict[str, Any]:
+    """One choice as a table with its name, from a name, a table or settings.
+
+    Raises:
+        ModelError: a name or an option is unknown, or the value is something else.
+    """
+    if isinstance(value, Settings):
+        value = value.model_dump()
+    if not isinstance(value, str | Mapping | None):
+        raise ModelError(f"method.{key}: expected a name or a table with a name, got {value!r}")
+    table = {"name": default} | ({} if value is None else {"name": value} if isinstance(value, str) else dict(value))
+    if table["name"] not in CHOICES[key]:
+        raise ModelError(f"method.{key}: there is no {table['name']!r}{did_you_mean(str(table['name']), CHOICES[key])}")
+    fields = CHOICES[key][table["name"]].model_fields
+    for option in table:
+        if option not in fields:
+            raise ModelError(_unknown(f"{key}.{option}", [f"{key}.{field}" for field in fields]))
+    return table
+
+
+def _options(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [option for fields in kinds.values() for option in fields if option != "name"]
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    """A message about an unknown key, with the nearest valid one, or with the choices that have such an option."""
+    near = nearest(key, known)
+    option = key.rpartition(".")[2]
+    places = [
+        f'{each} = "{name}"' for each, kinds in CHOICES.items() for name in kinds if option in kinds[name].model_fields
+    ]
+    hint = f"; it is an option of {', '.join(places)}" if places else f"; did you mean 'method.{near}'?" if near else ""
+    return f"unknown key 'method.{key}'{hint}"

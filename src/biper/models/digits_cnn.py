@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biper.methods.settings import BiperMethod, Method
+from biper.methods.settings import Method
 from biper.models.layers import Bits, InnerLayers, initialize_
 from biper.models.resnet import BasicBlock
 from biper.nn import DEFAULT_FREQUENCY, norm_activation
@@ -32,7 +32,7 @@ class DigitsCnn(nn.Module):
         in_channels: int = 1,
         bits: Bits | str = Bits.W1A1,
         frequency: float = DEFAULT_FREQUENCY,
-        method: Method = BiperMethod(),  # noqa: B008  frozen
+        method: Method = Method(),  # noqa: B008  frozen
         width: int = 32,
     ) -> None:
         super().__init__()

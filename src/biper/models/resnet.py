@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from biper.methods.settings import BiperMethod, Method
+from biper.methods.settings import Method
 from biper.models.layers import Bits, InnerLayers, PadShortcut, initialize_
 from biper.nn import DEFAULT_FREQUENCY, branch, norm_activation
 
@@ -89,7 +89,7 @@ class ResNet(nn.Module):
         num_classes: int,
         bits: Bits | str = Bits.W1A1,
         frequency: float = DEFAULT_FREQUENCY,
-        method: Method = BiperMethod(),  # noqa: B008  frozen
+        method: Method = Method(),  # noqa: B008  frozen
     ) -> None:
         super().__init__()
         layers = InnerLayers(Bits(bits), frequency, method)

@@ -47,6 +47,10 @@ def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
     Its gradient by one of the ``n`` weights of a layer is ``strength * ω sin(2 ω w) / n``. Layers whose weight
     quantizer is not a `PeriodicSign` add nothing.
 
+    For a `StandardizedPeriodicSign`, the phase ``ω w`` is the standardized phase φ, and the gradient goes through the
+    mean and the deviation. The penalty then does not depend on the length of the latent weights: it cannot be lowered
+    by making all of them smaller, only by moving phases towards the zeros of the sine while their deviation stays σ.
+
     Args:
         model: any module.
         strength: τ, without unit. A positive strength draws weights to the zeros of the sine, a negative one to its
@@ -62,7 +66,7 @@ def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
     weights = periodic_weights(model).values()
     if not weights or strength == 0:
         return torch.zeros(())
-    if all(kernels.fits_weights(weight) and not quantizer.learns_frequency for weight, quantizer in weights):
+    if all(kernels.fits_weights(weight) and quantizer.has_fixed_frequency for weight, quantizer in weights):
         frequencies = tuple(quantizer.frequency for _, quantizer in weights)
         return _penalty(strength, frequencies, *(weight for weight, _ in weights))
     means = [torch.sin(quantizer.phase(weight)).square().mean() for weight, quantizer in weights]

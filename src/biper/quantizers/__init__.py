@@ -8,6 +8,7 @@ derivative of a sign is zero almost everywhere.
 | --- | --- | --- |
 | `PeriodicSign` | stage 1: sin(ω w); stage 2: +1 if sin(ω w) >= 0 else -1 | ω cos(ω w) |
 | `TunedPeriodicSign` | the same with other waves and frequencies | wave'(ω w), and that of a learned ω |
+| `StandardizedPeriodicSign` | the same with the phase φ = σ (w - mean) / std | wave'(φ), through mean and std |
 | `ApproxSign` | +1 if x >= 0 else -1 | max(0, 2 - 2\|x\|) |
 | `SteSign` | +1 if x >= 0 else -1 | 1 if \|x\| <= 1 else 0 |
 | `XnorSign` | α sign(w), α = mean \|w\| of a channel | 1 / n + α [\|w\| <= 1] |
@@ -39,6 +40,7 @@ from biper.quantizers.periodic import DEFAULT_FREQUENCY, PeriodicSign, Stage
 from biper.quantizers.reactnet import RPReLU, RSign
 from biper.quantizers.recu import RectifiedClampSign
 from biper.quantizers.reste import PowerSign, PowerWeight
+from biper.quantizers.standardized_periodic import StandardizedPeriodicSign
 from biper.quantizers.tuned_periodic import TunedPeriodicSign
 from biper.quantizers.windowed import ApproxSign, SteSign
 
@@ -63,6 +65,7 @@ __all__ = [
     "ShiftedSign",
     "SlopedSign",
     "Stage",
+    "StandardizedPeriodicSign",
     "SteSign",
     "TunedPeriodicSign",
     "XnorSign",

@@ -95,8 +95,9 @@ class PeriodicSign(Quantizer):
     saved_numbers: ClassVar[tuple[str, ...]] = ("frequency",)
     """The attributes that the state dict holds as float64 numbers, beside the stage."""
 
-    learns_frequency = False
-    """Whether a parameter of the quantizer sets ω, so that ω has a gradient."""
+    has_fixed_frequency = True
+    """Whether the phase is ``frequency * weight`` with the number ``frequency``. It is not where a parameter or the
+    weights themselves set ω. The native kernels for the wave and the penalty take such a number."""
 
     def __init__(self, frequency: float = DEFAULT_FREQUENCY, stage: Stage | str | int = Stage.RELAXED) -> None:
         super().__init__()
@@ -131,6 +132,14 @@ class PeriodicSign(Quantizer):
     def phase(self, weight: Tensor) -> Tensor:
         """Compute the phase ``ω w``, in radians, for a latent weight of any shape."""
         return weight * self._frequency
+
+    def frequency_of(self, weight: Tensor) -> Tensor:
+        """Compute the ω that a latent weight (out, ...) has, in radians per unit of weight, without a gradient.
+
+        Returns:
+            A float64 tensor that broadcasts with the weight: one number for the layer, or one for each output channel.
+        """
+        return torch.tensor(self._frequency, dtype=torch.float64, device=weight.device)
 
     def sign_argument(self, x: Tensor) -> Tensor:
         """Compute ``sin(ω w)``, in both stages, for a latent weight of any shape."""

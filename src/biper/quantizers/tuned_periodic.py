@@ -86,7 +86,7 @@ class TunedPeriodicSign(PeriodicSign):
         self.wave, self.frequency_end, self.sharpen_from = wave, frequency_end, sharpen_from
         self.frequency_start = self.frequency
         self.sharpness = 0.0
-        self.learns_frequency = learned_frequencies > 0
+        self.has_fixed_frequency = learned_frequencies == 0 and type(self).has_fixed_frequency
         self.log_gain = nn.Parameter(torch.zeros(learned_frequencies)) if learned_frequencies else None
 
     def set_start_frequency(self, frequency: float) -> None:
@@ -124,6 +124,11 @@ class TunedPeriodicSign(PeriodicSign):
         """Compute the current ω: a scalar, or a vector with one number for each learned frequency; float64."""
         gain = torch.zeros(()) if self.log_gain is None else self.log_gain.detach()
         return self.frequency * gain.double().clamp(-LARGEST_LOG_GAIN, LARGEST_LOG_GAIN).exp()
+
+    def frequency_of(self, weight: Tensor) -> Tensor:
+        """Compute the ω that a latent weight (out, ...) has; see `PeriodicSign.frequency_of`."""
+        frequencies = self.frequencies().to(weight.device)
+        return frequencies.view(-1, *[1] * (weight.dim() - 1)) if frequencies.dim() else frequencies
 
     def phase(self, weight: Tensor) -> Tensor:
         """Compute the phase ``ω w``, in radians, of a latent weight (out, ...), with the gradient of a learned ω."""

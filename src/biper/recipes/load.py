@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from biper.errors import RecipeError, did_you_mean, nearest
-from biper.methods.settings import METHODS, Method
+from biper.errors import RecipeError, nearest
+from biper.methods.fields import described
+from biper.methods.settings import CHOICES, explain_method
 from biper.recipes.packaged import recipe_names, recipe_text
 from biper.recipes.schema import Recipe
 
@@ -67,46 +68,47 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     path = [part.strip() for part in key.split(".")]
     if not equals or not all(path):
         raise RecipeError(f"overrides=... expects key=value such as stage1.epochs=10, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
-        value = text.strip()
     for part in path[:-1]:
+        if path[0] == "method" and part in CHOICES and isinstance(document.get(part), str):
+            document[part] = {"name": document[part]}  # a choice may be its name alone
         document = document.setdefault(part, {})
         if not isinstance(document, dict):
             raise RecipeError(f'overrides=["{key}"]: {part} is a value, not a table')
-    document[path[-1]] = value
+    document[path[-1]] = read_value(text)
+
+
+def read_value(text: str) -> Any:
+    """Read a value that is written as in TOML; a text that is not TOML stands for itself."""
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text.strip()
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         near: str | None
         path = [str(part) for part in problem["loc"]]
-        # pydantic puts the name of the chosen method into the path
-        method = path.pop(1) if path[0] == "method" and len(path) > 1 else ""
+        if path[0] == "method":
+            yield explain_method({**problem, "loc": problem["loc"][1:]})
+            continue
         key = ".".join(path)
         match problem["type"]:
             case "extra_forbidden":
-                near = _nearest_key(path, METHODS.get(method))
+                near = _nearest_key(path)
                 yield f"unknown key {key!r}" + (f"; did you mean {near!r}?" if near else "")
             case "missing":
                 yield f"missing key {key!r}"
-            case "union_tag_invalid":
-                name = problem["input"]["name"]
-                yield f"no method {name!r}{did_you_mean(str(name), METHODS)}"
             case _:
-                message = (
-                    problem["msg"].removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
-                )
-                yield f"{key}: {message}, got {problem['input']!r}"
+                yield f"{key}: {described(problem)}"
 
 
-def _nearest_key(path: list[str], method: type[Method] | None) -> str | None:
+def _nearest_key(path: list[str]) -> str | None:
     """The valid key nearest to an unknown one: in its own table first, else in any table."""
-    tables: dict[str, type[BaseModel]] = {"": Recipe} | ({"method": method} if method else {})
+    tables: dict[str, type[BaseModel]] = {"": Recipe}
     for name, field in Recipe.model_fields.items():
         for kind in (field.annotation, *get_args(field.annotation)):
-            if name != "method" and isinstance(kind, type) and issubclass(kind, BaseModel):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
                 tables[name] = kind
     table = ".".join(path[:-1])
     near = nearest(path[-1], tables[table].model_fields if table in tables else ())

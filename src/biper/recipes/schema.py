@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from biper.data.settings import DataRecipe
 from biper.errors import RecipeError
 from biper.methods.fields import Finite, NonNegative, Positive, Settings
-from biper.methods.settings import AnyMethod, BiperMethod
+from biper.methods.settings import Method
+from biper.methods.weights import BiperWeights
 
 
 class ModelRecipe(Settings):
@@ -80,17 +81,12 @@ class Recipe(Settings):
     description: str
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     model: ModelRecipe
-    method: AnyMethod = BiperMethod()
-    """How weights and inputs become bits: the name of a method, and its options."""
+    method: Method = Method()
+    """How weights and inputs become bits: the name of a method or three choices, and their options."""
     data: DataRecipe
     stage1: StageRecipe
     stage2: StageRecipe
     teacher: TeacherRecipe | None = None
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _biper_if_unnamed(cls, value: Any) -> Any:
-        return {"name": "biper"} | value if isinstance(value, dict) else value
 
     @property
     def stages(self) -> tuple[StageRecipe, ...]:
@@ -113,7 +109,7 @@ class Recipe(Settings):
             update={
                 "description": f"The teacher of: {self.description}",
                 "model": self.model.model_copy(update=network),
-                "method": BiperMethod(relaxed_stage=False),
+                "method": Method(weights=BiperWeights(relaxed_stage=False)),
                 "stage1": first,
                 "stage2": first.model_copy(update={"epochs": teacher.epochs // 2, "warmup_epochs": 0.0}),
                 "teacher": None,
@@ -157,16 +153,19 @@ class Recipe(Settings):
     def to_toml(self) -> str:
         """The recipe as TOML that `load_recipe` reads back."""
         document = self.model_dump(exclude_none=True)
-        scalars = [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}"
-            for key, value in document.items()
-            if not isinstance(value, dict)
-        ]
+        scalars = [f"{key} = {toml_value(value)}" for key, value in document.items() if not isinstance(value, dict)]
         tables = [
             "\n".join(
-                [f"\n[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())]
+                [f"\n[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None)]
             )
             for name, table in document.items()
             if isinstance(table, dict)
         ]
         return "\n".join(scalars + tables) + "\n"
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it on one line; a table becomes an inline table, without the keys that are None."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml_value(part)}" for key, part in value.items() if part is not None) + "}"
+    return json.dumps(value, ensure_ascii=False)

@@ -236,8 +236,11 @@ def _analyze_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) ->
     found.scales = {name: layer.scale.tolist() for name, layer in binary_layers(model).items()}
     steps = [CURVE_REACH * (point + 1) / CURVE_POINTS for point in range(CURVE_POINTS)]
     for name, (weight, quantizer) in periodic_weights(model).items():
-        curve = error_curve(weight, [quantizer.frequency * step for step in steps])
-        found.waves.append(LayerWave(name, quantizer.frequency, histogram(weight), tuple(curve)))
+        frequency = quantizer.frequency_of(weight).mean().item()
+        if not quantizer.has_fixed_frequency and frequency > 0:
+            weight = quantizer.phase(weight.detach()) / frequency  # so that one wave fits all channels
+        curve = error_curve(weight, [frequency * step for step in steps])
+        found.waves.append(LayerWave(name, frequency, histogram(weight), tuple(curve)))
     if folder.stage_file(1).exists():
         first, _ = load_model(folder.stage_file(1))
         found.stage1_errors = error_rows(first)

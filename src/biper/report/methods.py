@@ -6,80 +6,24 @@ a comparison that is repeated with more variants, factors or seeds trains only t
 
 from __future__ import annotations
 
-import re
-import shlex
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from biper.errors import ExportError, NonFiniteLossError, RecipeError, TrainingInterrupted, did_you_mean
+from biper.errors import ExportError, NonFiniteLossError, RecipeError, TrainingInterrupted
 from biper.io.files import atomic_write
-from biper.methods.settings import METHODS
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.report.methods_table import FactorResult, MethodComparison, MethodRow, to_markdown, to_png
+from biper.report.variants import Variant
 from biper.runs.folder import RunFolder, write_json
 from biper.runs.records import MetricsRow, RunSummary
 from biper.targets.packed.saved import export_saved
 from biper.training.options import RunOptions
 from biper.training.progress import Progress
 from biper.training.run import train
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of a comparison.
-
-    Attributes:
-        label: the name of the row, and of the folder of its runs.
-        settings: what the row changes in the recipe, as ``key=value``.
-    """
-
-    label: str
-    settings: tuple[str, ...] = ()
-
-    @classmethod
-    def of_method(cls, name: str) -> Variant:
-        """The variant of a method with its published settings, by the name of the method.
-
-        Raises:
-            RecipeError: there is no such method.
-        """
-        if name not in METHODS:
-            raise RecipeError(f"no method {name!r}{did_you_mean(name, METHODS)}")
-        return cls(name, (f'method={{name="{name}"}}',))
-
-    @classmethod
-    def read(cls, text: str) -> Variant:
-        """Read a variant from a text such as ``"slow-wave model.frequency=5 stage1.periodic_penalty=0"``.
-
-        Raises:
-            RecipeError: the text has no valid label, or no settings.
-        """
-        label, *settings = shlex.split(text) or [""]
-        if not re.fullmatch(r"[\w.+-]+", label) or not settings or not all("=" in setting for setting in settings):
-            raise RecipeError(
-                "variants=... expects labels of letters, digits and ._+- with settings after them, such as "
-                f"'slow-wave model.frequency=5', got {text!r}"
-            )
-        return cls(label, tuple(settings))
-
-
-def read_factors(text: str | None) -> list[float]:
-    """Read learning-rate factors from a text such as ``"1,10,30"``; None gives an empty list.
-
-    Raises:
-        RecipeError: a factor is no positive number, or is given twice.
-    """
-    try:
-        factors = [float(part) for part in (text or "").split(",") if part.strip()]
-    except ValueError:
-        factors = [-1.0]
-    if any(not 0 < factor < float("inf") for factor in factors) or len(set(factors)) < len(factors):
-        raise RecipeError(f"factors=... expects positive numbers that differ, such as 1,10,30, got {text!r}")
-    return factors
 
 
 def compare_methods(
