@@ -61,6 +61,11 @@ class BinarizeConfig(BaseModel):
     bits: Literal["W1A1", "W1A32"] = "W1A1"
     frequency: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """ω of the new layers, in radians per unit of weight."""
+    pretrained: bool = False
+    """Whether the weights are trained float weights that the binary model starts from. Then the scale of each output
+    channel starts at ``mean |w|`` of the channel, and ω of each layer, in place of ``frequency``, is set from the
+    spread of its weights such that the signs of 99.9 % of them survive (`biper.keep_signs_`); the report says how many
+    do. Train such a model in three stages, of which the first is ``biper.set_stage_(model, "inputs")``."""
     method: AnyMethod = BiperMethod()
     """How weights and inputs become bits."""
     keep_real: tuple[Kind, ...] = ("first", "last", "depthwise", "gates", "shortcuts", "few-channels")

@@ -20,8 +20,10 @@ from biper.binarize.run_once import run_once
 from biper.binarize.signs import Shifted, calibrating, make_shift, signed_activation
 from biper.errors import ModelError
 from biper.methods.build import choose_frequencies_, make_input_quantizer, make_weight_quantizer
-from biper.nn import BINARY_LAYERS
+from biper.methods.settings import BiperMethod
+from biper.nn import BINARY_LAYERS, keep_signs_, kept_signs
 from biper.nn.convert import make_binary_, make_real_
+from biper.nn.latent import LatentWeightLayer, scale_to_weights_
 
 CANDIDATES = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -39,7 +41,8 @@ def binarize_(
 
     Weights, biases, hooks, ``requires_grad``, dtypes, devices, tied weights and the training mode are kept: a layer
     stays the same object and changes its type; its weight becomes the latent weight. The new layers are in stage
-    ``"relaxed"``; see `biper.set_stage_`.
+    ``"relaxed"``; see `biper.set_stage_`. Where the weights are trained already, ``config.pretrained`` sets scales and
+    frequencies from them.
 
     Args:
         model: any module with `torch.nn.Conv1d`, `torch.nn.Conv2d` or `torch.nn.Linear` layers.
@@ -95,6 +98,8 @@ def binarize_(
     if inputs is not None and config.bits == "W1A1":
         _make_inputs_signed(model, inputs, layers, config)
     choose_frequencies_(model, config.method)
+    if config.pretrained:
+        _start_from_weights(candidates, layers, config)
     return BinarizeReport((*layers.values(), *_left_alone(model)), tuple(notes))
 
 
@@ -176,6 +181,20 @@ def _make_binary(layer: nn.Module, config: BinarizeConfig) -> None:
     channels = input_channels(layer)
     weights: Any = make_weight_quantizer(config.method, config.frequency, len(layer.weight))  # type: ignore[arg-type]
     make_binary_(layer, weights, nn.Identity() if real_input else make_input_quantizer(config.method, channels))
+
+
+def _start_from_weights(
+    candidates: Mapping[str, nn.Module], layers: dict[str, LayerChange], config: BinarizeConfig
+) -> None:
+    """Set the scale and the frequency of each new binary layer from its trained weights, and note the signs kept."""
+    sets_frequency = not (isinstance(config.method, BiperMethod) and config.method.target_error is not None)
+    for name, change in layers.items():
+        layer = candidates[name]
+        if change.binary and isinstance(layer, LatentWeightLayer):
+            scale_to_weights_(layer)
+            (share,) = (keep_signs_ if sets_frequency else kept_signs)(layer).values()
+            frequency = getattr(layer.weight_quantizer, "frequency", None)
+            layers[name] = replace(change, kept_signs=share, frequency=frequency)
 
 
 def _replace_activations(

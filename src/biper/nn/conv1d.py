@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from biper.errors import ModelError
 from biper.fast.lookup import Geometry
 from biper.nn.conv import convolve
+from biper.nn.latent import LatentWeightLayer
 from biper.nn.quantized import add_scale_, default_quantizers
 from biper.quantizers import DEFAULT_FREQUENCY, Stage
 
 
-class BinaryConv1d(nn.Conv1d):
+class BinaryConv1d(LatentWeightLayer, nn.Conv1d):
     r"""One-dimensional convolution with binary weights and, by default, binary inputs.
 
     It computes, with the input quantizer ``qa`` and the weight quantizer ``qw``:
@@ -114,7 +115,7 @@ class BinaryConv1d(nn.Conv1d):
             raise ModelError(f"BinaryConv1d expected input (N, {self.in_channels}, L), got shape {tuple(x.shape)}")
         if x.dim() == 2:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        weight = self.weight_quantizer(self.weight).unsqueeze(2)
+        weight = self.forward_weight().unsqueeze(2)
         pads_zeros = not isinstance(self.padding, str) and self.padding_mode == "zeros"
         padding = (0, int(self.padding[0])) if pads_zeros else (0, 0)
         geometry = Geometry((1, self.stride[0]), padding, (1, self.dilation[0]))

@@ -41,4 +41,5 @@ def make_real_(layer: nn.Module) -> None:
     """Take the quantizers and the scale from a binary layer: it is the real layer again that `make_binary_` took."""
     real = next(kind for kind, binary in BINARY_OF.items() if isinstance(layer, binary))
     del layer.weight_quantizer, layer.input_quantizer, layer.scale
+    layer.__dict__.pop("real_weights", None)
     layer.__class__ = real

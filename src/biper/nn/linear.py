@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from biper.errors import ModelError
+from biper.nn.latent import LatentWeightLayer
 from biper.nn.quantized import add_scale_, default_quantizers
 from biper.nn.scaled import scaled_linear
 from biper.quantizers import DEFAULT_FREQUENCY, Stage
 
 
-class BinaryLinear(nn.Linear):
+class BinaryLinear(LatentWeightLayer, nn.Linear):
     r"""Linear layer with binary weights and, by default, binary inputs.
 
     It computes, with the input quantizer ``qa`` and the weight quantizer ``qw``:
@@ -82,5 +83,5 @@ class BinaryLinear(nn.Linear):
             raise ModelError(f"BinaryLinear expected input (N, {self.in_features}), got shape {tuple(x.shape)}")
         if x.dim() == 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        y = scaled_linear(self.input_quantizer(x), self.weight_quantizer(self.weight), self.scale)
+        y = scaled_linear(self.input_quantizer(x), self.forward_weight(), self.scale)
         return y if self.bias is None else y + self.bias.to(y.dtype)
