@@ -99,19 +99,19 @@ class BinaryConv2d(LatentWeightLayer, nn.Conv2d):
         )
         add_scale_(self, self.weight_quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to an input (N, in_channels, H, W) or (in_channels, H, W).
 
         Args:
-            x: the input, floating point.
+            input: the input, floating point.
 
         Returns:
-            The output, in the dtype of ``x``, or in that of autocast where it is on.
+            The output, in the dtype of ``input``, or in that of autocast where it is on.
 
         Raises:
             ModelError: the input has another shape.
         """
-        return self.branch(x)[0]
+        return self.branch(input)[0]
 
     def branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the layer to an input that a residual connection uses as well.
