@@ -27,6 +27,7 @@ TOP = (
     "export",
     "from_pretrained",
     "interop",
+    "keep_signs_",
     "load_dataset",
     "load_model",
     "load_recipe",

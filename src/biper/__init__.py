@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from biper.measure.size import summarize
     from biper.models import create_model
     from biper.models.saved import load_model, save_model
-    from biper.nn import BinaryConv1d, BinaryConv2d, BinaryLinear, periodic_penalty, set_progress_, set_stage_
+    from biper.nn import (
+        BinaryConv1d,
+        BinaryConv2d,
+        BinaryLinear,
+        keep_signs_,
+        periodic_penalty,
+        set_progress_,
+        set_stage_,
+    )
     from biper.quantizers import ApproxSign, PeriodicSign, SteSign
     from biper.recipes.load import load_recipe
     from biper.recipes.schema import Recipe
@@ -50,6 +58,7 @@ _MODULES = {
     "export": "targets.packed.export",
     "from_pretrained": "hub",
     "interop": "interop",
+    "keep_signs_": "nn",
     "load_dataset": "data",
     "load_model": "models.saved",
     "load_recipe": "recipes.load",

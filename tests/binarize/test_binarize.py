@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 from biper import BinarizeConfig, BinaryConv1d, BinaryConv2d, BinaryLinear, binarize_, set_stage_
@@ -194,7 +195,7 @@ def test_layers_without_a_binary_form_are_named() -> None:
     assert "recurrent" in reasons["lstm"]
     assert "transposed" in reasons["up"]
     assert "packed into one parameter" in reasons["attention"]
-    assert "a subclass of Linear" in reasons["attention.out_proj"]
+    assert "the projection of an attention" in reasons["attention.out_proj"]
 
 
 def test_signals() -> None:
@@ -217,3 +218,72 @@ def test_a_transformer_encoder_layer_calls_its_binary_layers_in_evaluation_too()
     with_gradient = model(x).detach()
     with torch.no_grad():
         torch.testing.assert_close(model(x), with_gradient)
+
+
+class Plain(nn.Conv2d):
+    """Sets itself up in its own way and computes what its base computes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1)
+        nn.init.kaiming_normal_(self.weight)
+
+
+class Standardized(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.weight - self.weight.mean(), self.bias)
+
+
+def test_a_subclass_becomes_binary_where_it_computes_what_its_base_computes() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), Plain(8), Standardized(8, 8, 3), nn.Conv2d(8, 8, 1))
+    report = binarize_(model, example=IMAGES)
+    assert report.changed == ("1",)
+    assert "Standardized, whose forward pass may be another" in report.layers[2].reason
+
+
+def test_layers_that_are_called_by_keyword() -> None:
+    class ByKeyword(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.body[2](input=F.relu(self.body[0](input=self.stem(input=x))))
+            return self.head(input=self.hidden(input=x.mean((2, 3))))
+
+    model = ByKeyword()
+    report = binarize_(model, example=IMAGES)
+    assert report.changed == ("body.0", "body.2", "hidden")
+    assert {layer.shift for layer in report.layers} == {"", "threshold"}
+    assert model(IMAGES).shape == (8, 5)
+
+
+def test_a_layer_whose_input_is_made_in_the_forward_pass() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.positions, self.b, self.c = (nn.Conv2d(8, 8, 1) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            grid = torch.linspace(-1, 1, x.shape[-1]).expand(1, 8, x.shape[-2], -1)
+            return self.c(self.b(self.a(x) + self.positions(grid)))
+
+    report = binarize_(Positions(), example=torch.randn(2, 8, 6, 6))
+    assert report.changed == ("b",)
+
+
+def test_layers_of_other_kinds_count_for_the_first_and_the_last() -> None:
+    class Volume(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.up = nn.Conv3d(3, 8, 3), nn.ConvTranspose2d(8, 2, 2, 2)
+            self.body = nn.Conv2d(8, 8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.up(self.body(self.stem(x).mean(2)))
+
+    assert binarize_(Volume(), example=torch.randn(2, 3, 4, 8, 8)).changed == ("body",)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_compiled_parts_are_left_alone() -> None:
+    scripted = torch.jit.trace(nn.Conv2d(3, 8, 3), IMAGES)
+    model = nn.Sequential(scripted, nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 1))
+    report = binarize_(model, example=IMAGES)
+    assert report.changed == ("2",)
+    assert "compiled by torch.jit" in report.layers[-1].reason

@@ -171,3 +171,68 @@ def test_a_threshold_is_subtracted_from_its_channels() -> None:
     last = ChannelThreshold(3, -1)
     last.threshold.data.fill_(2)
     assert last(torch.zeros(2, 5, 3)).eq(-2).all()
+
+
+def test_a_replaced_activation_keeps_its_hooks_and_stays_the_same_object() -> None:
+    model, calls = plain(nn.ReLU(inplace=True)), []
+    activation = model[2]
+    handle = activation.register_forward_hook(lambda *_arguments: calls.append(1))
+    binarize_(model, example=IMAGES)
+    calls.clear()
+    model(IMAGES)
+    assert calls == [1]
+    assert model[2] is activation
+    assert activation.inplace
+    handle.remove()
+    model(IMAGES)
+    assert calls == [1]
+
+
+def test_the_mask_of_a_dropout_does_not_hide_the_activation_in_front_of_it() -> None:
+    model = nn.Sequential(
+        nn.Linear(16, 32), nn.Linear(32, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 32), nn.Linear(32, 4)
+    )
+    report = binarize_(model.train(), example=torch.randn(64, 16, generator=torch.Generator().manual_seed(0)))
+    assert report.layers[2].replaced == ("2: ReLU -> Hardtanh",)
+
+
+def test_a_threshold_can_give_a_later_layer_one_sign_which_then_gets_one_too() -> None:
+    class Later(nn.Module):
+        """Before ``b`` has a threshold its result is the same for all images, and that of ``c`` has both signs."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm, self.b, self.c = conv(3, 16), nn.BatchNorm2d(16), conv(16, 16), conv(16, 32)
+            self.hidden, self.classifier = nn.Linear(32, 32), nn.Linear(32, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.silu(self.b(torch.relu(self.norm(self.a(x)))))
+            return self.classifier(F.relu(self.hidden(F.gelu(self.c(x)).mean((2, 3)))))
+
+    shifts = set()
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = Later()
+        report = binarize_(model, example=IMAGES)
+        assert all(layer.binary or "one sign" not in layer.reason for layer in report.layers), report
+        shifts.add(report.layers[3].shift)
+        require_information(model)
+    assert "threshold" in shifts
+
+
+def test_signs_are_measured_in_both_stages() -> None:
+    """The wave of small weights leaves the constant in charge of the next layer's signs; their bits do not."""
+
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.d = nn.Linear(16, 32), nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 2)
+            self.b.weight.data.fill_(1e-4)
+            self.b.bias.data.zero_()
+
+        def forward(self, x: Tensor) -> Tensor:
+            bits = torch.cat([torch.ones(len(x), 24), self.a(x)[:, :8]], 1)
+            return self.d(self.c(self.b(bits) - 0.1))
+
+    report = binarize_(Stages(), example=torch.randn(64, 16, generator=torch.Generator().manual_seed(0)))
+    assert report.layers[2].reason == "its input has one sign: 100.0% of it is +1", "a threshold helps stage 1 alone"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from biper.binarize.run_once import run_once
+from biper.binarize.run_once import input_of, run_once
 from biper.nn import BinaryConv1d, BinaryLayer, BinaryLinear, binary_layers
 from biper.quantizers import Quantizer
 
@@ -49,7 +49,7 @@ def check_binary_inputs(model: nn.Module, example: Example) -> dict[str, float]:
     handles = []
     for name, layer in binary_layers(model).items():
         if not isinstance(layer.input_quantizer, nn.Identity):
-            handles.append(layer.register_forward_pre_hook(_counter(name, layer, counts)))
+            handles.append(layer.register_forward_pre_hook(_counter(name, layer, counts), with_kwargs=True))
     try:
         run_once(model, arguments_of(example))
     finally:
@@ -58,11 +58,11 @@ def check_binary_inputs(model: nn.Module, example: Example) -> dict[str, float]:
     return {name: positive / max(values, 1) for name, (positive, values) in counts.items()}
 
 
-def _counter(name: str, layer: BinaryLayer, counts: dict[str, list[int]]) -> Callable[[nn.Module, Any], None]:
+def _counter(name: str, layer: BinaryLayer, counts: dict[str, list[int]]) -> Callable[[nn.Module, Any, Any], None]:
     """A hook that counts the inputs of a layer whose sign is +1."""
 
-    def count(_layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-        x, quantizer = arguments[0], layer.input_quantizer
+    def count(_layer: nn.Module, arguments: Any, keywords: Any) -> None:
+        x, quantizer = input_of(arguments, keywords), layer.input_quantizer
         if isinstance(layer, BinaryConv1d):
             x = x.unsqueeze(-2)  # the layer takes its input for an image of height 1
         if not isinstance(layer, BinaryLinear) and x.dim() == 3:

@@ -61,10 +61,18 @@ class Flow:
         steps: all steps in order of execution.
         uses: for each candidate layer that ran, how it was used, in order of the first call.
         single_step_modules: names of modules of which every call executed exactly one operator, such as activations.
+        other_layers: names of modules that multiply with weights and are no candidates, such as `torch.nn.LSTM`.
     """
 
-    def __init__(self, steps: list[Step], uses: dict[str, LayerUse], single_step_modules: frozenset[str]) -> None:
-        self.steps, self.uses, self.single_step_modules = steps, uses, single_step_modules
+    def __init__(
+        self,
+        steps: list[Step],
+        uses: dict[str, LayerUse],
+        single_step_modules: frozenset[str],
+        other_layers: frozenset[str],
+    ) -> None:
+        self.steps, self.uses = steps, uses
+        self.single_step_modules, self.other_layers = single_step_modules, other_layers
         self._readers: dict[Step, list[Step]] = {step: [] for step in steps}
         for step in steps:
             for source in step.inputs:
@@ -84,12 +92,15 @@ class Flow:
         return list(dict.fromkeys(found))
 
     def is_first(self, name: str) -> bool:
-        """Whether no other candidate layer runs before this one on the way from the model's input."""
-        return not any(each.layer for call in self.uses[name].steps for each in self.ancestors(call))
+        """Whether no other layer runs before this one on the way from the model's input."""
+        return not any(self._is_layer(each) for call in self.uses[name].steps for each in self.ancestors(call))
 
     def is_last(self, name: str) -> bool:
-        """Whether no other candidate layer runs behind this one on the way to the model's output."""
-        return not any(each.layer for call in self.uses[name].steps for each in self.descendants(call))
+        """Whether no other layer runs behind this one on the way to the model's output."""
+        return not any(self._is_layer(each) for call in self.uses[name].steps for each in self.descendants(call))
+
+    def _is_layer(self, step: Step) -> bool:
+        return bool(step.layer) or step.module in self.other_layers
 
     @functools.cached_property
     def gates(self) -> frozenset[str]:
@@ -116,6 +127,8 @@ class Flow:
             for branch, other in (total.inputs, total.inputs[::-1]):
                 call = _projection(branch)
                 if call is None or not self._changes_shape(call.layer):
+                    continue
+                if not call.inputs:  # its input was made in the forward pass and does not depend on the model's input
                     continue
                 start = call.inputs[0]
                 while base_name(start.operator) in PASSING:
@@ -166,7 +179,10 @@ def _culprits(start: Step) -> Iterator[Step]:
 
 
 def _is_share(step: Step) -> bool:
-    while base_name(step.operator) in PASSING:
+    """Whether a value is between 0 and 1, but for a constant factor."""
+    while base_name(step.operator) in PASSING or (
+        base_name(step.operator) in ("mul", "div") and len(step.inputs) == 1 and step.non_negative
+    ):
         step = step.inputs[0]
     return base_name(step.operator) in SHARES
 

@@ -7,14 +7,15 @@ from typing import Any
 
 _NON_NEGATIVE = """
     relu relu6 sigmoid hardsigmoid silu hardswish gelu mish softplus square abs exp softmax _softmax
-    _safe_softmax threshold norm linalg_vector_norm var std sqrt rsqrt
+    _safe_softmax threshold norm linalg_vector_norm var std sqrt rsqrt bernoulli rand rand_like
 """
 
 NON_NEGATIVE = frozenset(_NON_NEGATIVE.split())
 """Operators whose result is never below zero, or hardly: that of silu, hardswish, gelu and mish stays above -0.38."""
 
-SHARES = frozenset(("sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax"))
-"""Operators whose result is a share between 0 and 1: a product with it has the sign of the other factor."""
+SHARES = frozenset(("sigmoid", "hardsigmoid", "softmax", "_softmax", "_safe_softmax", "bernoulli"))
+"""Operators whose result is between 0 and 1: a product with it has the sign of the other factor. That of bernoulli is
+the mask of a dropout."""
 
 _PASSING = """
     view _unsafe_view reshape _reshape_alias flatten unflatten expand permute transpose t unsqueeze squeeze

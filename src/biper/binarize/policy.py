@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
@@ -42,6 +43,7 @@ UNTOUCHED: dict[type[nn.Module], str] = {
     nn.Embedding: "an embedding is a table that is read, not multiplied",
     nn.EmbeddingBag: "an embedding is a table that is read, not multiplied",
     nn.Bilinear: "there is no binary form of Bilinear",
+    torch.jit.ScriptModule: "it is compiled by torch.jit",
 }
 """Layer types with weights that `biper.binarize_` knows and leaves alone, and why."""
 
@@ -61,6 +63,11 @@ class BinarizeConfig(BaseModel):
     bits: Literal["W1A1", "W1A32"] = "W1A1"
     frequency: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """ω of the new layers, in radians per unit of weight."""
+    pretrained: bool = False
+    """Whether the weights are trained float weights that the binary model starts from. Then the scale of each output
+    channel starts at ``mean |w|`` of the channel, and ω of each layer, in place of ``frequency``, is set from the
+    spread of its weights such that the signs of 99.9 % of them survive (`biper.keep_signs_`); the report says how many
+    do. Train such a model in three stages, of which the first is ``biper.set_stage_(model, "inputs")``."""
     method: Method = Method()
     """How weights and inputs become bits."""
     keep_real: tuple[Kind, ...] = ("first", "last", "depthwise", "gates", "shortcuts", "few-channels")
@@ -94,13 +101,27 @@ def reason_untouchable(layer: nn.Module) -> str:
         return f"its weight is computed: {', '.join(layer.parametrizations)} of it has a parametrization"  # type: ignore[arg-type]
     if "weight" not in layer._parameters:
         return "its weight is computed from other parameters, as by weight_norm or pruning"
-    if type(layer) not in REPLACEABLE:
-        return f"a subclass of {_base(layer)}, {type(layer).__name__}, whose forward pass may be another"
+    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return "the projection of an attention, which uses its weight without calling it"
+    if not _computes_as_base(type(layer)):
+        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+        return f"a subclass of {_base(type(layer)).__name__}, {kind}, whose forward pass may be another"
     return ""
 
 
-def _base(layer: nn.Module) -> str:
-    return next(kind.__name__ for kind in REPLACEABLE if isinstance(layer, kind))
+_HARMLESS = frozenset(("__init__", "reset_parameters", "extra_repr", "__annotate__", "__annotate_func__"))
+"""What a subclass of a layer may define without computing something else."""
+
+
+def _base(kind: type[nn.Module]) -> type[nn.Module]:
+    return next(base for base in REPLACEABLE if issubclass(kind, base))
+
+
+def _computes_as_base(kind: type[nn.Module]) -> bool:
+    """Whether a type is `torch.nn.Conv1d`, `Conv2d` or `Linear`, or a subclass that only sets up such a layer."""
+    own = kind.__mro__[: kind.__mro__.index(_base(kind))]
+    names = {name for each in own for name, value in vars(each).items() if not name.startswith("__") or callable(value)}
+    return names <= _HARMLESS
 
 
 def reason_real(name: str, layer: Any, config: BinarizeConfig, flow: Flow | None, order: list[str]) -> str:

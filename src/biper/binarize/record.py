@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from biper.binarize.dataflow import Flow, LayerUse, Step
 from biper.binarize.operators import is_non_negative
-from biper.binarize.run_once import run_once
+from biper.binarize.run_once import input_of, run_once
+
+OTHER_LAYERS = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
+"""Types of modules that multiply with weights, beside the candidates that `record` is given."""
 
 _STEP = "_biper_step"
 """The attribute of a tensor that holds the step that made it."""
@@ -42,7 +46,8 @@ def record(model: nn.Module, layers: Mapping[str, nn.Module], arguments: tuple[A
     finally:
         for tensor in tensors:
             delattr(tensor, _STEP)
-    return Flow(recorder.steps, watch.uses, watch.modules_of_one_step())
+    others = frozenset(name for name, module in model.named_modules() if isinstance(module, OTHER_LAYERS))
+    return Flow(recorder.steps, watch.uses, watch.modules_of_one_step(), others)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -106,11 +111,14 @@ class _Watch:
         for name, module in model.named_modules():
             if name in layers:
                 before, after = self._around_layer(LayerUse(name, module), recorder)
-            elif name and not any(name.startswith(f"{layer}.") for layer in layers):
+            elif name and not isinstance(module, ScriptModule) and not any(name.startswith(f"{x}.") for x in layers):
                 before, after = self._around_module(name, recorder)
             else:
                 continue
-            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+            handles += [
+                module.register_forward_pre_hook(before, with_kwargs=True),
+                module.register_forward_hook(after, with_kwargs=True),
+            ]
         try:
             yield
         finally:
@@ -118,22 +126,22 @@ class _Watch:
                 handle.remove()
 
     def _around_module(self, name: str, recorder: _Recorder) -> tuple[Callable[..., None], Callable[..., None]]:
-        def before(_module: nn.Module, _arguments: Any) -> None:
+        def before(_module: nn.Module, _arguments: Any, _keywords: Any) -> None:
             recorder.stack.append(name)
             self._starts.append(len(recorder.steps))
 
-        def after(_module: nn.Module, _arguments: Any, _result: Any) -> None:
+        def after(_module: nn.Module, _arguments: Any, _keywords: Any, _result: Any) -> None:
             recorder.stack.pop()
             self._step_counts.setdefault(name, set()).add(len(recorder.steps) - self._starts.pop())
 
         return before, after
 
     def _around_layer(self, use: LayerUse, recorder: _Recorder) -> tuple[Callable[..., None], Callable[..., None]]:
-        def before(_module: nn.Module, _arguments: Any) -> None:
+        def before(_module: nn.Module, _arguments: Any, _keywords: Any) -> None:
             recorder.inside_layer += 1
 
-        def after(_module: nn.Module, arguments: tuple[Any, ...], result: Tensor) -> None:
-            (x,) = (value for value in arguments if isinstance(value, Tensor))
+        def after(_module: nn.Module, arguments: Any, keywords: Any, result: Tensor) -> None:
+            x = input_of(arguments, keywords)
             source = getattr(x, _STEP, None)
             inputs = () if source is None else (source,)
             use.add_call(recorder.add("layer", inputs, result, False, use.name), x, result)

@@ -11,17 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from biper.binarize.check import Example, arguments_of, check_binary_inputs, has_one_sign
+from biper.binarize.check import Example, arguments_of
 from biper.binarize.dataflow import Flow, Step
 from biper.binarize.policy import UNTOUCHED, BinarizeConfig, input_channels, reason_real, reason_untouchable
 from biper.binarize.record import record
 from biper.binarize.report import BinarizeReport, LayerChange
 from biper.binarize.run_once import run_once
-from biper.binarize.signs import Shifted, calibrating, make_shift, signed_activation
+from biper.binarize.signed_inputs import make_inputs_signed_
+from biper.binarize.signs import become_, signed_activation
 from biper.errors import ModelError
 from biper.methods.build import choose_frequencies_, make_input_quantizer, make_weight_quantizer
-from biper.nn import BINARY_LAYERS
-from biper.nn.convert import make_binary_, make_real_
+from biper.methods.weights import BiperWeights
+from biper.nn import BINARY_LAYERS, keep_signs_, kept_signs
+from biper.nn.convert import make_binary_
+from biper.nn.latent import LatentWeightLayer, scale_to_weights_
 
 CANDIDATES = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -39,7 +42,8 @@ def binarize_(
 
     Weights, biases, hooks, ``requires_grad``, dtypes, devices, tied weights and the training mode are kept: a layer
     stays the same object and changes its type; its weight becomes the latent weight. The new layers are in stage
-    ``"relaxed"``; see `biper.set_stage_`.
+    ``"relaxed"``; see `biper.set_stage_`. Where the weights are trained already, ``config.pretrained`` sets scales and
+    frequencies from them.
 
     Args:
         model: any module with `torch.nn.Conv1d`, `torch.nn.Conv2d` or `torch.nn.Linear` layers.
@@ -93,8 +97,10 @@ def binarize_(
         layers[name] = replace(layers[name], replaced=tuple(replaced.get(name, ())))
     _keep_off_the_fast_path_(model)
     if inputs is not None and config.bits == "W1A1":
-        _make_inputs_signed(model, inputs, layers, config)
+        make_inputs_signed_(model, inputs, layers, config)
     choose_frequencies_(model, config.method)
+    if config.pretrained:
+        _start_from_weights(candidates, layers, config)
     return BinarizeReport((*layers.values(), *_left_alone(model)), tuple(notes))
 
 
@@ -178,6 +184,23 @@ def _make_binary(layer: nn.Module, config: BinarizeConfig) -> None:
     make_binary_(layer, weights, nn.Identity() if real_input else make_input_quantizer(config.method, channels))
 
 
+def _start_from_weights(
+    candidates: Mapping[str, nn.Module], layers: dict[str, LayerChange], config: BinarizeConfig
+) -> None:
+    """Set the scale and the frequency of each new binary layer from its trained weights, and note the signs kept."""
+    weights = config.method.weights
+    sets_frequency = not isinstance(weights, BiperWeights) or (
+        weights.target_error is None and weights.phase_deviation is None
+    )
+    for name, change in layers.items():
+        layer = candidates[name]
+        if change.binary and isinstance(layer, LatentWeightLayer):
+            scale_to_weights_(layer)
+            (share,) = (keep_signs_ if sets_frequency else kept_signs)(layer).values()
+            frequency = getattr(layer.weight_quantizer, "frequency", None)
+            layers[name] = replace(change, kept_signs=share, frequency=frequency)
+
+
 def _replace_activations(
     model: nn.Module, flow: Flow | None, chosen: Iterable[str], config: BinarizeConfig
 ) -> dict[str, list[str]]:
@@ -199,9 +222,9 @@ def _replace_activations(
         for step in flow.culprits(name):
             if step.module not in done and _is_replaceable(step, flow, modules):
                 old = modules[step.module]
-                new = signed_activation(kind, old, shapes[step.module])
-                _put(model, old, new)
-                done[step.module] = f"{step.module}: {type(old).__name__} -> {type(new).__name__}"
+                was = type(old).__name__
+                become_(old, signed_activation(kind, old, shapes[step.module]))
+                done[step.module] = f"{step.module}: {was} -> {type(old).__name__}"
             if step.module in done and done[step.module] not in found.get(name, ()):
                 found.setdefault(name, []).append(done[step.module])
     return found
@@ -212,49 +235,6 @@ def _is_replaceable(step: Step, flow: Flow, modules: Mapping[str, nn.Module]) ->
     module = modules[step.module]
     plain = not any(True for _ in module.children()) and not any(True for _ in module.parameters())
     return bool(step.module) and step.module in flow.single_step_modules and plain
-
-
-def _make_inputs_signed(
-    model: nn.Module, inputs: tuple[Any, ...], layers: dict[str, LayerChange], config: BinarizeConfig
-) -> None:
-    """Measure the signs at each binary layer's input, and change the layers whose input has one sign."""
-    shares = check_binary_inputs(model, inputs)
-    flagged = [name for name, share in shares.items() if has_one_sign(share)]
-    if flagged and config.one_signed != "real":
-        modules = dict(model.named_modules())
-        uses = record(model, {name: modules[name] for name in flagged}, inputs).uses
-        shifts = []
-        for name in flagged:
-            layer = modules[name]
-            shift = make_shift(config.one_signed, layer, len(uses[name].input_shape), input_channels(layer))
-            _put(model, layer, Shifted(shift, layer))
-            shifts.append(shift)
-            layers[name] = replace(layers[name], shift=config.one_signed)
-        with calibrating(shifts):
-            check_binary_inputs(model, inputs)
-        shares = check_binary_inputs(model, inputs)
-    behind = {f"{name}.layer": name for name in flagged}
-    for found, share in shares.items():
-        name = behind.get(found, found)
-        if has_one_sign(share):
-            module = dict(model.named_modules())[found]
-            make_real_(module)
-            if found != name:
-                _put(model, dict(model.named_modules())[name], module)
-            why = f"its input has one sign: {share:.1%} of it is +1"
-            layers[name] = replace(layers[name], binary=False, reason=why, shift="")
-        elif name in layers:
-            layers[name] = replace(layers[name], positive_share=share)
-
-
-def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` wherever ``old`` stands, also where it is shared."""
-    for parent in list(model.modules()):
-        if parent is new:
-            continue
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                parent._modules[name] = new
 
 
 def _keep_off_the_fast_path_(model: nn.Module) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+
+def _percent(share: float) -> str:
+    """A share in percent, rounded down to two digits behind the point, so that only a whole share is 100 %."""
+    return f"{math.floor(share * 10_000) / 100:g}%"
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,9 @@ class LayerChange:
         shift: what stands in front of its sign now, ``"threshold"`` or ``"norm"``; empty for nothing.
         positive_share: the share of its input values whose sign is +1, 0 to 1; None if it was not measured.
         multiply_accumulates: products for one sample: of bits in a binary layer, of numbers in a real one.
+        kept_signs: the share of its trained weights whose sign is that of their binary value, 0 to 1; None unless
+            the config says ``pretrained=True``.
+        frequency: ω that was set from its trained weights, in radians per unit of weight; None without one.
     """
 
     name: str
@@ -33,6 +42,8 @@ class LayerChange:
     shift: str = ""
     positive_share: float | None = None
     multiply_accumulates: int | None = None
+    kept_signs: float | None = None
+    frequency: float | None = None
 
     def explanation(self) -> str:
         """One line on why the layer is real, or on what was changed in front of it."""
@@ -43,6 +54,9 @@ class LayerChange:
             parts.append(f"a learned {self.shift} in front of its sign")
         if self.positive_share is not None:
             parts.append(f"{self.positive_share:.0%} of its input is +1")
+        if self.kept_signs is not None:
+            frequency = "" if self.frequency is None else f" (ω = {self.frequency:.3g})"
+            parts.append(f"{_percent(self.kept_signs)} of its weights keep their sign{frequency}")
         return "; ".join(parts)
 
 
@@ -76,6 +90,13 @@ class BinarizeReport:
         ]
         return "\n".join([*lines, *self._totals(), *self.notes])
 
+    @property
+    def kept_signs(self) -> float | None:
+        """The share of all binary weights whose sign is that of their trained value; None unless pretrained."""
+        measured = [layer for layer in self.layers if layer.kept_signs is not None]
+        weights = sum(layer.weights for layer in measured)
+        return sum(layer.weights * (layer.kept_signs or 0) for layer in measured) / weights if weights else None
+
     def _totals(self) -> Iterator[str]:
         weights = sum(layer.weights for layer in self.layers)
         binary = sum(layer.weights for layer in self.layers if layer.binary)
@@ -85,6 +106,8 @@ class BinarizeReport:
             total = sum(layer.multiply_accumulates or 0 for layer in products)
             bits = sum(layer.multiply_accumulates or 0 for layer in products if layer.binary)
             yield f"{bits:,} of {total:,} multiply-accumulates for one sample are of bits"
+        if self.kept_signs is not None:
+            yield f"{_percent(self.kept_signs)} of the binary weights keep the sign of their trained value"
 
     def __rich__(self) -> object:
         """The report as a table of the `rich` package, for a terminal."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from biper.errors import ModelError
 
@@ -32,6 +32,12 @@ def run_once(model: nn.Module, arguments: tuple[Any, ...]) -> None:
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the model does not run on `example`: {first}") from error
+
+
+def input_of(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+    """The tensor that a layer was called on, by position or by name."""
+    (x,) = (value for value in (*arguments, *keywords.values()) if isinstance(value, Tensor))
+    return x
 
 
 @contextmanager

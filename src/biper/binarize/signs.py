@@ -44,9 +44,9 @@ class Shifted(nn.Module):
         super().__init__()
         self.shift, self.layer = shift, layer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the shift, then the layer."""
-        result: Tensor = self.layer(self.shift(x))
+        result: Tensor = self.layer(self.shift(input))
         return result
 
     def __getattr__(self, name: str) -> Any:
@@ -123,3 +123,15 @@ def signed_activation(
     else:
         made = nn.Hardtanh(inplace=bool(getattr(old, "inplace", False)))
     return made.train(old.training)
+
+
+def become_(module: nn.Module, other: nn.Module) -> None:
+    """Turn a module into another one in place: the object stays, with its hooks.
+
+    Args:
+        module: a module without parameters and children, such as an activation.
+        other: a new module, whose class and state it takes.
+    """
+    hooks = {name: value for name, value in module.__dict__.items() if "hook" in name}
+    module.__class__ = type(other)
+    module.__dict__.update(other.__dict__ | hooks)

@@ -142,6 +142,11 @@ def exported_layer(layer: BinaryLayer, name: str) -> nn.Module:
         ExportError: weights or inputs have more than two values, the padding is not of zeros, or the
             `scale_and_offset` of a quantizer are not what it computes.
     """
+    if layer.real_weights:
+        raise ExportError(
+            f'{name}: its weights are real in stage "inputs"; train stage 1 and stage 2, then put the model into '
+            'stage 2: biper.set_stage_(model, "binary")'
+        )
     if not isinstance(layer, BinaryLinear) and layer.padding_mode != "zeros":
         raise ExportError(f'{name}: padding_mode="{layer.padding_mode}" is not supported; use "zeros"')
     if isinstance(layer, BinaryConv1d):

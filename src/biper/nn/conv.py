@@ -13,12 +13,13 @@ from biper.errors import ModelError
 from biper.fast.availability import has_hooks
 from biper.fast.lookup import Geometry
 from biper.nn import fused
+from biper.nn.latent import LatentWeightLayer
 from biper.nn.quantized import add_scale_, default_quantizers
 from biper.nn.scaled import scaled_convolution
-from biper.quantizers import DEFAULT_FREQUENCY, Quantizer, Stage
+from biper.quantizers import DEFAULT_FREQUENCY, Stage
 
 
-class BinaryConv2d(nn.Conv2d):
+class BinaryConv2d(LatentWeightLayer, nn.Conv2d):
     r"""Two-dimensional convolution with binary weights and, by default, binary inputs.
 
     It computes, with the input quantizer ``qa`` and the weight quantizer ``qw``:
@@ -98,19 +99,19 @@ class BinaryConv2d(nn.Conv2d):
         )
         add_scale_(self, self.weight_quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to an input (N, in_channels, H, W) or (in_channels, H, W).
 
         Args:
-            x: the input, floating point.
+            input: the input, floating point.
 
         Returns:
-            The output, in the dtype of ``x``, or in that of autocast where it is on.
+            The output, in the dtype of ``input``, or in that of autocast where it is on.
 
         Raises:
             ModelError: the input has another shape.
         """
-        return self.branch(x)[0]
+        return self.branch(input)[0]
 
     def branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the layer to an input that a residual connection uses as well.
@@ -133,9 +134,9 @@ class BinaryConv2d(nn.Conv2d):
             return self.forward(x.unsqueeze(0)).squeeze(0), x
         pads_zeros = not isinstance(self.padding, str) and self.padding_mode == "zeros"
         if pads_zeros:
-            return convolve(self, x, self.weight_quantizer(self.weight), Geometry.of(self), None)
+            return convolve(self, x, self.forward_weight(), Geometry.of(self), None)
         geometry = Geometry((self.stride[0], self.stride[1]), (0, 0), (self.dilation[0], self.dilation[1]))
-        return convolve(self, x, self.weight_quantizer(self.weight), geometry, self._pad)
+        return convolve(self, x, self.forward_weight(), geometry, self._pad)
 
     def _pad(self, bits: Tensor) -> Tensor:
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -157,10 +158,9 @@ def convolve(
     Returns:
         The output, (N, O, H', W'), and ``x`` for a residual connection; see `BinaryConv2d.branch`.
     """
-    quantizer = layer.weight_quantizer
     if pad is None and fused.fits_convolution(x, weight, layer.input_quantizer, layer.groups):
-        scaled_signs = isinstance(quantizer, Quantizer) and quantizer.gives_scaled_signs
-        y, x = fused.convolution(x, weight, layer.scale, layer.input_quantizer, geometry, scaled_signs)
+        signs = layer.gives_scaled_signs
+        y, x = fused.convolution(x, weight, layer.scale, layer.input_quantizer, geometry, signs)
     else:
         bits = layer.input_quantizer(x)
         bits = bits if pad is None else pad(bits)

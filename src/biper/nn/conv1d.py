@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from biper.errors import ModelError
 from biper.fast.lookup import Geometry
 from biper.nn.conv import convolve
+from biper.nn.latent import LatentWeightLayer
 from biper.nn.quantized import add_scale_, default_quantizers
 from biper.quantizers import DEFAULT_FREQUENCY, Stage
 
 
-class BinaryConv1d(nn.Conv1d):
+class BinaryConv1d(LatentWeightLayer, nn.Conv1d):
     r"""One-dimensional convolution with binary weights and, by default, binary inputs.
 
     It computes, with the input quantizer ``qa`` and the weight quantizer ``qw``:
@@ -98,27 +99,27 @@ class BinaryConv1d(nn.Conv1d):
         )
         add_scale_(self, self.weight_quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to an input (N, in_channels, L) or (in_channels, L).
 
         Args:
-            x: the input, floating point.
+            input: the input, floating point.
 
         Returns:
-            The output, in the dtype of ``x``, or in that of autocast where it is on.
+            The output, in the dtype of ``input``, or in that of autocast where it is on.
 
         Raises:
             ModelError: the input has another shape.
         """
-        if x.dim() not in (2, 3) or x.shape[-2] != self.in_channels:
-            raise ModelError(f"BinaryConv1d expected input (N, {self.in_channels}, L), got shape {tuple(x.shape)}")
-        if x.dim() == 2:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
-        weight = self.weight_quantizer(self.weight).unsqueeze(2)
+        if input.dim() not in (2, 3) or input.shape[-2] != self.in_channels:
+            raise ModelError(f"BinaryConv1d expected input (N, {self.in_channels}, L), got shape {tuple(input.shape)}")
+        if input.dim() == 2:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
+        weight = self.forward_weight().unsqueeze(2)
         pads_zeros = not isinstance(self.padding, str) and self.padding_mode == "zeros"
         padding = (0, int(self.padding[0])) if pads_zeros else (0, 0)
         geometry = Geometry((1, self.stride[0]), padding, (1, self.dilation[0]))
-        y, _ = convolve(self, x.unsqueeze(2), weight, geometry, None if pads_zeros else self._pad)
+        y, _ = convolve(self, input.unsqueeze(2), weight, geometry, None if pads_zeros else self._pad)
         return y.squeeze(2)
 
     def _pad(self, bits: Tensor) -> Tensor:

@@ -25,13 +25,12 @@ def make_binary_(layer: nn.Module, weight_quantizer: nn.Module, input_quantizer:
     The layer stays the same object: its parameters, hooks, mode and place in the model are kept.
 
     Args:
-        layer: a `torch.nn.Conv1d`, `torch.nn.Conv2d` or `torch.nn.Linear`.
+        layer: a `torch.nn.Conv1d`, `torch.nn.Conv2d` or `torch.nn.Linear`, or a subclass that computes the same.
         weight_quantizer: a module that maps latent weights to bits.
         input_quantizer: a module that maps inputs to bits, or `torch.nn.Identity`.
     """
     weight: Any = layer.weight
-    kind = BINARY_OF[type(layer)]
-    layer.__class__ = kind
+    layer.__class__ = next(binary for real, binary in BINARY_OF.items() if isinstance(layer, real))
     for name, quantizer in (("weight_quantizer", weight_quantizer), ("input_quantizer", input_quantizer)):
         setattr(layer, name, quantizer.to(weight.device, weight.dtype).train(layer.training))
     add_scale_(layer, weight_quantizer)  # type: ignore[arg-type]
@@ -41,4 +40,5 @@ def make_real_(layer: nn.Module) -> None:
     """Take the quantizers and the scale from a binary layer: it is the real layer again that `make_binary_` took."""
     real = next(kind for kind, binary in BINARY_OF.items() if isinstance(layer, binary))
     del layer.weight_quantizer, layer.input_quantizer, layer.scale
+    layer.__dict__.pop("real_weights", None)
     layer.__class__ = real

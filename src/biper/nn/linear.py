@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from biper.errors import ModelError
+from biper.nn.latent import LatentWeightLayer
 from biper.nn.quantized import add_scale_, default_quantizers
 from biper.nn.scaled import scaled_linear
 from biper.quantizers import DEFAULT_FREQUENCY, Stage
 
 
-class BinaryLinear(nn.Linear):
+class BinaryLinear(LatentWeightLayer, nn.Linear):
     r"""Linear layer with binary weights and, by default, binary inputs.
 
     It computes, with the input quantizer ``qa`` and the weight quantizer ``qw``:
@@ -66,21 +67,21 @@ class BinaryLinear(nn.Linear):
         )
         add_scale_(self, self.weight_quantizer)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer to an input (N, ..., in_features) or (in_features,).
 
         Args:
-            x: the input, floating point.
+            input: the input, floating point.
 
         Returns:
-            The output, in the dtype of ``x``, or in that of autocast where it is on.
+            The output, in the dtype of ``input``, or in that of autocast where it is on.
 
         Raises:
             ModelError: the input has another number of features.
         """
-        if x.dim() == 0 or x.shape[-1] != self.in_features:
-            raise ModelError(f"BinaryLinear expected input (N, {self.in_features}), got shape {tuple(x.shape)}")
-        if x.dim() == 1:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
-        y = scaled_linear(self.input_quantizer(x), self.weight_quantizer(self.weight), self.scale)
+        if input.dim() == 0 or input.shape[-1] != self.in_features:
+            raise ModelError(f"BinaryLinear expected input (N, {self.in_features}), got shape {tuple(input.shape)}")
+        if input.dim() == 1:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
+        y = scaled_linear(self.input_quantizer(input), self.forward_weight(), self.scale)
         return y if self.bias is None else y + self.bias.to(y.dtype)

@@ -1,10 +1,11 @@
-"""What all binary layers share: their default quantizers and their scale."""
+"""How binary layers are filled in: their default quantizers and their scale."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from biper.quantizers import ApproxSign, PeriodicSign, Quantizer, Stage
+from biper.nn.latent import has_own_scale
+from biper.quantizers import ApproxSign, PeriodicSign, Stage
 
 
 def default_quantizers(
@@ -36,7 +37,7 @@ def add_scale_(layer: nn.Conv1d | nn.Conv2d | nn.Linear, weight_quantizer: nn.Mo
         weight_quantizer: the layer's weight quantizer.
     """
     weight = layer.weight
-    if isinstance(weight_quantizer, Quantizer) and weight_quantizer.has_own_scale:
+    if has_own_scale(weight_quantizer):
         layer.register_buffer("scale", weight.new_ones(len(weight)))
     else:
         start = weight.new_full((len(weight),), weight[0].numel() ** -0.5)

@@ -1,4 +1,4 @@
-"""Functions over all binary layers of a model: find them, set their stage and their training progress."""
+"""Functions over all binary layers of a model: find them, and set their training progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from biper.nn.conv import BinaryConv2d
 from biper.nn.conv1d import BinaryConv1d
 from biper.nn.linear import BinaryLinear
-from biper.quantizers import PeriodicSign, Quantizer, Stage
+from biper.quantizers import PeriodicSign, Quantizer
 
 BinaryLayer = BinaryConv1d | BinaryConv2d | BinaryLinear
 """A layer that holds latent weights."""
@@ -43,26 +43,6 @@ def periodic_weights(model: nn.Module) -> dict[str, tuple[Tensor, PeriodicSign]]
         for name, layer in binary_layers(model).items()
         if isinstance(layer.weight_quantizer, PeriodicSign)
     }
-
-
-def set_stage_(model: nn.Module, stage: Stage | str | int) -> nn.Module:
-    """Put every `PeriodicSign` of a model into a stage, in place.
-
-    Args:
-        model: any module.
-        stage: ``"relaxed"`` (or 1) or ``"binary"`` (or 2).
-
-    Returns:
-        The same model.
-
-    Raises:
-        ModelError: there is no such stage.
-    """
-    stage = Stage.of(stage)
-    for module in model.modules():
-        if isinstance(module, PeriodicSign):
-            module.stage = stage
-    return model
 
 
 def set_progress_(model: nn.Module, fraction: float) -> nn.Module:
