@@ -132,7 +132,7 @@ def _split(source: Any, what: str, classes: int | None, like: Tensor | None, wor
             source = _dataset_of(source, what)
         if isinstance(source, TensorDataset) and len(source.tensors) == 2:
             source = source.tensors
-        if isinstance(source, tuple | list) and len(source) == 2 and not _is_pair(source[0]):
+        if _is_arrays(source):
             split = _arrays(source[0], source[1], what, classes)
         elif isinstance(source, IterableDataset) or not all(
             hasattr(source, name) for name in ("__getitem__", "__len__")
@@ -153,9 +153,11 @@ def _split(source: Any, what: str, classes: int | None, like: Tensor | None, wor
     return split
 
 
-def _is_pair(value: Any) -> bool:
-    """Whether a thing is one sample with its label: a list of two of them is a data set, not (samples, labels)."""
-    return isinstance(value, tuple | list) and len(value) == 2
+def _is_arrays(source: Any) -> bool:
+    """Whether a thing is (samples, labels), and not a list of two samples with their labels."""
+    if not isinstance(source, tuple | list) or len(source) != 2:
+        return False
+    return isinstance(source, tuple) or not isinstance(source[0], tuple)
 
 
 def _dataset_of(loader: DataLoader[Any], what: str) -> Any:

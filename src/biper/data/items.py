@@ -50,7 +50,8 @@ class Items:
         if not self.count:
             raise DataError(f"the {what} set is empty")
         self.grey: bool | None = None
-        first, _ = self.read(0)
+        with generators_kept():
+            first, _ = self.read(0)
         self.dtype, self.shape = first.dtype, shape or tuple(first.shape)
         self._require_alike(0, first)
 

@@ -16,6 +16,7 @@ several lengths are padded or resampled to one, see `biper.data.settings.DataRec
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -125,9 +126,9 @@ def _read_ts_pair(path: Path) -> tuple[dict[str, _Part], tuple[str, ...]]:
 
 def _read_npz(path: Path) -> tuple[dict[str, _Part], tuple[str, ...]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     wanted = ["x_train", "y_train", *(["x_test", "y_test"] if {"x_test", "y_test"} & set(arrays) else [])]
     missing = [name for name in wanted if name not in arrays]

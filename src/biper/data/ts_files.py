@@ -93,7 +93,7 @@ def _data_lines(lines: list[str], first: int) -> Iterator[tuple[int, str]]:
 def _series(channels: list[str], where: str) -> NDArray[np.float32]:
     """The channels of one line, (C, L) float32."""
     try:
-        rows = [np.array([float(sample) for sample in channel.split(",")], np.float32) for channel in channels]
+        rows = [np.array([float(sample) for sample in channel.split(",")]) for channel in channels]
     except ValueError:
         bad = next(sample for channel in channels for sample in channel.split(",") if not _is_number(sample))
         missing = ", which stands for a missing value: fill it in" if bad.strip() == "?" else ""
@@ -102,7 +102,8 @@ def _series(channels: list[str], where: str) -> NDArray[np.float32]:
     if len(lengths) != 1:
         found = "no channel" if not rows else f"channels of {' and '.join(map(str, sorted(lengths)))} samples"
         raise DataError(f"{where}: expected channels of one length, got {found}")
-    series = np.stack(rows)
+    with np.errstate(over="ignore"):
+        series = np.stack(rows).astype(np.float32)
     if not np.isfinite(series).all():
         raise DataError(f"{where}: expected finite numbers, got NaN, infinity or a number beyond float32")
     return series

@@ -88,7 +88,10 @@ def factory_of_run(model_file: Path) -> Factory | None:
         path, arguments = table.get("factory"), dict(table.get("arguments", {}))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{recipe} cannot be read: {_line(error)}") from error
-    return None if path is None else find_factory(str(path), arguments)
+    try:
+        return None if path is None else find_factory(str(path), arguments)
+    except ModelError as error:
+        raise ModelError(f"{recipe}: {error}") from error
 
 
 def make_own(
