@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -88,18 +91,18 @@ def test_a_cortex_m3_classifies_as_the_runtime_does(form: str, tmp_path: Path) -
 
 def signals(data: Path, out: Path, *options: str) -> tuple[int, int]:
     """How many test signals the network of signals.py has right, and of how many."""
-    command = [sys.executable, ROOT / "examples/signals.py", data, "--out", out, *options]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    text = subprocess.run(command, capture_output=True, text=True, check=True, env=one_thread).stdout
-    found = re.search(r"classes: (\d+) of (\d+) right", text)
-    assert found is not None, text
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["signals.py", str(data), "--out", str(out), *options])
+        runpy.run_path(str(ROOT / "examples/signals.py"), run_name="__main__")
+    found = re.search(r"classes: (\d+) of (\d+) right", printed.getvalue())
+    assert found is not None, printed.getvalue()
     return int(found[1]), int(found[2])
 
 
 def test_signals_become_c(tmp_path: Path) -> None:
-    right, count = signals(
-        write_npz(tmp_path / "s.npz", 48), tmp_path / "run", "--set", "stage1.epochs=6", "--set", "stage2.epochs=4"
-    )
+    epochs = ["--set", "stage1.epochs=6", "--set", "stage2.epochs=4"]
+    right, count = signals(write_npz(tmp_path / "s.npz", 48), tmp_path / "run", *epochs)
     assert right > 0.8 * count
     assert "network" in (tmp_path / "run" / "network.h").read_text()
 
