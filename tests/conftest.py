@@ -40,6 +40,14 @@ def imagenet_sample() -> Path:
     return DATA / "imagenet-sample"
 
 
+@pytest.fixture
+def timeseries() -> Path:
+    """A folder with sets of signals of the UCR / UEA archive; the test is skipped if they are not there."""
+    if not (DATA / "timeseries").is_dir():
+        pytest.skip(f"the time series are not in {DATA}")
+    return DATA / "timeseries"
+
+
 Biper = Callable[..., subprocess.CompletedProcess[str]]
 
 

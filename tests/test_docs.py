@@ -33,7 +33,7 @@ def code_blocks(language: str) -> list[tuple[str, str]]:
 PYTHON = code_blocks("python")
 COMMANDS = [line for _, code in code_blocks("bash") for line in code.replace("\\\n", " ").splitlines()]
 VERBS = sorted({found[1] for line in COMMANDS if (found := re.match(r"biper ([a-z][\w-]*)", line))} | {"quickstart"})
-RECIPES = sorted({found[1] for line in COMMANDS if (found := re.search(r"biper train ([a-z][\w-]*)", line))})
+RECIPES = sorted({found[1] for line in COMMANDS if (found := re.search(r"biper train ([a-z][\w-]*)(?![\w.-])", line))})
 
 
 def hooks() -> ModuleType:
@@ -100,6 +100,13 @@ def test_the_verbs_and_their_options_exist(verb: str) -> None:
 def test_the_recipes_exist_and_their_overrides_are_valid(name: str) -> None:
     lines = [line for line in COMMANDS if re.search(rf"biper train {name}(?![\w-])", line)]
     load_recipe(name, [override for line in lines for override in re.findall(r"--set ([\w.]+=[\w.-]+)", line)])
+
+
+@pytest.mark.parametrize("code", [code for _, code in code_blocks("toml") if "[stage1]" in code])
+def test_the_recipes_that_are_printed_are_valid(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(code, encoding="utf-8")
+    assert load_recipe(path).description
 
 
 def test_the_extras_that_the_install_page_names_exist() -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from biper.recipes.load import load_recipe
     from biper.recipes.schema import Recipe
     from biper.report.analysis import analyze_run
+    from biper.report.fit import FitResult, fit
     from biper.report.run_page import write_report
     from biper.targets.packed.export import export
     from biper.training.run import train
@@ -47,6 +48,7 @@ _MODULES = {
     "BinaryConv2d": "nn",
     "BinaryLinear": "nn",
     "BiperError": "errors",
+    "FitResult": "report.fit",
     "PeriodicSign": "quantizers",
     "Recipe": "recipes.schema",
     "SteSign": "quantizers",
@@ -56,6 +58,7 @@ _MODULES = {
     "create_model": "models",
     "evaluate": "measure.evaluation",
     "export": "targets.packed.export",
+    "fit": "report.fit",
     "from_pretrained": "hub",
     "interop": "interop",
     "keep_signs_": "nn",

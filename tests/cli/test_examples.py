@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from support.compiled import require
 from support.networks import packed_network
+from support.signals import write_npz
 
 from biper.data.digits import load_digits
 
@@ -83,3 +87,33 @@ def test_a_cortex_m3_classifies_as_the_runtime_does(form: str, tmp_path: Path) -
     found = re.search(r"^12 of 12 as expected, \d+ right, (\d+) instructions an image$", text, re.MULTILINE)
     assert found, text
     assert 1e6 < int(found[1]) < 1e7
+
+
+def signals(data: Path, out: Path, *options: str) -> tuple[int, int]:
+    """How many test signals the network of signals.py has right, and of how many."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["signals.py", str(data), "--out", str(out), *options])
+        runpy.run_path(str(ROOT / "examples/signals.py"), run_name="__main__")
+    found = re.search(r"classes: (\d+) of (\d+) right", printed.getvalue())
+    assert found is not None, printed.getvalue()
+    return int(found[1]), int(found[2])
+
+
+def test_signals_become_c(tmp_path: Path) -> None:
+    epochs = ["--set", "stage1.epochs=6", "--set", "stage2.epochs=4"]
+    right, count = signals(write_npz(tmp_path / "s.npz", 48), tmp_path / "run", *epochs)
+    assert right > 0.8 * count
+    assert "network" in (tmp_path / "run" / "network.h").read_text()
+
+
+@pytest.mark.slow
+def test_real_signals_are_classified_as_well_as_in_full_precision(timeseries: Path, tmp_path: Path) -> None:
+    vowels = timeseries / "JapaneseVowels_eq"
+    (bits, count), (real, _) = signals(vowels, tmp_path / "bits"), signals(vowels, tmp_path / "float", "--float")
+    assert count == 370
+    assert bits >= real - 0.02 * count
+    motions = timeseries / "BasicMotions"
+    (bits, count), (real, _) = signals(motions, tmp_path / "b"), signals(motions, tmp_path / "f", "--float")
+    assert count == 40
+    assert bits >= real - 1

@@ -202,5 +202,12 @@ def test_evaluation_sees_every_image_once_in_order() -> None:
 
 
 def test_a_split_checks_what_it_is_given() -> None:
-    with pytest.raises(DataError, match="uint8 images"):
-        Split(torch.zeros(2, 3, 3, 1), torch.zeros(2, dtype=torch.int64))
+    labels = torch.zeros(2, dtype=torch.int64)
+    for images in (
+        torch.zeros(2, 3, 3, 1).double(),
+        torch.zeros(2, 3),
+        torch.zeros(2, 4, 9).byte(),
+        torch.zeros(3, 4, 9),
+    ):
+        with pytest.raises(DataError, match="uint8 images"):
+            Split(images, labels)

@@ -13,8 +13,41 @@ from biper.recipes.load import recipe_from_document, recipe_names
 def test_every_recipe_is_valid_and_its_network_exists(name: str) -> None:
     recipe = load_recipe(name)
     model = recipe.model
-    create_model(model.name, dataset=recipe.data.name, bits=model.bits, frequency=model.frequency)
     assert recipe.description
+    if name in ("short", "quick"):  # general schedules: the network and the data are the caller's
+        assert (model.name, model.factory, recipe.data.name) == ("own", None, "given")
+    else:
+        create_model(model.name, dataset=recipe.data.name, bits=model.bits, frequency=model.frequency)
+
+
+def test_a_network_of_ones_own_is_named_by_its_code(tmp_path: Path) -> None:
+    changes = [
+        "model.factory=mypackage.models:Net.make",
+        'model.arguments={width = 8, names = ["a\\n", "b"], deep = {x = 1.5}}',
+    ]
+    recipe = load_recipe("short", changes)
+    assert recipe.model.arguments == {"width": 8, "names": ["a\n", "b"], "deep": {"x": 1.5}}
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.to_toml(), encoding="utf-8")
+    assert load_recipe(path) == recipe
+    taught = load_recipe("short", [*changes, "teacher.epochs=2", "teacher.learning_rate=0.1"])
+    assert taught.of_teacher is not None
+    assert taught.of_teacher.model == recipe.model.model_copy(update={"bits": "W32A32"})
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("digits", "model.factory=a:b", 'expected a name or a factory, got both; leave out name = "digits_cnn"'),
+        ("digits", "model.arguments={a = 1}", "arguments are those of a factory"),
+        ("short", "model.factory=a.b", "model.factory: .*pattern"),
+        ("short", "model.factory=a:b()", "model.factory: .*pattern"),
+        ("short", "data.signal_fit=cut", "data.signal_fit: must be 'pad' or 'resample'"),
+    ],
+)
+def test_a_wrong_origin_is_named(name: str, override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(name, [override])
 
 
 def test_the_papers_settings() -> None:

@@ -47,7 +47,7 @@ def recipe(*changes: str) -> Recipe:
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replaces ResNet-18 by a small network, because writing its checkpoints of 90 MB takes longer than training."""
 
-    def create(self: ModelInfo) -> nn.Module:
+    def create(self: ModelInfo, _factory: object = None) -> nn.Module:
         return DigitsCnn(num_classes=self.num_classes, in_channels=3, width=8)
 
     monkeypatch.setattr(ModelInfo, "create", create)

@@ -162,7 +162,9 @@ def test_a_value_that_is_not_finite_stops_before_the_update(
 
     monkeypatch.setattr(step_module.F, "cross_entropy", poisoned)
     made = ModelInfo.create
-    monkeypatch.setattr(ModelInfo, "create", lambda self: parameters.append(model := made(self)) or model)
+    monkeypatch.setattr(
+        ModelInfo, "create", lambda self, factory: parameters.append(model := made(self, factory)) or model
+    )
     message = rf"the {where} became nan at stage 1 epoch 2 step 4, before its update; the last good .*epoch00001"
     with pytest.raises(NonFiniteLossError, match=message):
         train(load_recipe("digits", SHORT), tmp_path, device="cpu")

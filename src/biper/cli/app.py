@@ -5,6 +5,7 @@ Starting it imports neither torch nor NumPy: each command imports what it needs 
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -62,6 +63,7 @@ def _options(
 def main() -> None:
     """Run a command, and turn an expected error into one line on standard error and an exit status."""
     debug = "--debug" in sys.argv
+    sys.path.append(os.getcwd())  # where a recipe's factory may lie; last, so that it hides no installed module
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if ProcessInfo.from_environment().rank == 0:
         warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)

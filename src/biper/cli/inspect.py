@@ -26,6 +26,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure top-1 accuracy and loss of a trained model on a split of its data set."""
+    from dataclasses import replace
+
     from biper.cli import tables
     from biper.data import load_dataset
     from biper.measure.evaluation import evaluate as evaluate_model
@@ -46,7 +48,7 @@ def evaluate(
         loaded, info = load_model(model_file(model))
         target = choose_device(device)
         data = data or info.dataset
-        dataset = load_dataset(data, data_dir, image_size=info.image_size, classes=info.labels, workers=workers)
+        dataset = replace(info, dataset=data).load_dataset(data_dir, workers=workers)
         images = dataset.split(split).to(target)
         name, scores = info.name, evaluate_model(loaded.to(target), images, info.mean, info.std)
     if as_json:
@@ -81,17 +83,14 @@ def inspect(
     from biper.models.saved import load_model
     from biper.report.run_tables import network_table
 
-    size = None
     if Path(target).exists():
         model, info = load_model(model_file(Path(target)))
-        dataset, size = info.dataset, info.image_size
+        shape = info.shape
     elif "/" in target or target.endswith(".safetensors"):
         raise ModelError(f"no file or folder {target}: inspect expects a run folder, a model file or a network's name")
     else:
-        model = create_model(target, dataset=dataset, bits=bits)
-    spec = dataset_spec(dataset)
-    size = size or spec.image_size
-    layers = summarize(model, (spec.channels, size, size))
+        model, shape = create_model(target, dataset=dataset, bits=bits), dataset_spec(dataset).shape()
+    layers = summarize(model, shape)
     sizes = model_sizes(model)
     if as_json:
         typer.echo(json.dumps({"layers": [asdict(layer) for layer in layers], **sizes.to_json()}))

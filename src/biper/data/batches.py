@@ -39,12 +39,16 @@ class TrainingBatches:
             raise DataError(f"the batch size {settings.batch_size} is larger than the {len(split)} training images")
         if spec.decoded and settings.crop_padding:
             raise DataError(f"data.crop_padding is for images in memory; for {spec.name} set data.crop_scale")
+        if not spec.pixels:
+            for key in ("crop_padding", "flip", "image_size", "crop_scale", "colour_jitter"):
+                if getattr(settings, key):
+                    raise DataError(f"data.{key} is for pictures, and the samples here are numbers: leave it out")
         if not spec.decoded:
             for key in ("image_size", "crop_scale", "colour_jitter"):
                 if getattr(settings, key):
                     raise DataError(
-                        f"data.{key} is for images that are decoded batch by batch (imagenet); {spec.name} is in "
-                        "memory as it is, for data.crop_padding and data.flip"
+                        f"data.{key} is for images that are decoded batch by batch (images, imagenet); {spec.name} is "
+                        "in memory as it is, for data.crop_padding and data.flip"
                     )
         self.split, self.spec, self.settings, self.seed, self.share = split, spec, settings, seed, share
 
@@ -53,7 +57,7 @@ class TrainingBatches:
         return len(self.split) // self.settings.batch_size
 
     def epoch(self, stage: int, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch from ``first_step`` on: (N, C, H, W) float32 channels-last, and (N,) int64 labels."""
+        """The batches of an epoch from ``first_step`` on: (N, C, H, W) or (N, C, L) float32, and (N,) int64 labels."""
         key = self.seed, stage, epoch
         for images, labels in self.split.training_batches(self.settings, key, first_step, self.share):
             yield normalize(images, self.spec.mean, self.spec.std), labels
@@ -62,6 +66,6 @@ class TrainingBatches:
 def evaluation_batches(
     split: Images, mean: tuple[float, ...], std: tuple[float, ...], batch_size: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images of a split, in order and normalized: (N, C, H, W) float32 channels-last, and (N,) int64 labels."""
+    """All images of a split, in order and normalized: (N, C, H, W) or (N, C, L) float32, and (N,) int64 labels."""
     for images, labels in split.in_order(batch_size):
         yield normalize(images, mean, std), labels

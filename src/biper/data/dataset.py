@@ -27,11 +27,12 @@ SPLITS = ("train", "held-out", "test")
 
 
 Batch = tuple[Tensor, Tensor]
-"""Images (N, H, W, C) uint8 and labels (N,) int64, on one device."""
+"""Images and labels (N,) int64, on one device. Images are pixels (N, H, W, C) uint8; or floating-point numbers, which
+are (N, C, H, W), or (N, C, L) for signals."""
 
 
 class Images(ABC):
-    """Labelled images of one size, in memory or in files: the interface that training and evaluation use."""
+    """Labelled images or signals of one size, in memory or in files: the interface of training and evaluation."""
 
     evaluation_batch = 500
     """Number of images in a batch of evaluation."""
@@ -71,22 +72,23 @@ class Images(ABC):
         """Every image once, in order, without augmentation; ``batch_size`` is ``evaluation_batch`` by default."""
 
     def first(self, count: int) -> Tensor:
-        """The first images of `in_order`, (count, H, W, C) uint8, or all if there are fewer."""
+        """The first images of `in_order`, or all if there are fewer; see `Batch`."""
         return next(self.in_order(count))[0]
 
 
 @dataclass(frozen=True)
 class Split(Images):
-    """Images (N, H, W, C) uint8 and labels (N,) int64, in memory, on one device."""
+    """Images or signals and their labels, in memory, on one device; see `Batch` for shapes and dtypes."""
 
     images: Tensor
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.dim() != 4 or len(self.images) != len(self.labels):
+        ranks = {torch.uint8: (4,), torch.float32: (3, 4)}.get(self.images.dtype, ())
+        if self.images.dim() not in ranks or len(self.images) != len(self.labels):
             raise DataError(
-                f"a split expects uint8 images (N, H, W, C) and N labels, got {self.images.dtype} "
-                f"{tuple(self.images.shape)} and {len(self.labels)} labels"
+                "a split expects uint8 images (N, H, W, C), float32 images (N, C, H, W) or float32 signals (N, C, L), "
+                f"and N labels, got {self.images.dtype} {tuple(self.images.shape)} and {len(self.labels)} labels"
             )
 
     def __len__(self) -> int:
@@ -105,15 +107,12 @@ class Split(Images):
         size = settings.batch_size
         for step in range(first_step, len(self) // size):
             chosen = order[step * size : (step + 1) * size][share.of(size)]
-            generator = seeded_generator(*key, step)
-            images = random_crop_and_flip(
-                self.images.index_select(0, chosen),
-                settings.crop_padding,
-                settings.flip,
-                generator,
-                share=share,
-                batch_size=size,
-            )
+            images = self.images.index_select(0, chosen)
+            if images.dtype == torch.uint8:
+                generator = seeded_generator(*key, step)
+                images = random_crop_and_flip(
+                    images, settings.crop_padding, settings.flip, generator, share=share, batch_size=size
+                )
             yield images, self.labels[chosen]
 
     def in_order(self, batch_size: int | None = None) -> Iterator[Batch]:

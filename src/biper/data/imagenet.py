@@ -2,7 +2,8 @@
 
 The folder has one of these forms:
 
-- ``train/`` and ``val/`` (or ``validation/``), each with a folder of pictures for each class, or with tar shards;
+- ``train/`` and ``val/`` (or ``validation/``; of the data set ``images`` also ``test/``), each with a folder of
+  pictures for each class, or with tar shards;
 - class folders alone, or tar shards alone: they are the training images;
 - tar shards of both splits, which ``train`` and ``val`` in their names tell apart.
 
@@ -12,22 +13,24 @@ A path with braces names shards: ``/data/{train-{000..127},val-{00..07}}.tar``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from biper.data.dataset import Dataset, Images
 from biper.data.image_folder import FolderImages
-from biper.data.specs import DatasetSpec
+from biper.data.specs import DatasetSpec, dataset_spec
 from biper.data.stream import StreamedImages
 from biper.data.tar_shards import TarImages, expand_braces
 from biper.data.transforms import EVALUATION_CROP
 from biper.data.unreadable import UnreadableImages
+from biper.data.workers import default_workers
 from biper.errors import DataError
 
 CLASS_NAMES_FILE = "classes.txt"
 """A file in the folder of tar shards, or the folder above: the names of the labels 0, 1 and so on, one a line."""
 
 _FOLDERS = {"train": ("train",), "test": ("val", "validation")}
+_OWN_FOLDERS = {"train": ("train",), "test": ("val", "validation", "test")}
 _VALIDATION = re.compile(r"(?<![a-z])(val|valid|validation)(?![a-z])")
 
 
@@ -43,7 +46,7 @@ def load_imagenet(
     """Find the images of a data set; those of Tiny ImageNet are read into memory at once.
 
     Args:
-        spec: ``imagenet`` or ``tiny-imagenet``.
+        spec: ``imagenet``, ``images`` or ``tiny-imagenet``.
         data_dir: the folder, in one of the forms that `biper.data.imagenet` describes.
         image_size: height and width to which images are resized, in pixels; default the size of the data set.
         classes: names of the classes, in the order of their labels; default the sorted names of the class
@@ -58,7 +61,7 @@ def load_imagenet(
     if data_dir is None:
         raise DataError(f"biper does not download {spec.name}: give its folder with data_dir=...")
     splits: dict[str, Images] = {}
-    for name, place in _find(data_dir).items():
+    for name, place in _find(data_dir, _OWN_FOLDERS if spec.name == "images" else _FOLDERS).items():
         source: FolderImages | TarImages
         if isinstance(place, Path):
             source = FolderImages(place, classes)
@@ -77,7 +80,41 @@ def load_imagenet(
     return Dataset(spec, tuple(classes or ()), train=splits.get("train"), test=splits.get("test"))
 
 
-def _find(data_dir: Path) -> dict[str, Path | list[Path]]:
+def load_folders(
+    train: Path,
+    test: Path | str | None,
+    *,
+    image_size: int | None,
+    classes: Sequence[str] | None,
+    workers: int | None,
+    unreadable: UnreadableImages,
+) -> Dataset:
+    """Find the images of one or two folders of the user's own.
+
+    Args:
+        train: a folder in one of the forms that `biper.data.imagenet` describes.
+        test: a folder with class folders, or None: then ``train`` may hold both splits.
+        image_size, classes, workers, unreadable: see `biper.load_dataset`.
+
+    Raises:
+        DataError: see `load_imagenet`.
+    """
+    workers = default_workers() if workers is None else workers
+    spec = dataset_spec("images")
+    found = load_imagenet(spec, train, image_size=image_size, classes=classes, workers=workers, unreadable=unreadable)
+    if test is None:
+        return found
+    if not isinstance(test, str | Path):
+        raise DataError(f"test=... is a {type(test).__name__}, expected a folder as train=... is one")
+    second = load_imagenet(
+        spec, Path(test), image_size=image_size, classes=found.classes, workers=workers, unreadable=unreadable
+    )
+    if second.test is not None and second.train is not None:
+        raise DataError(f"{test} holds training and test images: expected class folders of test images")
+    return Dataset(spec, found.classes, train=found.train, test=second.test or second.train)
+
+
+def _find(data_dir: Path, folders: Mapping[str, tuple[str, ...]]) -> dict[str, Path | list[Path]]:
     """The place of each split: a folder of class folders, or a list of shards. The training images come first."""
     if data_dir.suffix == ".tar" or ("{" in str(data_dir) and not data_dir.exists()):
         shards = [Path(path) for path in expand_braces(str(data_dir))]
@@ -88,7 +125,7 @@ def _find(data_dir: Path) -> dict[str, Path | list[Path]]:
     if not data_dir.is_dir():
         raise DataError(f"no folder {data_dir}: data_dir=... expects one that holds train/ and val/, or class folders")
     below: dict[str, Path | list[Path]] = {}
-    for name, options in _FOLDERS.items():
+    for name, options in folders.items():
         folder = next((data_dir / option for option in options if (data_dir / option).is_dir()), None)
         if folder is not None:
             below[name] = sorted(folder.glob("*.tar")) or folder

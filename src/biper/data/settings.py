@@ -16,9 +16,11 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 class DataRecipe(Settings):
-    """The images of a run, how they are augmented, and how the weights that a stage returns are selected."""
+    """The images or signals of a run, how they are augmented, and how the weights that a stage returns are selected."""
 
     name: str
+    """A data set of biper's; ``"images"`` for folders of your own pictures (`biper.data.imagenet`), ``"signals"`` for
+    files of your own signals (`biper.data.signals`)."""
     batch_size: Annotated[int, Field(ge=2)]
     """Images in one training step, counted over all processes."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -29,7 +31,12 @@ class DataRecipe(Settings):
     flip: bool = False
     """Mirror half of the images, left to right."""
     image_size: Annotated[int, Field(ge=8)] | None = None
-    """Height and width to which images are resized, in pixels, where they are decoded from files (imagenet)."""
+    """Height and width to which images are resized, in pixels, where they are decoded from files (images, imagenet)."""
+    signal_length: Annotated[int, Field(ge=1)] | None = None
+    """Signals: the number of samples to which all are brought; default that of the longest training signal."""
+    signal_fit: Literal["pad", "resample"] = "pad"
+    """Signals: how those of another length are brought to it. ``"pad"`` appends the mean of each channel, which is 0
+    once normalized, or cuts the end off; ``"resample"`` interpolates linearly over the whole signal."""
     crop_scale: Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(_rising)] | None = None
     """Smallest and largest area of random-resized crops, as shares of the image's area; without it, training has the
     crop of evaluation."""

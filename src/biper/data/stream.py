@@ -31,15 +31,22 @@ CHUNK = 32
 """Number of images that a worker decodes at a time: a part of a batch, so that all workers share each batch."""
 
 
-class EncodedImages(Protocol):
-    """Picture files by index. It is sent to each worker, so it is small and holds no open file."""
-
-    labels: NDArray[np.int64]
+class Numbered(Protocol):
+    """Things by index. It is sent to each worker, so it is small and holds no open file."""
 
     def __len__(self) -> int: ...
 
     def name(self, number: int) -> str:
-        """The name of a picture in messages."""
+        """The name of a thing in messages."""
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """All indices in a random order, (N,) int64."""
+
+
+class EncodedImages(Numbered, Protocol):
+    """Picture files by index."""
+
+    labels: NDArray[np.int64]
 
     def read(self, number: int) -> bytes:
         """The content of a picture's file.
@@ -48,30 +55,32 @@ class EncodedImages(Protocol):
             OSError: the file cannot be read.
         """
 
-    def shuffled(self, generator: torch.Generator) -> Tensor:
-        """All indices in a random order, (N,) int64."""
 
+class Request(NamedTuple):
+    """Some images of a batch, and how to read them."""
 
-class _Request(NamedTuple):
     numbers: list[int]
     settings: DataRecipe | None
     """The augmentation; None decodes for evaluation."""
     key: tuple[int, ...]
+    """Seed, stage and epoch of training; empty for evaluation."""
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
+    """The answer to a request: the images that can be read, and the names of the others with the reasons."""
+
     images: Tensor
     labels: Tensor
     unreadable: list[tuple[str, str]]
 
 
-class _Decoder(TorchDataset[_Chunk]):
+class _Decoder(TorchDataset[Chunk]):
     """The data set of a worker process: it answers each request with decoded images."""
 
     def __init__(self, source: EncodedImages, size: int, evaluation_crop: float) -> None:
         self.source, self.size, self.evaluation_crop = source, size, evaluation_crop
 
-    def __getitem__(self, request: _Request) -> _Chunk:
+    def __getitem__(self, request: Request) -> Chunk:
         numbers = request.numbers
         pixels = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
         kept: list[int] = []
@@ -89,9 +98,9 @@ class _Decoder(TorchDataset[_Chunk]):
                         kept.append(candidate)
                         break
         images, labels = torch.from_numpy(pixels[: len(kept)]), torch.from_numpy(self.source.labels[kept])
-        return _Chunk(images, labels, unreadable)
+        return Chunk(images, labels, unreadable)
 
-    def _decode(self, number: int, request: _Request, place: int) -> NDArray[np.uint8]:
+    def _decode(self, number: int, request: Request, place: int) -> NDArray[np.uint8]:
         """Decode picture ``number`` with the random choices that belong to picture ``place``."""
         blob = self.source.read(number)
         if request.settings is None:
@@ -103,9 +112,9 @@ class _Requests:
     """The requests of a loader. They are replaced before each pass, so that the workers survive from pass to pass."""
 
     def __init__(self) -> None:
-        self.pending: Iterator[_Request] = iter(())
+        self.pending: Iterator[Request] = iter(())
 
-    def __iter__(self) -> Iterator[_Request]:
+    def __iter__(self) -> Iterator[Request]:
         return self.pending
 
 
@@ -136,11 +145,21 @@ class StreamedImages(Images):
         evaluation_crop: float = EVALUATION_CROP,
         start_method: str | None = None,
     ) -> None:
-        self.source, self.size, self.workers, self.unreadable = source, size, workers, unreadable
-        self.evaluation_crop, self.start_method = evaluation_crop, start_method
+        self._begin(source, _Decoder(source, size, evaluation_crop), workers, unreadable, start_method)
+
+    def _begin(
+        self,
+        source: Numbered,
+        reader: TorchDataset[Chunk],
+        workers: int,
+        unreadable: UnreadableImages,
+        start_method: str | None = None,
+    ) -> None:
+        self.source, self.reader, self.workers, self.unreadable = source, reader, workers, unreadable
+        self.start_method = start_method
         self.device = torch.device("cpu")
         self.chosen = torch.arange(len(source))
-        self._loader: DataLoader[_Chunk] | None = None
+        self._loader: DataLoader[Chunk] | None = None
         self._requests = _Requests()
 
     def __len__(self) -> int:
@@ -194,7 +213,7 @@ class StreamedImages(Images):
     def _decoded(self, batches: Sequence[Tensor], settings: DataRecipe | None, key: tuple[int, ...]) -> Iterator[Batch]:
         """A batch of decoded images for each batch of indices."""
         self._requests.pending = (
-            _Request(part.tolist(), settings, key) for batch in batches for part in torch.split(batch, CHUNK)
+            Request(part.tolist(), settings, key) for batch in batches for part in torch.split(batch, CHUNK)
         )
         with one_line_worker_errors():
             chunks = iter(self._workers())
@@ -209,11 +228,11 @@ class StreamedImages(Images):
                 )
                 yield images, labels
 
-    def _workers(self) -> DataLoader[_Chunk]:
+    def _workers(self) -> DataLoader[Chunk]:
         """The loader, which is made when it is first needed; its worker processes live as long as this object."""
         if self._loader is None:
             self._loader = worker_loader(
-                _Decoder(self.source, self.size, self.evaluation_crop),
+                self.reader,
                 self._requests,
                 self.workers,
                 pin_memory=self.device.type == "cuda",

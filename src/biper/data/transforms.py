@@ -10,6 +10,9 @@ Images that are decoded batch by batch (ImageNet) have any size:
 - training: `decode_for_training` of each (a random-resized crop, colour jitter, a flip), then `normalize` of the batch;
 - evaluation: `decode_for_evaluation` of each (resized, then the central crop), then `normalize` of the batch.
 
+Signals, and images that are given to `biper.fit` as floating-point numbers, are in the layout of the network already;
+`normalize` alone happens to them.
+
 Prediction by a packed model does not use this module, because it needs no torch: `biper.runtime.Model.predict` resizes
 a picture to the size of the model, without a crop, and normalizes it by the formula of `normalize`.
 """
@@ -186,7 +189,21 @@ def random_box(
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """``(images / 255 - mean) / std``: (N, H, W, C) uint8 to (N, C, H, W) float32 in channels-last layout."""
+    """``(x - mean) / std``, channel by channel; pixels are scaled to [0, 1] first.
+
+    Args:
+        images: pixels, (N, H, W, C) uint8; or floating-point numbers, (N, C, H, W), or (N, C, L) for signals.
+        mean: one number for each channel.
+        std: one number for each channel.
+
+    Returns:
+        float32, (N, C, H, W) in channels-last layout, or (N, C, L).
+    """
+    if images.is_floating_point():
+        shape = 1, -1, *[1] * (images.dim() - 2)
+        centre, spread = (images.new_tensor(values, dtype=torch.float32).view(shape) for values in (mean, std))
+        result = (images.float() - centre) / spread
+        return result.contiguous(memory_format=torch.channels_last) if result.dim() == 4 else result
     factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)
     shift = images.new_tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)
     if kernels.fits_images(images):

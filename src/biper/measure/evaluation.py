@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from biper.data.batches import evaluation_batches
 from biper.data.dataset import Images
+from biper.data.transforms import normalize
 from biper.errors import DataError
 from biper.runtime.model import Model
 
@@ -50,8 +51,9 @@ def evaluate(
     The model computes in evaluation mode and is put back into its own mode afterwards.
 
     Args:
-        model: a network from images (N, C, H, W) to logits (N, classes), on the device of the split.
-        split: the images to evaluate on.
+        model: a network from images (N, C, H, W), or signals (N, C, L), to logits (N, classes), on the device of the
+            split.
+        split: the images or signals to evaluate on.
         mean: the mean that the model was trained with, one number for each channel.
         std: the standard deviation that the model was trained with, one number for each channel.
         precision_context: makes the context to compute in, such as an autocast.
@@ -77,7 +79,7 @@ def evaluate(
 
 
 def evaluate_packed(model: Model, split: Images) -> Scores:
-    """Compute the same scores for a packed model, which normalizes the images itself.
+    """Compute the same scores for a packed model, with the normalization that its file holds.
 
     Args:
         model: the packed model.
@@ -88,7 +90,10 @@ def evaluate_packed(model: Model, split: Images) -> Scores:
     """
     total = _Total()
     for images, labels in split.in_order():
-        total.add(torch.from_numpy(model(images.cpu().numpy())).flatten(1), labels.cpu())
+        samples = images.cpu()
+        if samples.is_floating_point():  # a packed model normalizes pixels alone
+            samples = normalize(samples, model.program.mean, model.program.std)
+        total.add(torch.from_numpy(model(samples.numpy())).flatten(1), labels.cpu())
     return total.scores()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from biper.data.dataset import Images
 from biper.data.transforms import normalize
@@ -26,7 +26,7 @@ class WrongAnswer:
         label: the number of its class.
         answer: the number of the class that the model predicts.
         confidence: the softmax probability of the answer, 0 to 1.
-        pixels: the image, (H, W, C) uint8.
+        pixels: the image as a picture, (H, W, C) uint8; see `as_picture`.
     """
 
     index: int
@@ -66,6 +66,27 @@ class Predictions:
         return self.correct / self.images
 
 
+def as_picture(sample: Tensor) -> NDArray[np.uint8]:
+    """A sample as a picture.
+
+    Args:
+        sample: pixels (H, W, C) uint8; or floating-point numbers, (C, H, W), or (C, L) for a signal.
+
+    Returns:
+        (H, W, 1 or 3) uint8. Floating-point numbers go from the smallest (black) to the largest (white) of the sample;
+        a signal has a row for each channel; channels that are not 1 or 3 stand one below the other.
+    """
+    values = sample.detach().cpu()
+    if not values.is_floating_point():
+        return values.numpy()
+    values = values.float()
+    low, high = values.min(), values.max()
+    grey = ((values - low) * (255 / (high - low).clamp(min=1e-12))).round().to(torch.uint8)
+    if grey.dim() == 3 and len(grey) in (1, 3):
+        return grey.permute(1, 2, 0).contiguous().numpy()
+    return grey.reshape(-1, grey.shape[-1], 1).numpy()
+
+
 def predict_split(
     model: nn.Module,
     split: Images,
@@ -103,7 +124,7 @@ def predict_split(
             np.add.at(confusion, (truth, answers), 1)
             for place in np.flatnonzero(answers != truth):
                 facts = done + int(place), int(truth[place]), int(answers[place]), float(confidences[place])
-                wrong.append(WrongAnswer(*facts, pixels=pixels[place].cpu().numpy()))
+                wrong.append(WrongAnswer(*facts, pixels=as_picture(pixels[place])))
             wrong = sorted(wrong, key=lambda answer: -answer.confidence)[:ERRORS]
             done += len(truth)
             if done == limit:

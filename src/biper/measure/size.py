@@ -68,7 +68,7 @@ def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSumma
 
     Args:
         model: any module; it runs in evaluation mode and is put back into its own mode afterwards.
-        input_shape: the shape of one image, (C, H, W).
+        input_shape: the shape of one image, (C, H, W), or of one signal, (C, L).
 
     Returns:
         The layers in the order in which they ran. A layer that runs twice is listed once, with the
@@ -115,7 +115,7 @@ def _summarize_layer(name: str, module: nn.Module, shapes: list[tuple[int, ...]]
     binary = isinstance(module, BINARY_LAYERS)
     weight = getattr(module, "weight", None)
     macs = 0
-    if isinstance(module, nn.Conv2d | nn.Linear) and isinstance(weight, Tensor):
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) and isinstance(weight, Tensor):
         outputs = sum(torch.Size(shape).numel() for shape in shapes)
         macs = outputs * weight[0].numel()
     float_bytes, packed = _layer_bytes(module)

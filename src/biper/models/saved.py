@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from biper.data.specs import dataset_spec
-from biper.errors import BiperError, CheckpointError
+from biper.data import load_dataset
+from biper.data.dataset import Dataset
+from biper.data.specs import SIGNALS, DatasetSpec, dataset_spec
+from biper.errors import BiperError, CheckpointError, ModelError
 from biper.io.tensors import load_tensors, save_tensors
 from biper.models import create_model
+from biper.models.own import OWN, Factory, factory_of_run, find_factory, make_own
 
 if TYPE_CHECKING:
     from biper.recipes.schema import Recipe
@@ -27,7 +31,7 @@ class ModelInfo:
     """The description of a model, which is saved with its weights.
 
     Attributes:
-        name: the name of the network; see `biper.create_model`.
+        name: the name of the network, see `biper.create_model`; ``"own"`` for a network of your own.
         dataset: the name of the data set, which decides the form of the network.
         num_classes: how many classes the model has.
         bits: ``"W1A1"``, ``"W1A32"`` or ``"W32A32"``: the bits of weights and activations.
@@ -40,6 +44,8 @@ class ModelInfo:
             the data set.
         method: how weights and inputs become bits: the name of a method and its options, see
             `biper.methods.settings`.
+        input_shape: the shape of one sample, (C, H, W), or (C, L) for signals, where the data set does not say it:
+            for your own data. Empty where it does.
     """
 
     name: str
@@ -53,24 +59,31 @@ class ModelInfo:
     details: dict[str, Any] = field(default_factory=dict)
     image_size: int = 0
     method: dict[str, Any] = field(default_factory=lambda: {"name": "biper"})
+    input_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.image_size:
+        if not self.image_size and self.input_shape:
+            object.__setattr__(self, "image_size", self.input_shape[-1])
+        elif not self.image_size:
             object.__setattr__(self, "image_size", dataset_spec(self.dataset).image_size)
 
     @classmethod
-    def of_recipe(cls, recipe: Recipe, classes: tuple[str, ...] = ()) -> ModelInfo:
+    def of_recipe(cls, recipe: Recipe, classes: tuple[str, ...] = (), spec: DatasetSpec | None = None) -> ModelInfo:
         """The description of the model that a recipe trains.
 
         Args:
             recipe: the recipe.
             classes: the names of the classes that were found in the data; without them the model has as many classes
                 as the specification of its data set says.
+            spec: the specification of the data; default that of the data set that the recipe names.
 
         Raises:
-            DataError: the recipe names a data set that does not exist.
+            DataError: the recipe names a data set that does not exist, or whose specification is in its files.
         """
-        spec = dataset_spec(recipe.data.name)
+        spec = spec or dataset_spec(recipe.data.name)
+        details: dict[str, Any] = {"seed": recipe.seed} if recipe.model.name == OWN else {}
+        if spec.name == SIGNALS:
+            details["signal_fit"] = recipe.data.signal_fit
         return cls(
             name=recipe.model.name,
             dataset=spec.name,
@@ -80,8 +93,10 @@ class ModelInfo:
             mean=spec.mean,
             std=spec.std,
             classes=classes,
+            details=details,
             image_size=recipe.data.image_size or spec.image_size,
             method=recipe.method.model_dump(),
+            input_shape=spec.own_shape,
         )
 
     @property
@@ -89,8 +104,50 @@ class ModelInfo:
         """The names of the classes, or their numbers if the names are not known."""
         return self.classes or tuple(map(str, range(self.num_classes)))
 
-    def create(self) -> nn.Module:
-        """Make the network, with random weights."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample as the network takes it, (C, H, W), or (C, L) for signals."""
+        return self.input_shape or (len(self.mean), self.image_size, self.image_size)
+
+    def load_dataset(self, data_dir: str | Path | None = None, *, workers: int | None = None) -> Dataset:
+        """The data set of the model, in the size that the model takes; see `biper.load_dataset`.
+
+        Raises:
+            DataError: the data cannot be found, or were given to `biper.fit` as objects.
+        """
+        return load_dataset(
+            self.dataset,
+            data_dir,
+            image_size=self.image_size,
+            classes=self.labels,
+            workers=workers,
+            signal_length=self.image_size,
+            signal_fit=self.details.get("signal_fit", "pad"),
+        )
+
+    def create(self, factory: Factory | None = None) -> nn.Module:
+        """Make the network, with random weights.
+
+        Args:
+            factory: makes a network of your own, which `ModelInfo` cannot name.
+
+        Raises:
+            ModelError: this is a network of your own and there is no factory, or it cannot make the network.
+        """
+        if self.name == OWN:
+            if factory is None:
+                raise ModelError(
+                    "this is a network of your own, and nothing says which code makes it: name it with "
+                    'factory=..., as in biper.load_model(path, factory="mypackage.models:make")'
+                )
+            return make_own(
+                factory,
+                bits=self.bits,
+                frequency=self.frequency,
+                method=self.method,
+                shape=self.shape,
+                seed=self.details.get("seed", 0),
+            )
         return create_model(
             self.name,
             dataset=self.dataset,
@@ -112,14 +169,20 @@ def save_model(path: str | Path, model: nn.Module, info: ModelInfo) -> None:
     Raises:
         CheckpointError: the file could not be written.
     """
-    save_tensors(Path(path), model.state_dict(), {"format": FORMAT, "info": asdict(info)})
+    described = asdict(info)
+    if not info.input_shape:  # a key that older versions do not know is written only where it says something
+        del described["input_shape"]
+    save_tensors(Path(path), model.state_dict(), {"format": FORMAT, "info": described})
 
 
-def load_model(path: str | Path) -> tuple[nn.Module, ModelInfo]:
+def load_model(path: str | Path, *, factory: str | Factory | None = None) -> tuple[nn.Module, ModelInfo]:
     """Make the network of a saved model and load its weights.
 
     Args:
         path: a file that `save_model` or a run wrote.
+        factory: the code that makes a network of your own: a function without arguments, or an import path
+            ``"module:name"``. The file of the weights never names code. Default the ``factory`` of the recipe in the
+            folder of the file, which is that of the run.
 
     Returns:
         The network on the CPU in evaluation mode, with the stage and the frequencies that were saved; and its
@@ -127,20 +190,39 @@ def load_model(path: str | Path) -> tuple[nn.Module, ModelInfo]:
 
     Raises:
         CheckpointError: the file is missing, corrupt or no model, or its weights do not fit its network.
+        ModelError: it is a network of your own, and its code is not given, or cannot be imported, or fails.
     """
     tensors, document = load_tensors(Path(path))
     if document.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds {document.get('format')!r}, expected {FORMAT!r}")
+    info = _read_info(path, document)
+    if info.name == OWN and factory is None:
+        factory = factory_of_run(Path(path))
+    elif isinstance(factory, str):
+        factory = find_factory(factory)
     try:
-        fields = dict(document["info"])
-        for name in ("mean", "std", "classes"):
-            fields[name] = tuple(fields[name])
-        info = ModelInfo(**fields)
-        model = info.create()
-    except (KeyError, TypeError, BiperError) as error:
-        raise CheckpointError(f"{path} describes no network that this version knows: {error}") from error
+        model = info.create(factory)
+    except (TypeError, BiperError) as error:
+        if info.name == OWN:
+            raise ModelError(f"{path}: {error}") from error
+        raise _unknown_network(path, error) from error
     load_state(model, tensors, str(path), info.name)
     return model.eval(), info
+
+
+def _read_info(path: str | Path, document: Mapping[str, Any]) -> ModelInfo:
+    """The description in the document of a model file."""
+    try:
+        fields = {"input_shape": (), **document["info"]}
+        for name in ("mean", "std", "classes", "input_shape"):
+            fields[name] = tuple(fields[name])
+        return ModelInfo(**fields)
+    except (KeyError, TypeError, BiperError) as error:
+        raise _unknown_network(path, error) from error
+
+
+def _unknown_network(path: str | Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} describes no network that this version knows: {error}")
 
 
 def load_state(model: nn.Module, tensors: dict[str, Any], source: str, expected: str) -> None:

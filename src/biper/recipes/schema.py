@@ -7,38 +7,75 @@ they are arguments of `biper.train`. Unknown keys, wrong types and values out of
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from biper.data.settings import DataRecipe
 from biper.errors import RecipeError
 from biper.methods.fields import Finite, NonNegative, Positive, Settings
 from biper.methods.settings import Method
 from biper.methods.weights import BiperWeights
+from biper.models.own import OWN
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+_IMPORT_PATH = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$"
 
 
 class ModelRecipe(Settings):
-    """The network. The data set determines its form, its input channels and its number of classes."""
+    """The network: one of biper's by its name, or a network of your own by the code that makes it.
+
+    The data set determines the form of biper's networks, their input channels and their number of classes.
+    """
 
     name: str
+    """A network of biper; ``"own"``, which need not be written, with ``factory``."""
+    factory: Annotated[str, Field(pattern=_IMPORT_PATH)] | None = None
+    """A class or function of your own that makes the network, as ``"mypackage.models:make"``: a module that Python can
+    import (the command line also looks into the current folder), a colon, and a name in it. The code runs on your
+    machine, so that a recipe with this key is to be trusted like a program."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Arguments by name that the factory is called with: the table ``[model.arguments]``."""
     bits: Literal["W1A1", "W1A32", "W32A32"] = "W1A1"
     frequency: Positive = 20.0
     """ω of the binary layers, in radians per unit of latent weight."""
     sync_batch_norm: bool = False
     """Batch norms use the mean and variance of a batch over all processes, not of the share of one process."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_if_made_by_a_factory(cls, value: Any) -> Any:
+        return {"name": OWN} | value if isinstance(value, dict) and value.get("factory") is not None else value
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        if self.factory is not None and self.name != OWN:
+            raise ValueError(f'expected a name or a factory, got both; leave out name = "{self.name}"')
+        if self.arguments and self.factory is None:
+            raise ValueError("arguments are those of a factory, and there is no factory")
+        return self
+
 
 class StageRecipe(Settings):
-    """One training stage: stochastic gradient descent with momentum under one learning-rate schedule."""
+    """One training stage: an optimizer under one learning-rate schedule."""
 
     epochs: Annotated[int, Field(ge=1)]
     learning_rate: Positive
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """``"sgd"`` is gradient descent with momentum; ``"adamw"`` is Adam with decoupled weight decay (Loshchilov
+    and Hutter, ICLR 2019, arXiv:1711.05101)."""
+    betas: Annotated[tuple[Decay, Decay], Field(strict=False)] = (0.9, 0.999)
+    """AdamW: how much of the running means of the gradient and of its square a step keeps."""
+    epsilon: Positive = 1e-8
+    """AdamW: what is added to the root of the running mean of the squared gradient, by which the step is divided."""
     weight_decay: NonNegative = 0.0
     weight_decay_on: Literal["all", "weights"] = "all"
     """The parameters that decay: all, or only the weights of convolutions and linear layers, without biases, scales and
     batch norms."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Decay = 0.9
+    """SGD: how much of the running sum of gradients a step keeps."""
     periodic_penalty: Finite = 0.0
     """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w). A positive τ, as
     published, moves weights to the zeros of the sine; a negative τ moves them to its extremes, where the sine equals
@@ -104,7 +141,9 @@ class Recipe(Settings):
             return None
         settings = {"learning_rate": teacher.learning_rate, "learning_rate_end": 0.0, "periodic_penalty": 0.0}
         first = self.stage1.model_copy(update=settings | {"epochs": teacher.epochs - teacher.epochs // 2})
-        network = {"name": teacher.name or self.model.name, "bits": "W32A32"}
+        network: dict[str, Any] = {"bits": "W32A32"}
+        if teacher.name is not None:
+            network |= {"name": teacher.name, "factory": None, "arguments": {}}
         return self.model_copy(
             update={
                 "description": f"The teacher of: {self.description}",
@@ -155,17 +194,26 @@ class Recipe(Settings):
         document = self.model_dump(exclude_none=True)
         scalars = [f"{key} = {toml_value(value)}" for key, value in document.items() if not isinstance(value, dict)]
         tables = [
-            "\n".join(
-                [f"\n[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None)]
-            )
+            [
+                f"\n[{name}]",
+                *(f"{key} = {toml_value(value)}" for key, value in table.items() if value not in (None, {})),
+            ]
             for name, table in document.items()
             if isinstance(table, dict)
         ]
-        return "\n".join(scalars + tables) + "\n"
+        return "\n".join(scalars + ["\n".join(lines) for lines in tables]) + "\n"
 
 
 def toml_value(value: Any) -> str:
     """A value as TOML writes it on one line; a table becomes an inline table, without the keys that are None."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {toml_value(part)}" for key, part in value.items() if part is not None) + "}"
+        inside = (f"{_toml_key(str(key))} = {toml_value(part)}" for key, part in value.items() if part is not None)
+        return "{" + ", ".join(inside) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _toml_key(key: str) -> str:
+    """A key as TOML writes it: bare where it may be, else quoted."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from biper.data import load_dataset
+from biper.data.dataset import Dataset
 from biper.data.transforms import normalize
 from biper.errors import BiperError, CheckpointError, DataError, ModelError
 from biper.lowering.verify import ExportReport
@@ -22,7 +22,8 @@ from biper.measure.predictions import Predictions, predict_split
 from biper.measure.quantization_error import CurvePoint, ErrorRow, error_curve, error_rows
 from biper.measure.size import LayerSummary, ModelSizes, model_sizes, summarize
 from biper.measure.weights import Histogram, WeightRow, histogram, weight_rows
-from biper.models.saved import ModelInfo, load_model, load_state, save_model
+from biper.models.own import Factory, factory_of_run, find_factory
+from biper.models.saved import ModelInfo, load_model, load_state
 from biper.nn import binary_layers, periodic_weights
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
@@ -31,7 +32,7 @@ from biper.runs.records import MetricsRow, Record, RunSummary
 from biper.runs.state import Position, entries
 from biper.runtime.bench import BenchReport, bench
 from biper.runtime.model import Model
-from biper.targets.packed.saved import export_saved
+from biper.targets.loaded import export_loaded
 
 CURVE_REACH, CURVE_POINTS = 3.0, 180
 """A curve has this many points, at frequencies up to this many times the frequency of the layer."""
@@ -152,8 +153,23 @@ class RunAnalysis:
         return {"title": self.title, **found, "sizes": {} if self.sizes is None else self.sizes.to_json()}
 
 
+@dataclass(frozen=True)
+class _Sources:
+    """Where the code of the network and the data come from."""
+
+    factory: Factory | None
+    dataset: Dataset | None
+    data_dir: str | Path | None
+
+
 def analyze_run(
-    path: str | Path, *, data_dir: str | Path | None = None, images: int | None = None, bench_seconds: float = 0.5
+    path: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    images: int | None = None,
+    bench_seconds: float = 0.5,
+    factory: str | Factory | None = None,
+    dataset: Dataset | None = None,
 ) -> RunAnalysis:
     """Analyze a run folder: a finished run, an unfinished run, or an imported model.
 
@@ -162,6 +178,8 @@ def analyze_run(
         data_dir: the folder of the data set, see `biper.load_dataset`. Without the data set there are no predictions.
         images: predict at most this many test images; default all.
         bench_seconds: about how many seconds to time the packed model.
+        factory: the code of a network of your own, see `biper.load_model`.
+        dataset: the data, where they are objects; default those that the run names.
 
     Returns:
         What was found out. For an unfinished run it describes the newest checkpoint.
@@ -170,19 +188,23 @@ def analyze_run(
         ModelError: the path is no run folder.
         CheckpointError: the metrics, the summary or the model are corrupt.
         RecipeError: the recipe is not valid.
+        ModelError: the code of a network of your own is not given, or cannot be imported.
     """
     folder = RunFolder(path)
     if not folder.path.is_dir():
         raise ModelError(f"no run folder {path}: expected a folder of a trained run or of an imported model")
     if not folder.exists() and not folder.model_file.exists():
         raise ModelError(f"{path} is not a run folder: it holds neither recipe.toml nor model.safetensors")
+    if not callable(factory):
+        factory = factory_of_run(folder.model_file) if factory is None else find_factory(factory)
+    source = _Sources(factory, dataset, data_dir)
     found = RunAnalysis(folder.path)
     _read_records(folder, found)
-    model = _model(folder, found)
+    model = _model(folder, found, source)
     if model is not None:
-        _analyze_weights(folder, found, model)
-        _analyze_images(found, model, data_dir, images)
-        _analyze_packed(found, model, data_dir, bench_seconds)
+        _analyze_weights(folder, found, model, source)
+        data = _analyze_images(found, model, source, images)
+        _analyze_packed(found, model, data, bench_seconds)
     return found
 
 
@@ -200,10 +222,10 @@ def _read_records(folder: RunFolder, found: RunAnalysis) -> None:
         found.notes.append(f"This run is not finished: {len(found.history)} of {total} epochs are done.")
 
 
-def _model(folder: RunFolder, found: RunAnalysis) -> nn.Module | None:
+def _model(folder: RunFolder, found: RunAnalysis, source: _Sources) -> nn.Module | None:
     """The newest weights of the run; None, and a note, if there are none yet."""
     if folder.model_file.exists():
-        model, found.info = load_model(folder.model_file)
+        model, found.info = load_model(folder.model_file, factory=source.factory)
         found.model_of = "the final model"
         return model
     newest = folder.checkpoints.load_newest()
@@ -212,8 +234,11 @@ def _model(folder: RunFolder, found: RunAnalysis) -> nn.Module | None:
         return None
     path, tensors, document = newest
     assert found.recipe is not None
-    info = load_model(folder.stage_file(1))[1] if folder.stage_file(1).exists() else ModelInfo.of_recipe(found.recipe)
-    model, position = info.create(), Position.from_json(document["position"])
+    spec, classes = folder.read_facts() or (None, ())
+    info = ModelInfo.of_recipe(found.recipe, classes, spec)
+    if folder.stage_file(1).exists():
+        _, info = load_model(folder.stage_file(1), factory=source.factory)
+    model, position = info.create(source.factory), Position.from_json(document["position"])
     try:
         load_state(model, entries(tensors, "model/"), str(path), info.name)
     except CheckpointError as error:  # only a saved model has the number of classes of the user's own data
@@ -227,10 +252,10 @@ def _model(folder: RunFolder, found: RunAnalysis) -> nn.Module | None:
     return model.eval()
 
 
-def _analyze_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) -> None:
+def _analyze_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module, source: _Sources) -> None:
     """Measure the layers, their errors, signs and scales, and compare them with the end of stage 1."""
     assert found.info is not None
-    found.layers = summarize(model, (len(found.info.mean), found.info.image_size, found.info.image_size))
+    found.layers = summarize(model, found.info.shape)
     found.sizes = model_sizes(model)
     found.errors, found.weights = error_rows(model), weight_rows(model)
     found.scales = {name: layer.scale.tolist() for name, layer in binary_layers(model).items()}
@@ -242,19 +267,23 @@ def _analyze_weights(folder: RunFolder, found: RunAnalysis, model: nn.Module) ->
         curve = error_curve(weight, [frequency * step for step in steps])
         found.waves.append(LayerWave(name, frequency, histogram(weight), tuple(curve)))
     if folder.stage_file(1).exists():
-        first, _ = load_model(folder.stage_file(1))
+        first, _ = load_model(folder.stage_file(1), factory=source.factory)
         found.stage1_errors = error_rows(first)
         found.initial_agreement, found.kept = stage_agreement(first), sign_agreement(first, model)
     if not found.weights:
         found.notes.append("The network has no binary layers, so that there are no signs to analyze.")
 
 
-def _analyze_images(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, images: int | None) -> None:
-    """Predict the test images and measure the activations; add a note if the images cannot be loaded."""
+def _analyze_images(found: RunAnalysis, model: nn.Module, source: _Sources, images: int | None) -> Dataset | None:
+    """Predict the test images and measure the activations; add a note if the images cannot be loaded.
+
+    Returns:
+        The data; None if they cannot be loaded.
+    """
     info = found.info
     assert info is not None
     try:
-        dataset = load_dataset(info.dataset, data_dir, image_size=info.image_size, classes=info.classes or None)
+        dataset = source.dataset or info.load_dataset(source.data_dir)
         name = "train" if dataset.test is None else "test"
         split, classes = dataset.split(name), info.labels
         if not info.classes and len(dataset.classes) == info.num_classes:
@@ -266,16 +295,17 @@ def _analyze_images(found: RunAnalysis, model: nn.Module, data_dir: str | Path |
         found.activations = activation_rows(model, normalize(pixels, info.mean, info.std), labels)
     except DataError as error:
         found.notes.append(f"Without images there are no predictions and no activations: {error}.")
+        return None
+    return dataset
 
 
-def _analyze_packed(found: RunAnalysis, model: nn.Module, data_dir: str | Path | None, seconds: float) -> None:
+def _analyze_packed(found: RunAnalysis, model: nn.Module, data: Dataset | None, seconds: float) -> None:
     """Pack the model into a temporary file, and time it."""
     assert found.info is not None
     with tempfile.TemporaryDirectory() as folder:
-        saved, packed = Path(folder) / "model.safetensors", Path(folder) / "model.biper"
+        packed = Path(folder) / "model.biper"
         try:
-            save_model(saved, model, found.info)
-            report, images = export_saved(saved, packed, data_dir=data_dir)
+            report, images = export_loaded(model, found.info, packed, data)
             found.packed = Packed(report, images, None)
             found.packed = Packed(report, images, bench(Model.load(packed).program, seconds=seconds))
         except BiperError as error:

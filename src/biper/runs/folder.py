@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biper.errors import CheckpointError, RecipeError
+from biper.data.specs import DatasetSpec
+from biper.errors import CheckpointError, DataError, RecipeError
 from biper.io.files import atomic_write
 from biper.models.saved import MODEL_FILE
 from biper.recipes.load import load_recipe
@@ -26,6 +28,7 @@ class RunFolder:
 
     ====================================  ==========================================================
     ``recipe.toml``                       the recipe that was trained, with all overrides
+    ``data.json``                         shape, classes, mean and standard deviation of data of your own
     ``environment.json``                  versions, processor, threads, git revision, seed, command
     ``metrics.jsonl``                     one JSON object for each epoch, see `biper.runs.records.MetricsRow`
     ``tensorboard/``                      the same numbers as TensorBoard events
@@ -47,6 +50,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.recipe_file = self.path / "recipe.toml"
+        self.data_file = self.path / "data.json"
         self.environment_file = self.path / "environment.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
@@ -95,6 +99,58 @@ class RunFolder:
             raise RecipeError(f"{self.path} is a file: out=... expects a folder")
         self.path.mkdir(parents=True, exist_ok=True)
         atomic_write(self.recipe_file, recipe.to_toml())
+
+    def keep_facts(self, spec: DatasetSpec, classes: tuple[str, ...]) -> DatasetSpec:
+        """Write down what is known of data of the user's own, or check that it is what the run began with.
+
+        Args:
+            spec: the specification of the data as they were read now.
+            classes: the names of their classes.
+
+        Returns:
+            The specification with the mean and standard deviation that the run began with.
+
+        Raises:
+            DataError: the samples have another shape than when the run began, or other classes.
+            CheckpointError: the file is corrupt.
+        """
+        now = {"name": spec.name, "shape": list(spec.own_shape), "classes": list(classes)}
+        if not self.data_file.exists():
+            write_json(self.data_file, now | {"mean": list(spec.mean), "std": list(spec.std)})
+            return spec
+        was, mean, std = self._read_facts()
+        for key, value in now.items():
+            if was[key] != value:
+                raise DataError(
+                    f"{self.path} began with data of another {key}: {was[key]}, here is {value}; resume with the same "
+                    "data, or train into another folder with out=..."
+                )
+        return replace(spec, mean=mean, std=std)
+
+    def read_facts(self) -> tuple[DatasetSpec, tuple[str, ...]] | None:
+        """The specification and the classes of data of the user's own; None where the recipe names their data set.
+
+        Raises:
+            CheckpointError: the file is corrupt.
+        """
+        if not self.data_file.exists():
+            return None
+        was, mean, std = self._read_facts()
+        shape, classes = tuple(was["shape"]), tuple(was["classes"])
+        spec = DatasetSpec(was["name"], "own", len(classes), shape[0], shape[-1], mean, std, own_shape=shape)
+        return spec, classes
+
+    def _read_facts(self) -> tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]:
+        with _one_line_corrupt(str(self.data_file)):
+            fields = Fields(json.loads(_read_text(self.data_file)))
+            fields.text("name")
+            lists: dict[str, list[Any]] = {}
+            for key, kind in (("shape", int), ("classes", str), ("mean", int | float), ("std", int | float)):
+                value = fields.document.get(key)
+                if not isinstance(value, list) or not all(isinstance(part, kind) for part in value):
+                    raise ValueError(f"expected a list for {key!r}, got {value!r}")
+                lists[key] = value
+            return {**fields.document, **lists}, tuple(lists["mean"]), tuple(lists["std"])
 
     def append_metrics(self, row: MetricsRow) -> int:
         """Append a row to metrics.jsonl and return the new length of the file in bytes."""

@@ -58,7 +58,9 @@ def open_program(model: Path, *, data_dir: Path | None = None, float_layers: str
     from biper.targets.packed.saved import pack_saved
 
     packed = pack_saved(model, data_dir=data_dir, float_layers=float_layers)
-    return OpenedProgram(read_program(packed.blob), _title(model), packed.images)
+    program = read_program(packed.blob)
+    images = packed.images.reshape(len(packed.images), *program.input_shape)  # a signal is an image of height 1
+    return OpenedProgram(program, _title(model), images)
 
 
 def _title(model: Path) -> str:

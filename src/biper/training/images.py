@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from biper.data import load_dataset
 from biper.data.batches import TrainingBatches
-from biper.data.dataset import Images
+from biper.data.dataset import Dataset, Images
+from biper.data.transforms import normalize
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import default_workers
 from biper.measure.evaluation import Scores, evaluate
@@ -26,7 +27,8 @@ class RunImages:
     Attributes:
         spec: the specification of the data set.
         classes: the names of the classes, in the order of the labels.
-        image_size: height and width of the images, in pixels.
+        shape: the shape of one sample as the network takes it, (C, H, W), or (C, L) for signals.
+        train: the images to train on, of all processes.
         batches: the batches to train on.
         held_out: training images that only choose the epoch; None where the recipe holds none out.
         test: the images that the final scores are computed on.
@@ -39,9 +41,10 @@ class RunImages:
         processes: the processes that share the images.
         options: the folder of the data and the number of decoding processes.
         progress: shows a message for each image that cannot be read.
+        given: the data, where the caller has them as objects; default those that the recipe names.
 
     Raises:
-        DataError: see `biper.load_dataset`.
+        DataError: see `biper.load_dataset`; or the data are not those that the run began with.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class RunImages:
         processes: Processes,
         options: RunOptions,
         progress: Progress,
+        given: Dataset | None = None,
     ) -> None:
         self.processes, settings = processes, recipe.data
         device, share = processes.fabric.device, processes.share
@@ -59,24 +63,33 @@ class RunImages:
         workers = options.workers
         if workers is None:
             workers = default_workers(processes.info.local_processes)
-        dataset = processes.rank_zero_first(
+        dataset = given or processes.rank_zero_first(
             lambda: load_dataset(
                 settings.name,
                 options.data_dir,
                 image_size=settings.image_size,
                 workers=workers,
                 unreadable=self.unreadable,
+                signal_length=settings.signal_length,
+                signal_fit=settings.signal_fit,
             )
         )
         self.spec, self.classes = dataset.spec, dataset.classes
-        self.image_size = settings.image_size or self.spec.image_size
+        if self.spec.own_shape:
+            self.spec = processes.on_rank_zero(lambda: folder.keep_facts(dataset.spec, dataset.classes))
+        self.shape = self.spec.shape(settings.image_size)
         train_split, held_out = dataset.split("train"), None
         if settings.selection == "held-out":
             train_split, held_out = dataset.hold_out()
+        self.train = train_split
         self.held_out = held_out.share(share).to(device) if held_out else None
         self.test = dataset.split(settings.evaluate_on).share(share).to(device)
         self.test_name = "fit" if settings.evaluate_on == "train" else "test"
         self.batches = TrainingBatches(train_split.to(device), self.spec, settings, seed=recipe.seed, share=share)
+
+    def examples(self, count: int) -> Tensor:
+        """The first training images of all processes, unaugmented and normalized, on the CPU."""
+        return normalize(self.train.first(count).cpu(), self.spec.mean, self.spec.std)
 
     def scores(self, module: nn.Module, images: Images, *, mixed: bool = True) -> Scores:
         """The scores of a model on the shares of all processes together; each image counts once.

@@ -9,13 +9,14 @@ from torch import nn
 
 from biper.errors import CheckpointError
 from biper.methods.settings import read_method
+from biper.models.own import Factory
 from biper.models.saved import ModelInfo, load_model, load_state
 from biper.nn import set_stage_
 from biper.recipes.schema import ModelRecipe, Recipe
 from biper.runs.folder import RunFolder
 
 
-def take_weights_(module: nn.Module, info: ModelInfo, path: Path, stage: int) -> None:
+def take_weights_(module: nn.Module, info: ModelInfo, path: Path, stage: int, factory: Factory | None = None) -> None:
     """Load the weights of a saved model of the same network, in place.
 
     Parameters of quantizers are taken where both models have them, so that the methods of the two may differ.
@@ -25,11 +26,12 @@ def take_weights_(module: nn.Module, info: ModelInfo, path: Path, stage: int) ->
         info: its description.
         path: a model file or a run folder.
         stage: the stage that the network is in afterwards, 1 or 2.
+        factory: makes the network, where it is one of the user's own.
 
     Raises:
         CheckpointError: the file is missing or corrupt, or holds another network.
     """
-    model, found = load_model(RunFolder(path).model_file if path.is_dir() else path)
+    model, found = load_model(RunFolder(path).model_file if path.is_dir() else path, factory=factory)
     for key in ("name", "bits", "frequency", "num_classes"):
         has, wanted = getattr(found, key), getattr(info, key)
         if has != wanted:

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from biper.nn import binary_layers
 from biper.recipes.schema import StageRecipe
 
 
-def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 1.0) -> torch.optim.SGD:
-    """Make the optimizer of a stage: stochastic gradient descent with momentum over all parameters.
+def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 1.0) -> torch.optim.Optimizer:
+    """Make the optimizer of a stage, over all parameters: SGD with momentum, or AdamW.
 
     With ``weight_decay_on = "weights"``, the weights of convolutions and linear layers decay, latent weights included;
     biases, scales and the parameters of batch norms do not.
@@ -25,7 +26,7 @@ def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if stage.weight_decay_on == "weights":
-        weights = {module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+        weights = {module.weight for module in model.modules() if isinstance(module, _ConvNd | nn.Linear)}
         decayed, others = _split(groups[0]["params"], weights)
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     latent = {layer.weight for layer in binary_layers(model).values()}
@@ -35,9 +36,10 @@ def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 
         groups += [
             group | {"params": chosen, "learning_rate_factor": latent_factor} for group, chosen, _ in parts if chosen
         ]
-    return torch.optim.SGD(
-        groups, lr=stage.learning_rate, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True
-    )
+    shared: dict[str, Any] = {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "fused": True}
+    if stage.optimizer == "adamw":
+        return torch.optim.AdamW(groups, betas=stage.betas, eps=stage.epsilon, **shared)
+    return torch.optim.SGD(groups, momentum=stage.momentum, **shared)
 
 
 def _split(parameters: list[nn.Parameter], chosen: set[Any]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -20,6 +20,7 @@ from biper.runs.folder import RunFolder, write_json
 from biper.runs.records import RunSummary
 from biper.training.distributed.processes import PRECISION_DTYPES, Processes, join
 from biper.training.options import RunOptions
+from biper.training.parts import RunParts, describe_factory
 from biper.training.progress import Progress
 from biper.training.teacher import Teacher
 from biper.training.trainer import Trainer
@@ -63,17 +64,33 @@ def train(
         TrainingInterrupted: the process received SIGINT (Ctrl-C) or SIGTERM; everything is saved.
         LostProcessError: another process died or did not answer.
     """
-    options = (options or RunOptions()).changed(changes, "train")
+    return train_parts(recipe, out, RunParts(), (options or RunOptions()).changed(changes, "train"), progress)
+
+
+def train_parts(
+    recipe: Recipe, out: str | Path, parts: RunParts, options: RunOptions, progress: Progress | None = None
+) -> RunSummary:
+    """Train as `train` does, with parts of the run that are objects and not names in the recipe.
+
+    Args:
+        recipe, out, options, progress: see `train`.
+        parts: the network or the data.
+
+    Raises:
+        BiperError: see `train`.
+    """
+    parts = parts.with_recipe(recipe)
     with join(options.device, options.precision, options.step_timeout) as processes:
         if progress is None or not processes.rank_zero:
             progress = Progress()
         options = replace(options, resume=options.resume or processes.restarted)
-        return _train_into(RunFolder(out), recipe, processes, options, progress)
+        return _train_into(RunFolder(out), recipe, parts, processes, options, progress)
 
 
 def _train_into(
     folder: RunFolder,
     recipe: Recipe,
+    parts: RunParts,
     processes: Processes,
     options: RunOptions,
     progress: Progress,
@@ -86,14 +103,15 @@ def _train_into(
     processes.on_rank_zero(lambda: folder.create(recipe, resume=options.resume))
     if (summary := processes.on_rank_zero(folder.read_summary)) is not None:
         return summary
-    teacher = _train_teacher(folder, recipe, processes, options, progress)
+    teacher = _train_teacher(folder, recipe, parts, processes, options, progress)
     keep_freed_memory()
     fabric.seed_everything(recipe.seed, verbose=False)
     environment = describe_environment(
         seed=recipe.seed, device=str(fabric.device), precision=options.precision, processes=processes.count
     )
+    environment |= describe_factory(parts.factory, recipe)
     processes.on_rank_zero(lambda: write_json(folder.environment_file, environment))
-    trainer = Trainer(recipe, folder, processes, options, progress, teacher=teacher, is_teacher=is_teacher)
+    trainer = Trainer(recipe, folder, parts, processes, options, progress, teacher=teacher, is_teacher=is_teacher)
     device = fabric.device.type
     fast_path = describe_fast_path(trainer.module, device, PRECISION_DTYPES[options.precision], options.compiled)
     progress.message(f"{options.precision} on {device}, channels-last, fused optimizer; {fast_path}")
@@ -101,7 +119,12 @@ def _train_into(
 
 
 def _train_teacher(
-    folder: RunFolder, recipe: Recipe, processes: Processes, options: RunOptions, progress: Progress
+    folder: RunFolder,
+    recipe: Recipe,
+    parts: RunParts,
+    processes: Processes,
+    options: RunOptions,
+    progress: Progress,
 ) -> Teacher | None:
     """The teacher that a recipe asks for, trained in the folder ``teacher/`` of the run unless it is finished."""
     teacher_recipe = recipe.of_teacher
@@ -113,6 +136,7 @@ def _train_teacher(
         f"{teacher_folder.path}"
     )
     options = replace(options, resume=True, start_from=None)
-    summary = _train_into(teacher_folder, teacher_recipe, processes, options, progress, is_teacher=True)
+    summary = _train_into(teacher_folder, teacher_recipe, parts, processes, options, progress, is_teacher=True)
     dtype = torch.float64 if options.precision == "float64" else torch.float32
-    return Teacher(teacher_folder.model_file, summary, recipe.teacher, processes.fabric, dtype)
+    fabric = processes.fabric
+    return Teacher(teacher_folder.model_file, summary, recipe.teacher, fabric, dtype, parts.factory)

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
+from biper.models.own import Factory
 from biper.models.saved import load_model
 from biper.recipes.schema import TeacherRecipe
 from biper.runs.records import RunSummary, TeacherResult
@@ -23,15 +24,22 @@ class Teacher:
         settings: the share of the teacher in the loss, and the temperature.
         fabric: the device and the precision of training.
         dtype: the dtype of the images, and of the weights of the teacher.
+        factory: makes the network of the teacher, where it is one of the user's own.
 
     Raises:
         CheckpointError: the file is missing, corrupt, or no model.
     """
 
     def __init__(
-        self, model_file: Path, summary: RunSummary, settings: TeacherRecipe, fabric: Fabric, dtype: torch.dtype
+        self,
+        model_file: Path,
+        summary: RunSummary,
+        settings: TeacherRecipe,
+        fabric: Fabric,
+        dtype: torch.dtype,
+        factory: Factory | None = None,
     ) -> None:
-        module, info = load_model(model_file)
+        module, info = load_model(model_file, factory=factory)
         self.module = module.requires_grad_(False).to(fabric.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings, self.fabric = settings, fabric
         self.result = TeacherResult(info.name, summary.stages[0], summary.seconds)

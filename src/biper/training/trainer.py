@@ -22,6 +22,7 @@ from biper.errors import NonFiniteLossError, TrainingInterrupted
 from biper.measure.monitor import LayerMonitor
 from biper.measure.quantization_error import quantization_errors, relative_errors
 from biper.measure.size import model_sizes
+from biper.models.own import OWN, require_outputs
 from biper.models.saved import ModelInfo, load_state, save_model
 from biper.nn import set_progress_, set_stage_
 from biper.recipes.schema import Recipe, StageRecipe
@@ -35,6 +36,7 @@ from biper.training.initial_weights import check_checkpoint, take_weights_
 from biper.training.interruption import StopRequest
 from biper.training.optimizer import make_optimizer
 from biper.training.options import RunOptions
+from biper.training.parts import RunParts
 from biper.training.progress import Progress
 from biper.training.schedules import learning_rate
 from biper.training.step import TrainingStep
@@ -50,6 +52,7 @@ class Trainer:
     Args:
         recipe: what to train.
         folder: where the run is written.
+        parts: the network or the data, where they are objects of the caller.
         processes: the processes that train together.
         options: where and how to compute.
         progress: shows the progress of the run.
@@ -59,12 +62,14 @@ class Trainer:
     Raises:
         DataError: the data is missing or corrupt.
         CheckpointError: ``options.start_from`` holds another network.
+        ModelError: a network of the user's own does not fit the data.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         folder: RunFolder,
+        parts: RunParts,
         processes: Processes,
         options: RunOptions,
         progress: Progress,
@@ -75,12 +80,15 @@ class Trainer:
         self.recipe, self.folder, self.processes = recipe, folder, processes
         self.options, self.progress, self.fabric = options, progress, processes.fabric
         self.teacher, self.is_teacher = teacher, is_teacher
-        self.images = RunImages(recipe, folder, processes, options, progress)
+        self.images = RunImages(recipe, folder, processes, options, progress, parts.dataset)
         self.batches = self.images.batches
-        self.info = ModelInfo.of_recipe(recipe, self.images.classes)
-        self.module = self.info.create().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.info = ModelInfo.of_recipe(recipe, self.images.classes, self.images.spec)
+        self.module = self.info.create(parts.factory).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.model.name == OWN:
+            require_outputs(self.module, self.images.examples(2), self.info.num_classes)
         if options.start_from is not None:
-            take_weights_(self.module, self.info, Path(options.start_from), recipe.method.stages[0])
+            stage = recipe.method.stages[0]
+            take_weights_(self.module, self.info, Path(options.start_from), stage, parts.factory)
         self.position = Position()
         self.best: dict[str, Tensor] | None = None
         self._started = time.monotonic()
@@ -94,8 +102,7 @@ class Trainer:
         self.processes.on_rank_zero(lambda: self.folder.truncate_metrics(self.position.metrics_bytes))
         if self.recipe.model.sync_batch_norm and self.processes.count > 1:
             synchronize_batch_norms_(self.module, self.fabric.device, self.processes.step_group)
-        image_shape = self.images.spec.channels, *2 * [self.images.image_size]
-        self.model = self.processes.set_up(self.module, image_shape, compiled=self.options.compiled)
+        self.model = self.processes.set_up(self.module, self.images.shape, compiled=self.options.compiled)
         steps = [stage.epochs * len(self.batches) for stage in self.recipe.stages]
         self.progress.begin(sum(steps), self._steps_done(), "teacher: " if self.is_teacher else "")
         try:

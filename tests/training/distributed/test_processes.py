@@ -44,7 +44,7 @@ SHORT = ["data.batch_size=330", "stage1.epochs=2", "stage2.epochs=1"]
 STEPS = 1437 // 330
 
 
-def small_network(self: ModelInfo) -> torch.nn.Module:
+def small_network(self: ModelInfo, _factory: object = None) -> torch.nn.Module:
     return DigitsCnn(width=8)
 
 

@@ -123,7 +123,7 @@ class Processes:
 
         Args:
             module: the network; its parameters become those of process 0.
-            image_shape: the shape of one input, (C, H, W).
+            image_shape: the shape of one input, (C, H, W), or (C, L) for signals.
             compiled: whether to put the module through `torch.compile`.
 
         Returns:
