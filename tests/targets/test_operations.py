@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 
 import pytest
+from support.array_programs import array_programs
 from support.small_programs import small_programs
 
 from biper.errors import ExportError, ModelFormatError
@@ -22,7 +23,8 @@ from biper.targets.web.page import html_page
 def programs_by_operation() -> dict[str, Program]:
     """For each operation the shortest program that has it, and one with an operation that does not exist."""
     found: dict[str, Program] = {}
-    for program in sorted(small_programs().values(), key=lambda program: len(program.operations)):
+    programs = [*small_programs().values(), *array_programs().values()]
+    for program in sorted(programs, key=lambda program: len(program.operations)):
         for op in program.operations:
             found.setdefault(op.operation, program)
     first, *rest = found["elementwise"].operations

@@ -158,6 +158,11 @@ class Program:
         return self.shapes[self.output]
 
     @property
+    def results(self) -> Mapping[str, str]:
+        """The value that each result is, by the name of the result: for one without a name, that of the value."""
+        return self.outputs or {self.output: self.output}
+
+    @property
     def shapes(self) -> dict[str, Shape]:
         """The shape of every value, real or bits, by name."""
         made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}
@@ -180,7 +185,7 @@ def write_program(program: Program) -> bytes:
     tensors: dict[str, NDArray[Any]] = {}
     operations = []
     for number, op in enumerate(program.operations):
-        tensors |= {f"{number}.{key}": np.ascontiguousarray(array) for key, array in op.tensors.items()}
+        tensors |= {f"{number}.{key}": np.asarray(array, order="C") for key, array in op.tensors.items()}
         entry: dict[str, Any] = {"operation": op.operation, "source": op.source, "inputs": list(op.inputs)}
         entry |= {key: value for key in ("real", "bits", "residual") if (value := getattr(op, key)) is not None}
         defaults = defaults_of(op.operation)
