@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.array_programs import array_programs
 from support.processor import OPENVINO_INT8_SATURATES
 from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
@@ -111,6 +113,44 @@ def test_every_engine_computes_what_the_reference_does(peer: str) -> None:
         else:
             assert (row.equal_images, row.images) == (8, 8), name
     assert rows["biper"].ratio == 1
+
+
+def test_torch_computes_every_operation_on_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    from biper.peers.torch_peer import TorchNetwork
+
+    for name, program in array_programs().items():
+        if program.inputs or any(op.bits is not None for op in program.operations):
+            continue
+        images = np.random.Generator(np.random.PCG64(0)).standard_normal((3, *program.input_shape), np.float32)
+        values = run_reference(program, images)
+        for result, value in program.results.items():
+            network = TorchNetwork(replace(program, output=value)).eval()
+            found = network(torch.from_numpy(images)).numpy()
+            assert found.shape == values[value].shape, f"{name}: {result}"
+            off = np.abs(found - values[value]).max()
+            assert off <= 5e-6 * np.abs(values[value]).max(), f"{name}: {result}"
+
+
+def test_the_float_twin_of_a_network_with_operations_on_arrays_is_computed_by_torch_and_onnxruntime() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    from biper.peers.torch_peer import TorchNetwork
+    from biper.targets.onnx.files import build
+
+    program = full_precision(array_programs()["network"])
+    images = np.random.Generator(np.random.PCG64(0)).standard_normal((3, *program.input_shape), np.float32)
+    expected = run_reference(program, images)[program.output]
+    by_torch = TorchNetwork(program).eval()(torch.from_numpy(images)).numpy()
+    _, run = build(program, Path("twin.onnx"))
+    by_onnxruntime = next(iter(run({"image": images}).values()))
+    for found in (by_torch, by_onnxruntime):
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_models_with_further_inputs_are_not_compared() -> None:
+    with pytest.raises(ModelError, match="models of one input; this one also takes state, scale"):
+        compare_engines(array_programs()["inputs"], ["torch"])
 
 
 @needs_engine

@@ -183,6 +183,7 @@ def _moves() -> Builder:
     image = "image"
     b.result("permute 3", b.add("permute", image, order=[2, 0, 1]))
     b.result("reshape 2", b.add("reshape", image, shape=[4, 6]))
+    b.result("reshape without common axes", b.add("reshape", image, shape=[3, 8]))
     four = b.add("reshape", image, shape=[1, 4, 2, 3])
     b.result("permute 4", b.add("permute", four, order=[0, 2, 3, 1]))
     shuffled = b.add("permute", b.add("reshape", four, shape=[1, 2, 2, 2, 3]), order=[0, 2, 1, 3, 4])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.array_programs import Builder, array_programs, other_inputs
 from support.compiled import WARNINGS, Compiled, require
 from support.networks import packed_network
 from support.programs import PLAIN, operation, program_of
@@ -20,9 +21,10 @@ from support.small_programs import random_pixels, small_programs
 from biper.errors import ExportError
 from biper.runtime.engine import Engine
 from biper.runtime.model import Model
-from biper.runtime.program import Operation, Program, pack_weight
+from biper.runtime.program import Operation, Program, Shape, pack_weight
 from biper.runtime.reference import run_reference
 from biper.targets.c.fixed_point import run_fixed
+from biper.targets.c.layout import places_of, strides_of
 from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES
 from biper.targets.c.source import CSource, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point, without_flips
@@ -62,6 +64,71 @@ def test_every_operation_is_that_of_the_scalar_engine(flags: str, small: dict[st
         expected = Engine(program, "scalar")(Model(program)._normalized(pixels))
         actual = compiled(name, pixels, outputs_of(program), np.float32)
         assert np.array_equal(actual, as_c(expected)), name
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_every_operation_on_arrays_is_that_of_the_reference(flags: str, tmp_path: Path) -> None:
+    programs = array_programs()
+    sources = {name: c_source(program, name=name) for name, program in programs.items()}
+    compiled = Compiled(tmp_path, sources, flags=f"{flags} -Wconversion")
+    for name, program in programs.items():
+        pixels, others = random_pixels(program.input_shape, 2), other_inputs(program, 2)
+        expected = run_reference(program, normalized(program, pixels), others)
+        for image in range(2):
+            inputs = [in_c_order(program.inputs[key], array[image]) for key, array in others.items()]
+            made = {key: np.zeros(expected[value][image].size, np.float32) for key, value in program.results.items()}
+            arrays = [np.ascontiguousarray(pixels[image]), *inputs, *made.values()]
+            getattr(compiled.library, f"{name}_run")(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
+            for key, value in program.results.items():
+                real = expected[value][image]
+                off = np.abs(made[key] - in_c_order(real.shape, real)).max()
+                assert off <= 5e-6 * np.abs(expected[value]).max(), f"{name}: {key}"
+
+
+def normalized(program: Program, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images (N, C, H, W) as C makes them of pixels."""
+    std = np.array(program.std, np.float32)
+    images = pixels * (1 / (255 * std)) - np.array(program.mean, np.float32) / std
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+
+
+def in_c_order(shape: Shape, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The elements of an array in the order in which C has them."""
+    ordered = np.empty(array.size, np.float32)
+    ordered[places_of(shape)] = array.reshape(-1)
+    return ordered
+
+
+def test_images_and_arrays_of_one_image_lie_in_the_same_order_and_others_in_row_major_order() -> None:
+    assert strides_of((3, 4, 5)) == (1, 15, 3)
+    assert strides_of((1, 3, 4, 5)) == (60, 1, 15, 3)
+    assert strides_of((2, 3, 4, 5)) == (60, 20, 5, 1)
+    assert strides_of((4, 5)) == (5, 1)
+    assert strides_of(()) == ()
+
+
+def test_the_header_names_several_inputs_and_results(tmp_path: Path) -> None:
+    header = c_source(array_programs()["inputs"], name="net").header
+    for line in (
+        "#define NET_INPUT_STATE 5",
+        "/* the input state: row-major, 5 */",
+        "#define NET_INPUT_SCALE_CHANNELS 2",
+        "#define NET_OUTPUT_NEXT_STATE 5",
+        "/* the output image: [row][column][channel] */",
+        "    float output_next_state[NET_OUTPUT_NEXT_STATE],",
+        "    const float input_scale[NET_INPUT_SCALE],",
+    ):
+        assert line in header.splitlines(), header
+
+
+def test_a_reshape_between_an_image_and_an_array_of_one_image_moves_nothing() -> None:
+    build = Builder((3, 4, 5))
+    array = build.add("unary", build.add("reshape", "image", shape=[1, 3, 4, 5]), function="tanh")
+    build.result("y", build.add("reshape", array, shape=[3, 4, 5]))
+    source = c_source(build.program())
+    assert "copy" not in source.source
+    assert source.arena_bytes == 4 * 60
+    assert "It needs tanhf of math.h, no allocator" in source.source
 
 
 @pytest.mark.parametrize("flags", FLAGS)

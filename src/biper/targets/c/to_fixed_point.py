@@ -17,7 +17,7 @@ from biper.errors import ExportError
 from biper.lowering.quantize import int8_weight
 from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack_weight
 from biper.runtime.reference import run_reference
-from biper.targets.c import OPERATIONS
+from biper.targets.c import INTEGER_OPERATIONS
 from biper.targets.c.fixed_point import INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
 from biper.targets.operations import require_operations
 
@@ -65,7 +65,7 @@ def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) 
     Raises:
         ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
     """
-    require_operations(program, "C", OPERATIONS)
+    require_operations(program, "C in integers alone", INTEGER_OPERATIONS)
     program = with_pixels(without_flips(program))
     seen = {} if images is None else run_reference(replace(program, operations=program.operations[1:]), images)
     converter = _Converter(
