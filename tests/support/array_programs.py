@@ -11,6 +11,7 @@ from biper.runtime.operations.arithmetic import BINARY, UNARY
 from biper.runtime.operations.reductions import REDUCTIONS
 from biper.runtime.program import Operation, Program, Shape, write_program
 from biper.runtime.reader import read_program
+from biper.targets.c.layout import places_of
 from support.programs import PADDED, PLAIN, random_bits
 
 PARAMETERS = {
@@ -298,6 +299,20 @@ def other_inputs(program: Program, count: int) -> dict[str, NDArray[np.float32]]
     """Random values of a program's further inputs."""
     random = np.random.Generator(np.random.PCG64(8))
     return {name: random.standard_normal((count, *shape), np.float32) for name, shape in program.inputs.items()}
+
+
+def normalized(program: Program, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images (N, C, H, W) as C and the web page make them of pixels."""
+    std = np.array(program.std, np.float32)
+    images = pixels * (1 / (255 * std)) - np.array(program.mean, np.float32) / std
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+
+
+def in_c_order(shape: Shape, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The elements of an array in the order in which C and the web page have them."""
+    ordered = np.empty(array.size, np.float32)
+    ordered[places_of(shape)] = array.reshape(-1)
+    return ordered
 
 
 def _random(shape: Sequence[int]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.array_programs import Builder, array_programs, other_inputs
+from support.array_programs import Builder, array_programs, in_c_order, normalized, other_inputs
 from support.compiled import WARNINGS, Compiled, require
 from support.networks import packed_network
 from support.programs import PLAIN, operation, program_of
@@ -21,10 +21,10 @@ from support.small_programs import random_pixels, small_programs
 from biper.errors import ExportError
 from biper.runtime.engine import Engine
 from biper.runtime.model import Model
-from biper.runtime.program import Operation, Program, Shape, pack_weight
+from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
 from biper.targets.c.fixed_point import run_fixed
-from biper.targets.c.layout import places_of, strides_of
+from biper.targets.c.layout import strides_of
 from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES
 from biper.targets.c.source import CSource, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point, without_flips
@@ -83,20 +83,6 @@ def test_every_operation_on_arrays_is_that_of_the_reference(flags: str, tmp_path
                 real = expected[value][image]
                 off = np.abs(made[key] - in_c_order(real.shape, real)).max()
                 assert off <= 5e-6 * np.abs(expected[value]).max(), f"{name}: {key}"
-
-
-def normalized(program: Program, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Images (N, C, H, W) as C makes them of pixels."""
-    std = np.array(program.std, np.float32)
-    images = pixels * (1 / (255 * std)) - np.array(program.mean, np.float32) / std
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
-
-
-def in_c_order(shape: Shape, array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The elements of an array in the order in which C has them."""
-    ordered = np.empty(array.size, np.float32)
-    ordered[places_of(shape)] = array.reshape(-1)
-    return ordered
 
 
 def test_images_and_arrays_of_one_image_lie_in_the_same_order_and_others_in_row_major_order() -> None:
