@@ -295,6 +295,36 @@ def _inputs() -> Builder:
     return b
 
 
+def movement_program() -> Program:
+    """A network whose operations on arrays move elements, which all targets have, integer-only C too."""
+    random = np.random.Generator(np.random.PCG64(5))
+    b = Builder((4, 6, 5))
+
+    def convolution(reads: str, out: int, inside: int, residual: str | None = None) -> str:
+        tensors = {"weight": (random.standard_normal((out, inside, 3, 3)) / 4).astype(np.float32)}
+        tensors["offset"] = random.standard_normal(out).astype(np.float32)
+        return b.add("convolution", reads, tensors=tensors, residual=residual, **PADDED)
+
+    first = convolution("image", 4, 4)
+    split = b.add("reshape", first, shape=[2, 2, 6, 5])
+    shuffled = b.add("reshape", b.add("permute", split, order=[1, 0, 2, 3]), shape=[4, 6, 5])
+    half = b.add("slice", shuffled, starts=[1, 0, 0], sizes=[2, 6, 5], steps=[2, 1, 1])
+    flip = {"index": np.array([[4, 3, 2, 1, 0]], np.int32)}
+    flipped = b.add("sample", half, tensors=flip, axis=2, function="sum")
+    column = b.add("slice", "image", starts=[0, 0, 0], sizes=[1, 6, 1], steps=[1, 1, 1])
+    wide = b.add("expand", column, shape=[1, 6, 5])
+    joined = b.add("join", flipped, wide, b.constant(random.standard_normal((1, 6, 5)) * 9), axis=0)
+    windows = {"index": np.array([[0, 2, 4], [1, 3, 5]], np.int32)}
+    pooled = b.add("sample", joined, tensors=windows, axis=1, function="max")
+    arrays = b.add("reshape", pooled, shape=[1, 4, 3, 5])
+    spread = b.add("pad", arrays, low=[0, 0, 1, -1], high=[0, 0, 1, 2], interior=[0, 0, 1, 0], value=0.25)
+    last = convolution(b.add("reshape", spread, shape=[4, 7, 6]), 3, 4)
+    b.result("map", last)
+    b.result("row", b.add("reshape", last, shape=[126]))
+    b.result("joined", joined)
+    return b.program()
+
+
 def other_inputs(program: Program, count: int) -> dict[str, NDArray[np.float32]]:
     """Random values of a program's further inputs."""
     random = np.random.Generator(np.random.PCG64(8))

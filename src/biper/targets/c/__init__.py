@@ -39,6 +39,14 @@ INTEGER_OPERATIONS = frozenset(
         "concatenate",
         "resize",
         "flatten",
+        "constant",
+        "reshape",
+        "permute",
+        "slice",
+        "expand",
+        "join",
+        "pad",
+        "sample",
     }
 )
-"""Those that it can write in integers alone."""
+"""Those that it can write in integers alone; of `sample`, those without weights and sums."""

@@ -53,8 +53,15 @@ class ArrayCalls:
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
 
-    def add(self, index: int, op: Operation) -> None:
-        """Write the tables and the calls of one operation, which is not a constant."""
+    def add(self, index: int, op: Operation, up: Sequence[int]) -> None:
+        """Write the tables and the calls of one operation, which is not a constant.
+
+        Args:
+            index: its number.
+            op: the operation.
+            up: in integers, by which power of 2 the elements of each input are multiplied.
+        """
+        self.up = up
         shapes = [self.writer.shapes[name] for name in op.inputs]
         getattr(self, f"{op.operation}_call")(index, op, shapes)
 
@@ -208,6 +215,8 @@ class ArrayCalls:
             "out_step": out_step,
             "nest": self.nest(index, f"axes{part or ''}", rows, 2),
         }
+        if any(self.up):
+            fields["up"] = self.up[part]
         self.writer.describe(index, op, "copy", fields, part)
 
     def reshape_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
@@ -252,7 +261,8 @@ class ArrayCalls:
         """The constant everywhere, then a copy of the elements that stay."""
         (shape,), out = shapes, strides_of(op.shape)
         out_address = self.writer.address(op.real or "")
-        value = number(np.float32(op.attributes["value"]))
+        value = op.attributes["value"]
+        value = number(np.float32(value) if isinstance(value, float) else np.int16(value))
         self.writer.describe(index, op, "fill", {"out": out_address, "size": math.prod(op.shape), "value": value}, 1)
         sizes, starts = [], [0, 0]
         spread = [between + 1 for between in op.attributes["interior"]]

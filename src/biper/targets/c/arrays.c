@@ -41,8 +41,8 @@ static void fill(const fill_t *o)
 
 /* @section copy */
 typedef struct {
-    const real_t *in;
-    real_t *out;
+    const float *in;
+    float *out;
     int32_t size, in_step, out_step; /* of the innermost loop */
     nest_t nest;                     /* of in and out */
 } copy_t;
@@ -52,8 +52,8 @@ static void copy(const copy_t *o)
     place_t place = {{0}, {0}};
     int32_t i;
     do {
-        const real_t *x = o->in + place.at[0];
-        real_t *y = o->out + place.at[1];
+        const float *x = o->in + place.at[0];
+        float *y = o->out + place.at[1];
         for (i = 0; i < o->size; ++i, x += o->in_step, y += o->out_step) *y = *x;
     } while (next_place(&o->nest, &place));
 }
@@ -223,8 +223,8 @@ static void matmul(const matmul_t *o)
 
 /* @section sample */
 typedef struct {
-    const real_t *in;
-    real_t *out;
+    const float *in;
+    float *out;
     const int32_t *index; /* [tap][element of the result] */
     const float *weight;  /* the same; null where all are 1 */
     uint8_t maximum;
@@ -237,13 +237,13 @@ static void sample(const sample_t *o)
     place_t place = {{0}, {0}};
     int32_t i, tap;
     do {
-        const real_t *x = o->in + place.at[0];
-        real_t *y = o->out + place.at[1];
+        const float *x = o->in + place.at[0];
+        float *y = o->out + place.at[1];
         for (i = 0; i < o->size; ++i) {
-            real_t result = 0;
+            float result = 0;
             for (tap = 0; tap < o->taps; ++tap) {
                 const int32_t at = tap * o->size + i;
-                const real_t value = o->weight ? x[o->index[at] * o->in_step] * o->weight[at] : x[o->index[at] * o->in_step];
+                const float value = o->weight ? x[o->index[at] * o->in_step] * o->weight[at] : x[o->index[at] * o->in_step];
                 if (tap == 0 || (o->maximum && value > result)) result = value;
                 else if (!o->maximum) result += value;
             }

@@ -69,7 +69,7 @@ class OperatorCalls:
             case "constant":
                 self.constant(index, op)
             case _:
-                self.arrays.add(index, op)
+                self.arrays.add(index, op, step.up)
 
     def binary_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
         """Weights in words; in groups, a word may belong to two of them, and a mask keeps the bits of one."""
@@ -210,7 +210,7 @@ class OperatorCalls:
     def constant(self, index: int, op: Operation) -> None:
         """A value that is the same for every image: a table, in the order of such values."""
         array = op.tensors["value"]
-        ordered = np.empty(array.size, np.float32)
+        ordered = np.empty(array.size, array.dtype)
         ordered[places_of(op.shape)] = array.reshape(-1)
         self.constants[op.real or ""] = self.table(index, "value", ordered)
 

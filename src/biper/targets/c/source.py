@@ -59,6 +59,9 @@ ARRAY_OPERATORS = (
 )
 """The operators of `arrays.c`, which have no epilogue."""
 
+INTEGER_ARRAY_OPERATORS = "copy", "sample"
+"""Those of them that `fixed.c` has for integers."""
+
 
 @dataclass(frozen=True)
 class CSource:
@@ -170,7 +173,9 @@ def _array_text(calls: OperatorCalls) -> Iterable[str]:
     wanted = [operator for operator in ARRAY_OPERATORS if operator in calls.operators]
     if calls.operators & set(ARRAY_OPERATORS) - {"fill"}:
         wanted.insert(0, "nest")
-    yield from sections("arrays", wanted)
+    for operator in wanted:
+        own = calls.integer and operator in INTEGER_ARRAY_OPERATORS
+        yield from sections("fixed" if own else "arrays", [operator])
     yield from calls.functions.values()
 
 

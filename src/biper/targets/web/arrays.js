@@ -93,12 +93,14 @@ const REDUCTIONS = {
   sum: BINARY.add, mean: BINARY.add, product: BINARY.multiply, max: BINARY.maximum, min: BINARY.minimum,
 };
 
-/** A function of the elements of all inputs at each position of the result. */
+/** A function of the elements of one, two or three inputs at each position of the result. */
 function elementwise(inputs, out, compute) {
   const places = inputs.map((value) => offsets(out.shape, broadcastStrides(value, out.shape)));
-  const to = offsets(out.shape, out.strides), values = inputs.map(({ data }) => data);
+  const to = offsets(out.shape, out.strides), [x, y, z] = inputs.map(({ data }) => data), [p, q, r] = places;
   return () => {
-    for (let i = 0; i < to.length; ++i) out.data[to[i]] = compute(...values.map((data, k) => data[places[k][i]]));
+    if (!y) for (let i = 0; i < to.length; ++i) out.data[to[i]] = compute(x[p[i]]);
+    else if (!z) for (let i = 0; i < to.length; ++i) out.data[to[i]] = compute(x[p[i]], y[q[i]]);
+    else for (let i = 0; i < to.length; ++i) out.data[to[i]] = compute(x[p[i]], y[q[i]], z[r[i]]);
   };
 }
 
