@@ -132,20 +132,20 @@ def test_torch_computes_every_operation_on_arrays() -> None:
             assert off <= 5e-6 * np.abs(values[value]).max(), f"{name}: {result}"
 
 
-def test_the_float_twin_of_a_network_with_operations_on_arrays_is_computed_by_torch_and_onnxruntime() -> None:
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxruntime")
-    from biper.peers.torch_peer import TorchNetwork
-    from biper.targets.onnx.files import build
-
-    program = full_precision(array_programs()["network"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_network_with_operations_on_arrays_runs_on_every_engine(peer: str) -> None:
+    pytest.importorskip(peer, reason=f"{peer} is not installed")
+    program = array_programs()["network"]
     images = np.random.Generator(np.random.PCG64(0)).standard_normal((3, *program.input_shape), np.float32)
-    expected = run_reference(program, images)[program.output]
-    by_torch = TorchNetwork(program).eval()(torch.from_numpy(images)).numpy()
-    _, run = build(program, Path("twin.onnx"))
-    by_onnxruntime = next(iter(run({"image": images}).values()))
-    for found in (by_torch, by_onnxruntime):
-        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    networks = {Network.full_precision: full_precision(program), Network.float_layers: program}
+    for variant in engines.load_variants(peer):
+        network = networks.get(variant.network)
+        if network is None or "int8" in variant.row or "bfloat16" in variant.row:
+            continue
+        found = variant.build(Job(network, images, 1))()
+        expected = run_reference(network, images)[network.output]
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max(), (variant.row, variant.form)
 
 
 def test_models_with_further_inputs_are_not_compared() -> None:

@@ -43,7 +43,7 @@ class TorchNetwork(nn.Module):
         for number, op in enumerate(program.operations):
             for key, array in op.tensors.items():
                 tensor = torch.from_numpy(np.array(array))
-                laid = tensor.contiguous(memory_format=layout) if key == "weight" else tensor
+                laid = tensor.contiguous(memory_format=layout) if tensor.dim() == 4 and key == "weight" else tensor
                 self.register_buffer(f"{key}{number}", laid)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -144,7 +144,14 @@ def _source(
         interface.header(top_comment),
         "\n".join(text),
         calls.table_bytes,
-        code_bytes(calls.operators, len(calls.calls), integer=integer, functions=len(calls.functions), library=library),
+        code_bytes(
+            calls.operators,
+            len(calls.calls),
+            integer=integer,
+            functions=len(calls.functions),
+            library=library,
+            copies=len(program.results) + len(program.inputs) - 1,
+        ),
         arena.nbytes(2 if integer else 4),
     )
 
