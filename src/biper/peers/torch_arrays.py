@@ -89,7 +89,7 @@ def run_on_arrays(
     if op.operation == "constant":
         return tensors["value"]
     known = [shapes[name] for name in op.inputs]
-    counts = [len(x) for x, shape in zip(inputs, known, strict=True) if x.dim() > len(shape)]
+    counts = [x.shape[0] for x, shape in zip(inputs, known, strict=True) if x.dim() > len(shape)]
     lead = counts[:1]
     x, a, first = inputs[0], op.attributes, len(lead)
     match op.operation:
@@ -132,7 +132,7 @@ def run_on_arrays(
 def _lifted(op: Operation, inputs: list[Tensor], shapes: list[Shape]) -> list[Tensor]:
     """The inputs, with as many axes behind their batch axes as the result of the operation has."""
     return [
-        x.reshape(len(x), *padded_rank(shape, len(op.shape))) if x.dim() > len(shape) else x
+        x.reshape(x.shape[0], *padded_rank(shape, len(op.shape))) if x.dim() > len(shape) else x
         for x, shape in zip(inputs, shapes, strict=True)
     ]
 
@@ -181,6 +181,6 @@ def _sampled(x: Tensor, index: Tensor, weight: Tensor | None, axis: int, functio
     taken = x.index_select(axis, index.flatten()).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
     if weight is not None:
         taken = taken * weight.reshape(*weight.shape, *[1] * (taken.dim() - axis - 2))
-    if len(index) == 1:
+    if index.shape[0] == 1:
         return taken.squeeze(axis)
     return taken.amax(axis) if function == "max" else taken.sum(axis)

@@ -54,10 +54,10 @@ class TorchNetwork(nn.Module):
                 values[op.real or ""] = run_on_arrays(op, [values[name] for name in op.inputs], shapes, tensors)
                 continue
             ceil = op.operation == "pool" and rounds_up(op, shapes[op.inputs[0]])
-            inputs = [batched(values[name], shapes[name], len(image)) for name in op.inputs]
+            inputs = [batched(values[name], shapes[name], image.shape[0]) for name in op.inputs]
             y = _operator(op, inputs, tensors, ceil)
             values[op.real or ""] = _epilogue(op, y, tensors, values)
-        return batched(values[self.program.output], self.program.output_shape, len(image))
+        return batched(values[self.program.output], self.program.output_shape, image.shape[0])
 
 
 def _operator(op: Operation, inputs: list[Tensor], tensors: dict[str, Tensor], ceil: bool) -> Tensor:
@@ -80,7 +80,7 @@ def _operator(op: Operation, inputs: list[Tensor], tensors: dict[str, Tensor], c
         case "resize":
             return F.interpolate(x, size=(a["height"], a["width"]))
         case "flatten":
-            return x.reshape(len(x), -1, 1, 1)
+            return x.reshape(x.shape[0], -1, 1, 1)
         case "elementwise":
             return x
     raise ModelError(f"{op.source}: torch has no operator here for {op.operation!r}")
