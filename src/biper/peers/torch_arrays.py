@@ -126,7 +126,7 @@ def run_on_arrays(
             return torch.cat(inputs, a["axis"] + first)
         case "pad":
             return _padded(op, x, known[0], lead)
-    return _sampled(x, tensors["index"], tensors.get("weight"), a["axis"] + first, a["function"])
+    return _sampled(op, x, tensors["index"].flatten(), tensors.get("weight"), a["axis"] + first)
 
 
 def _lifted(op: Operation, inputs: list[Tensor], shapes: list[Shape]) -> list[Tensor]:
@@ -177,10 +177,11 @@ def _ends(low: Any, high: Any) -> list[int]:
     return [entry for pair in reversed(list(zip(low, high, strict=True))) for entry in pair]
 
 
-def _sampled(x: Tensor, index: Tensor, weight: Tensor | None, axis: int, function: str) -> Tensor:
-    taken = x.index_select(axis, index.flatten()).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+def _sampled(op: Operation, x: Tensor, places: Tensor, weight: Tensor | None, axis: int) -> Tensor:
+    shape = op.tensors["index"].shape
+    taken = x.index_select(axis, places).reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
     if weight is not None:
-        taken = taken * weight.reshape(*weight.shape, *[1] * (taken.dim() - axis - 2))
-    if index.shape[0] == 1:
+        taken = taken * weight.reshape(*shape, *[1] * (taken.dim() - axis - 2))
+    if shape[0] == 1:
         return taken.squeeze(axis)
-    return taken.amax(axis) if function == "max" else taken.sum(axis)
+    return taken.amax(axis) if op.attributes["function"] == "max" else taken.sum(axis)
