@@ -261,6 +261,35 @@ def _attribute_docstrings(model: Any) -> dict[str, str]:
     return found
 
 
+# The operations of a program
+
+
+def operators() -> str:
+    """Every operation of a program: the targets that have it, what it computes, and its torch operators."""
+    from biper.runtime.operations import OPERATIONS
+    from biper.runtime.operations.arithmetic import BINARY, UNARY
+    from biper.runtime.operations.reductions import REDUCTIONS
+    from biper.targets import c, onnx, openvino, packed, web
+
+    targets = {
+        "packed file": packed.OPERATIONS,
+        "ONNX": onnx.OPERATIONS,
+        "OpenVINO": openvino.OPERATIONS,
+        "C, float32": c.OPERATIONS,
+        "C, integers": c.INTEGER_OPERATIONS,
+        "web page": web.OPERATIONS,
+    }
+    marks = {name: ["yes" if name in listed else "no" for listed in targets.values()] for name in OPERATIONS}
+    parts = [_table(("operation", *targets), [(f"[`{name}`](#{name})", *row) for name, row in marks.items()])]
+    functions: dict[str, Iterable[str]] = {"unary": UNARY, "binary": BINARY, "reduce": REDUCTIONS}
+    for name, spec in OPERATIONS.items():
+        parts += [f"## `{name}`", spec.summary]
+        for what, names in (("Functions", functions.get(name, ())), ("From torch", spec.torch)):
+            if names:
+                parts.append(f"{what}: " + ", ".join(f"`{each}`" for each in names) + ".")
+    return "\n\n".join(parts)
+
+
 # Files of the repository
 
 
@@ -298,6 +327,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "command line": command_line,
     "recipe keys": recipe_keys,
     "packaged recipes": packaged_recipes,
+    "operators": operators,
     "CONTRIBUTING.md": repository_file("CONTRIBUTING.md"),
     "CHANGELOG.md": repository_file("CHANGELOG.md"),
 }

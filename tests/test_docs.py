@@ -15,6 +15,8 @@ import typer
 
 from biper import load_recipe
 from biper.cli.app import app
+from biper.runtime.operations import OPERATIONS
+from biper.targets.c import INTEGER_OPERATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -185,6 +187,20 @@ def test_the_recipe_reference_has_every_key_that_recipes_of_the_package_use() ->
         for table, content in tomllib.loads(path.read_text(encoding="utf-8")).items():
             for key in content if isinstance(content, dict) else [table]:
                 assert re.search(rf"^\| `{key}` \|", page, re.MULTILINE) or (table, key) == ("method", "name"), key
+
+
+def test_the_operator_reference_has_every_operation_and_what_each_target_has() -> None:
+    page = hooks().operators()
+    head, _, *rows = page.split("\n\n")[0].splitlines()
+    column = [cell.strip() for cell in head.split("|")].index("C, integers")
+    assert len(rows) == len(OPERATIONS)
+    for row, (name, spec) in zip(rows, OPERATIONS.items(), strict=True):
+        cells = [cell.strip() for cell in row.split("|")]
+        assert cells[1] == f"[`{name}`](#{name})"
+        assert cells[column] == ("yes" if name in INTEGER_OPERATIONS else "no")
+        section = page.split(f"## `{name}`\n")[1].split("\n## ")[0]
+        assert spec.summary in section
+        assert all(f"`{operator}`" in section for operator in spec.torch)
 
 
 def test_the_picture_of_the_wave_is_what_its_script_draws() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.array_programs import array_programs
 from support.processor import OPENVINO_INT8_SATURATES
 from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
@@ -111,6 +113,44 @@ def test_every_engine_computes_what_the_reference_does(peer: str) -> None:
         else:
             assert (row.equal_images, row.images) == (8, 8), name
     assert rows["biper"].ratio == 1
+
+
+def test_torch_computes_every_operation_on_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    from biper.peers.torch_peer import TorchNetwork
+
+    for name, program in array_programs().items():
+        if program.inputs or any(op.bits is not None for op in program.operations):
+            continue
+        images = np.random.Generator(np.random.PCG64(0)).standard_normal((3, *program.input_shape), np.float32)
+        values = run_reference(program, images)
+        for result, value in program.results.items():
+            network = TorchNetwork(replace(program, output=value)).eval()
+            found = network(torch.from_numpy(images)).numpy()
+            assert found.shape == values[value].shape, f"{name}: {result}"
+            off = np.abs(found - values[value]).max()
+            assert off <= 5e-6 * np.abs(values[value]).max(), f"{name}: {result}"
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_network_with_operations_on_arrays_runs_on_every_engine(peer: str) -> None:
+    pytest.importorskip(peer, reason=f"{peer} is not installed")
+    program = array_programs()["network"]
+    images = np.random.Generator(np.random.PCG64(0)).standard_normal((3, *program.input_shape), np.float32)
+    networks = {Network.full_precision: full_precision(program), Network.float_layers: program}
+    for variant in engines.load_variants(peer):
+        network = networks.get(variant.network)
+        if network is None or "int8" in variant.row or "bfloat16" in variant.row:
+            continue
+        found = variant.build(Job(network, images, 1))()
+        expected = run_reference(network, images)[network.output]
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max(), (variant.row, variant.form)
+
+
+def test_models_with_further_inputs_are_not_compared() -> None:
+    with pytest.raises(ModelError, match="models of one input; this one also takes state, scale"):
+        compare_engines(array_programs()["inputs"], ["torch"])
 
 
 @needs_engine

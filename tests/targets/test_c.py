@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.array_programs import Builder, array_programs, in_c_order, movement_program, normalized, other_inputs
 from support.compiled import WARNINGS, Compiled, require
 from support.networks import packed_network
 from support.programs import PLAIN, operation, program_of
@@ -23,10 +24,11 @@ from biper.runtime.model import Model
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
 from biper.targets.c.fixed_point import run_fixed
+from biper.targets.c.layout import strides_of
 from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES
 from biper.targets.c.source import CSource, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point, without_flips
-from biper.targets.deploy import parse_bytes
+from biper.targets.deploy import OpenedProgram, parse_bytes, write_c
 
 COMPILERS = [
     ("gcc", "-O2"),
@@ -65,6 +67,57 @@ def test_every_operation_is_that_of_the_scalar_engine(flags: str, small: dict[st
 
 
 @pytest.mark.parametrize("flags", FLAGS)
+def test_every_operation_on_arrays_is_that_of_the_reference(flags: str, tmp_path: Path) -> None:
+    programs = array_programs()
+    sources = {name: c_source(program, name=name) for name, program in programs.items()}
+    compiled = Compiled(tmp_path, sources, flags=f"{flags} -Wconversion")
+    for name, program in programs.items():
+        pixels, others = random_pixels(program.input_shape, 2), other_inputs(program, 2)
+        expected = run_reference(program, normalized(program, pixels), others)
+        for image in range(2):
+            inputs = [in_c_order(program.inputs[key], array[image]) for key, array in others.items()]
+            made = {key: np.zeros(expected[value][image].size, np.float32) for key, value in program.results.items()}
+            arrays = [np.ascontiguousarray(pixels[image]), *inputs, *made.values()]
+            getattr(compiled.library, f"{name}_run")(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
+            for key, value in program.results.items():
+                real = expected[value][image]
+                off = np.abs(made[key] - in_c_order(real.shape, real)).max()
+                assert off <= 5e-6 * np.abs(expected[value]).max(), f"{name}: {key}"
+
+
+def test_images_and_arrays_of_one_image_lie_in_the_same_order_and_others_in_row_major_order() -> None:
+    assert strides_of((3, 4, 5)) == (1, 15, 3)
+    assert strides_of((1, 3, 4, 5)) == (60, 1, 15, 3)
+    assert strides_of((2, 3, 4, 5)) == (60, 20, 5, 1)
+    assert strides_of((4, 5)) == (5, 1)
+    assert strides_of(()) == ()
+
+
+def test_the_header_names_several_inputs_and_results(tmp_path: Path) -> None:
+    header = c_source(array_programs()["inputs"], name="net").header
+    for line in (
+        "#define NET_INPUT_STATE 5",
+        "/* the input state: row-major, 5 */",
+        "#define NET_INPUT_SCALE_CHANNELS 2",
+        "#define NET_OUTPUT_NEXT_STATE 5",
+        "/* the output image: [row][column][channel] */",
+        "    float output_next_state[NET_OUTPUT_NEXT_STATE],",
+        "    const float input_scale[NET_INPUT_SCALE],",
+    ):
+        assert line in header.splitlines(), header
+
+
+def test_a_reshape_between_an_image_and_an_array_of_one_image_moves_nothing() -> None:
+    build = Builder((3, 4, 5))
+    array = build.add("unary", build.add("reshape", "image", shape=[1, 3, 4, 5]), function="tanh")
+    build.result("y", build.add("reshape", array, shape=[3, 4, 5]))
+    source = c_source(build.program())
+    assert "copy" not in source.source
+    assert source.arena_bytes == 4 * 60
+    assert "It needs tanhf of math.h, no allocator" in source.source
+
+
+@pytest.mark.parametrize("flags", FLAGS)
 def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
     flags: str, small: dict[str, Program], tmp_path: Path
 ) -> None:
@@ -81,6 +134,47 @@ def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
         off = 0.02 if any(kind in name for kind in ("real", "levels")) else 1e-3
         found = expected / 2.0 ** fixed[name].output_exponent
         assert np.abs(found - real).max() <= off * np.abs(real).max(), name
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_operations_on_arrays_in_integers_are_those_of_numpy_and_near_the_real_ones(flags: str, tmp_path: Path) -> None:
+    program = movement_program()
+    fixed = to_fixed_point(program)
+    source = c_source(program, name="moves", fixed=fixed)
+    compiled = Compiled(tmp_path, {"moves": source}, flags=flags)
+    pixels = random_pixels(program.input_shape, 1)
+    expected, real = run_fixed(fixed, pixels), run_reference(program, normalized(program, pixels))
+    made = {name: np.zeros(real[value].size, np.int16) for name, value in program.results.items()}
+    arrays = [np.ascontiguousarray(pixels[0]), *made.values()]
+    compiled.library.moves_run(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
+    for name, value in program.results.items():
+        assert np.array_equal(made[name], in_c_order(program.shapes[value], expected[value][0])), name
+        unit = 2.0 ** -fixed.exponents[value]
+        assert f"#define MOVES_OUTPUT_{name.upper()}_EXPONENT {fixed.exponents[value]}\n" in source.header
+        assert np.abs(expected[value] * unit - real[value]).max() <= 0.02 * np.abs(real[value]).max(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("samples", "test: sums of elements that an index names, .* write C in float32, or change that module"),
+        ("softmax", "test: the operation 'softmax' cannot be written as C in integers alone, which has "),
+        ("inputs", "test: the operation 'binary' cannot be written as C in integers alone"),
+    ],
+)
+def test_what_integers_alone_lack_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        to_fixed_point(array_programs()[name])
+
+
+def test_a_model_that_integers_alone_lack_is_written_in_float(tmp_path: Path) -> None:
+    program = array_programs()["softmax"]
+    row, text = write_c(OpenedProgram(program, "softmax"), tmp_path / "softmax.c")
+    assert list(row["forms"]) == ["float32"]
+    assert "integer-only is not possible: test: the operation 'softmax' cannot be written" in text
+    with pytest.raises(ExportError, match="'softmax' cannot be written as C in integers alone"):
+        write_c(OpenedProgram(program, "softmax"), tmp_path / "integers.c", integer_only=True)
+    assert not (tmp_path / "integers.c").exists()
 
 
 @pytest.mark.parametrize(("compiler", "flags"), COMPILERS)

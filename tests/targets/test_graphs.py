@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from support.array_programs import Builder, array_programs, other_inputs
 from support.networks import packed_network, trained_like
 from support.processor import OPENVINO_INT8_SATURATES
 from support.programs import PADDED, operation, program_of, random_bits
@@ -18,16 +20,17 @@ import biper
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer
 from biper.lowering.exported_layers import with_exported_layers
-from biper.runtime.agreement import RunImages, compare_with_reference
+from biper.runtime.agreement import RunProgram, compare_with_reference
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
+from biper.targets.array_shapes import output_names
 
 FORMS = ["onnx", "openvino"]
 NEEDS = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
-def built(form: str, program: Program, path: Path) -> tuple[dict[Path, bytes], RunImages]:
+def built(form: str, program: Program, path: Path) -> tuple[dict[Path, bytes], RunProgram]:
     """The files of a format, and the function that runs them on the format's engine."""
     pytest.importorskip(NEEDS[form], reason=f"{NEEDS[form]} is not installed")
     if form == "onnx":
@@ -50,11 +53,47 @@ def test_every_operation_is_that_of_the_reference(form: str, tmp_path: Path) -> 
         _, run = built(form, program, tmp_path / "model")
         images = images_of(program)
         expected = run_reference(program, images)[program.output]
-        actual = run(images)
+        actual = run({"image": images})[program.output]
         if "binary" in name or "threshold" in name or name in ("all_differ", "flat"):
             assert np.array_equal(actual, expected), name
         else:
             np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_operation_on_arrays_is_that_of_the_reference(form: str, tmp_path: Path) -> None:
+    for name, program in array_programs().items():
+        _, run = built(form, program, tmp_path / "model")
+        images, others = images_of(program), other_inputs(program, 3)
+        expected, actual = run_reference(program, images, others), run({"image": images, **others})
+        assert actual.keys() == program.results.keys()
+        for result, value in program.results.items():
+            largest, where = np.abs(expected[value]).max(), f"{name}: {result}"
+            assert actual[result].shape == expected[value].shape, where
+            np.testing.assert_allclose(actual[result], expected[value], rtol=0, atol=5e-6 * largest, err_msg=where)
+
+
+def test_names_of_onnx_outputs_are_those_of_the_results_where_no_other_value_has_them(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    program = array_programs()["inputs"]
+    files, _ = built("onnx", program, tmp_path / "m.onnx")
+    graph = onnx.load_from_string(next(iter(files.values()))).graph
+    assert [entry.name for entry in graph.input] == ["image", "state", "scale"]
+    assert [entry.name for entry in graph.output] == ["image_output", "v0_output", "next state", "a convolution"]
+    alone = replace(program, outputs={}, output="image")
+    assert output_names(alone) == {"image": "image_output"}
+    images, others = images_of(alone), other_inputs(alone, 3)
+    _, run = built("onnx", alone, tmp_path / "m.onnx")
+    assert np.array_equal(run({"image": images, **others})["image"], images)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_result_may_be_a_constant(form: str, tmp_path: Path) -> None:
+    build = Builder((1, 2, 2))
+    build.result("constant", build.constant([1.0, 2.0]))
+    program = build.program()
+    _, run = built(form, program, tmp_path / "model")
+    assert compare_with_reference(run, program).equal_images == 16
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -102,7 +141,7 @@ def test_openvino_computes_in_bits_where_it_can(tmp_path: Path) -> None:
 def test_another_function_is_refused() -> None:
     program = small_programs()["real_padded"]
     with pytest.raises(ExportError, match=r"computes something else: outputs differ by up to .* equal on 0 of 16"):
-        compare_with_reference(lambda images: np.zeros((len(images), *program.output_shape), np.float32), program)
+        compare_with_reference(lambda _: {program.output: np.zeros((16, *program.output_shape), np.float32)}, program)
 
 
 @pytest.mark.slow
@@ -117,7 +156,7 @@ def test_a_thousand_real_images_are_those_of_torch(form: str, tmp_path: Path, ci
     biper.export(model, tmp_path / "m.biper", images[:32])
     _, run = built(form, read_program(tmp_path / "m.biper"), tmp_path / "model")
     expected, near = torch_outputs(model, images)
-    actual = run(images.numpy()).reshape(expected.shape)
+    actual = next(iter(run({"image": images.numpy()}).values())).reshape(expected.shape)
     far = np.abs(actual - expected).max(1) > 1e-4 * np.abs(expected).max()
     counts = f"{int(far.sum())} of 1,000 images differ, {int(near.sum())} have a value within rounding of zero"
     assert not (far & ~near).any(), counts

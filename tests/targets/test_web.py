@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support.array_programs import Builder, array_programs, in_c_order, normalized, other_inputs
 from support.browser import Browser
 from support.compiled import require
 from support.networks import packed_network
@@ -23,14 +24,17 @@ from biper.errors import ExportError
 from biper.runtime.engine import Engine
 from biper.runtime.model import Model
 from biper.runtime.program import write_program
+from biper.runtime.reference import run_reference
 from biper.targets.web import OPERATIONS
 from biper.targets.web.page import html_page
 
 RUN_ALL = """
 const fs = require("fs");
 const part = (name) => fs.readFileSync(`${process.argv[2]}/${name}.js`, "utf8");
-const names = ["engine", "operators", "picture"], returned = "return { loadModel, OPERATORS, channelsOf, resize };";
-const { loadModel, OPERATORS, channelsOf, resize } = new Function(`${names.map(part).join(";")};${returned}`)();
+const names = ["engine", "operators", "arrays", "picture"];
+const returned = "return { loadModel, OPERATORS, ARRAY_OPERATORS, channelsOf, resize };";
+const text = `${names.map(part).join(";")};${returned}`;
+const { loadModel, OPERATORS, ARRAY_OPERATORS, channelsOf, resize } = new Function(text)();
 const read = (file) => new Uint8Array(fs.readFileSync(`${process.argv[3]}/${file}`));
 const write = (file, array) => fs.writeFileSync(`${process.argv[3]}/${file}`, Buffer.from(array.buffer));
 """
@@ -72,8 +76,41 @@ def test_every_operation_is_that_of_the_scalar_engine(tmp_path: Path) -> None:
 
 
 def test_the_operators_of_the_page_are_those_that_are_listed(tmp_path: Path) -> None:
-    run_in_node(tmp_path, "fs.writeFileSync('operations.json', JSON.stringify(Object.keys(OPERATORS)));")
+    run_in_node(
+        tmp_path,
+        "fs.writeFileSync('operations.json', JSON.stringify(Object.keys({ ...OPERATORS, ...ARRAY_OPERATORS })));",
+    )
     assert set(json.loads((tmp_path / "operations.json").read_text())) == OPERATIONS
+
+
+def test_every_operation_on_arrays_is_that_of_the_reference(tmp_path: Path) -> None:
+    programs = array_programs()
+    for name, program in programs.items():
+        (tmp_path / f"{name}.biper").write_bytes(write_program(program))
+        random_pixels(program.input_shape, 1).tofile(tmp_path / f"{name}.pixels")
+        for key, array in other_inputs(program, 1).items():
+            in_c_order(program.inputs[key], array[0]).tofile(tmp_path / f"{name}.{key}")
+    results = {name: list(program.results) for name, program in programs.items()}
+    inputs = {name: list(program.inputs) for name, program in programs.items()}
+    run_in_node(
+        tmp_path,
+        f"const results = {json.dumps(results)}, inputs = {json.dumps(inputs)};"
+        """
+for (const name in results) {
+  const model = loadModel(read(`${name}.biper`));
+  for (const key of inputs[name]) model.value(key).data.set(new Float32Array(read(`${name}.${key}`).buffer));
+  model.run(read(`${name}.pixels`));
+  results[name].forEach((key, i) => write(`${name}.${i}`, model.value(key).data));
+}""",
+    )
+    for name, program in programs.items():
+        images = normalized(program, random_pixels(program.input_shape, 1))
+        expected = run_reference(program, images, other_inputs(program, 1))
+        for number, (key, value) in enumerate(program.results.items()):
+            real = expected[value][0]
+            actual = np.fromfile(tmp_path / f"{name}.{number}", np.float32)
+            off = np.abs(actual - in_c_order(real.shape, real)).max()
+            assert off <= 5e-6 * np.abs(real).max(), f"{name}: {key}"
 
 
 def test_pictures_become_the_pixels_of_pillow(tmp_path: Path) -> None:
@@ -181,8 +218,29 @@ def test_a_digit_is_drawn_and_read(tmp_path: Path) -> None:
         assert browser.problems() == []
 
 
+def test_a_page_with_operations_on_arrays_shows_their_classes(tmp_path: Path) -> None:
+    build = Builder((1, 4, 4))
+    row = build.add("reshape", "image", shape=[1, 16])
+    weight = build.constant(np.random.default_rng(0).standard_normal((16, 3)))
+    build.result("y", build.add("matmul", row, weight))
+    program = replace(build.program(), classes=("x", "y", "z"))
+    (tmp_path / "page.html").write_text(html_page(program, "arrays"))
+    pixels = random_pixels((1, 4, 4), 1)
+    expected = run_reference(program, normalized(program, pixels))[program.output].reshape(-1)
+    with Browser() as browser:
+        browser.open(tmp_path / "page.html")
+        actual = browser.evaluate(f"Array.from(model.run(Uint8Array.from({pixels.reshape(-1).tolist()})))")
+        assert np.allclose(actual, expected, atol=1e-5)
+        assert browser.evaluate("model.classes.join('')") == "xyz"
+        assert browser.problems() == []
+
+
 def test_what_is_no_picture_is_refused() -> None:
     conv = {"weight": np.ones((2, 4, 1, 1), np.float32)}
     program = program_of((4, 3, 3), [operation("convolution", "image", conv, real="y", attributes=PLAIN)], "y")
     with pytest.raises(ExportError, match=r"maps \(4, 3, 3\) to \(2, 3, 3\): expected 1 or 3 channels"):
         html_page(program, "x")
+    build = Builder((1, 2, 2), {"state": (3,)})
+    build.result("y", build.add("unary", "state", function="tanh"))
+    with pytest.raises(ExportError, match="gives a model one picture, but this one also takes state: export it as"):
+        html_page(build.program(), "x")

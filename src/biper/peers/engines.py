@@ -107,9 +107,12 @@ def compare_engines(
         a row that says so and no times.
 
     Raises:
-        ModelError: a peer is unknown.
+        ModelError: a peer is unknown, or the model has inputs beside the image.
         MissingDependencyError: a peer's package is not installed.
     """
+    if program.inputs:
+        names = ", ".join(program.inputs)
+        raise ModelError(f"engines are compared on models of one input; this one also takes {names}: time it alone")
     variants = [variant for name in peers for variant in load_variants(name)]
     images = np.zeros((batch, *program.input_shape), np.float32)
     networks = {Network.program: program, Network.full_precision: full_precision(program)}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.runtime.program import Operation, Program
+from biper.runtime.program import Operation, Program, Shape
 from biper.targets.real_layers import folded_weight
 
 
@@ -30,7 +30,7 @@ def full_precision(program: Program) -> Program:
     operations = []
     for op in program.operations:
         inputs = tuple(names.get(name, name) for name in op.inputs)
-        layer = replace(_in_float32(op, shapes[op.inputs[0]][0]), inputs=inputs, real=op.real or op.bits, bits=None)
+        layer = replace(_in_float32(op, shapes), inputs=inputs, real=op.real or op.bits, bits=None)
         if op.bits is not None or op.attributes.get("activation") == "clip":
             attributes = _without(layer.attributes, "low", "high") | {"activation": "relu"}
             layer = replace(layer, attributes=attributes, tensors=_without(layer.tensors, "slope"))
@@ -43,17 +43,16 @@ def with_float_layers(program: Program) -> Program:
     if not any("input_factor" in op.attributes for op in program.operations):
         return program
     operations = (
-        _in_float32(op, program.shapes[op.inputs[0]][0]) if "input_factor" in op.attributes else op
-        for op in program.operations
+        _in_float32(op, program.shapes) if "input_factor" in op.attributes else op for op in program.operations
     )
     return replace(program, operations=tuple(operations))
 
 
-def _in_float32(op: Operation, channels: int) -> Operation:
-    """A convolution with float32 weights that contain its multiplier; an operation without weights stays as it is."""
-    if "weight" not in op.tensors:
+def _in_float32(op: Operation, shapes: Mapping[str, Shape]) -> Operation:
+    """A convolution with float32 weights that contain its multiplier; another operation stays as it is."""
+    if op.operation not in ("convolution", "binary_convolution"):
         return op
-    weight, offset = folded_weight(op, channels)
+    weight, offset = folded_weight(op, shapes[op.inputs[0]][0])
     rest = _without(op.tensors, "weight", "multiplier", "offset", "threshold", "flip")
     attributes = _without(op.attributes, "input_factor", "input_zero")
     tensors = {"weight": weight, "offset": offset} | rest

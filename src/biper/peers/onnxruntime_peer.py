@@ -51,7 +51,7 @@ def _session(job: Job, model: bytes) -> Call:
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in (job.images, results)]
     binding = session.io_binding()
     binding.bind_ortvalue_input("image", values[0])
-    binding.bind_ortvalue_output(job.program.output, values[1])
+    binding.bind_ortvalue_output(session.get_outputs()[0].name, values[1])
 
     def call() -> Array:
         session.run_with_iobinding(binding)

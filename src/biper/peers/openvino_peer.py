@@ -89,7 +89,7 @@ def _binary(precision: str, job: Job) -> Call:
 def _call(job: Job, network: openvino.CompiledModel) -> Call:
     request = network.create_infer_request()
     request.set_input_tensor(openvino.Tensor(job.images, shared_memory=True))
-    results: Array = request.get_output_tensor().data
+    results: Array = request.get_output_tensor(0).data
 
     def call() -> Array:
         request.infer()

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biper.errors import ModelError
+from biper.peers.torch_arrays import batched, run_on_arrays
 from biper.peers.variant import Array, Call, Job, Network, Variant
+from biper.runtime.operations import OPERATIONS
 from biper.runtime.program import Operation, Program
 from biper.targets.real_layers import rounds_up
 
@@ -41,17 +43,21 @@ class TorchNetwork(nn.Module):
         for number, op in enumerate(program.operations):
             for key, array in op.tensors.items():
                 tensor = torch.from_numpy(np.array(array))
-                laid = tensor.contiguous(memory_format=layout) if key == "weight" else tensor
+                laid = tensor.contiguous(memory_format=layout) if tensor.dim() == 4 and key == "weight" else tensor
                 self.register_buffer(f"{key}{number}", laid)
 
     def forward(self, image: Tensor) -> Tensor:
         values, shapes = {"image": image}, self.program.shapes
         for number, op in enumerate(self.program.operations):
             tensors = {key: getattr(self, f"{key}{number}") for key in op.tensors}
+            if not OPERATIONS[op.operation].on_images:
+                values[op.real or ""] = run_on_arrays(op, [values[name] for name in op.inputs], shapes, tensors)
+                continue
             ceil = op.operation == "pool" and rounds_up(op, shapes[op.inputs[0]])
-            y = _operator(op, [values[name] for name in op.inputs], tensors, ceil)
+            inputs = [batched(values[name], shapes[name], image.shape[0]) for name in op.inputs]
+            y = _operator(op, inputs, tensors, ceil)
             values[op.real or ""] = _epilogue(op, y, tensors, values)
-        return values[self.program.output]
+        return batched(values[self.program.output], self.program.output_shape, image.shape[0])
 
 
 def _operator(op: Operation, inputs: list[Tensor], tensors: dict[str, Tensor], ceil: bool) -> Tensor:
@@ -74,7 +80,7 @@ def _operator(op: Operation, inputs: list[Tensor], tensors: dict[str, Tensor], c
         case "resize":
             return F.interpolate(x, size=(a["height"], a["width"]))
         case "flatten":
-            return x.reshape(len(x), -1, 1, 1)
+            return x.reshape(x.shape[0], -1, 1, 1)
         case "elementwise":
             return x
     raise ModelError(f"{op.source}: torch has no operator here for {op.operation!r}")

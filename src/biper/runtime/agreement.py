@@ -1,8 +1,8 @@
-"""Comparing outputs: how far those of one engine are from the expected ones, image by image."""
+"""Comparing results: how far those of one engine are from the expected ones, image by image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from biper.runtime.reference import run_reference
 
 Array = NDArray[Any]
 
-RunImages = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""An engine: normalized images (N, C, H, W) float32 to outputs (N, ...) float32."""
+RunProgram = Callable[[Mapping[str, NDArray[np.float32]]], Mapping[str, NDArray[np.float32]]]
+"""An engine: from the inputs of a program by name, ``"image"`` (N, C, H, W) normalized and others (N, ...), to its
+results (N, ...) by the names in `Program.results`; all are float32."""
 
 TOLERANCE = 1e-4
 """The difference of an output that counts as float rounding, as a share of the largest output."""
@@ -65,14 +66,14 @@ def largest_magnitude(values: Array) -> float:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How another engine's outputs agree with those of the reference.
+    """How another engine's results agree with those of the reference.
 
     Attributes:
         images: how many images were compared.
-        equal_images: on how many the outputs are equal to float rounding. On the others a value near zero became the
+        equal_images: on how many all results are equal to float rounding. On the others a value near zero became the
             other bit.
-        difference: the largest difference on the equal images, as a share of the largest output.
-        same_top1: on how many of all images the largest output is at the same place.
+        difference: the largest difference on the equal images, as a share of the largest number of that result.
+        same_top1: on how many of all images the largest number of the first result is at the same place.
     """
 
     images: int
@@ -87,25 +88,29 @@ class Agreement:
         )
 
 
-def compare_with_reference(run: RunImages, program: Program, images: NDArray[np.float32] | None = None) -> Agreement:
-    """Compare the outputs of another engine with those of the reference in NumPy.
+def compare_with_reference(run: RunProgram, program: Program, images: NDArray[np.float32] | None = None) -> Agreement:
+    """Compare the results of another engine with those of the reference in NumPy.
 
     Args:
         run: the other engine.
-        program: what it should compute.
+        program: what it should compute. Its further inputs are random.
         images: (N, C, H, W) normalized; random ones if None.
 
     Raises:
         ExportError: fewer than half of the images have the same outputs.
     """
+    random = np.random.Generator(np.random.PCG64(0))
     if images is None:
-        images = np.random.Generator(np.random.PCG64(0)).standard_normal((IMAGES, *program.input_shape), np.float32)
-    found = differences(run(images), run_reference(program, images)[program.output])
-    equal = found.within(TOLERANCE)
+        images = random.standard_normal((IMAGES, *program.input_shape), np.float32)
+    others = {name: random.standard_normal((len(images), *shape), np.float32) for name, shape in program.inputs.items()}
+    results, values = run({"image": images, **others}), run_reference(program, images, others)
+    found = [differences(results[name], values[value]) for name, value in program.results.items()]
+    shares = np.max([each.shares for each in found], axis=0)
+    equal = np.all([each.within(TOLERANCE) for each in found], axis=0)
     count = int(equal.sum())
     if 2 * count < len(images):
         raise ExportError(
-            f"the exported graph computes something else: outputs differ by up to {found.shares.max():.1e} of the "
+            f"the exported graph computes something else: outputs differ by up to {shares.max():.1e} of the "
             f"largest, and are equal on {count} of {len(images)} images"
         )
-    return Agreement(len(images), count, float(found.shares[equal].max()), int(found.same_top1.sum()))
+    return Agreement(len(images), count, float(shares[equal].max()), int(found[0].same_top1.sum()))

@@ -158,6 +158,11 @@ class Program:
         return self.shapes[self.output]
 
     @property
+    def results(self) -> Mapping[str, str]:
+        """The value that each result is, by the name of the result: for one without a name, that of the value."""
+        return self.outputs or {self.output: self.output}
+
+    @property
     def shapes(self) -> dict[str, Shape]:
         """The shape of every value, real or bits, by name."""
         made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}

@@ -116,18 +116,23 @@ def write_c(
         What was written, as data for JSON, and as text for people.
 
     Raises:
-        ExportError: the program does not fit into this memory, and nothing is written; or the errors of `c_source`.
+        ExportError: the program does not fit into this memory, and nothing is written; or the errors of `c_source` and
+            of `to_fixed_point` for the form that is asked for.
     """
     limits = {"flash": flash, "RAM": ram}
     budget = {name: parse_bytes(size) for name, size in limits.items() if size is not None}
-    fixed = to_fixed_point(opened.program, opened.images)
-    forms = {
-        "float32": c_source(opened.program, name=out.stem),
-        "integer-only": c_source(opened.program, name=out.stem, fixed=fixed),
-    }
+    forms = {"float32": c_source(opened.program, name=out.stem)}
+    refused = {}
+    try:
+        fixed = to_fixed_point(opened.program, opened.images)
+        forms["integer-only"] = c_source(opened.program, name=out.stem, fixed=fixed)
+    except ExportError as error:
+        if integer_only:
+            raise
+        refused["integer-only"] = f"integer-only is not possible: {error}"
     name = "integer-only" if integer_only else "float32"
     chosen = forms[name]
-    needs = {other: _needs(other, made, budget) for other, made in forms.items()}
+    needs = {other: _needs(other, made, budget) for other, made in forms.items()} | refused
     if not _fits(chosen, budget):
         had = " and ".join(f"{limits[what]} of {what}" for what in budget)
         others = "; ".join(text for other, text in needs.items() if other != name)

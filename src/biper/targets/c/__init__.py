@@ -10,6 +10,43 @@ OPERATIONS = frozenset(
         "concatenate",
         "resize",
         "flatten",
+        "constant",
+        "unary",
+        "binary",
+        "select",
+        "reduce",
+        "softmax",
+        "normalize",
+        "matmul",
+        "reshape",
+        "permute",
+        "slice",
+        "expand",
+        "join",
+        "pad",
+        "sample",
     }
 )
-"""The operations of a program that this target can write; `biper.runtime.program` defines them."""
+"""The operations of a program that this target can write in float32; `biper.runtime.program` defines them."""
+
+INTEGER_OPERATIONS = frozenset(
+    {
+        "convolution",
+        "binary_convolution",
+        "pool",
+        "elementwise",
+        "pad_channels",
+        "concatenate",
+        "resize",
+        "flatten",
+        "constant",
+        "reshape",
+        "permute",
+        "slice",
+        "expand",
+        "join",
+        "pad",
+        "sample",
+    }
+)
+"""Those that it can write in integers alone; of `sample`, those without weights and sums."""

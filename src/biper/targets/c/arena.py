@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from biper.runtime.program import Program
+from biper.runtime.program import Operation, Program, Shape
+from biper.targets.c.layout import same_order
 
 
 @dataclass
@@ -82,25 +83,42 @@ class Arena:
         return sum(-(-size * each[kind] // 4) * 4 for kind, size in self.elements.items())
 
 
+IN_PLACE = frozenset({"elementwise", "unary", "binary", "select", "softmax", "normalize", "reshape"})
+"""Operations that may write over an input that is stored in the same order."""
+
+
+def _replaceable(op: Operation, shapes: Mapping[str, Shape]) -> Iterator[str]:
+    """The values over which an operation may write its result, element by element."""
+    if op.residual is not None and (op.residual not in op.inputs or op.operation in IN_PLACE):
+        yield op.residual
+    if op.operation in IN_PLACE:
+        yield from (name for name in op.inputs if shapes[name] == op.shape)
+    if op.operation == "reshape" and same_order(shapes[op.inputs[0]], op.shape):
+        yield op.inputs[0]
+
+
 def arena_of(program: Program) -> Arena:
-    """Lay out the values of a program; an elementwise operation writes over its input where nothing reads it later."""
+    """Lay out the values of a program; some operations write over an input where nothing reads it later.
+
+    Constants are no part of the arena. Further inputs are copied into it before the first operation.
+    """
     operations, shapes = program.operations, program.shapes
-    last = {program.output: len(operations)}
+    last = dict.fromkeys(program.results.values(), len(operations))
     for index, op in enumerate(operations):
         for name in (*op.inputs, op.residual):
             if name is not None:
                 last[name] = max(last.get(name, 0), index)
     values: dict[str, list[Value]] = {"real": [], "bits": []}
+    for name, shape in program.inputs.items():
+        values["real"].append(Value(name, math.prod(shape), 0, last.get(name, 0)))
+    alive = {value.name for value in values["real"]}
     for index, op in enumerate(operations):
-        channels, height, width = op.shape
-        if op.real is not None:
-            alone = op.operation == "elementwise"
-            replaces = op.residual if op.residual not in op.inputs or alone else None
-            if replaces is None and alone:
-                replaces = op.inputs[0]
-            size = channels * height * width
-            values["real"].append(Value(op.real, size, index, last.get(op.real, index), replaces))
+        if op.real is not None and op.operation != "constant":
+            replaces = next((name for name in _replaceable(op, shapes) if name in alive and last[name] == index), None)
+            values["real"].append(Value(op.real, math.prod(op.shape), index, last.get(op.real, index), replaces))
+            alive.add(op.real)
         if op.bits is not None:
+            channels, height, width = op.shape
             size = -(-channels // 32) * height * width
             values["bits"].append(Value(op.bits, size, index, last.get(op.bits, index)))
     placed = {kind: place_values(entries) for kind, entries in values.items()}

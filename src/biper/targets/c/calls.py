@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.runtime.program import Operation, Program, Shape, unpack_weight
-from biper.targets.c import OPERATIONS
 from biper.targets.c.arena import Arena
+from biper.targets.c.array_calls import ArrayCalls
+from biper.targets.c.array_functions import definition
 from biper.targets.c.fixed_point import PIXELS, FixedOperation
+from biper.targets.c.layout import places_of
 from biper.targets.c.sizes import description_bytes
 from biper.targets.c.text import comment, initializer, number, rows, words_of
-from biper.targets.operations import unsupported
 
 Array = NDArray[Any]
 
@@ -31,6 +32,7 @@ class OperatorCalls:
         tables: definitions of constants, in the order in which they are to stand.
         calls: statements of the function that runs the program.
         operators: names of the operators that are called.
+        functions: definitions of the functions that operators on arrays call, by name.
         table_bytes: the size of all constants.
     """
 
@@ -41,14 +43,13 @@ class OperatorCalls:
         self.tables: list[str] = []
         self.calls: list[str] = []
         self.operators: set[str] = set()
+        self.functions: dict[str, str] = {}
         self.table_bytes = 0
+        self.constants: dict[str, str] = {}
+        self.arrays = ArrayCalls(self)
 
     def add(self, index: int, step: FixedOperation) -> None:
-        """Write the tables and the call, or calls, of one operation.
-
-        Raises:
-            ExportError: C has no operator for it.
-        """
+        """Write the tables and the call, or calls, of one operation, which is one of `OPERATIONS`."""
         op = step.op
         reads = self.shapes[op.inputs[0]] if op.inputs else self.program.input_shape
         match op.operation:
@@ -65,8 +66,10 @@ class OperatorCalls:
                 self.call(index, step, "flatten", whole)
             case "elementwise" | "pad_channels" | "concatenate" | "resize":
                 self.transfer(index, step)
+            case "constant":
+                self.constant(index, op)
             case _:
-                raise unsupported(op, "C", OPERATIONS)
+                self.arrays.add(index, op, step.up)
 
     def binary_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
         """Weights in words; in groups, a word may belong to two of them, and a mask keeps the bits of one."""
@@ -204,10 +207,34 @@ class OperatorCalls:
         self.operators.add(operator)
         self.table_bytes += description_bytes(operator, integer=self.integer)
 
-    def address(self, value: str) -> str:
-        """The C expression of a value's address."""
-        kind, offset = "bits" if value in self.bits else "real", self.arena.offsets[value]
-        return f"arena.{kind} + {offset}" if offset else f"arena.{kind}"
+    def constant(self, index: int, op: Operation) -> None:
+        """A value that is the same for every image: a table, in the order of such values."""
+        array = op.tensors["value"]
+        ordered = np.empty(array.size, array.dtype)
+        ordered[places_of(op.shape)] = array.reshape(-1)
+        self.constants[op.real or ""] = self.table(index, "value", ordered)
+
+    def describe(self, index: int, op: Operation, operator: str, fields: Mapping[str, Any], part: int = 0) -> None:
+        """A call of an operator on arrays, which has no epilogue, and the constant that describes it."""
+        variable = f"op{index}" if part == 0 else f"op{index}_{part}"
+        body = initializer({key: value for key, value in fields.items() if value != 0})
+        self.tables.append(f"/* {comment(op.source)} */\nstatic const {operator}_t {variable} = {body};\n")
+        self.calls.append(f"    {operator}(&{variable});")
+        self.operators.add(operator)
+        self.table_bytes += description_bytes(operator, integer=self.integer)
+
+    def use_function(self, kind: str, name: str) -> str:
+        """The name of a function of one or of two values, which is then written."""
+        self.functions[f"{kind}_{name}"] = definition(kind, name)
+        return f"{kind}_{name}"
+
+    def address(self, value: str, offset: int = 0) -> str:
+        """The C expression of the address of an element of a value; ``offset`` counts from its first."""
+        array = self.constants.get(value)
+        if array is None:
+            array = "arena.bits" if value in self.bits else "arena.real"
+            offset += self.arena.offsets[value]
+        return f"{array} + {offset}" if offset else array
 
     def table(self, index: int, what: str, numbers: Array) -> str:
         """Define a constant array, once; returns its name."""

@@ -13,7 +13,8 @@ are integers. Their epilogue computes in int32 at an exponent of its own, ``e``,
     y = y + residual << residual_up                            activation: clip, relu, prelu, at the same exponent
     bits = y >= 0                                              result = saturate(round(y >> (e - exponent)))
 
-which needs products of 32 by 16 bits and no division. The images are pixels, 0 to 255, and the first operation is
+which needs products of 32 by 16 bits and no division. Operations on arrays move integers to other places; a result
+has the exponent of its input, or the least of several. The images are pixels, 0 to 255, and the first operation is
 their normalization.
 (Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.)
 """
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biper.runtime.operations import OPERATIONS
 from biper.runtime.program import Operation, Program, unpack_weight
 from biper.runtime.reference import convolve
 
@@ -47,7 +49,7 @@ class FixedOperation:
         exponent: of its real result.
         weight: int8 (O, I / groups, kh, kw), of a real convolution.
         multiplier, offset, slope: one integer for each channel.
-        up: the power of 2 by which the sums of each input are multiplied.
+        up: the power of 2 by which the sums, or the elements, of each input are multiplied.
         residual_up, slope_up, down: the powers of 2 by which the residual, the negative side of a prelu and the result
             are multiplied.
         low, high: the ends of a clip.
@@ -103,6 +105,9 @@ def run_fixed(fixed: FixedProgram, pixels: NDArray[np.uint8]) -> dict[str, Array
     values: dict[str, Array] = {PIXELS: pixels.astype(np.int64).transpose(0, 3, 1, 2)}
     for step in fixed.operations:
         op = step.op
+        if op.operation != PIXELS and not OPERATIONS[op.operation].on_images:
+            values[op.real or ""] = _array(step, [values[name] for name in op.inputs], len(pixels))
+            continue
         sums = [_in_int32(part) for part in _sums(step, [values[name] for name in op.inputs or (PIXELS,)])]
         if "threshold" in op.tensors:
             values[op.bits or ""] = sums[0] >= op.tensors["threshold"].reshape(-1, 1, 1)
@@ -114,6 +119,13 @@ def run_fixed(fixed: FixedProgram, pixels: NDArray[np.uint8]) -> dict[str, Array
         if op.real is not None:
             values[op.real] = np.clip(_moved(y, step.down), -INT16 - 1, INT16)
     return values
+
+
+def _array(step: FixedOperation, inputs: list[Array], count: int) -> Array:
+    """An operation on arrays, which moves integers to other places, at one exponent."""
+    moved = [_moved(x, up) for x, up in zip(inputs, step.up, strict=False)]
+    compute = OPERATIONS[step.op.operation].compute
+    return np.array([compute(step.op, [x[image] for x in moved]) for image in range(count)], np.int64)
 
 
 def _sums(step: FixedOperation, inputs: list[Array]) -> list[Array]:

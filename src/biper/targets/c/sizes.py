@@ -34,7 +34,33 @@ OPERATOR_BYTES = {
     "pool": OperatorBytes(400, (36, 44)),
     "levels_convolution": OperatorBytes(760, (48, 48)),
 }
-"""The sizes of every operator, by its name in C."""
+"""The sizes of every operator on images, by its name in C."""
+
+ARRAY_OPERATOR_BYTES = {
+    "fill": OperatorBytes(24, (12, 12)),
+    "copy": OperatorBytes(100, (28, 28)),
+    "unary": OperatorBytes(120, (44, 44)),
+    "binary": OperatorBytes(120, (40, 40)),
+    "choose": OperatorBytes(110, (24, 24)),
+    "reduce": OperatorBytes(130, (32, 32)),
+    "softmax": OperatorBytes(280, (32, 32)),
+    "normalize": OperatorBytes(240, (36, 36)),
+    "matmul": OperatorBytes(260, (56, 56)),
+    "sample": OperatorBytes(270, (44, 44)),
+}
+"""The sizes of every operator on arrays, which have no epilogue."""
+
+NEST_CODE_BYTES = 190
+"""Machine code that operators on arrays share."""
+
+FUNCTION_CODE_BYTES = 40
+"""Machine code of a function that is called for each element."""
+
+LIBRARY_CODE_BYTES = 500
+"""Machine code of a function of ``math.h``, roughly: libraries differ."""
+
+COPY_CODE_BYTES = 24
+"""Machine code that copies a result or a further input, each after the first."""
 
 EPILOGUE_BYTES = 44, 48
 """Bytes of the epilogue in the description of a call: in float32, and in integers."""
@@ -52,18 +78,35 @@ STACK_BYTES = 512
 """The most that the deepest call takes of the stack of a 32-bit processor."""
 
 
-def code_bytes(operators: Collection[str], calls: int, *, integer: bool) -> int:
+def code_bytes(
+    operators: Collection[str],
+    calls: int,
+    *,
+    integer: bool,
+    functions: int = 0,
+    library: Collection[str] = (),
+    copies: int = 0,
+) -> int:
     """Estimate the machine code of a program for a Cortex-M3 at ``-Os``.
 
     Args:
         operators: names of the operators that it has, each once.
         calls: how many calls of them it makes.
         integer: whether it computes in integers alone.
+        functions: how many functions operators on arrays call for each element.
+        library: the functions of ``math.h`` that it calls.
+        copies: how many results and further inputs it copies, without the first.
     """
-    own = sum(OPERATOR_BYTES[name].code for name in operators)
-    return COMMON_CODE_BYTES + own + CALL_CODE_BYTES * calls + (0 if integer else SOFT_FLOAT_BYTES)
+    sizes = OPERATOR_BYTES | ARRAY_OPERATOR_BYTES
+    own = sum(sizes[name].code for name in operators)
+    if any(name in ARRAY_OPERATOR_BYTES for name in operators):
+        own += NEST_CODE_BYTES + FUNCTION_CODE_BYTES * functions + LIBRARY_CODE_BYTES * len(library)
+    own += CALL_CODE_BYTES * calls + COPY_CODE_BYTES * copies
+    return COMMON_CODE_BYTES + own + (0 if integer else SOFT_FLOAT_BYTES)
 
 
 def description_bytes(operator: str, *, integer: bool) -> int:
     """Bytes of the constant that describes one call of an operator, its epilogue included."""
+    if operator in ARRAY_OPERATOR_BYTES:
+        return ARRAY_OPERATOR_BYTES[operator].description[integer]
     return OPERATOR_BYTES[operator].description[integer] + EPILOGUE_BYTES[integer]

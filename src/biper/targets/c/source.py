@@ -11,17 +11,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from biper.errors import ExportError
+from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Program
+from biper.targets.c import OPERATIONS
 from biper.targets.c.arena import arena_of
+from biper.targets.c.array_functions import library_functions
 from biper.targets.c.calls import OperatorCalls
-from biper.targets.c.fixed_point import FixedOperation, FixedProgram
+from biper.targets.c.fixed_point import PIXELS, FixedOperation, FixedProgram
+from biper.targets.c.interface import Interface
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
-from biper.targets.c.text import sections, string
+from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_pixels, without_flips
+from biper.targets.operations import require_operations
 
 MAX_EXTENT = (1 << 15) - 1
 """The largest number of channels, rows or columns: operators have them as 16-bit integers."""
@@ -39,6 +44,23 @@ SHARED_OPERATORS = (
 
 OWN_OPERATORS = "pool", "levels_convolution"
 """The operators that `float.c` and `fixed.c` write differently; the second is in the former alone."""
+
+ARRAY_OPERATORS = (
+    "fill",
+    "copy",
+    "unary",
+    "binary",
+    "choose",
+    "reduce",
+    "softmax",
+    "normalize",
+    "matmul",
+    "sample",
+)
+"""The operators of `arrays.c`, which have no epilogue."""
+
+INTEGER_ARRAY_OPERATORS = "copy", "sample"
+"""Those of them that `fixed.c` has for integers."""
 
 
 @dataclass(frozen=True)
@@ -81,36 +103,55 @@ def c_source(program: Program, *, name: str = "model", fixed: FixedProgram | Non
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise ExportError(f"the name {name!r} cannot begin names of C: expected letters, digits and _")
     if fixed is not None:
-        return _source(fixed.program, fixed.operations, name, fixed.output_exponent)
+        return _source(fixed.program, fixed.operations, name, fixed.exponents)
+    require_operations(program, "C", OPERATIONS)
     prepared = with_pixels(without_flips(program))
     return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None)
 
 
-def _source(program: Program, steps: Sequence[FixedOperation], name: str, exponent: int | None) -> CSource:
-    """Both files; ``exponent`` is that of the outputs in integers, None for float32."""
-    large = max(max(shape) for shape in program.shapes.values())
+def _source(
+    program: Program, steps: Sequence[FixedOperation], name: str, exponents: Mapping[str, int] | None
+) -> CSource:
+    """Both files; ``exponents`` are those of all real values in integers, None for float32."""
+    shapes = program.shapes
+    on_images = [op for op in program.operations if op.operation == PIXELS or TABLE[op.operation].on_images]
+    sizes = [shapes[value] for op in on_images for value in (*op.inputs, op.real, op.bits) if value is not None]
+    large = max(max(shape) for shape in sizes)
     if large > MAX_EXTENT:
         raise ExportError(f"a value has {large:,} channels, rows or columns; the C operators take up to {MAX_EXTENT:,}")
-    integer = exponent is not None
+    integer = exponents is not None
+    interface = Interface(program, name, exponents)
     arena = arena_of(program)
     calls = OperatorCalls(program, arena, integer)
     for index, step in enumerate(steps):
         calls.add(index, step)
     has_bits = any(op.bits is not None for op in program.operations)
+    array_text = list(_array_text(calls))
+    library = library_functions([*array_text, *calls.functions.values()])
+    top_comment = _top_comment(program, name, integer, library)
     text = [
-        _top_comment(program, name, integer),
+        top_comment,
+        *(["#include <math.h>\n"] if library else []),
         f'#include "{name}.h"\n',
         *sections("fixed" if integer else "float", ["types"]),
         f"static struct {{ {arena.members()} }} arena;\n",
-        *_operator_text(calls.operators, integer, has_bits),
+        *_operator_text(calls.operators - set(ARRAY_OPERATORS), integer, has_bits),
+        *array_text,
         *calls.tables,
-        _run_function(name, integer, calls.calls, arena.offsets[program.output]),
+        interface.definition(calls.calls, calls.address),
     ]
     return CSource(
-        _header(program, name, exponent),
+        interface.header(top_comment),
         "\n".join(text),
         calls.table_bytes,
-        code_bytes(calls.operators, len(calls.calls), integer=integer),
+        code_bytes(
+            calls.operators,
+            len(calls.calls),
+            integer=integer,
+            functions=len(calls.functions),
+            library=library,
+            copies=len(program.results) + len(program.inputs) - 1,
+        ),
         arena.nbytes(2 if integer else 4),
     )
 
@@ -134,57 +175,24 @@ def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterab
     yield from sections(own, [operator for operator in OWN_OPERATORS if operator in operators])
 
 
-def _header(program: Program, name: str, exponent: int | None) -> str:
-    """The text of the ``.h`` file."""
-    upper, (channels, height, width) = name.upper(), program.input_shape
-    out = program.output_shape
-    constants = {"HEIGHT": height, "WIDTH": width, "CHANNELS": channels}
-    constants |= {"OUTPUTS": math.prod(out), "OUT_HEIGHT": out[1], "OUT_WIDTH": out[2], "OUT_CHANNELS": out[0]}
-    meaning = "the outputs before softmax"
-    if exponent is not None:
-        constants["OUTPUT_EXPONENT"] = exponent
-        meaning = f"the outputs before softmax times 2 to the power of {upper}_OUTPUT_EXPONENT"
-    lines = [f"#define {upper}_{key} {value}" for key, value in constants.items()]
-    labels = program.classes or (tuple(map(str, range(out[0]))) if out[1:] == (1, 1) else ())
-    if labels:
-        lines.append("/* Names of the outputs, to initialize an array of strings with. */")
-        lines.append(f"#define {upper}_CLASSES {', '.join(map(string, labels))}")
-    return (
-        f"{_top_comment(program, name, exponent is not None)}\n#ifndef {upper}_H\n#define {upper}_H\n\n"
-        f'#include <stdint.h>\n\n#ifdef __cplusplus\nextern "C" {{\n#endif\n\n'
-        + "\n".join(lines)
-        + f"\n\n/* input: pixels from 0 to 255, [row][column][channel]. output: {meaning},\n"
-        f"   [row][column][channel]. Uses one static arena: not for two calls at once. */\n"
-        f"{_signature(name, exponent is not None)};\n\n#ifdef __cplusplus\n}}\n#endif\n\n#endif\n"
-    )
+def _array_text(calls: OperatorCalls) -> Iterable[str]:
+    """The definitions of the operators on arrays that are called, and of the functions that these call."""
+    wanted = [operator for operator in ARRAY_OPERATORS if operator in calls.operators]
+    if calls.operators & set(ARRAY_OPERATORS) - {"fill"}:
+        wanted.insert(0, "nest")
+    for operator in wanted:
+        own = calls.integer and operator in INTEGER_ARRAY_OPERATORS
+        yield from sections("fixed" if own else "arrays", [operator])
+    yield from calls.functions.values()
 
 
-def _run_function(name: str, integer: bool, calls: Sequence[str], output: int) -> str:
-    """The definition of ``name_run``; ``output`` is the offset of the program's output in the arena."""
-    lines = [
-        _signature(name, integer),
-        "{",
-        "    int32_t i;",
-        *calls,
-        f"    for (i = 0; i < {name.upper()}_OUTPUTS; ++i) output[i] = arena.real[{output} + i];",
-        "}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _signature(name: str, integer: bool) -> str:
-    upper = name.upper()
-    return (
-        f"void {name}_run(const uint8_t input[{upper}_HEIGHT * {upper}_WIDTH * {upper}_CHANNELS],\n"
-        f"    {'int16_t' if integer else 'float'} output[{upper}_OUTPUTS])"
-    )
-
-
-def _top_comment(program: Program, name: str, integer: bool) -> str:
+def _top_comment(program: Program, name: str, integer: bool, library: Collection[str]) -> str:
     """The comment at the top of both files."""
     channels, height, width = program.input_shape
+    needs = f"{', '.join(sorted(library))} of math.h," if library else "no library,"
+    outputs = sum(math.prod(program.shapes[value]) for value in program.results.values())
     return (
-        f"/* {name}: a 1-bit network in C99, written by biper. It needs no library, no allocator and no other file.\n"
-        f"   Images of {height} x {width} x {channels} to {math.prod(program.output_shape)} outputs, "
+        f"/* {name}: a 1-bit network in C99, written by biper. It needs {needs} no allocator and no other file.\n"
+        f"   Images of {height} x {width} x {channels} to {outputs} outputs, "
         f"{'in integers alone' if integer else 'float32 between its binary layers'}. */"
     )

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.lowering.quantize import int8_weight
+from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack_weight
 from biper.runtime.reference import run_reference
-from biper.targets.c import OPERATIONS
+from biper.targets.c import INTEGER_OPERATIONS
 from biper.targets.c.fixed_point import INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
 from biper.targets.operations import require_operations
 
@@ -65,7 +66,10 @@ def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) 
     Raises:
         ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
     """
-    require_operations(program, "C", OPERATIONS)
+    require_operations(program, "C in integers alone", INTEGER_OPERATIONS)
+    if program.inputs:
+        names = ", ".join(program.inputs)
+        raise ExportError(f"the ranges of the inputs {names} are not known: write C in float32, not in integers alone")
     program = with_pixels(without_flips(program))
     seen = {} if images is None else run_reference(replace(program, operations=program.operations[1:]), images)
     converter = _Converter(
@@ -124,7 +128,35 @@ class _Converter:
 
     def fixed(self, op: Operation) -> FixedOperation:
         """Convert one operation; the range of its result is remembered."""
+        if op.operation != PIXELS and not TABLE[op.operation].on_images:
+            return self.array(op)
         return FixedOperation(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
+
+    def array(self, op: Operation) -> FixedOperation:
+        """Convert an operation on arrays: all elements of a result have one range."""
+        inputs = [self.ranges[name] for name in op.inputs]
+        sums = op.operation == "sample" and op.attributes["function"] != "max"
+        if sums and ("weight" in op.tensors or len(op.tensors["index"]) > 1):
+            raise ExportError(
+                f"{op.source}: sums of elements that an index names, such as a bilinear resize, cannot be written as C "
+                f"in integers alone; write C in float32, or change that module"
+            )
+        if op.operation == "constant":
+            real = op.tensors["value"].astype(np.float64)
+            low, high = float(real.min()), float(real.max())
+            exponent = _floor_log2((INT16 - 1) / max(-low, high, _LEAST))
+            op = replace(op, tensors={"value": np.rint(real * 2.0**exponent).astype(np.int16)})
+        else:
+            low, high = min(float(x.low.min()) for x in inputs), max(float(x.high.max()) for x in inputs)
+            exponent = min(x.exponent for x in inputs)
+        if op.operation == "pad":
+            value = float(op.attributes["value"])
+            low, high = min(low, value), max(high, value)
+            exponent = min(exponent, _floor_log2((INT16 - 1) / max(abs(value), _LEAST)))
+            op = replace(op, attributes={**op.attributes, "value": round(value * 2.0**exponent)})
+        channels = op.shape[0] if len(op.shape) == 3 else 1
+        self.ranges[op.real or ""] = _Range(np.full(channels, low), np.full(channels, high), exponent)
+        return FixedOperation(op, exponent, up=tuple(exponent - x.exponent for x in inputs))
 
     def sums(self, op: Operation) -> _Sums:
         """The sums of an operation before its epilogue."""

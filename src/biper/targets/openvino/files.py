@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from biper.runtime.agreement import RunImages
+from biper.runtime.agreement import RunProgram
 from biper.runtime.program import Program
 from biper.targets.openvino.graph import openvino_model
 from biper.targets.openvino.signal_stack import restored_signal_stack
 
 
-def build(program: Program, out: Path) -> tuple[dict[Path, bytes], RunImages]:
+def build(program: Program, out: Path) -> tuple[dict[Path, bytes], RunProgram]:
     """The content of both files, for one image in each call, and a function that runs them in OpenVINO.
 
     Args:
@@ -23,7 +24,7 @@ def build(program: Program, out: Path) -> tuple[dict[Path, bytes], RunImages]:
         out: the path of the XML file.
 
     Returns:
-        The contents by path, and the function from normalized images (N, C, H, W) to outputs.
+        The contents by path, and the function.
     """
     with tempfile.TemporaryDirectory() as folder, restored_signal_stack():
         written = Path(folder) / "model.xml"
@@ -31,7 +32,13 @@ def build(program: Program, out: Path) -> tuple[dict[Path, bytes], RunImages]:
         network = openvino.Core().compile_model(written, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         files = {out: written.read_bytes(), out.with_suffix(".bin"): written.with_suffix(".bin").read_bytes()}
 
-    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.concatenate([network([image[None]])[0].copy() for image in images])
+    def run(inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        rows: list[list[NDArray[np.float32]]] = []
+        for image in range(len(inputs["image"])):
+            found = network([inputs[name][image : image + 1] for name in ("image", *program.inputs)])
+            rows.append([found[number].copy() for number in range(len(program.results))])
+        return {
+            name: np.concatenate(parts) for name, parts in zip(program.results, zip(*rows, strict=True), strict=True)
+        }
 
     return files, run

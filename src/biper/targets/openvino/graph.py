@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from openvino import opset1, opset11
 
 from biper.errors import ModelError
+from biper.runtime.operations import OPERATIONS as EVERY_OPERATION
 from biper.runtime.program import Operation, Program, Shape, unpack_weight
+from biper.targets.array_shapes import constant_values, output_names
 from biper.targets.openvino import OPERATIONS
-from biper.targets.operations import unsupported
+from biper.targets.openvino.arrays import ArrayNodes
+from biper.targets.operations import require_operations, unsupported
 from biper.targets.real_layers import folded_weight, rounds_up
 
 JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
@@ -27,7 +30,9 @@ JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
 
 
 def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> openvino.Model:
-    """The graph, from normalized images (batch, C, H, W) float32 to the program's output.
+    """The graph, from normalized images (batch, C, H, W) and further inputs to the program's results, all float32.
+
+    Its inputs and outputs stand in the order of the program and have a batch axis in front.
 
     Args:
         program: a validated program.
@@ -39,12 +44,18 @@ def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> o
         ModelError: a binary convolution has groups or channels that OpenVINO's operator cannot
             compute, and ``in_float`` is not set.
     """
-    image = opset11.parameter([batch, *program.input_shape], np.float32, name="image")
-    values: dict[str, Any] = {"image": image}
+    require_operations(program, "OpenVINO", OPERATIONS)
     shapes = program.shapes
+    names = ("image", *program.inputs)
+    parameters = {name: opset11.parameter([batch, *shapes[name]], np.float32, name=name) for name in names}
+    values: dict[str, Any] = dict(parameters)
     signs: dict[str, Any] = {}
+    arrays = ArrayNodes(shapes, constant_values(program), batch)
     for op in program.operations:
-        inputs, channels = [values[name] for name in op.inputs], shapes[op.inputs[0]][0]
+        if not EVERY_OPERATION[op.operation].on_images:
+            values[op.real or ""] = arrays.made(op, values)
+            continue
+        inputs, channels = [arrays.batched(name, values) for name in op.inputs], shapes[op.inputs[0]][0]
         if in_float and op.operation == "binary_convolution" and not is_exact(op, channels):
             y = _on_signs(op, signs[op.inputs[0]], channels)
         else:
@@ -63,7 +74,13 @@ def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> o
             zero, one, low = (_constant(np.array([number], np.float32)) for number in (0, 1, JUST_BELOW_ZERO))
             values[op.bits] = opset11.fake_quantize(y, low, low, zero, one, 2)
             signs[op.bits] = _signs(y, np.zeros(1, np.float32), np.ones(1, np.float32))
-    return openvino.Model([values[program.output]], [image])
+    outputs = output_names(program)
+    results = []
+    for name, value in program.results.items():
+        node = opset11.result(arrays.batched(value, values))
+        node.output(0).get_tensor().set_names({outputs[name]})
+        results.append(node)
+    return openvino.Model(results, list(parameters.values()))
 
 
 def _operator(op: Operation, inputs: list[Any], shape: Shape, batch: int) -> Any:

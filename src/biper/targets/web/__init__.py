@@ -10,6 +10,21 @@ OPERATIONS = frozenset(
         "concatenate",
         "resize",
         "flatten",
+        "constant",
+        "unary",
+        "binary",
+        "select",
+        "reduce",
+        "softmax",
+        "normalize",
+        "matmul",
+        "reshape",
+        "permute",
+        "slice",
+        "expand",
+        "join",
+        "pad",
+        "sample",
     }
 )
 """The operations of a program that the engine in the page has; `biper.runtime.program` defines them."""

@@ -29,20 +29,33 @@ function halfToFloat(half) {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** A model: its description, and `run(pixels)`, from a Uint8Array [row][column][channel] to a Float32Array of outputs. */
+/**
+ * A model: its description, and `run(pixels)`, from a Uint8Array [row][column][channel] to a Float32Array of outputs, which
+ * are those of its first result.
+ */
 function loadModel(bytes) {
   const { tensors, document: program } = readFile(bytes);
   const [channels, height, width] = program.input.shape;
   const real = new Map(), bits = new Map(), shapes = new Map();
-  const image = new Float32Array(channels * height * width);
-  real.set("image", image);
-  shapes.set("image", [channels, height, width]);
+  for (const [name, shape] of Object.entries({ image: program.input.shape, ...program.inputs })) {
+    real.set(name, new Float32Array(product(shape)));
+    shapes.set(name, shape);
+  }
+  const image = real.get("image"), results = program.outputs || { [program.output]: program.output };
   const steps = [];
   let binaryProducts = 0;
   program.operations.forEach((entry, index) => {
     const own = Object.fromEntries(entry.tensors.map((key) => [key, tensors[`${index}.${key}`]]));
     const attributes = { stride: [1, 1], dilation: [1, 1], groups: 1, ...entry.attributes };
     const op = { ...entry, attributes, tensors: own, in: shapes.get(entry.inputs[0]) };
+    if (entry.operation in ARRAY_OPERATORS) {
+      const described = (name) => ({ data: real.get(name), shape: shapes.get(name), strides: stridesOf(shapes.get(name)) });
+      const read = entry.inputs.map(described), shape = arrayShape(op, read);
+      real.set(entry.real, new Float32Array(product(shape)));
+      shapes.set(entry.real, shape);
+      steps.push(ARRAY_OPERATORS[entry.operation](op, read, described(entry.real)));
+      return;
+    }
     op.shape = shapeOf(op, entry.inputs.map((name) => shapes.get(name)));
     const size = op.shape[0] * op.shape[1] * op.shape[2];
     if (entry.real) real.set(entry.real, new Float32Array(size));
@@ -58,10 +71,12 @@ function loadModel(bytes) {
   });
   const multiplier = program.input.std.map((std) => float32(1 / float32(255 * float32(std))));
   const offset = program.input.std.map((std, i) => float32(float32(program.input.mean[i]) / float32(std)));
-  const [outChannels, outHeight, outWidth] = shapes.get(program.output);
-  const classes = program.classes.length ? program.classes : Array.from({ length: outChannels }, (_, i) => String(i));
+  const outputs = product(shapes.get(program.output));
+  const classes = program.classes.length ? program.classes : Array.from({ length: outputs }, (_, i) => String(i));
   return {
-    channels, height, width, classes, binaryProducts, outputShape: [outHeight, outWidth, outChannels],
+    channels, height, width, classes, binaryProducts,
+    /** The results of the last image by name, and further inputs, which are written before `run`: images and arrays. */
+    value: (name) => ({ data: real.get(results[name] || name), shape: shapes.get(results[name] || name) }),
     run(pixels) {
       for (let i = 0; i < image.length; ++i) {
         const channel = i % channels;

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 from importlib import resources
 
 from biper.errors import ExportError
@@ -20,6 +21,7 @@ PARTS = {
     "style": "style.css",
     "engine": "engine.js",
     "operators": "operators.js",
+    "arrays": "arrays.js",
     "picture": "picture.js",
     "page": "page.js",
 }
@@ -34,14 +36,20 @@ def html_page(program: Program, title: str) -> str:
         title: the headline of the page.
 
     Raises:
-        ExportError: its images have neither 1 nor 3 channels, its output is a map, or the page's engine lacks one of
-            its operations.
+        ExportError: its images have neither 1 nor 3 channels, its output is a map, it has further inputs, or the page's
+            engine lacks one of its operations.
     """
     require_operations(program, "a web page", OPERATIONS)
-    if program.input_shape[0] not in (1, 3) or program.output_shape[1:] != (1, 1):
+    out = program.output_shape
+    if program.input_shape[0] not in (1, 3) or max(out, default=1) != math.prod(out):
         raise ExportError(
             f"a web page shows the classes of pictures, but this model maps {program.input_shape} to "
-            f"{program.output_shape}: expected 1 or 3 channels, and outputs of 1 x 1"
+            f"{out}: expected 1 or 3 channels, and outputs of 1 x 1"
+        )
+    if program.inputs:
+        raise ExportError(
+            f"a web page gives a model one picture, but this one also takes {', '.join(program.inputs)}: "
+            f"export it as ONNX or C"
         )
     page = _part("page.html")
     for name, file in PARTS.items():
