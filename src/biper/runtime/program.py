@@ -180,7 +180,7 @@ def write_program(program: Program) -> bytes:
     tensors: dict[str, NDArray[Any]] = {}
     operations = []
     for number, op in enumerate(program.operations):
-        tensors |= {f"{number}.{key}": np.ascontiguousarray(array) for key, array in op.tensors.items()}
+        tensors |= {f"{number}.{key}": np.asarray(array, order="C") for key, array in op.tensors.items()}
         entry: dict[str, Any] = {"operation": op.operation, "source": op.source, "inputs": list(op.inputs)}
         entry |= {key: value for key in ("real", "bits", "residual") if (value := getattr(op, key)) is not None}
         defaults = defaults_of(op.operation)
