@@ -88,7 +88,9 @@ def evaluate_packed(model: Model, split: Images) -> Scores:
     """
     total = _Total()
     for images, labels in split.in_order():
-        total.add(torch.from_numpy(model(images.cpu().numpy())).flatten(1), labels.cpu())
+        results = model(images.cpu().numpy())
+        logits = next(iter(results.values())) if isinstance(results, dict) else results  # the first of several results
+        total.add(torch.from_numpy(logits).flatten(1), labels.cpu())
     return total.scores()
 
 

@@ -107,9 +107,11 @@ def compare_engines(
         a row that says so and no times.
 
     Raises:
-        ModelError: a peer is unknown.
+        ModelError: a peer is unknown, or the model has inputs other than images.
         MissingDependencyError: a peer's package is not installed.
     """
+    if program.inputs:
+        raise ModelError(f"only models of images alone can be compared; this one has the inputs {list(program.inputs)}")
     variants = [variant for name in peers for variant in load_variants(name)]
     images = np.zeros((batch, *program.input_shape), np.float32)
     networks = {Network.program: program, Network.full_precision: full_precision(program)}
@@ -121,7 +123,11 @@ def compare_engines(
     check = _OutputCheck(networks, images)
     engine = Engine(program, instruction_set, threads)
     ours = Variant(
-        "biper", engine.instruction_set, Network.program, lambda _: lambda: engine(images), least_share=MOST_IMAGES
+        "biper",
+        engine.instruction_set,
+        Network.program,
+        lambda _: lambda: engine.run(images, {})[0],
+        least_share=MOST_IMAGES,
     )
     rows = {ours.row: check.row(ours, call := ours.build(Job(program, images, threads)))}
     checked = {ours.row: [(rows[ours.row], call)]}

@@ -83,6 +83,11 @@ class Engine:
         """The memory that the values of one image take, in bytes."""
         return int(self._engine.arena_bytes)
 
+    @property
+    def native_operations(self) -> int:
+        """How many operations run on an image. Views take none, and a value in another layout takes a copy."""
+        return int(self._engine.operations)
+
     def __call__(
         self, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]] | None = None
     ) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
@@ -98,17 +103,22 @@ class Engine:
         Raises:
             ValueError: an input is missing, or has another shape.
         """
+        results = self.run(images, others or {})
+        return results[0] if self._single else dict(zip(self._outputs, results, strict=True))
+
+    def run(self, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """The same as a call, but the results are always a list, in the order of the program's outputs."""
         results = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
-        given: Mapping[str, NDArray[np.float32]] = {"image": images} | dict(others) if others else {"image": images}
         arrays = []
         for name, shape in self._inputs.items():
-            array = np.ascontiguousarray(given[name], np.float32) if name in given else None
-            if array is None or array.shape != (len(images), *shape):
-                found = "nothing" if array is None else array.shape
-                raise ValueError(f"the input {name!r} has the shape {(len(images), *shape)}, got {found}")
+            if name != "image" and name not in others:
+                raise ValueError(f"the program has an input {name!r}, which is missing")
+            array = np.ascontiguousarray(images if name == "image" else others[name], np.float32)
+            if array.shape != (len(images), *shape):
+                raise ValueError(f"the input {name!r} has the shape {array.shape}, expected {(len(images), *shape)}")
             arrays.append(array)
         self._engine.run(arrays, results)
-        return results[0] if self._single else dict(zip(self._outputs, results, strict=True))
+        return results
 
     def profile(self, rounds: int = 100) -> list[float]:
         """The seconds that each operation takes on one image: the median of ``rounds`` runs. Views take none."""
@@ -141,7 +151,7 @@ class Engine:
             assert op.real is not None
             inputs_read = [self._views[name] for name in op.inputs]
             self._views[op.real] = self._arrays.add(op, inputs_read, for_images=op.real in wanted)
-        return int(self._engine.operations)
+        return self.native_operations
 
     def _add_image(self, name: str, value: int, shape: Shape) -> None:
         """Note a value that is an image (C, H, W) of the native engine."""

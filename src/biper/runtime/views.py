@@ -1,4 +1,4 @@
-"""Views: an array as a part of a value of the native engine, in any order of axes. Making one takes no work at run time.
+"""Views: an array as a part of a value of the native engine, in any order of axes. Views take no work at run time.
 
 ``native/engine/views.h`` explains the layouts.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from biper.runtime.program import Shape
 
@@ -91,7 +92,7 @@ class View:
             ):
                 last, end = (last + 1, end) if before < after else (last, end + 1)
             group = old[first:last]
-            follows = zip(group[:-1], group[1:], strict=True)
+            follows = pairwise(group)
             if any(stride != size * inner for (_, stride), (size, inner) in follows):
                 return None
             step = group[-1][1]
