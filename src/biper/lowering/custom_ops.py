@@ -85,9 +85,18 @@ class ExportedLayer(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = x.reshape(*x.shape, 1, 1) if self.is_linear else x
+        maps = as_maps(x) if self.is_linear else x
         y: Tensor = binary_conv2d(maps, self.bits, self.scale, self.bias, *self.geometry, self.binary_input)
-        return y.flatten(1) if self.is_linear else y
+        if not self.is_linear:
+            return y
+        return y.flatten(1) if x.dim() == 2 else y.squeeze(-1).transpose(1, 2).reshape(*x.shape[:-1], y.shape[1])
+
+
+def as_maps(x: Tensor) -> Tensor:
+    """The input (N, ..., features) of a linear layer as maps (N, features, R, 1) whose pixels are its R rows."""
+    if x.dim() == 2:
+        return x.reshape(*x.shape, 1, 1)
+    return x.reshape(len(x), -1, x.shape[-1]).transpose(1, 2).unsqueeze(-1)
 
 
 Geometry = tuple[list[int], list[int], list[int], int]

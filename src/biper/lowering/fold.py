@@ -19,12 +19,10 @@ def fold_multipliers_(graph: Graph) -> None:
 def fold_flattening_(graph: Graph) -> None:
     """Turn a linear layer on a flattened (C, H, W) map into a convolution with an H x W kernel, in place."""
     for node in list(graph.nodes):
+        if node.operation not in ("convolution", "binary_convolution"):
+            continue
         flatten = graph.producer(node.inputs[0])
-        if (
-            node.operation not in ("convolution", "binary_convolution")
-            or flatten is None
-            or not _only_flattens(flatten)
-        ):
+        if flatten is None or not _only_flattens(flatten):
             continue
         before = graph.producer(flatten.inputs[0])
         shape = graph.input_shape if before is None else before.shape

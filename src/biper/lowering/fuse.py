@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from biper.lowering.graph import Graph, Node
+from biper.runtime.operations import OPERATIONS
 
 
 def fuse_epilogues_(graph: Graph) -> None:
@@ -25,7 +26,9 @@ def _absorb(graph: Graph, node: Node) -> bool:
         candidates.append((node.residual, node.inputs[0]))  # a sum can be fused from either side
     for source, residual in candidates:
         producer = graph.producer(source)
-        if producer is None or producer.real != source:
+        if producer is None or producer.real != source or source == residual:
+            continue
+        if not OPERATIONS[producer.operation].on_images:
             continue
         if node.bits is not None and _only_signs(node):
             if producer.bits is None:

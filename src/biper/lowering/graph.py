@@ -1,14 +1,15 @@
 """The graph between a traced torch module and a packed program: operations on the values of one image.
 
-A value is a tensor of one image, of shape (C, H, W): real (float32), or bits (each -1 or +1). A vector of features is
-(F, 1, 1). A node computes, in this order,
+A value is a tensor of one image: real (float32), or bits (each -1 or +1). A node that works on images (C, H, W)
+computes, in this order,
 
 1. its operation, from its inputs;
 2. ``multiplier * y + offset`` for each channel, if it has those tensors;
 3. ``+ residual``, another value, if it has one;
 4. its activation, if it has one;
 
-and emits the result as a real value, as its signs, or as both. The passes move work into steps 2 to 4.
+and emits the result as a real value, as its signs, or as both. The passes move work into steps 2 to 4. A node that
+works on arrays has the first step alone and emits a real value of any shape.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 @dataclass
@@ -72,14 +73,22 @@ class Graph:
     Attributes:
         input: name of the normalized image.
         input_shape: its shape (C, H, W).
-        output: name of the result, a real value.
-        nodes: each reads values that the input or an earlier node gave.
+        output: name of the result, a real value, or of the first of several.
+        nodes: each reads values that the inputs or an earlier node gave.
+        outputs: for a model with several results, the name of each and its value; else empty.
+        inputs: the names and shapes of inputs other than the image.
     """
 
     input: str
     input_shape: Shape
     output: str
     nodes: list[Node]
+    outputs: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, Shape] = field(default_factory=dict)
+
+    def is_output(self, value: str) -> bool:
+        """Whether a value is a result of the model."""
+        return value == self.output or value in self.outputs.values()
 
     def readers(self, value: str) -> list[Node]:
         """All nodes that read a value."""
@@ -90,9 +99,9 @@ class Graph:
         return next((node for node in self.nodes if value in node.emits), None)
 
     def sole_reader(self, value: str) -> Node | None:
-        """The only node that reads a value, if there is exactly one and the value is not the output."""
+        """The only node that reads a value, if there is exactly one and the value is no output."""
         readers = self.readers(value)
-        return readers[0] if len(readers) == 1 and value != self.output else None
+        return readers[0] if len(readers) == 1 and not self.is_output(value) else None
 
     def rename(self, old: str, new: str) -> None:
         """Make every reader of ``old`` read ``new``, the output included."""
@@ -100,6 +109,7 @@ class Graph:
             node.inputs = [new if name == old else name for name in node.inputs]
             node.residual = new if node.residual == old else node.residual
         self.output = new if self.output == old else self.output
+        self.outputs = {name: new if value == old else value for name, value in self.outputs.items()}
 
     def remove(self, node: Node) -> None:
         """Remove a node, by identity, because another node may be equal to it."""
@@ -113,7 +123,7 @@ class Graph:
             for node in reversed(self.nodes):
                 for name in ("real", "bits"):
                     value = getattr(node, name)
-                    if value is not None and value != self.output and not self.readers(value):
+                    if value is not None and not self.is_output(value) and not self.readers(value):
                         setattr(node, name, None)
                         changed = True
                 if not node.emits:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from biper.lowering.fold import fold_flattening_, fold_multipliers_, fold_thresholds_
 from biper.lowering.fuse import drop_activations_before_signs_, fuse_epilogues_
 from biper.lowering.graph import Graph
-from biper.lowering.trace import trace
+from biper.lowering.trace import Example, trace
 
 
-def lower(model: nn.Module, example_input: Tensor) -> Graph:
+def lower(model: nn.Module, example_input: Example) -> Graph:
     """Trace a model and run every pass.
 
     Args:
         model: any module whose binary layers are in stage 2.
-        example_input: (N, C, H, W) floating point; fixes C, H and W.
+        example_input: the inputs, floating point, which fix all sizes but N; see `trace`.
 
     Returns:
         The graph that is packed.

@@ -29,7 +29,7 @@ def pack_graph(
         classes: a name for each output, or none.
         real_type: the type in which the weights of real convolutions are stored.
     """
-    names = {graph.input: "image"}
+    names = {graph.input: "image"} | {name: name for name in graph.inputs}
     for number, node in enumerate(graph.nodes):
         names |= {value: f"{kind}{number}" for kind, value in (("v", node.real), ("b", node.bits)) if value is not None}
     return Program(
@@ -39,6 +39,8 @@ def pack_graph(
         classes=classes,
         output=names[graph.output],
         operations=tuple(_operation(node, names, real_type) for node in graph.nodes),
+        outputs={name: names[value] for name, value in graph.outputs.items()},
+        inputs=graph.inputs,
     )
 
 
@@ -63,6 +65,8 @@ def _operation(node: Node, names: dict[str, str], real_type: type[np.floating[An
 
 def _stored(node: Node, name: str, array: NDArray[Any], real_type: type[np.floating[Any]]) -> NDArray[Any]:
     """A tensor of a node in the type that the packed file has."""
+    if name in ("index", "value"):
+        return np.asarray(array, order="C")
     if name == "flip":
         return array.astype(np.uint8)
     if name != "weight":

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.errors import ExportError
-from biper.lowering.custom_ops import ExportedLayer
+from biper.lowering.custom_ops import ExportedLayer, as_maps
 from biper.lowering.exported_layers import with_exported_layers
+from biper.lowering.trace import Example, call, input_tensors, named_results
 from biper.runtime.agreement import differences, largest_magnitude
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.program import Program
@@ -106,32 +107,38 @@ class ExportReport:
 
 
 def verify(
-    model: nn.Module, program: Program, images: Tensor, *, file_bytes: int = 0, rounded: bool = False
+    model: nn.Module, program: Program, example_input: Example, *, file_bytes: int = 0, rounded: bool = False
 ) -> ExportReport:
     """Compare a model in float32 on the CPU with its packed program, and the program's reference with the engine.
 
     Args:
         model: the torch model; its binary layers are in stage 2.
         program: what was packed.
-        images: (N, C, H, W) or (N, C, L) normalized.
+        example_input: images (N, C, H, W) or signals (N, C, L), normalized, and further inputs; see `trace`.
         file_bytes: the size of the packed file, for the report.
         rounded: whether weights of real layers were rounded, so that outputs need not agree.
     """
-    images = images.detach().cpu().float()
+    named = {name: tensor.detach().cpu().float() for name, tensor in input_tensors(model, example_input).items()}
     prepared = with_exported_layers(model).float()
-    expected, inputs = _run_model(prepared, images)
-    pixels = images.numpy().reshape(len(images), *program.input_shape)  # a signal is an image of height 1
-    values = run_reference(program, pixels)
-    actual = values[program.output].reshape(expected.shape)
+    expected, inputs = _run_model(prepared, named)
+    (_, images), *others = ((name, tensor.numpy()) for name, tensor in named.items())
+    pixels = images.reshape(len(images), *program.input_shape)  # a signal is an image of height 1
+    values = run_reference(program, pixels, dict(others))
     layers = _compare_layers(program, prepared, inputs, values)
     same_bits = layers.same_bits
 
-    scale = largest_magnitude(expected)
-    outputs = differences(actual, expected, scale)
-    native = Engine(program)(pixels) if engine_is_built() else actual
-    engine = differences(native, actual, scale)
-    ordered = np.sort(expected, 1)
-    gaps = (ordered[:, -1] - ordered[:, -2])[~outputs.same_top1] if expected.shape[1] > 1 else np.zeros(0)
+    names = list(program.outputs.values()) or [program.output]
+    native = _run_engine(program, pixels, dict(others)) if engine_is_built() else [values[name] for name in names]
+    shares = np.zeros(len(images))
+    engine_agrees = np.ones(len(images), bool)
+    for name, result, of_engine in zip(names, expected, native, strict=True):
+        scale = largest_magnitude(result)
+        shares = np.maximum(shares, differences(values[name], result, scale).shares)
+        engine_agrees &= differences(of_engine, values[name], scale).within(LOGIT_TOLERANCE)
+    same_top1 = differences(values[names[0]], expected[0]).same_top1
+    first = expected[0].reshape(len(images), -1)
+    ordered = np.sort(first, 1)
+    gaps = (ordered[:, -1] - ordered[:, -2])[~same_top1] if first.shape[1] > 1 else np.zeros(0)
     return ExportReport(
         images=len(images),
         binary_layers=layers.count,
@@ -140,17 +147,31 @@ def verify(
         flipped_bits=layers.flipped_bits,
         bits=layers.bits,
         largest_flipped=layers.largest_flipped,
-        logit_difference=float(outputs.shares[same_bits].max()) if same_bits.any() else 0.0,
-        same_top1=int(outputs.same_top1.sum()),
+        logit_difference=float(shares[same_bits].max()) if same_bits.any() else 0.0,
+        same_top1=int(same_top1.sum()),
         margin=float(gaps.max()) if len(gaps) else 0.0,
-        engine_images=int(engine.within(LOGIT_TOLERANCE).sum()),
+        engine_images=int(engine_agrees.sum()),
         file_bytes=file_bytes,
         rounded=rounded,
     )
 
 
-def _run_model(prepared: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], dict[nn.Module, list[Tensor]]]:
-    """The outputs of a model (N, outputs), and for each of its `ExportedLayer`s the inputs of each call."""
+def _run_engine(
+    program: Program, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """The results of the native engine, one array for each output of the program."""
+    results = Engine(program)(images, others) if others else Engine(program)(images)
+    return [results[name] for name in program.outputs] if isinstance(results, Mapping) else [results]
+
+
+def _run_model(
+    prepared: nn.Module, named: Mapping[str, Tensor]
+) -> tuple[list[NDArray[np.float32]], dict[nn.Module, list[Tensor]]]:
+    """The results of a model, each (N, ...), and for each of its `ExportedLayer`s the inputs of each call.
+
+    Raises:
+        ExportError: a result does not begin with the batch.
+    """
     inputs: dict[nn.Module, list[Tensor]] = {}
 
     def remember(layer: nn.Module, arguments: tuple[Tensor, ...], _output: Tensor) -> None:
@@ -160,8 +181,16 @@ def _run_model(prepared: nn.Module, images: Tensor) -> tuple[NDArray[np.float32]
         if isinstance(module, ExportedLayer):
             module.register_forward_hook(remember)
     with torch.inference_mode():
-        outputs: Tensor = prepared(images.clone())  # a copy, because a model may change its input in place
-    return outputs.flatten(1).numpy(), inputs
+        # Copies, because a model may change its inputs in place.
+        result = call(prepared, {name: tensor.clone() for name, tensor in named.items()})
+    count = len(next(iter(named.values())))
+    outputs = [tensor.float().numpy() for _, tensor in named_results(result)]
+    for output in outputs:
+        if output.ndim < 1 or len(output) != count:
+            raise ExportError(
+                f"the model gives shape {output.shape} for {count} inputs; its results must begin with the batch"
+            )
+    return outputs, inputs
 
 
 @dataclass
@@ -194,7 +223,8 @@ def _compare_layers(
         layer = prepared.get_submodule(op.source)
         assert isinstance(layer, ExportedLayer)
         bits = values[op.inputs[0]]
-        real = next(calls[layer]).numpy().reshape(bits.shape)
+        read = next(calls[layer])
+        real = (as_maps(read) if layer.is_linear else read).numpy().reshape(bits.shape)
         differs = (real >= 0) != bits
         differing = differs.reshape(images, -1).any(1)
         first = differing & found.same_bits  # the images whose first layer with flips this is
@@ -214,7 +244,7 @@ def _sums(layer: ExportedLayer, bits: NDArray[np.bool_]) -> NDArray[np.int32]:
     """The integer sums that torch computes in a layer for given input bits."""
     signs = torch.from_numpy(bits).float() * 2 - 1
     weight = layer.bits
-    if layer.is_linear:
+    if layer.is_linear and signs[0].numel() == weight[0].numel():
         weight = weight.reshape(len(weight), *signs.shape[1:])
     stride, padding, dilation, groups = layer.geometry
     with torch.inference_mode():

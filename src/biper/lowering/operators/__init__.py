@@ -8,10 +8,23 @@ its family and name it in the ``HANDLERS`` of that file.
 
 from collections.abc import Mapping
 
-from biper.lowering.operators import convolution, elementwise, normalization, pooling, resize, shapes
+from biper.lowering.operators import (
+    activations,
+    convolution,
+    elementwise,
+    normalization,
+    parts,
+    pooling,
+    products,
+    reductions,
+    resize,
+    shapes,
+)
 from biper.lowering.tracer import Handler
 
-FAMILIES = (convolution, elementwise, normalization, pooling, resize, shapes)
+FAMILIES = (
+    activations, convolution, elementwise, normalization, parts, pooling, products, reductions, resize, shapes,
+)  # fmt: skip
 """The modules whose ``HANDLERS`` are joined. No operator is in two of them."""
 
 HANDLERS: Mapping[str, Handler] = {name: handler for family in FAMILIES for name, handler in family.HANDLERS.items()}

@@ -1,8 +1,8 @@
-"""Handlers of real convolutions, linear layers and binary convolutions."""
+"""Handlers of real convolutions, transposed ones too, and of binary convolutions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from biper.errors import ExportError
-from biper.lowering.graph import Node
-from biper.lowering.tracer import Handler, Tracer, along_length, arguments_of, pair, shape_of, source_of
+from biper.lowering.graph import Node, Shape
+from biper.lowering.tracer import Handler, Tracer, along_length, arguments_of, image_shape, pair, sizes_of, source_of
+from biper.lowering.values import Value, shape_in
 
 
-def _geometry(stride: Any, padding: list[int], dilation: Any, groups: int) -> dict[str, Any]:
+def geometry(stride: Any, padding: Sequence[int], dilation: Any, groups: int) -> dict[str, Any]:
     """The attributes of a convolution; ``padding`` is in torch's order: left, right, top, bottom."""
     left, right, top, bottom = padding
     return {
@@ -25,11 +26,28 @@ def _geometry(stride: Any, padding: list[int], dilation: Any, groups: int) -> di
     }
 
 
-def _convolution(tracer: Tracer, node: torch.fx.Node) -> str:
+def _convolution(tracer: Tracer, node: torch.fx.Node) -> Value:
     x, weight, bias, stride, padding, dilation, groups = arguments_of(node, None, None, None, 1, 0, 1, 1)
-    kernel = tracer.array(weight)
-    if kernel is None:
-        raise ExportError(f"{source_of(node)}: a convolution with computed weights is not supported")
+    return _convolved(tracer, node, x, weight, bias, stride, padding, dilation, groups)
+
+
+def _convolved(
+    tracer: Tracer,
+    node: torch.fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Value:
+    """A convolution of images, or of signals, which are images of height 1."""
+    kernel = _kernel(tracer, node, weight)
+    if kernel.ndim == 3:
+        kernel = kernel[:, :, None]
+        stride, dilation = [1, *along_length(stride)], [1, *along_length(dilation)]
+        padding = padding if isinstance(padding, str) else [0, *along_length(padding)]
     if isinstance(padding, str):
         totals = [
             d * (k - 1) if padding == "same" else 0 for d, k in zip(pair(dilation), kernel.shape[2:], strict=True)
@@ -37,72 +55,130 @@ def _convolution(tracer: Tracer, node: torch.fx.Node) -> str:
         (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
     else:
         (top, left) = (bottom, right) = pair(padding)
-    attributes = _geometry(stride, [left, right, top, bottom], dilation, groups)
-    return _emit_convolution(tracer, node, x, kernel, tracer.array(bias), attributes)
+    attributes = geometry(stride, [left, right, top, bottom], dilation, groups)
+    return emit_convolution(tracer, tracer.image(x), sizes_of(node), kernel, tracer.constant(bias), attributes)
 
 
-def _convolution_of_signals(tracer: Tracer, node: torch.fx.Node) -> str:
-    """A convolution of signals is one of images of height 1."""
-    x, weight, bias, stride, padding, dilation, groups = arguments_of(node, None, None, None, 1, 0, 1, 1)
-    kernel = tracer.array(weight)
+def _kernel(tracer: Tracer, node: torch.fx.Node, weight: Any) -> NDArray[np.float32]:
+    """The weights of a convolution of signals or of images, which must be constant.
+
+    Raises:
+        ExportError: they are computed from the image, or the convolution has three dimensions.
+    """
+    kernel = tracer.constant(weight)
     if kernel is None:
-        raise ExportError(f"{source_of(node)}: a convolution with computed weights is not supported")
-    (step,), (spread,) = along_length(stride), along_length(dilation)
-    if isinstance(padding, str):
-        total = spread * (kernel.shape[2] - 1) if padding == "same" else 0
-        left, right = total // 2, total - total // 2
-    else:
-        (left,) = (right,) = along_length(padding)
-    attributes = _geometry([1, step], [left, right, 0, 0], [1, spread], groups)
-    return _emit_convolution(tracer, node, x, kernel[:, :, None], tracer.array(bias), attributes)
+        raise ExportError(f"{source_of(node)}: a convolution with computed weights is not supported; use matmul")
+    if kernel.ndim not in (3, 4):
+        raise ExportError(
+            f"{source_of(node)}: a convolution of {kernel.ndim - 2} dimensions is not supported; write it as "
+            "convolutions of one or two dimensions"
+        )
+    return kernel
 
 
-def _emit_convolution(
+def emit_convolution(
     tracer: Tracer,
-    node: torch.fx.Node,
-    x: Any,
+    source: str,
+    shape: Shape,
     kernel: NDArray[Any],
     bias: NDArray[Any] | None,
     attributes: dict[str, Any],
-) -> str:
+    form: str = "image",
+) -> Value:
+    """Emit a convolution whose result is a form of a tensor of this shape."""
     tensors = {"weight": kernel}
     if bias is not None:
         tensors |= {"multiplier": np.ones(len(bias), np.float32), "offset": bias}
-    return tracer.emit(node, "convolution", [tracer.value(x, node)], attributes=attributes, tensors=tensors)
+    made = shape_in(form, shape)
+    if made is None:
+        raise ExportError(
+            f"{source_of(tracer.node)}: {tracer.node.target} gives shape {shape}, expected one image or one signal"
+        )
+    name = tracer.emit("convolution", [source], made, attributes=attributes, tensors=tensors)
+    return Value(shape, {form: name})
 
 
-def _linear(tracer: Tracer, node: torch.fx.Node) -> str:
-    """A linear layer is a 1x1 convolution of a map of one pixel."""
-    x, weight, bias = arguments_of(node, None, None, None)
-    matrix = tracer.array(weight)
-    if matrix is None or len(node.meta["val"].shape) != 2:
-        raise ExportError(f"{source_of(node)}: a linear layer on anything but (N, features) is not supported")
-    attributes = _geometry(1, [0, 0, 0, 0], 1, 1)
-    return _emit_convolution(tracer, node, x, matrix[:, :, None, None], tracer.array(bias), attributes)
+def _transposed(tracer: Tracer, node: torch.fx.Node) -> Value:
+    x, weight, bias, stride, padding, output_padding, groups, dilation = arguments_of(
+        node, None, None, None, 1, 0, 0, 1, 1
+    )
+    return _convolved_transposed(tracer, node, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-def _binary_convolution(tracer: Tracer, node: torch.fx.Node) -> str:
+def _convolved_transposed(
+    tracer: Tracer,
+    node: torch.fx.Node,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Value:
+    """A transposed convolution: zeros between the pixels, then a convolution with the kernel turned around.
+
+    With stride s, dilation d, padding p and output padding o, ``s - 1`` zeros stand between pixels, ``d (k - 1) - p``
+    before the first and ``d (k - 1) - p + o`` after the last.
+    """
+    kernel = _kernel(tracer, node, weight)
+    settings = [stride, padding, output_padding, dilation]
+    if kernel.ndim == 3:
+        kernel = kernel[:, :, None]
+        settings = [[first, *along_length(value)] for first, value in zip((1, 0, 0, 1), settings, strict=True)]
+    strides, pads, extra, spread = (pair(value) for value in settings)
+    low = [d * (k - 1) - p for d, k, p in zip(spread, kernel.shape[2:], pads, strict=True)]
+    high = [before + more for before, more in zip(low, extra, strict=True)]
+    value = tracer.value(x)
+    shape = shape_in("image", value.shape)
+    if shape is None:
+        raise ExportError(f"{source_of(node)}: {node.target} reads shape {value.shape}, expected one image or signal")
+    interior = [step - 1 for step in strides]
+    sizes = (n + (n - 1) * i + a + b for n, i, a, b in zip(shape[1:], interior, low, high, strict=True))
+    attributes = {"low": [0, *low], "high": [0, *high], "interior": [0, *interior], "value": 0.0}
+    source = tracer.emit("pad", [tracer.image(value)], (shape[0], *sizes), attributes=attributes)
+    inside, outside = kernel.shape[0] // groups, kernel.shape[1]
+    grouped = kernel.reshape(groups, inside, outside, *kernel.shape[2:]).swapaxes(1, 2)[..., ::-1, ::-1]
+    turned = np.ascontiguousarray(grouped.reshape(groups * outside, inside, *kernel.shape[2:]))
+    attributes = geometry(1, [0, 0, 0, 0], spread, groups)
+    return emit_convolution(tracer, source, sizes_of(node), turned, tracer.constant(bias), attributes)
+
+
+def _general(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``aten.convolution``, which is both kinds."""
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = arguments_of(node)
+    if transposed:
+        return _convolved_transposed(tracer, node, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _convolved(tracer, node, x, weight, bias, stride, padding, dilation, groups)
+
+
+def _binary_convolution(tracer: Tracer, node: torch.fx.Node) -> Value:
     """The custom operator of `biper.lowering.custom_ops`; all layers that read the same value share its bits."""
     x, weight, scale, bias, stride, padding, dilation, groups, binary_input = arguments_of(node)
-    source, scales = tracer.value(x, node), tracer.array(scale)
-    kernel = tracer.constants[weight]
+    source, scales = tracer.image(x), tracer.constant(scale)
+    kernel = tracer.raw_constant(weight)
+    assert kernel is not None
     assert scales is not None
-    offset = tracer.array(bias)
+    offset = tracer.constant(bias)
     tensors = {"multiplier": scales, "offset": np.zeros_like(scales) if offset is None else offset}
-    attributes = _geometry(stride, list(padding), dilation, groups)
+    attributes = geometry(stride, list(padding), dilation, groups)
     tensors["weight"] = np.asarray(kernel > 0)
+    shape = sizes_of(node)
+    made = image_shape(node)
     if not binary_input:
-        return tracer.emit(node, "convolution", [source], attributes=attributes, tensors=tensors)
+        return Value.image(shape, tracer.emit("convolution", [source], made, attributes=attributes, tensors=tensors))
     bits = f"{source}.bits"
     if not any(other.bits == bits for other in tracer.nodes):
-        shape = shape_of(x)
-        tracer.nodes.append(Node("elementwise", [source], shape, source_of(node), bits=bits))
-    return tracer.emit(node, "binary_convolution", [bits], attributes=attributes, tensors=tensors)
+        read = shape_in("image", tracer.value(x).shape)
+        assert read is not None
+        tracer.nodes.append(Node("elementwise", [source], read, source_of(node), bits=bits))
+    return Value.image(shape, tracer.emit("binary_convolution", [bits], made, attributes=attributes, tensors=tensors))
 
 
 HANDLERS: Mapping[str, Handler] = {
-    "conv1d": _convolution_of_signals,
-    "conv2d": _convolution,
-    "linear": _linear,
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed),
+    "convolution": _general,
     "binary_conv2d": _binary_convolution,
 }

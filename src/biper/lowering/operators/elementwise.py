@@ -1,4 +1,4 @@
-"""Handlers of elementwise arithmetic (with constants, and the sum of two values) and of activations."""
+"""Handlers of elementwise arithmetic, comparisons and choices."""
 
 from __future__ import annotations
 
@@ -9,117 +9,234 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biper.errors import ExportError
-from biper.lowering.tracer import Handler, Tracer, arguments_of, operator_name, shape_of, source_of
+from biper.lowering.graph import Shape
+from biper.lowering.tracer import Handler, Tracer, arguments_of, operator_name, sizes_of
+from biper.lowering.values import Value, shape_in
+
+FORMS = ("image", "rows", "array")
+"""The forms of a value, in the order in which they are preferred."""
+
+ARITHMETIC = {"add": "add", "sub": "subtract", "rsub": "subtract", "mul": "multiply", "div": "divide"}
+COMPARISONS = {
+    "eq": "equal",
+    "ge": "greater_equal",
+    "gt": "greater",
+    "le": "less_equal",
+    "lt": "less",
+    "ne": "not_equal",
+}
+OTHERS = {
+    "maximum": "maximum", "fmax": "maximum", "clamp_min": "maximum", "minimum": "minimum", "fmin": "minimum",
+    "clamp_max": "minimum", "logical_and": "multiply", "bitwise_and": "multiply", "logical_or": "maximum",
+    "bitwise_or": "maximum", "logical_xor": "not_equal", "bitwise_xor": "not_equal",
+}  # fmt: skip
+"""Logical operators are arithmetic of 0 and 1: a conjunction is a product, a disjunction the larger."""
 
 
-def _arithmetic(tracer: Tracer, node: torch.fx.Node) -> str:
+def _arithmetic(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """A sum, difference, product or quotient; with ``alpha``, the second operand is multiplied by it."""
     kind = operator_name(node)
     left, right = arguments_of(node)[:2]
     if kind == "rsub":
-        kind, left, right = "sub", right, left
-    if node.kwargs.get("alpha", 1) != 1:
-        raise ExportError(f"{source_of(node)}: {node.target} with alpha is not supported")
-    constants = tracer.array(left), tracer.array(right)
-    if constants[0] is None and constants[1] is None:
-        if kind != "add":
-            raise ExportError(f"{source_of(node)}: {kind} of two computed values is not supported; only their sum is")
-        first, second = tracer.value(left, node), tracer.value(right, node)
-        if shape_of(left) != shape_of(right):
-            raise ExportError(
-                f"{source_of(node)}: a sum of shapes {shape_of(left)} and {shape_of(right)} is not supported"
-            )
-        return tracer.emit(node, "elementwise", [first], residual=second)
-    if kind == "div" and constants[1] is None:
-        raise ExportError(f"{source_of(node)}: division by a computed value is not supported")
-    constant = _per_channel(constants[1] if constants[1] is not None else constants[0], node)
-    one, zero = np.ones_like(constant), np.zeros_like(constant)
-    match kind:
-        case "sub" if constants[1] is None:
-            multiplier, offset = -one, constant
+        left, right = right, left
+    function = ARITHMETIC[kind]
+    alpha: Any = node.kwargs.get("alpha", node.args[2] if len(node.args) > 2 else 1)
+    if alpha != 1:
+        constant = tracer.constant(right)
+        factor = np.float32(alpha)
+        if constant is not None:
+            right = Value.array(constant.shape, tracer.stored(constant * factor))
+        else:
+            right = binary(tracer, "multiply", right, factor, sizes_of(right))
+    elif (affine := _as_affine(tracer, function, left, right, sizes_of(node))) is not None:
+        return affine
+    result = binary(tracer, function, left, right, sizes_of(node))
+    mode = node.kwargs.get("rounding_mode")
+    if mode is not None:
+        result = unary(tracer, result, "floor" if mode == "floor" else "round")
+    return result
+
+
+def _as_affine(tracer: Tracer, function: str, left: Any, right: Any, shape: Shape) -> Value | None:
+    """Arithmetic with one number for each channel of an image as an affine, which other operations absorb."""
+    constants = tracer.constant(left), tracer.constant(right)
+    if (constants[0] is None) == (constants[1] is None):
+        return None
+    constant = constants[0] if constants[1] is None else constants[1]
+    value = tracer.value(left if constants[0] is None else right)
+    form = next((name for name in ("image", "rows") if name in value.names), None)
+    numbers = None if form is None or value.shape != shape else per_channel(constant, form, shape)
+    if numbers is None or (function == "divide" and (constants[1] is None or not numbers.all())):
+        return None
+    one, zero = np.ones_like(numbers), np.zeros_like(numbers)
+    match function:
+        case "subtract" if constants[1] is None:
+            multiplier, offset = -one, numbers
         case "add":
-            multiplier, offset = one, constant
-        case "sub":
-            multiplier, offset = one, -constant
-        case "mul":
-            multiplier, offset = constant, zero
+            multiplier, offset = one, numbers
+        case "subtract":
+            multiplier, offset = one, -numbers
+        case "multiply":
+            multiplier, offset = numbers, zero
         case _:
-            if not constant.all():
-                raise ExportError(f"{source_of(node)}: division by zero")
-            multiplier, offset = one / constant, zero
-    value = tracer.value(left if constants[1] is not None else right, node)
-    return tracer.emit(node, "elementwise", [value], tensors={"multiplier": multiplier, "offset": offset})
+            multiplier, offset = one / numbers, zero
+    assert form is not None
+    return affine(tracer, value, form, multiplier, offset)
 
 
-def _negate(tracer: Tracer, node: torch.fx.Node) -> str:
-    """``-x`` is a multiplication by -1."""
-    channels = shape_of(node)[0]
-    tensors = {"multiplier": np.full(channels, -1, np.float32), "offset": np.zeros(channels, np.float32)}
-    return tracer.emit(node, "elementwise", [tracer.value(node.args[0], node)], tensors=tensors)
+def affine(
+    tracer: Tracer, value: Value, form: str, multiplier: NDArray[np.float32], offset: NDArray[np.float32]
+) -> Value:
+    """``multiplier * value + offset`` with one number for each channel of an image form or of a rows form."""
+    shape = shape_in(form, value.shape)
+    assert shape is not None
+    tensors = {"multiplier": np.asarray(multiplier, np.float32), "offset": np.asarray(offset, np.float32)}
+    name = tracer.emit("elementwise", [tracer.form(form, value)], shape, tensors=tensors)
+    return Value(value.shape, {form: name})
 
 
-def _clamp(tracer: Tracer, node: torch.fx.Node) -> str:
-    """A clamp between two numbers, as hardtanh computes it."""
-    x, low, high = arguments_of(node, None, None, None)
-    low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        raise ExportError(
-            f"{source_of(node)}: only a clamp between two numbers is supported; write relu, or both bounds"
-        )
-    attributes = {"activation": "clip", "low": float(low), "high": float(high)}
-    return tracer.emit(node, "elementwise", [tracer.value(x, node)], attributes=attributes)
+def per_channel(constant: NDArray[Any] | None, form: str, shape: Shape) -> NDArray[np.float32] | None:
+    """A constant that broadcasts over a tensor as one number for each channel of a form; None if it differs elsewhere.
+
+    Args:
+        constant: what stands beside the tensor.
+        form: ``"image"``, whose channels are axis 1 of the tensor, or ``"rows"``, whose channels are its last axis.
+        shape: of the tensor.
+    """
+    if constant is None or constant.ndim > len(shape):
+        return None
+    channel = 1 if form == "image" else len(shape) - 1
+    sizes = (1,) * (len(shape) - constant.ndim) + constant.shape
+    if any(size != 1 for axis, size in enumerate(sizes) if axis != channel):
+        return None
+    return np.array(np.broadcast_to(constant.reshape(-1), shape[channel]), np.float32)
 
 
-def _per_channel(constant: NDArray[Any] | None, node: torch.fx.Node) -> NDArray[np.float32]:
-    """A constant that broadcasts over (1, C, H, W) or (1, F), as one number for each channel."""
-    assert constant is not None
-    shape = shape_of(node)
-    rank = len(node.meta["val"].shape)
-    sizes = (1,) * (rank - constant.ndim) + constant.shape
-    if len(sizes) != rank or sizes[0] != 1 or any(size != 1 for size in sizes[2:]) or sizes[1] not in (1, shape[0]):
-        raise ExportError(
-            f"{source_of(node)}: a constant of shape {constant.shape} beside {shape} is not supported; "
-            "it must be one number, or one a channel"
-        )
-    return np.broadcast_to(constant.reshape(-1), shape[0]).astype(np.float32)
+def binary(tracer: Tracer, function: str, left: Any, right: Any, shape: Shape) -> Value:
+    """A function of two operands, which are torch arguments, values, or numbers; returns its value.
+
+    A sum of two values of one shape becomes an addition that the operation before it absorbs.
+    """
+    left, right = (
+        side if isinstance(side, Value) else tracer.value(side) if isinstance(side, torch.fx.Node) else side
+        for side in (left, right)
+    )
+    form = common_form([left, right], shape)
+    names = [operand(tracer, side, form, len(shape)) for side in (left, right)]
+    made = shape_in(form, shape)
+    assert made is not None
+    shapes = [side.shape if isinstance(side, Value) else None for side in (left, right)]
+    if function == "add" and form != "array" and shapes == [shape, shape]:
+        return Value(shape, {form: tracer.emit("elementwise", names[:1], made, residual=names[1])})
+    return Value(shape, {form: tracer.emit("binary", names, made, attributes={"function": function})})
 
 
-def _emit_activation(tracer: Tracer, node: torch.fx.Node, attributes: dict[str, Any], **tensors: NDArray[Any]) -> str:
-    return tracer.emit(node, "elementwise", [tracer.value(node.args[0], node)], attributes=attributes, tensors=tensors)
+def common_form(operands: list[Any], shape: Shape) -> str:
+    """The form in which an elementwise operation on these operands is computed.
+
+    It is the form that a computed operand of the result's shape has already, if every other operand can be had in it.
+    """
+    values = [side for side in operands if isinstance(side, Value)]
+    full = [value for value in values if value.shape == shape]
+    for form in FORMS[:2]:
+        if not any(form in value.names for value in full):
+            continue
+        if all(_broadcasts_in(form, value, shape) for value in values):
+            return form
+    return "array"
 
 
-def _hardtanh(tracer: Tracer, node: torch.fx.Node) -> str:
-    _, low, high = arguments_of(node, None, -1.0, 1.0)
-    return _emit_activation(tracer, node, {"activation": "clip", "low": float(low), "high": float(high)})
+def _broadcasts_in(form: str, value: Value, shape: Shape) -> bool:
+    """Whether a value that broadcasts to a shape does so in a form too."""
+    if value.shape == shape:
+        return True
+    if form == "image":
+        rank = len(shape)
+        padded = (1,) * (rank - len(value.shape)) + value.shape
+        return len(padded) == rank and padded[0] == 1
+    return all(size == 1 for size in value.shape[:-1])
 
 
-def _relu6(tracer: Tracer, node: torch.fx.Node) -> str:
-    return _emit_activation(tracer, node, {"activation": "clip", "low": 0.0, "high": 6.0})
+def operand(tracer: Tracer, side: Any, form: str, rank: int) -> str:
+    """The name of an operand in a form, for an operation whose result has ``rank`` dimensions in torch."""
+    if not isinstance(side, Value):
+        return tracer.stored(np.array(side, np.float32))
+    if form == "array":
+        return tracer.array(side)
+    padded = (1,) * (rank - len(side.shape)) + side.shape
+    if padded == side.shape:
+        return tracer.form(form, side)
+    shape = shape_in(form, padded)
+    assert shape is not None
+    return tracer.emit("reshape", [tracer.array(side)], shape, attributes={"shape": list(shape)})
 
 
-def _relu(tracer: Tracer, node: torch.fx.Node) -> str:
-    return _emit_activation(tracer, node, {"activation": "relu"})
+def unary(tracer: Tracer, argument: Any, function: str, **parameters: float) -> Value:
+    """A function of each element of a value, in the form that it has; returns its value."""
+    value = argument if isinstance(argument, Value) else tracer.value(argument)
+    form = next(name for name in FORMS if name in value.names)
+    shape = shape_in(form, value.shape)
+    assert shape is not None
+    attributes = {"function": function, **{name: float(number) for name, number in parameters.items()}}
+    return Value(value.shape, {form: tracer.emit("unary", [value.names[form]], shape, attributes=attributes)})
 
 
-def _prelu(tracer: Tracer, node: torch.fx.Node) -> str:
-    slope = tracer.array(arguments_of(node)[1])
-    if slope is None:
-        raise ExportError(f"{source_of(node)}: a PReLU with computed slopes is not supported")
-    slopes = np.broadcast_to(slope.reshape(-1), shape_of(node)[0]).astype(np.float32)
-    return _emit_activation(tracer, node, {"activation": "prelu"}, slope=slopes)
+def _binary(tracer: Tracer, node: torch.fx.Node) -> Value:
+    left, right = arguments_of(node)[:2]
+    kind = operator_name(node)
+    return binary(tracer, {**COMPARISONS, **OTHERS}[kind], left, right, sizes_of(node))
+
+
+def _negate(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``-x`` is a multiplication by -1, which the operation before it absorbs."""
+    value = tracer.value(node.args[0])
+    form = next((name for name in ("image", "rows") if name in value.names), None)
+    if form is None:
+        return unary(tracer, value, "negative")
+    shape = shape_in(form, value.shape)
+    assert shape is not None
+    return affine(tracer, value, form, np.full(shape[0], -1, np.float32), np.zeros(shape[0], np.float32))
+
+
+def _not(tracer: Tracer, node: torch.fx.Node) -> Value:
+    return binary(tracer, "equal", node.args[0], 0.0, sizes_of(node))
+
+
+def _where(tracer: Tracer, node: torch.fx.Node) -> Value:
+    return choice(tracer, list(arguments_of(node)[:3]), sizes_of(node))
+
+
+def _masked_fill(tracer: Tracer, node: torch.fx.Node) -> Value:
+    x, mask, fill = arguments_of(node)[:3]
+    return choice(tracer, [mask, fill, x], sizes_of(node))
+
+
+def choice(tracer: Tracer, operands: list[Any], shape: Shape) -> Value:
+    """The second operand where the first is not 0, and the third elsewhere."""
+    sides = [tracer.value(side) if isinstance(side, torch.fx.Node) else side for side in operands]
+    form = common_form(sides, shape)
+    made = shape_in(form, shape)
+    assert made is not None
+    names = [operand(tracer, side, form, len(shape)) for side in sides]
+    return Value(shape, {form: tracer.emit("select", names, made)})
+
+
+def _power(tracer: Tracer, node: torch.fx.Node) -> Value:
+    x, exponent = arguments_of(node)[:2]
+    if isinstance(x, torch.fx.Node) and isinstance(exponent, int | float):
+        if exponent == 2:
+            return binary(tracer, "multiply", x, x, sizes_of(node))
+        return unary(tracer, x, "power", exponent=exponent)
+    return binary(tracer, "power", x, exponent, sizes_of(node))
 
 
 HANDLERS: Mapping[str, Handler] = {
     "neg": _negate,
-    "clamp": _clamp,
-    "add": _arithmetic,
-    "sub": _arithmetic,
-    "rsub": _arithmetic,
-    "mul": _arithmetic,
-    "div": _arithmetic,
-    "hardtanh": _hardtanh,
-    "relu": _relu,
-    "relu6": _relu6,
-    "prelu": _prelu,
-    "_prelu_kernel": _prelu,
+    "logical_not": _not,
+    "bitwise_not": _not,
+    "where": _where,
+    "masked_fill": _masked_fill,
+    "pow": _power,
+    **dict.fromkeys(ARITHMETIC, _arithmetic),
+    **dict.fromkeys((*COMPARISONS, *OTHERS), _binary),
 }

@@ -1,35 +1,72 @@
-"""Handlers of interpolation to another height and width."""
+"""Handlers of interpolation to another length, height or width: nearest, linear, cubic and area."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from biper.errors import ExportError
-from biper.lowering.tracer import Handler, Tracer, arguments_of, shape_of, source_of
+from biper.lowering.operators.sampling import sampled, taps_of
+from biper.lowering.tracer import Handler, Tracer, sizes_of
+from biper.lowering.values import Value, shape_in
 
 
-def _nearest(tracer: Tracer, node: torch.fx.Node) -> str:
-    """Nearest interpolation; a packed file reads row ``i * height // new_height``, and the same for columns.
+def _interpolate(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """An interpolation, axis by axis: what it does along an axis is asked of torch's own operator."""
+    value, shape = tracer.value(node.args[0]), sizes_of(node)
+    matrices = [_matrix(node, axis, value.shape, shape) for axis in range(2, len(shape))]
+    made = shape_in("image", shape)
+    if (
+        len(shape) == 4
+        and made is not None
+        and all(np.array_equal(matrix, _floor_matrix(*matrix.shape)) for matrix in matrices)
+    ):
+        return Value.image(shape, tracer.emit("resize", [tracer.image(value)], made))
+    for axis, matrix in enumerate(matrices, start=2):
+        value = sampled(tracer, value, axis, *taps_of(matrix))
+    return value
 
-    torch reads row ``floor(i / scale)`` where the caller gave a factor, which can be another one.
+
+def _floor_matrix(new: int, size: int) -> NDArray[np.float32]:
+    """The map of the operation ``resize``, which reads place ``floor(i * size / new)``."""
+    return np.eye(size, dtype=np.float32)[np.arange(new) * size // new]
+
+
+def _matrix(node: torch.fx.Node, axis: int, before: tuple[int, ...], after: tuple[int, ...]) -> NDArray[np.float32]:
+    """The linear map (new, size) that torch's operator applies along one axis, found on the unit vectors.
+
+    The other axes have one element, which stays as it is.
     """
-    x, _, *scales = arguments_of(node, None, None, None, None)
-    if len(scales) >= 1 and isinstance(scales[0], list | tuple):
-        scales = list(scales[0])
-    before, after = shape_of(x)[1:], shape_of(node)[1:]
-    for size, new, scale in zip(before, after, (*scales, None, None)[:2], strict=True):
-        step = np.float32(1 / scale) if scale else np.float32(size) / np.float32(new)
-        theirs = np.minimum((np.arange(new, dtype=np.float32) * step).astype(np.int64), size - 1)
-        if not np.array_equal(theirs, np.arange(new) * size // new):
-            raise ExportError(
-                f"{source_of(node)}: nearest interpolation from {before[0]}x{before[1]} to {after[0]}x{after[1]} by a "
-                "factor reads other pixels than one to a size; give size=... in place of scale_factor=..., or "
-                "recompute_scale_factor=True"
-            )
-    return tracer.emit(node, "resize", [tracer.value(node.args[0], node)])
+    axes = len(before) - 2
+    size, new = before[axis], after[axis]
+    units = torch.eye(size).reshape(size, 1, *[size if place == axis else 1 for place in range(2, len(before))])
+    target: Any = node.target
+    known = dict(zip((argument.name for argument in target._schema.arguments), node.args, strict=False))
+    known |= dict(node.kwargs)
+    known.pop(target._schema.arguments[0].name)
+    given: dict[str, Any] = {}
+    for name, value in known.items():
+        if name == "output_size" and value is not None:
+            given[name] = [new if place == axis else 1 for place in range(2, len(before))]
+        elif name == "scale_factors" and value is not None:
+            given[name] = [value[place] if place == axis - 2 else 1.0 for place in range(axes)]
+        elif name.startswith("scales") and value is not None:
+            place = {"scales_d": axes - 3, "scales_h": axes - 2, "scales_w": axes - 1, "scales": 0}[name]
+            given[name] = value if place == axis - 2 else 1.0
+        else:
+            given[name] = value
+    result: torch.Tensor = target(units, **given)
+    return np.asarray(result.reshape(size, new).T, np.float32)
 
 
-HANDLERS: Mapping[str, Handler] = {"upsample_nearest2d": _nearest}
+HANDLERS: Mapping[str, Handler] = dict.fromkeys(
+    (
+        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
+        "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d",
+        "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
+    ),
+    _interpolate,
+)  # fmt: skip

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from biper.io.files import atomic_write
 from biper.lowering.lower import lower
 from biper.lowering.pack import pack_graph
 from biper.lowering.quantize import quantize_real_convolutions
+from biper.lowering.trace import Example, input_tensors
 from biper.lowering.verify import ExportReport, verify
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
@@ -45,7 +47,7 @@ class FloatLayers(StrEnum):
 def export(
     model: nn.Module,
     path: str | Path,
-    example_input: Tensor,
+    example_input: Example,
     *,
     classes: Sequence[str] = (),
     normalization: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -54,10 +56,12 @@ def export(
     """Pack a model into one file, after checking that the packed program computes what the model does.
 
     Args:
-        model: any module whose binary layers are in stage 2; maps (N, C, H, W) to (N, outputs) or (N, C', H', W').
+        model: any module whose binary layers are in stage 2. It maps images, signals or vectors, and perhaps further
+            tensors, to one tensor or to several (a tuple, a dict, a dataclass), each of which begins with N.
         path: the file to write, usually ``something.biper``.
-        example_input: (N, C, H, W), or (N, C, L) for signals, floating point, normalized. It fixes all sizes but N. The
-            model and the packed program are compared on all N images, so give real ones.
+        example_input: (N, C, H, W), (N, C, L) for signals, or (N, F) for vectors, floating point, normalized. It fixes
+            all sizes but N. The model and the packed program are compared on all N images, so give real ones. For a
+            model with several inputs, a sequence or a dict of tensors, the image first.
         classes: a name for each output, or none.
         normalization: (mean, std) of pixels scaled to [0, 1], one number for each channel; the default is 0 and 1.
         float_layers: the number format of the layers that stay real: ``"float32"``; ``"float16"``, which rounds their
@@ -78,7 +82,7 @@ def export(
 
 def pack(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Example,
     *,
     classes: Sequence[str] = (),
     normalization: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -95,7 +99,8 @@ def pack(
     Raises:
         ExportError: see `export`.
     """
-    _require_finite(model, example_input)
+    tensors = input_tensors(model, example_input)
+    _require_finite({**model.state_dict(), **{f"example_input: {name}": tensor for name, tensor in tensors.items()}})
     graph = lower(model, example_input)
     channels = graph.input_shape[0]
     mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
@@ -106,7 +111,9 @@ def pack(
     program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
     require_operations(program, "a packed file", OPERATIONS)
     if float_layers is FloatLayers.int8:
-        images = example_input.detach().cpu().float().numpy()
+        if program.inputs:
+            raise ExportError("float_layers='int8' is measured on images alone, and the model has further inputs")
+        images = next(iter(tensors.values())).detach().cpu().float().numpy()
         program = quantize_real_convolutions(program, images.reshape(len(images), *program.input_shape))
     rounded = float_layers is not FloatLayers.float32
     blob = write_program(program)
@@ -115,13 +122,13 @@ def pack(
     return blob, report
 
 
-def _require_finite(model: nn.Module, example_input: Tensor) -> None:
-    """Check that all weights, buffers and examples are finite numbers.
+def _require_finite(tensors: Mapping[str, Any]) -> None:
+    """Check that all weights, buffers and examples, by their names, are finite numbers.
 
     Raises:
         ExportError: one is NaN or infinite; the text names the tensor.
     """
-    for name, tensor in {**model.state_dict(), "example_input": example_input}.items():
+    for name, tensor in tensors.items():
         if is_lazy(tensor) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             continue
         if not torch.isfinite(tensor).all():
