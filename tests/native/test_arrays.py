@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
-from support.array_programs import array_programs
-from support.programs import PADDED, PARAMETERS, array_operation, operation, program_of
+from support.programs import PADDED, operation, program_of
+from support.random_programs import PARAMETERS, array_operation, array_programs
 from test_engine import SETS
 
 from biper import _native
@@ -61,8 +61,8 @@ def test_functions_of_one_value(name: str) -> None:
     rounding = 1e-6 * (1 + np.abs(np.nan_to_num(numbers, posinf=1, neginf=1)))
     finite = np.isfinite(expected)
     ordinary = finite & (np.abs(numbers) < 100)
-    differences = np.abs(actual - expected, where=ordinary, out=np.zeros_like(actual))
-    assert (differences <= 4e-6 * np.abs(expected) + rounding)[ordinary].all()
+    differences = np.abs(actual[ordinary] - expected[ordinary])
+    assert (differences <= (4e-6 * np.abs(expected) + rounding)[ordinary]).all()
     np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
     np.testing.assert_array_equal(actual[np.isinf(expected)], expected[np.isinf(expected)])
     np.testing.assert_allclose(actual[finite & ~ordinary], expected[finite & ~ordinary], rtol=2e-5, atol=1e-30)
@@ -190,7 +190,7 @@ def test_a_value_that_the_engine_cannot_hold_is_refused() -> None:
         attributes=PADDED | {"stride": [512, 512]},
     )
     program = program_of((1, 1, 1), [pad, convolution], "z")
-    with pytest.raises(ModelFormatError, match="the engine refuses the model: .* too large"):
+    with pytest.raises(ModelFormatError, match=r"the engine refuses the model: .* too large"):
         Engine(program)
 
 
@@ -242,7 +242,7 @@ def hostile_calls() -> dict[str, tuple[str, list[object]]]:
     }
 
 
-@pytest.mark.parametrize("case", hostile_calls())
+@pytest.mark.parametrize("case", list(hostile_calls()))
 def test_the_native_engine_refuses_what_would_read_or_write_elsewhere(case: str) -> None:
     method, arguments = hostile_calls()[case]
     engine = _native.Engine(2, 3, 4, "", 1)

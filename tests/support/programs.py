@@ -13,15 +13,6 @@ from biper.runtime.reader import read_program
 PLAIN = {"stride": [1, 1], "dilation": [1, 1], "padding": [0, 0, 0, 0], "groups": 1}
 PADDED = PLAIN | {"padding": [1, 1, 1, 1]}
 
-PARAMETERS = {
-    "clip": {"low": -0.5, "high": 0.75},
-    "elu": {"alpha": 1.5, "scale": 1.25, "input_scale": 0.75},
-    "leaky_relu": {"slope": 0.125},
-    "power": {"exponent": 2.0},
-    "softplus": {"beta": 2.0, "threshold": 3.0},
-}
-"""Parameters for functions of one value that have some."""
-
 
 def program_of(shape: tuple[int, int, int], operations: Sequence[Operation], output: str) -> Program:
     """A program that was written and read again, so that the reader has checked it and derived its shapes."""
@@ -38,10 +29,3 @@ def operation(kind: str, reads: str, tensors: dict[str, NDArray] | None = None, 
 def random_bits(random: np.random.Generator, *shape: int) -> dict[str, NDArray]:
     """The tensors of a binary convolution with random weights (O, I / groups, kh, kw)."""
     return {"weight": pack_weight(random.random(shape) < 0.5)}
-
-
-def array_operation(
-    kind: str, reads: list[str], real: str, tensors: dict | None = None, **attributes: object
-) -> Operation:
-    """An operation on arrays. The reader derives its shape."""
-    return Operation(kind, "test", tuple(reads), (), real=real, attributes=attributes, tensors=tensors or {})

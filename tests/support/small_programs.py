@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.runtime.operations.arithmetic import BINARY, UNARY
-from biper.runtime.operations.reductions import REDUCTIONS
 from biper.runtime.program import Operation, Program, pack_weight
-from support.programs import PADDED, PARAMETERS, PLAIN, array_operation, operation, program_of, random_bits
+from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
 
 def random_pixels(shape: tuple[int, int, int], count: int = 3) -> NDArray[np.uint8]:
@@ -108,57 +106,4 @@ def small_programs() -> dict[str, Program]:
     add(
         "all_differ", (200, 5, 5), positive, operation("binary_convolution", "b", negative, real="y", attributes=PADDED)
     )
-    return made | small_array_programs(random)
-
-
-def small_array_programs(random: np.random.Generator) -> dict[str, Program]:
-    """Programs with each operation on arrays, on an image, on a constant and between convolutions."""
-
-    def numbers(*shape: int) -> NDArray[np.float32]:
-        return random.standard_normal(shape).astype(np.float32)
-
-    def on_image(*operations: Operation) -> Program:
-        return program_of((4, 3, 5), operations, str(operations[-1].real))
-
-    def one(kind: str, tensors: dict[str, NDArray] | None = None, **attributes: object) -> Program:
-        return on_image(array_operation(kind, ["image"], "y", tensors, **attributes))
-
-    def with_constant(kind: str, shape: tuple[int, ...], **attributes: object) -> Program:
-        constant = array_operation("constant", [], "c", {"value": numbers(*shape)})
-        return on_image(constant, array_operation(kind, ["image", "c"], "y", **attributes))
-
-    index = {"index": random.integers(0, 5, (3, 8)).astype(np.int32)}
-    mask = array_operation("binary", ["image", "c"], "m", function="greater")
-    zero = array_operation("constant", [], "c", {"value": np.zeros((), np.float32)})
-    convolution = {"weight": numbers(6, 4, 1, 1)}
-    return {
-        **{f"array_{name}": one("unary", function=name, **PARAMETERS.get(name, {})) for name in UNARY if name != "log"},
-        **{f"array_{name}": with_constant("binary", (4, 1, 1), function=name) for name in BINARY if name != "power"},
-        **{
-            f"array_{name}_over_axes": one("reduce", function=name, axes=[0, 2], keep=name != "sum")
-            for name in REDUCTIONS
-        },
-        "array_constant": on_image(array_operation("constant", [], "y", {"value": numbers(2, 3)})),
-        "array_select": on_image(zero, mask, array_operation("select", ["m", "image", "c"], "y")),
-        "array_softmax": one("softmax", axis=1, log=False),
-        "array_log_softmax": one("softmax", axis=0, log=True),
-        "array_layer_norm": one("normalize", axes=[2], center=True, epsilon=1e-5),
-        "array_group_norm": one("normalize", axes=[0, 1, 2], center=True, epsilon=1e-5),
-        "array_rms_norm": one("normalize", axes=[0], center=False, epsilon=1e-5),
-        "array_matmul": with_constant("matmul", (5, 7)),
-        "array_reshape": one("reshape", shape=[6, 10]),
-        "array_permute": one("permute", order=[2, 0, 1]),
-        "array_slice": one("slice", starts=[1, 0, 1], sizes=[2, 3, 2], steps=[2, 1, 3]),
-        "array_expand": one("expand", shape=[2, 4, 3, 5]),
-        "array_join": with_constant("join", (2, 3, 5), axis=0),
-        "array_pad": one("pad", low=[0, 1, -1], high=[0, 2, 0], interior=[0, 0, 1], value=0.5),
-        "array_sample": one("sample", index | {"weight": numbers(3, 8)}, axis=2, function="sum"),
-        "array_sample_max": one("sample", index, axis=2, function="max"),
-        "array_gate": on_image(
-            operation("convolution", "image", convolution, real="v", attributes=PLAIN),
-            array_operation("reduce", ["v"], "m", function="mean", axes=[1, 2], keep=True),
-            array_operation("unary", ["m"], "g", function="sigmoid"),
-            array_operation("binary", ["v", "g"], "w", function="multiply"),
-            operation("convolution", "w", {"weight": numbers(3, 6, 3, 3)}, real="y", attributes=PADDED),
-        ),
-    }
+    return made

@@ -107,11 +107,9 @@ def compare_engines(
         a row that says so and no times.
 
     Raises:
-        ModelError: a peer is unknown, or the model has inputs other than images.
+        ModelError: a peer is unknown.
         MissingDependencyError: a peer's package is not installed.
     """
-    if program.inputs:
-        raise ModelError(f"only models of images alone can be compared; this one has the inputs {list(program.inputs)}")
     variants = [variant for name in peers for variant in load_variants(name)]
     images = np.zeros((batch, *program.input_shape), np.float32)
     networks = {Network.program: program, Network.full_precision: full_precision(program)}

@@ -13,10 +13,18 @@ from biper.runtime.operations.arithmetic import UNARY
 from biper.runtime.operations.reductions import REDUCTIONS
 from biper.runtime.program import Operation, Program, Shape, write_program
 from biper.runtime.reader import read_program
-from support.programs import PARAMETERS, array_operation
 
 MOST = 4096
 """The most elements of a value of a random program."""
+
+PARAMETERS = {
+    "clip": {"low": -0.5, "high": 0.75},
+    "elu": {"alpha": 1.5, "scale": 1.25, "input_scale": 0.75},
+    "leaky_relu": {"slope": 0.125},
+    "power": {"exponent": 2.0},
+    "softplus": {"beta": 2.0, "threshold": 3.0},
+}
+"""Parameters for functions of one value that have some."""
 
 JUMPING = {"ceil", "floor", "round", "sign"}
 UNBOUNDED = {"exp", "expm1", "log", "log1p", "power", "reciprocal", "rsqrt", "sqrt"}
@@ -24,6 +32,13 @@ SMOOTH = sorted(set(UNARY) - JUMPING - UNBOUNDED)
 """Functions that make neither a value nor a rounding error much larger."""
 
 SMOOTH_PAIRS = ("add", "maximum", "minimum", "multiply", "subtract")
+
+
+def array_operation(
+    kind: str, reads: list[str], real: str, tensors: dict | None = None, **attributes: object
+) -> Operation:
+    """An operation on arrays. The reader derives its shape."""
+    return Operation(kind, "test", tuple(reads), (), real=real, attributes=attributes, tensors=tensors or {})
 
 
 class Drawing:
