@@ -15,6 +15,7 @@ namespace nb = nanobind;
 using biper::Emitted;
 using biper::Engine;
 using biper::EpilogueSpec;
+using biper::View;
 
 namespace {
 
@@ -29,6 +30,20 @@ std::vector<int> shape_of(const Array<T>& array) {
     shape.push_back(static_cast<int>(array.shape(i)));
   }
   return shape;
+}
+
+using Results = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+
+// Where the arrays of all inputs begin, each of which must be of `count` images.
+std::vector<const float*> pointers_of(const Engine& engine, const std::vector<Array<float>>& arrays,
+                                      std::int64_t count) {
+  std::vector<const float*> pointers;
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    if (static_cast<std::int64_t>(arrays[i].size()) != count * engine.input_elements(i))
+      throw std::invalid_argument("an input of another size");
+    pointers.push_back(arrays[i].data());
+  }
+  return pointers;
 }
 
 nb::tuple ids(Emitted emitted) { return nb::make_tuple(emitted.real, emitted.bits); }
@@ -57,6 +72,9 @@ NB_MODULE(_native, module) {
       .def_rw("residual", &EpilogueSpec::residual)
       .def_rw("real", &EpilogueSpec::real)
       .def_rw("bits", &EpilogueSpec::bits);
+
+  nb::class_<View>(module, "View", "How an operation reads or writes a value as an array; see native/engine/views.h.")
+      .def(nb::init<int, std::vector<std::int64_t>, std::vector<std::int64_t>, std::int64_t>());
 
   nb::class_<Engine>(module, "Engine", "Runs packed programs; see biper.runtime.engine.")
       .def(nb::init<int, int, int, const std::string&, int>())
@@ -88,31 +106,45 @@ NB_MODULE(_native, module) {
                             const EpilogueSpec& e) { return ids(engine.add_resize(input, height, width, e)); })
       .def("add_flatten",
            [](Engine& engine, int input, const EpilogueSpec& e) { return ids(engine.add_flatten(input, e)); })
+      .def("add_input", &Engine::add_input)
+      .def("add_constant",
+           [](Engine& engine, Array<float> value) {
+             return engine.add_constant(value.data(), static_cast<std::int64_t>(value.size()));
+           })
+      .def("add_function", &Engine::add_function)
+      .def("add_reduction", &Engine::add_reduction)
+      .def("add_normalization", &Engine::add_normalization)
+      .def("add_softmax", &Engine::add_softmax)
+      .def("add_product", &Engine::add_product)
+      .def("add_sample", &Engine::add_sample)
+      .def("add_copies", &Engine::add_copies)
+      .def("add_image", &Engine::add_image)
+      .def("add_output", &Engine::add_output)
       .def("finish", &Engine::finish)
       .def("run",
-           [](Engine& engine, Array<float> images, nb::ndarray<float, nb::c_contig, nb::device::cpu> results,
-              int output) {
-             const std::vector<int> in = engine.shape(0), out = engine.shape(output);
-             const auto fits = [&](const auto& array, const std::vector<int>& shape) {
-               return array.ndim() == 4 && array.shape(0) == images.shape(0) &&
-                      array.shape(1) == static_cast<std::size_t>(shape[0]) &&
-                      array.shape(2) == static_cast<std::size_t>(shape[1]) &&
-                      array.shape(3) == static_cast<std::size_t>(shape[2]);
-             };
-             if (!fits(images, in) || !fits(results, out)) throw std::invalid_argument("an array of another shape");
+           [](Engine& engine, const std::vector<Array<float>>& inputs, const std::vector<Results>& results) {
+             if (inputs.size() != engine.inputs() || results.size() != engine.outputs())
+               throw std::invalid_argument("another number of inputs or results");
+             const std::int64_t count = inputs[0].ndim() ? static_cast<std::int64_t>(inputs[0].shape(0)) : 1;
+             std::vector<float*> to;
+             const auto from = pointers_of(engine, inputs, count);
+             for (std::size_t i = 0; i < results.size(); ++i) {
+               if (static_cast<std::int64_t>(results[i].size()) != count * engine.output_elements(i))
+                 throw std::invalid_argument("a result of another size");
+               to.push_back(results[i].data());
+             }
              const nb::gil_scoped_release release;
-             engine.run(images.data(), static_cast<std::int64_t>(images.shape(0)), results.data());
+             engine.run(from, count, to);
            })
       .def("profile",
-           [](Engine& engine, Array<float> image, int rounds) {
-             const std::vector<int> in = engine.shape(0);
-             if (static_cast<std::int64_t>(image.size()) != std::int64_t{in[0]} * in[1] * in[2])
-               throw std::invalid_argument("an image of another size");
+           [](Engine& engine, const std::vector<Array<float>>& inputs, int rounds) {
+             if (inputs.size() != engine.inputs()) throw std::invalid_argument("another number of inputs");
+             const auto from = pointers_of(engine, inputs, 1);
              const nb::gil_scoped_release release;
-             return engine.profile(image.data(), rounds);
+             return engine.profile(from, rounds);
            })
       .def("measure_peak", &Engine::measure_peak, nb::call_guard<nb::gil_scoped_release>())
-      .def("shape", &Engine::shape)
+      .def_prop_ro("operations", &Engine::operations)
       .def_prop_ro("threads", &Engine::threads)
       .def_prop_ro("instruction_set", &Engine::instruction_set)
       .def_prop_ro("arena_bytes", &Engine::arena_bytes);

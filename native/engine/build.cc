@@ -1,9 +1,9 @@
 // Building an engine: every operation is checked when it is added, so that running needs no checks.
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <utility>
 
+#include "engine/arrays.h"
 #include "engine/engine.h"
 #include "engine/operation.h"
 #include "engine/weight_layouts.h"
@@ -68,20 +68,29 @@ Engine::Engine(int channels, int height, int width, const std::string& instructi
   require(channels > 0 && height > 0 && width > 0, "the input is empty");
   require(static_cast<std::int64_t>(channels) * height <= kMaxElements / width, "the input is too large");
   values_.push_back(Value{true, channels, height, width, round_up(channels, kLanes), -1, -1});
+  inputs_.push_back(0);
 }
 
 Engine::~Engine() = default;
+Operation::Operation(Kind k) : kind(k) {}
+Operation::~Operation() = default;
 
 const Value& Engine::any_value(int id) const {
   require(id >= 0 && id < static_cast<int>(values_.size()), "an operation reads a value that is not there");
-  require(output_ < 0, "the engine is finished");
+  require(!finished_, "the engine is finished");
   return values_[id];
 }
 
 const Value& Engine::real_value(int id) const {
   const Value& value = any_value(id);
   require(value.real, "an operation reads bits where it needs real values");
+  require(value.floats == 0, "an operation on images reads an array");
   return value;
+}
+
+void Engine::mark_read(int id, int operation) {
+  values_[id].last_read = operation;
+  if (values_[id].base >= 0) values_[values_[id].base].last_read = operation;
 }
 
 int Engine::make_value(bool real, int channels, int height, int width) {
@@ -96,12 +105,6 @@ int Engine::make_rows(int rows, int floats) {
   const int index = static_cast<int>(operations_.size());
   values_.push_back(Value{true, floats, rows, 1, floats, index, index});
   return static_cast<int>(values_.size()) - 1;
-}
-
-std::vector<int> Engine::shape(int value) const {
-  require(value >= 0 && value < static_cast<int>(values_.size()), "there is no such value");
-  const Value& v = values_[value];
-  return {v.channels, v.height, v.width};
 }
 
 int Engine::threads() const { return pool_.threads(); }
@@ -256,8 +259,8 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
     op->residual = spec.residual;
   }
   const int index = static_cast<int>(operations_.size());
-  for (int input : op->inputs) values_[input].last_read = index;
-  if (op->residual >= 0) values_[op->residual].last_read = index;
+  for (int input : op->inputs) mark_read(input, index);
+  if (op->residual >= 0) mark_read(op->residual, index);
   // A move without epilogue copies values to where they stay; before an epilogue it copies them to memory of its own.
   const bool plain =
       spec.real && !spec.bits && spec.residual < 0 && !e.multiplier && !e.offset && e.activation == Activation::kNone;
@@ -272,12 +275,11 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   return emitted;
 }
 
-void Engine::finish(int output) {
-  real_value(output);  // refuses anything else
-  values_[output].last_read = std::numeric_limits<int>::max();
+void Engine::finish() {
+  require(!finished_ && !outputs_.empty(), "the engine is finished, or has no result");
   pack_input();
   plan_memory();
-  output_ = output;
+  finished_ = true;
   give_arena(std::make_unique<Arena>(arena_bytes_));
 }
 

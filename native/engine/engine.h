@@ -4,7 +4,8 @@
 // kind, and every array has the size that its geometry asks for. Running allocates memory only if more threads call at
 // once than ever before.
 //
-// build.cc adds operations, weight_layouts.cc arranges their weights, memory_plan.cc places the values, run.cc runs.
+// build.cc adds operations on images, build_arrays.cc those on arrays (views.h, arrays.h), weight_layouts.cc arranges
+// weights, memory_plan.cc places the values, run.cc runs.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,8 @@
 #include <vector>
 
 #include "common/threads.h"
+#include "engine/aligned.h"
+#include "engine/views.h"
 #include "kernels/kernels.h"
 
 namespace biper {
@@ -36,7 +39,14 @@ struct Emitted {
   int real, bits;
 };
 
-struct Value;  // these three are defined in operation.h
+// A result of the engine: the value and the elements of it that are copied.
+struct Output {
+  int value;
+  Copy copy;
+};
+
+struct ArrayOperation;  // see arrays.h
+struct Value;           // these three are defined in operation.h
 struct Operation;
 struct Arena;
 
@@ -64,19 +74,47 @@ class Engine {
   Emitted add_resize(int input, int height, int width, const EpilogueSpec& epilogue);
   Emitted add_flatten(int input, const EpilogueSpec& epilogue);
 
-  // Ends building and plans the memory. `output` is the id of the real value that `run` returns.
-  void finish(int output);
+  // Operations on arrays read views of real values; see views.h and arrays.h. Each returns the id of its result, whose
+  // elements have the places that the sizes and strides of `result` say.
+  int add_input(std::int64_t elements);  // besides the image, which has id 0
+  int add_constant(const float* elements, std::int64_t count);
+  int add_function(const std::string& function, const std::vector<float>& parameters, const std::vector<View>& inputs,
+                   View result);
+  int add_reduction(const std::string& function, const View& input, const std::vector<int>& axes, View result);
+  int add_normalization(const View& input, const std::vector<int>& axes, bool center, float epsilon, View result);
+  int add_softmax(const View& input, int axis, bool log, View result);
+  int add_product(const View& left, const View& right, View result);
+  int add_sample(const View& input, int axis, const std::vector<int>& index, const std::vector<float>& weight,
+                 bool maximum, View result);
+  // Copies each source to its target, a part of the result; what no target covers has the value `fill`, if `fills`.
+  int add_copies(const std::vector<View>& sources, std::vector<View> targets, bool fills, float fill, View result);
+  // Lets operations on images read (channels, height, width) from the floats of a value, from number `first` on, if
+  // they have the layout of an image there.
+  int add_image(int value, std::int64_t first, int channels, int height, int width);
 
-  // Computes (count, C', H', W') results from (count, C, H, W) normalized images. Many threads may call it at once.
-  void run(const float* images, std::int64_t count, float* results);
+  // Adds a result of `run`; it may be a view of any real value.
+  void add_output(const View& view);
 
-  // The seconds that each operation takes on an image (C, H, W): the median of `rounds` runs.
-  std::vector<double> profile(const float* image, int rounds);
+  // Ends building and plans the memory.
+  void finish();
+
+  // Computes a result of each output for `count` images: inputs[0] are normalized images (count, C, H, W), the others
+  // are of the inputs in the order in which they were added. Many threads may call it at once.
+  void run(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results);
+
+  // The seconds that each operation takes on an image: the median of `rounds` runs. The inputs are those of one image.
+  std::vector<double> profile(const std::vector<const float*>& inputs, int rounds);
+
+  // The number of elements of an input, and of a result, for one image.
+  std::int64_t input_elements(std::size_t index) const;
+  std::int64_t output_elements(std::size_t index) const { return outputs_[index].copy.elements(); }
+  std::size_t inputs() const { return inputs_.size(); }
+  std::size_t outputs() const { return outputs_.size(); }
+  int operations() const { return static_cast<int>(operations_.size()); }
 
   // The most binary multiply-accumulates per second that the kernels can do on one core: with operands in registers.
   double measure_peak() const;
 
-  std::vector<int> shape(int value) const;  // channels, height, width
   int threads() const;
   std::string instruction_set() const { return kernels_->name; }
   std::int64_t arena_bytes() const { return arena_bytes_; }
@@ -89,17 +127,29 @@ class Engine {
   int make_rows(int rows, int floats);
   Emitted finish_operation(std::unique_ptr<Operation> operation, int channels, int height, int width,
                            const EpilogueSpec& spec);
+  void mark_read(int id, int operation);
+  const Value& viewed(const View& view) const;
+  // Adds a value of so many floats that the operation being added makes.
+  int make_array(std::int64_t floats);
+  int make_result(View& result);
+  int finish_array(std::unique_ptr<ArrayOperation> array, const std::vector<View>& inputs, int result);
   void pack_input();
   void plan_memory();
   const Value* dying_residual(const Value& value) const;
-  void run_one(const float* image, float* result, std::uint8_t* arena, bool parallel);
+  void read_image(const float* image, std::uint8_t* arena) const;
+  void run_one(const std::vector<const float*>& inputs, const std::vector<float*>& results, std::int64_t image,
+               std::uint8_t* arena, bool parallel);
   std::unique_ptr<Arena> take_arena();
   void give_arena(std::unique_ptr<Arena> arena);
 
   const Kernels* kernels_;
   std::vector<Value> values_;
   std::vector<std::unique_ptr<Operation>> operations_;
-  int output_ = -1;
+  std::vector<int> inputs_;
+  std::vector<std::int64_t> input_sizes_;  // of the inputs beside the image
+  std::vector<Output> outputs_;
+  std::vector<Aligned<float>> constants_;
+  bool finished_ = false;
   std::int64_t arena_bytes_ = 0;
   ThreadPool pool_;
   std::mutex mutex_;

@@ -14,13 +14,17 @@ constexpr std::int64_t kMaxBytes = std::int64_t{1} << 33;
 // An image has few channels, so that padding its pixels to 16 channels would waste most of the memory traffic. Where
 // only convolutions of one group read the input, its pixels follow each other without padding.
 void Engine::pack_input() {
+  const auto is_part = [](const Value& value) { return value.base == 0; };
+  const auto returns = [](const Output& output) { return output.value == 0; };
+  if (std::any_of(values_.begin(), values_.end(), is_part)) return;
+  if (std::any_of(outputs_.begin(), outputs_.end(), returns)) return;
   for (const auto& op : operations_) {
     const bool reads = std::find(op->inputs.begin(), op->inputs.end(), 0) != op->inputs.end();
     const bool convolves = op->kind == Operation::Kind::kConvolution || op->kind == Operation::Kind::kInt8Convolution;
     const bool dense = convolves && op->geometry.groups == 1;
     if (op->residual == 0 || (reads && !dense)) return;
   }
-  if (output_ != 0) values_[0].stride = values_[0].channels;
+  values_[0].stride = values_[0].channels;
 }
 
 // First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place
@@ -28,6 +32,11 @@ void Engine::pack_input() {
 void Engine::plan_memory() {
   std::vector<const Value*> placed;
   for (Value& value : values_) {
+    if (value.constant) continue;
+    if (value.base >= 0) {
+      value.offset = values_[value.base].offset + 4 * value.first;
+      continue;
+    }
     placed.push_back(&value);
     if (const Value* residual = dying_residual(value)) {
       value.offset = residual->offset;
@@ -55,7 +64,10 @@ const Value* Engine::dying_residual(const Value& value) const {
   const Operation& op = *operations_[value.made];
   if (op.residual < 0 || op.real < 0 || &values_[op.real] != &value) return nullptr;
   const Value& residual = values_[op.residual];
-  const bool read_otherwise = std::find(op.inputs.begin(), op.inputs.end(), op.residual) != op.inputs.end();
+  const bool read_otherwise = std::any_of(op.inputs.begin(), op.inputs.end(), [&](int input) {
+    return input == op.residual || values_[input].base == op.residual;
+  });
+  if (residual.base >= 0) return nullptr;
   return residual.last_read == value.made && !read_otherwise && residual.stride == value.stride ? &residual : nullptr;
 }
 

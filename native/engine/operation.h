@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -18,7 +19,8 @@ inline void require(bool condition, const char* problem) {
   if (!condition) throw std::invalid_argument(problem);
 }
 
-// A tensor (channels, height, width) of one image, real or bits, in the layouts of kernels.h.
+// A tensor (channels, height, width) of one image, real or bits, in the layouts of kernels.h; or, where `floats` is not
+// 0, so many floats, which operations on arrays read and write in any order (see views.h).
 struct Value {
   bool real;
   int channels, height, width;
@@ -26,10 +28,20 @@ struct Value {
   int made, last_read;  // indices of the operations that make it and that read it last; the input has made == -1
 
   std::int64_t offset = 0;  // bytes from the start of the arena; memory_plan.cc decides
+  std::int64_t floats = 0;
+  const float* constant = nullptr;  // the floats of a constant, which is not in the arena
+  int base = -1;                    // the value whose floats from number `first` on this image is
+  std::int64_t first = 0;
 
   std::int64_t pixels() const { return static_cast<std::int64_t>(height) * width; }
-  std::int64_t bytes() const { return aligned(pixels() * stride * (real ? 4 : 2) + kAlignment); }
+  // All the floats of a real value, including those beyond the channels of its pixels.
+  std::int64_t all_floats() const { return floats ? floats : pixels() * stride; }
+  std::int64_t bytes() const {
+    return aligned((floats ? 4 * floats : pixels() * stride * (real ? 4 : 2)) + kAlignment);
+  }
 };
+
+struct ArrayOperation;  // see arrays.h
 
 // One step of a program. Values are referred to by their index; -1 stands for none.
 struct Operation {
@@ -42,9 +54,11 @@ struct Operation {
     kPad,
     kConcatenate,
     kResize,
-    kFlatten
+    kFlatten,
+    kArray
   };
-  explicit Operation(Kind k) : kind(k) {}
+  explicit Operation(Kind k);
+  ~Operation();
 
   bool is_convolution() const {
     return kind == Kind::kConvolution || kind == Kind::kInt8Convolution || kind == Kind::kBinaryConvolution;
@@ -55,6 +69,7 @@ struct Operation {
   }
 
   Kind kind;
+  std::unique_ptr<ArrayOperation> array;  // kArray, which is computed by this alone
   std::vector<int> inputs;
   Geometry geometry{};  // of a convolution; its stride is filled in when it runs
   Pooling pooling{};

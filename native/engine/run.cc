@@ -3,38 +3,13 @@
 #include <chrono>
 #include <cstring>
 
+#include "engine/arrays.h"
+#include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/operation.h"
 
 namespace biper {
 namespace {
-
-// Vector instructions that take longer than waking another thread, which takes about ten microseconds.
-constexpr std::int64_t kWorthSplitting = 50'000;
-
-// What an operation needs besides itself in order to run on one image.
-struct Context {
-  const Kernels& kernels;
-  const std::vector<Value>& values;
-  std::uint8_t* arena;
-  ThreadPool& pool;
-  bool parallel;  // whether threads share the operation
-
-  std::uint8_t* memory(int id) const { return arena + values[id].offset; }
-  float* real(int id) const { return reinterpret_cast<float*>(memory(id)); }
-  std::uint16_t* bits(int id) const { return reinterpret_cast<std::uint16_t*>(memory(id)); }
-
-  // Calls work(begin, end) for parts of [0, units), in several threads if that pays; `cost` is the approximate number
-  // of vector instructions of all units together.
-  template <typename F>
-  void split(int units, std::int64_t cost, F&& work) const {
-    const int parts = parallel && cost > kWorthSplitting ? std::min(units, pool.threads()) : 1;
-    pool.run(parts, [&](int part) {
-      work(static_cast<int>(std::int64_t{units} * part / parts),
-           static_cast<int>(std::int64_t{units} * (part + 1) / parts));
-    });
-  }
-};
 
 std::int64_t result_blocks(const Operation& op) {
   return std::int64_t{op.height} * op.width * round_up(op.channels, kLanes) / kLanes;
@@ -113,6 +88,7 @@ void move_values(const Context& context, const Operation& op, int id) {
 }
 
 void execute(const Context& context, const Operation& op) {
+  if (op.array) return op.array->run(context);
   Epilogue e = op.epilogue;
   if (op.residual >= 0) e.residual = context.real(op.residual);
   if (op.real >= 0) e.real = context.real(op.real);
@@ -157,10 +133,9 @@ void Engine::give_arena(std::unique_ptr<Arena> arena) {
   idle_.push_back(std::move(arena));
 }
 
-void Engine::run(const float* images, std::int64_t count, float* results) {
-  require(output_ >= 0, "the engine is not finished");
-  const std::int64_t in = values_[0].channels * values_[0].pixels();
-  const std::int64_t out = values_[output_].channels * values_[output_].pixels();
+void Engine::run(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results) {
+  require(finished_, "the engine is not finished");
+  require(inputs.size() == inputs_.size() && results.size() == outputs_.size(), "another number of inputs or results");
   // With enough images for every thread, each thread computes whole images. With fewer, all threads share
   // the rows of each operation.
   const int threads = pool_.threads();
@@ -169,20 +144,19 @@ void Engine::run(const float* images, std::int64_t count, float* results) {
     pool_.run(parts, [&](int part) {
       auto arena = take_arena();
       for (std::int64_t image = count * part / parts; image < count * (part + 1) / parts; ++image)
-        run_one(images + image * in, results + image * out, arena->memory.data(), false);
+        run_one(inputs, results, image, arena->memory.data(), false);
       give_arena(std::move(arena));
     });
     return;
   }
   auto arena = take_arena();
   for (std::int64_t image = 0; image < count; ++image)
-    run_one(images + image * in, results + image * out, arena->memory.data(), threads > 1);
+    run_one(inputs, results, image, arena->memory.data(), threads > 1);
   give_arena(std::move(arena));
 }
 
-void Engine::run_one(const float* image, float* result, std::uint8_t* arena, bool parallel) {
+void Engine::read_image(const float* image, std::uint8_t* arena) const {
   const Value& in = values_[0];
-  const Value& out = values_[output_];
   float* input = reinterpret_cast<float*>(arena + in.offset);
   const std::int64_t pixels = in.pixels();
   if (in.stride == 3) {  // pixel by pixel: writing takes most of the time, and this way it is sequential
@@ -192,20 +166,33 @@ void Engine::run_one(const float* image, float* result, std::uint8_t* arena, boo
     for (int c = 0; c < in.channels; ++c)
       for (std::int64_t p = 0; p < pixels; ++p) input[p * in.stride + c] = image[c * pixels + p];
   }
-  const Context context{*kernels_, values_, arena, pool_, parallel};
-  for (const auto& operation : operations_) execute(context, *operation);
-  const float* output = reinterpret_cast<const float*>(arena + out.offset);
-  for (int c = 0; c < out.channels; ++c)
-    for (std::int64_t p = 0; p < out.pixels(); ++p) result[c * out.pixels() + p] = output[p * out.stride + c];
 }
 
-std::vector<double> Engine::profile(const float* image, int rounds) {
-  require(output_ >= 0, "the engine is not finished");
+void Engine::run_one(const std::vector<const float*>& inputs, const std::vector<float*>& results, std::int64_t image,
+                     std::uint8_t* arena, bool parallel) {
+  const Context context{*kernels_, values_, arena, pool_, parallel};
+  read_image(inputs[0] + image * input_elements(0), arena);
+  for (std::size_t i = 1; i < inputs_.size(); ++i) {
+    const std::int64_t floats = input_elements(i);
+    std::memcpy(context.real(inputs_[i]), inputs[i] + image * floats, floats * sizeof(float));
+  }
+  for (const auto& operation : operations_) execute(context, *operation);
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    const Output& output = outputs_[i];
+    output.copy.run(results[i] + image * output.copy.elements(), context.read(output.value), 0, output.copy.chunks());
+  }
+}
+
+std::vector<double> Engine::profile(const std::vector<const float*>& inputs, int rounds) {
+  require(finished_ && inputs.size() == inputs_.size(), "the engine is not finished, or has other inputs");
   require(rounds >= 1 && rounds <= 100'000, "the number of rounds is out of range");
-  std::vector<float> result(values_[output_].channels * values_[output_].pixels());
+  std::vector<std::vector<float>> memory;
+  std::vector<float*> results;
+  for (const Output& output : outputs_) memory.emplace_back(output.copy.elements());
+  for (auto& result : memory) results.push_back(result.data());
   auto arena = take_arena();
   const Context context{*kernels_, values_, arena->memory.data(), pool_, pool_.threads() > 1};
-  run_one(image, result.data(), context.arena, context.parallel);
+  run_one(inputs, results, 0, context.arena, context.parallel);
   std::vector<std::vector<double>> times(operations_.size());
   for (int round = 0; round < rounds; ++round)
     for (std::size_t i = 0; i < operations_.size(); ++i) {

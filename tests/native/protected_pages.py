@@ -35,6 +35,7 @@ def convolve(isa: str, random: np.random.Generator, threads: int) -> None:
     channels, middle, out = (int(random.integers(1, high)) for high in (40, 70, 40))
     (kernel, step), size = random.integers(1, (6, 3)), int(random.integers(6, 20))
     geometry = [int(step), int(step), *[int(kernel) // 2] * 4, 1, 1, 1]
+    images = at_the_end(random.standard_normal((3, channels, size, size)).astype(np.float32))
     engine = _native.Engine(channels, size, size, isa, threads)
     bits, real = _native.Epilogue(), _native.Epilogue()
     bits.bits, real.real = True, True
@@ -42,10 +43,13 @@ def convolve(isa: str, random: np.random.Generator, threads: int) -> None:
     _, first = engine.add_convolution(0, weight, geometry, bits)
     packed = random.integers(0, 256, (out, kernel, kernel, -(-middle // 8))).astype(np.uint8)
     second, _ = engine.add_binary_convolution(first, at_the_end(packed), geometry, real)
-    engine.finish(second)
-    images = at_the_end(random.standard_normal((3, channels, size, size)).astype(np.float32))
-    results = at_the_end(np.zeros((3, *engine.shape(second)), np.float32))
-    engine.run(images, results, second)
+    for _ in range(2):
+        size = (size + 2 * (int(kernel) // 2) - int(kernel)) // int(step) + 1
+    pixel = -(-out // 16) * 16
+    engine.add_output(_native.View(second, [out, size, size], [1, size * pixel, pixel], 0))
+    engine.finish()
+    results = at_the_end(np.zeros((3, out, size, size), np.float32))
+    engine.run([images], [results])
     if not np.any(results):
         raise AssertionError("nothing was computed")
 

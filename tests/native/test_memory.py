@@ -74,7 +74,8 @@ sys.path.insert(0, {str(package.parent)!r})
 import pytest
 from biper import _native
 assert _native.__file__ == {str(package / module.name)!r}, _native.__file__
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", {str(ROOT / "tests/native/test_engine.py")!r}]))
+tests = [{str(ROOT / "tests/native/test_engine.py")!r}, {str(ROOT / "tests/native/test_arrays.py")!r}]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *tests]))
 """
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, (run.stdout + run.stderr)[-5000:]

@@ -110,7 +110,15 @@ def _inspect_packed(path: Path, as_json: bool) -> None:
             {"source": op.source, "operation": op.operation, "shape": op.shape, "bytes": op.nbytes}
             for op in program.operations
         ]
-        row = {"input": program.input_shape, "classes": program.classes, "bytes": size, "operations": rows}
+        shapes = program.shapes
+        row = {
+            "input": program.input_shape,
+            "inputs": dict(program.inputs),
+            "outputs": {name: shapes[value] for name, value in program.outputs.items()},
+            "classes": program.classes,
+            "bytes": size,
+            "operations": rows,
+        }
         typer.echo(json.dumps(row))
     else:
         tables.console.print(tables.program_table(program, size))

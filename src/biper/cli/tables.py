@@ -99,16 +99,27 @@ def drawn(data: Table, *, title: str | None = None) -> TerminalTable:
 
 def program_table(program: Program, file_bytes: int) -> TerminalTable:
     """The operations of a packed model, and the shapes of its images and outputs."""
-    table = _compact("operation", "kind", "emits", "channels x height x width", "bytes")
+    table = _compact("operation", "kind", "emits", "shape", "bytes")
     for op in program.operations:
         emits = " and ".join(name for name, value in (("real", op.real), ("bits", op.bits)) if value is not None)
-        table.add_row(op.source, op.operation, emits, " x ".join(map(str, op.shape)), f"{op.nbytes:,}")
-    shape = " x ".join(map(str, program.input_shape))
+        table.add_row(op.source, op.operation, emits, _sizes(op.shape), f"{op.nbytes:,}")
     names = f", {', '.join(program.classes[:3])}, ..." if len(program.classes) > 3 else ""
     outputs = " x ".join(str(count) for count in program.output_shape if count > 1) or "1"
-    table.caption = f"{size(file_bytes)}; images {shape}; {outputs} outputs{names}"
+    table.caption = f"{size(file_bytes)}; images {_sizes(program.input_shape)}; {outputs} outputs{names}"
+    if program.inputs:
+        others = ", ".join(f"{name} {_sizes(shape)}" for name, shape in program.inputs.items())
+        table.caption += f"; further inputs: {others}"
+    if program.outputs:
+        shapes = program.shapes
+        results = ", ".join(f"{name} {_sizes(shapes[value])}" for name, value in program.outputs.items())
+        table.caption += f"; named results: {results}"
     table.caption_justify = "left"
     return table
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    """A shape as text, such as ``3 x 32 x 32``; that of a single number is 1."""
+    return " x ".join(map(str, shape)) or "1"
 
 
 def bench_line(report: BenchReport) -> str:

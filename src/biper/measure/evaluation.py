@@ -93,7 +93,9 @@ def evaluate_packed(model: Model, split: Images) -> Scores:
         samples = images.cpu()
         if samples.is_floating_point():  # a packed model normalizes pixels alone
             samples = normalize(samples, model.program.mean, model.program.std)
-        total.add(torch.from_numpy(model(samples.numpy())).flatten(1), labels.cpu())
+        results = model(samples.numpy())
+        logits = next(iter(results.values())) if isinstance(results, dict) else results  # the first of several results
+        total.add(torch.from_numpy(logits).flatten(1), labels.cpu())
     return total.scores()
 
 

@@ -124,7 +124,11 @@ def compare_engines(
     check = _OutputCheck(networks, images)
     engine = Engine(program, instruction_set, threads)
     ours = Variant(
-        "biper", engine.instruction_set, Network.program, lambda _: lambda: engine(images), least_share=MOST_IMAGES
+        "biper",
+        engine.instruction_set,
+        Network.program,
+        lambda _: lambda: engine.run(images, {})[0],
+        least_share=MOST_IMAGES,
     )
     rows = {ours.row: check.row(ours, call := ours.build(Job(program, images, threads)))}
     checked = {ours.row: [(rows[ours.row], call)]}

@@ -239,7 +239,7 @@ def network_table(layers: Sequence[LayerSummary], sizes: ModelSizes) -> Table:
 
 def operation_table(report: BenchReport) -> Table:
     """The operations of a packed model, with their times for one image."""
-    total = sum(op.seconds for op in report.operations)
+    total = sum(op.seconds for op in report.operations) or 1.0  # a program may consist of views, which take no time
     columns = [
         Column("operation"),
         Column("kind"),
@@ -251,6 +251,6 @@ def operation_table(report: BenchReport) -> Table:
     rows = []
     for op in report.operations:
         macs = op.binary_macs + op.real_macs
-        rate = macs / op.seconds if macs else None
+        rate = macs / op.seconds if macs and op.seconds else None
         rows.append([op.source, op.operation, op.seconds, op.seconds / total, macs or None, rate])
     return Table("Operations of the packed model", columns, rows)

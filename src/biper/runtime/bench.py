@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from biper.runtime.engine import Engine
-from biper.runtime.program import Operation, Program
+from biper.runtime.operations import OPERATIONS
+from biper.runtime.program import Operation, Program, Shape
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,19 @@ def bench(
         ModelFormatError: the native engine refuses the program, or the processor lacks the instruction set.
     """
     engine = Engine(program, instruction_set, threads)
-    images = np.random.Generator(np.random.PCG64(0)).standard_normal((batch, *program.input_shape)).astype(np.float32)
+    random = np.random.Generator(np.random.PCG64(0))
+    images = random.standard_normal((batch, *program.input_shape)).astype(np.float32)
+    others = {
+        name: random.standard_normal((batch, *shape)).astype(np.float32) for name, shape in program.inputs.items()
+    }
     warm_until = time.perf_counter() + seconds / 10
     while time.perf_counter() < warm_until:
-        engine(images)
+        engine.run(images, others)
     times: list[float] = []
     stop = time.perf_counter() + seconds
     while time.perf_counter() < stop or len(times) < 5:
         started = time.perf_counter()
-        engine(images)
+        engine.run(images, others)
         times.append(time.perf_counter() - started)
     peak = engine.measure_peak()
     rows = profile(program, engine)
@@ -95,16 +100,17 @@ def profile(program: Program, engine: Engine, rounds: int = 100) -> tuple[Operat
     rows = []
     shapes = program.shapes
     for op, spent in zip(program.operations, engine.profile(rounds), strict=True):
-        macs = multiply_accumulates(op, shapes[op.inputs[0]][0])
+        macs = multiply_accumulates(op, [shapes[name] for name in op.inputs])
         binary = op.operation == "binary_convolution"
         rows.append(OperationTime(op.source, op.operation, spent, macs if binary else 0, 0 if binary else macs))
     return tuple(rows)
 
 
-def multiply_accumulates(op: Operation, in_channels: int) -> int:
-    """Multiply-accumulates of a convolution on one image, including taps in the padding; 0 for other operations."""
-    if op.operation not in ("convolution", "binary_convolution"):
+def multiply_accumulates(op: Operation, inputs: list[Shape]) -> int:
+    """Multiply-accumulates of a convolution or matrix product on one image, including taps in the padding; else 0.
+
+    ``inputs`` are the shapes of the values that the operation reads.
+    """
+    if op.operation not in ("convolution", "binary_convolution", "matmul"):
         return 0
-    weight = op.tensors["weight"]
-    kernel = weight.shape[1:3] if weight.dtype == np.uint8 else weight.shape[2:]
-    return math.prod(op.shape) * math.prod(kernel) * (in_channels // int(op.attributes["groups"]))
+    return math.prod(op.shape) * OPERATIONS[op.operation].work(inputs, op.shape, op.attributes, op.tensors)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biper.errors import ModelFormatError
-from biper.runtime.program import Operation, Program
+from biper.runtime.arrays import ArrayBuilder
+from biper.runtime.operations import OPERATIONS
+from biper.runtime.program import Operation, Program, Shape
+from biper.runtime.views import View, dense_strides, image_strides
 
 try:
     from biper import _native as _extension
@@ -41,15 +47,24 @@ class Engine:
 
     def __init__(self, program: Program, instruction_set: str | None = None, threads: int = 1) -> None:
         name = os.environ.get(ISA_VARIABLE, "") if instruction_set is None else instruction_set
-        self._output_shape = program.output_shape
+        self._outputs = program.outputs or {"": program.output}
+        self._single = not program.outputs
+        self._shapes = [program.shapes[value] for value in self._outputs.values()]
+        self._inputs = {"image": program.input_shape} | dict(program.inputs)
         try:
             self._engine = _native.Engine(*program.input_shape, name, threads)
-            values = {"image": 0}
-            for op in program.operations:
-                real, bits = self._add(op, values)
-                values |= {name: value for name, value in ((op.real, real), (op.bits, bits)) if name is not None}
-            self._output = values[program.output]
-            self._engine.finish(self._output)
+            self._arrays = ArrayBuilder(self._engine, _native.View)
+            self._bits: dict[str, int] = {}
+            self._views: dict[str, View] = {}
+            self._add_image("image", 0, program.input_shape)
+            for other, shape in program.inputs.items():
+                value = int(self._engine.add_input(math.prod(shape)))
+                self._views[other] = View(value, shape, dense_strides(shape))
+            wanted = _read_as_images(program)
+            self._ends = [self._add(op, wanted) for op in program.operations]
+            for value_name in self._outputs.values():
+                self._engine.add_output(self._arrays.native(self._views[value_name]))
+            self._engine.finish()
         except ValueError as error:
             raise ModelFormatError(f"the engine refuses the model: {error}") from error
 
@@ -68,25 +83,80 @@ class Engine:
         """The memory that the values of one image take, in bytes."""
         return int(self._engine.arena_bytes)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the program on normalized images (N, C, H, W) float32; returns results (N, C', H', W') float32."""
-        results = np.empty((len(images), *self._output_shape), np.float32)
-        self._engine.run(np.ascontiguousarray(images, np.float32), results, self._output)
+    @property
+    def native_operations(self) -> int:
+        """How many operations run on an image. Views take none, and a value in another layout takes a copy."""
+        return int(self._engine.operations)
+
+    def __call__(
+        self, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
+        """Run the program.
+
+        Args:
+            images: (N, C, H, W) float32, normalized.
+            others: the other inputs of the program by name, each (N, ...) float32.
+
+        Returns:
+            The result (N, ...) float32; or, of a program with several named results, these by name.
+
+        Raises:
+            ValueError: an input is missing, or has another shape.
+        """
+        results = self.run(images, others or {})
+        return results[0] if self._single else dict(zip(self._outputs, results, strict=True))
+
+    def run(self, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """The same as a call, but the results are always a list, in the order of the program's outputs."""
+        results = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
+        arrays = []
+        for name, shape in self._inputs.items():
+            if name != "image" and name not in others:
+                raise ValueError(f"the program has an input {name!r}, which is missing")
+            array = np.ascontiguousarray(images if name == "image" else others[name], np.float32)
+            if array.shape != (len(images), *shape):
+                raise ValueError(f"the input {name!r} has the shape {array.shape}, expected {(len(images), *shape)}")
+            arrays.append(array)
+        self._engine.run(arrays, results)
         return results
 
     def profile(self, rounds: int = 100) -> list[float]:
-        """The seconds that each operation takes on one image: the median of ``rounds`` runs."""
-        return list(self._engine.profile(np.zeros(self._engine.shape(0), np.float32), rounds))
+        """The seconds that each operation takes on one image: the median of ``rounds`` runs. Views take none."""
+        inputs = [np.zeros(shape, np.float32) for shape in self._inputs.values()]
+        seconds = list(self._engine.profile(inputs, rounds))
+        return [float(sum(seconds[begin:end])) for begin, end in pairwise([0, *self._ends])]
 
     def measure_peak(self) -> float:
         """The most binary multiply-accumulates per second of one core: xor, popcount and add on registers alone."""
         return float(self._engine.measure_peak())
 
-    def _add(self, op: Operation, values: dict[str, int]) -> tuple[int, int]:
-        """Add an operation; returns the ids of the real value and of the bits that it emits, -1 for none."""
-        method, arguments = self._call_for(op, [values[name] for name in op.inputs])
-        real, bits = getattr(self._engine, method)(*arguments, _epilogue(op, values))
-        return int(real), int(bits)
+    def _add(self, op: Operation, wanted: set[str]) -> int:
+        """Add an operation; returns how many native operations there are then.
+
+        ``wanted`` names the values that operations on images read.
+        """
+        if OPERATIONS[op.operation].on_images:
+            if op.operation == "binary_convolution":
+                inputs = [self._bits[name] for name in op.inputs]
+            else:
+                inputs = [self._arrays.image(self._views[name]) for name in op.inputs]
+            residual = -1 if op.residual is None else self._arrays.image(self._views[op.residual])
+            method, arguments = self._call_for(op, inputs)
+            real, bits = getattr(self._engine, method)(*arguments, _epilogue(op, residual))
+            if op.real is not None:
+                self._add_image(op.real, int(real), op.shape)
+            if op.bits is not None:
+                self._bits[op.bits] = int(bits)
+        else:
+            assert op.real is not None
+            inputs_read = [self._views[name] for name in op.inputs]
+            self._views[op.real] = self._arrays.add(op, inputs_read, for_images=op.real in wanted)
+        return self.native_operations
+
+    def _add_image(self, name: str, value: int, shape: Shape) -> None:
+        """Note a value that is an image (C, H, W) of the native engine."""
+        self._views[name] = View(value, shape, image_strides(shape))
+        self._arrays.remember_image(self._views[name])
 
     def _call_for(self, op: Operation, inputs: list[int]) -> tuple[str, list[Any]]:
         """The method of the native engine that adds an operation, and its arguments without the epilogue."""
@@ -100,7 +170,7 @@ class Engine:
                 if weight.dtype == np.int8:
                     levels = get("input_factor"), get("input_zero")
                     return "add_int8_convolution", [inputs[0], weight, geometry, *levels]
-                channels = self._engine.shape(inputs[0])[0]
+                channels = self._views[op.inputs[0]].shape[0]
                 return "add_convolution", [inputs[0], op.real_weight(channels), geometry]
             case "pool":
                 geometry = [*get("kernel", ()), *get("stride", ()), *get("padding", ()), *get("size", ())]
@@ -116,8 +186,14 @@ class Engine:
         return "add_elementwise", [inputs[0]]
 
 
-def _epilogue(op: Operation, values: dict[str, int]) -> Any:
-    """The epilogue of an operation as an object of the native extension; ``values`` are ids by name."""
+def _read_as_images(program: Program) -> set[str]:
+    """The names of the values that operations on images read."""
+    on_images = [op for op in program.operations if OPERATIONS[op.operation].on_images]
+    return {name for op in on_images for name in (*op.inputs, op.residual) if name is not None}
+
+
+def _epilogue(op: Operation, residual: int) -> Any:
+    """The epilogue of an operation as an object of the native extension; ``residual`` is the id of a value, or -1."""
     epilogue = _native.Epilogue()
     for name in ("multiplier", "offset", "slope", "threshold", "flip"):
         if name in op.tensors:
@@ -125,6 +201,6 @@ def _epilogue(op: Operation, values: dict[str, int]) -> Any:
     epilogue.activation = op.attributes.get("activation", "")
     if epilogue.activation == "clip":
         epilogue.low, epilogue.high = op.attributes["low"], op.attributes["high"]
-    epilogue.residual = -1 if op.residual is None else values[op.residual]
+    epilogue.residual = residual
     epilogue.real, epilogue.bits = op.real is not None, op.bits is not None
     return epilogue

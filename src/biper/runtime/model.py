@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -22,6 +22,9 @@ from biper.runtime.reference import run_reference
 
 BATCH = 64
 """The number of images that are computed at once. It limits the memory of a call on many images."""
+
+Results = NDArray[np.float32] | dict[str, NDArray[np.float32]]
+"""The result of a model, or its results by name if it has several."""
 
 
 @dataclass(frozen=True)
@@ -81,29 +84,46 @@ class Model:
         """The names of the outputs, or their numbers as text if the model has no names."""
         return self.program.classes or tuple(map(str, range(int(np.prod(self.program.output_shape)))))
 
-    def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def __call__(
+        self, images: NDArray[Any], others: Mapping[str, NDArray[Any]] | None = None, /, **inputs: NDArray[Any]
+    ) -> Results:
         """Compute the outputs for a batch of images that have the input size of the model.
 
         Args:
-            images: pixels, uint8 (N, H, W, C); normalized images, floating point (N, C, H, W); or, for a model of
-                signals, floating point (N, C, L).
+            images: pixels, uint8 (N, H, W, C); normalized images, floating point (N, C, H, W); for a model of signals,
+                floating point (N, C, L); or, for a model of C numbers, floating point (N, C).
+            others: the other inputs of the model by name, if it has any, each floating point (N, ...).
+            inputs: the same as keyword arguments.
 
         Returns:
-            (N, outputs) float32, or (N, C', H', W') float32 if the result of the model is a map.
+            (N, outputs) float32; or (N, ...) float32 if the result of the model is a map or another array. For a model
+            with several named results these are the values of a dict.
 
         Raises:
-            DataError: the images have another shape or dtype, or values that are not finite.
+            DataError: an input is missing, or has another shape or dtype, or values that are not finite.
         """
+        results = self._compute(images, {**(others or {}), **inputs})
+        return results if self.program.outputs else results[""]
+
+    def _compute(self, images: NDArray[Any], others: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """The results by name, batch by batch; the only result of a model that has no names for them is ``""``."""
         normalized = self._normalized(np.asarray(images))
-        shape = self.program.output_shape
-        result = np.empty((len(normalized), *shape), np.float32)
+        arrays = self._other_inputs(others, len(normalized))
+        values = self.program.outputs or {"": self.program.output}
+        shapes = {name: self.program.shapes[value] for name, value in values.items()}
+        results = {name: np.empty((len(normalized), *shape), np.float32) for name, shape in shapes.items()}
         for start in range(0, len(normalized), BATCH):
             part = slice(start, start + BATCH)
+            of_part = {name: array[part] for name, array in arrays.items()}
             if self._engine is not None:
-                result[part] = self._engine(normalized[part])
+                made = self._engine.run(normalized[part], of_part)
             else:
-                result[part] = run_reference(self.program, normalized[part])[self.program.output]
-        return result.reshape(len(normalized), shape[0]) if shape[1:] == (1, 1) else result
+                made_values = run_reference(self.program, normalized[part], of_part)
+                made = [made_values[value] for value in values.values()]
+            for result, array in zip(results.values(), made, strict=True):
+                result[part] = array
+        flat = {name for name, shape in shapes.items() if len(shape) == 3 and shape[1:] == (1, 1)}
+        return {name: array.reshape(array.shape[:2]) if name in flat else array for name, array in results.items()}
 
     def predict(
         self, images: Sequence[str | PathLike[str] | Image.Image] | NDArray[Any], top_k: int = 1
@@ -119,7 +139,7 @@ class Model:
             DataError: an image cannot be read, or an array has another shape or dtype.
         """
         array = images if isinstance(images, np.ndarray) else np.stack([self.prepare(image) for image in images])
-        logits = self(array).reshape(len(array), -1).astype(np.float64)
+        logits = next(iter(self._compute(array, {}).values())).reshape(len(array), -1).astype(np.float64)
         weights = np.exp(logits - logits.max(1, keepdims=True))
         probabilities = weights / weights.sum(1, keepdims=True)
         best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
@@ -155,16 +175,33 @@ class Model:
             return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)
         if height == 1 and images.shape[1:] == (channels, width):
             images = images[:, :, None]  # a signal is an image of height 1
+        if height == width == 1 and images.shape[1:] == (channels,):
+            images = images[:, :, None, None]
         if np.issubdtype(images.dtype, np.floating) and images.shape[1:] == (channels, height, width):
-            return _finite(images.astype(np.float32, copy=False))
+            return _finite(images.astype(np.float32, copy=False), "image")
         raise DataError(
             f"the model expects uint8 images (N, {height}, {width}, {channels}) or normalized floats "
             f"(N, {channels}, {height}, {width}), got {images.dtype} {images.shape}"
         )
 
+    def _other_inputs(self, given: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[np.float32]]:
+        """The inputs other than the images, checked, in float32."""
+        expected = self.program.inputs
+        if given.keys() != expected.keys():
+            raise DataError(f"the model takes the inputs {list(expected)} beside its images, got {list(given)}")
+        checked = {}
+        for name, shape in expected.items():
+            array = np.asarray(given[name])
+            if array.shape != (count, *shape) or not np.issubdtype(array.dtype, np.floating):
+                raise DataError(
+                    f"the model expects floats {(count, *shape)} as its input {name!r}, got {array.dtype} {array.shape}"
+                )
+            checked[name] = _finite(array.astype(np.float32, copy=False), f"{name} of image")
+        return checked
 
-def _finite(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The images, if all their values are finite numbers.
+
+def _finite(images: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """The arrays, one for each image, if all their values are finite numbers.
 
     Raises:
         DataError: a value is NaN or infinite; the text names the first such image.
@@ -172,5 +209,5 @@ def _finite(images: NDArray[np.float32]) -> NDArray[np.float32]:
     finite = np.isfinite(images)
     if not finite.all():
         first = int(np.argmin(finite.reshape(len(images), -1).all(1)))
-        raise DataError(f"expected finite numbers, got NaN or infinity in image {first} of {len(images)}")
+        raise DataError(f"expected finite numbers, got NaN or infinity in {what} {first} of {len(images)}")
     return images

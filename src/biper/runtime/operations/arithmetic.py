@@ -14,11 +14,15 @@ from biper.runtime.operations.spec import Array, Attributes, Checked, OperationS
 from biper.runtime.program import Operation, Shape
 
 _one = np.float32(1)
-_erf: Any = np.frompyfunc(math.erf, 1, 1)
+_erf_of_numbers: Any = np.frompyfunc(math.erf, 1, 1)
+
+
+def _erf(x: Array) -> Array:
+    return np.asarray(_erf_of_numbers(np.asarray(x, np.float64)), np.float32)
 
 
 def _gelu(x: Array) -> Array:
-    return np.asarray(x * (_one + _erf(x.astype(np.float64) / math.sqrt(2)).astype(np.float32)) / 2)
+    return np.asarray(x * (_one + _erf(np.asarray(x, np.float64) / math.sqrt(2))) / 2)
 
 
 def _gelu_tanh(x: Array) -> Array:
@@ -48,7 +52,7 @@ UNARY: dict[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
     "clip": (("low", "high"), np.clip),
     "cos": ((), np.cos),
     "elu": (("alpha", "scale", "input_scale"), _elu),
-    "erf": ((), lambda x: _erf(x.astype(np.float64)).astype(np.float32)),
+    "erf": ((), _erf),
     "exp": ((), np.exp),
     "expm1": ((), np.expm1),
     "floor": ((), np.floor),

@@ -85,6 +85,9 @@ def _pad_rule(check: Checker, inputs: list[Shape], attributes: Attributes, _tens
     check.numbers([attributes.get("value")], "value", 1)
     sizes = [n + (n - 1) * i + a + b for n, a, b, i in zip(shape, low, high, interior, strict=True)]
     check.require(all(size >= 1 for size in sizes), f"pads the shape {shape} to {tuple(sizes)}")
+    # What is removed on one side must be there, and not be what is added on the other side.
+    kept = [size - max(a, 0) - max(b, 0) for size, a, b in zip(sizes, low, high, strict=True)]
+    check.require(all(size >= 1 for size in kept), f"removes all of the shape {shape} by {low} and {high}")
     return Checked(tuple(sizes), {"low", "high", "interior", "value"}, set())
 
 
@@ -93,10 +96,11 @@ def _pad(op: Operation, inputs: list[Array]) -> Array:
     lists = [op.attributes[name] for name in ("low", "high", "interior")]
     spread = np.full([n + (n - 1) * i for n, i in zip(x.shape, lists[2], strict=True)], op.attributes["value"], x.dtype)
     spread[tuple(slice(None, None, i + 1) for i in lists[2])] = x
-    ends = zip(spread.shape, lists[0], lists[1], strict=True)
-    inner = spread[tuple(slice(max(-low, 0), size - max(-high, 0)) for size, low, high in ends)]
-    amounts = [(max(low, 0), max(high, 0)) for low, high in zip(lists[0], lists[1], strict=True)]
-    return np.pad(inner, amounts, constant_values=op.attributes["value"])
+    ends = list(zip(spread.shape, op.shape, lists[0], lists[1], strict=True))
+    result = np.full(op.shape, op.attributes["value"], x.dtype)
+    inside = tuple(slice(max(low, 0), size - max(high, 0)) for _, size, low, high in ends)
+    result[inside] = spread[tuple(slice(max(-low, 0), size - max(-high, 0)) for size, _, low, high in ends)]
+    return result
 
 
 def _sample_rule(check: Checker, inputs: list[Shape], attributes: Attributes, tensors: Tensors) -> Checked:
