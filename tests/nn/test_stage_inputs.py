@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from biper import BinarizeConfig, BinaryConv1d, BinaryConv2d, BinaryLinear, binarize_, export, keep_signs_, set_stage_
 from biper.errors import ExportError, ModelError
-from biper.methods.settings import BiperMethod, read_method
+from biper.methods.settings import read_method
 from biper.nn import kept_signs
 from biper.nn.latent import scale_to_weights_
 from biper.quantizers import TunedPeriodicSign, XnorSign, sign
@@ -142,7 +142,7 @@ def test_binarize_from_pretrained_weights() -> None:
 
 
 def test_a_target_error_sets_the_frequency_in_place_of_the_kept_signs() -> None:
-    model, fresh, method = trained(), trained(), BiperMethod(target_error=0.1)
+    model, fresh, method = trained(), trained(), read_method({"name": "biper", "target_error": 0.1})
     report = binarize_(model, BinarizeConfig(pretrained=True, method=method), example=noise(32, 16))
     binarize_(fresh, BinarizeConfig(method=method), example=noise(32, 16))
     assert report.layers[2].frequency == fresh[2].weight_quantizer.frequency

@@ -120,7 +120,12 @@ def result_names(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[str]:
             raise ExportError(
                 f"the model fails on example_input: {type(error).__name__}: {first_line(error)}"
             ) from error
-    return [] if isinstance(result, Tensor) else [name for name, _ in named_results(result)]
+    if isinstance(result, Tensor):
+        return []
+    names = [name for name, _ in named_results(result)]
+    if not names:
+        raise ExportError("the model returns no tensor")
+    return names
 
 
 def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:

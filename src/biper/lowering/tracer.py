@@ -130,7 +130,7 @@ class Tracer:
         (results,) = arguments_of(node)
         results = [result for result in results if isinstance(result, torch.fx.Node) and result.name in seen]
         if not results:
-            raise ExportError("the model returns no tensor that depends on its input")
+            raise ExportError("the model returns no tensor")
         values = [self.output(result) for result in results]
         graph.output = values[0]
         if self.output_names:

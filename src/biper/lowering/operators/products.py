@@ -19,7 +19,7 @@ from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, keyword
 from biper.lowering.values import Value
 
 MASKED = np.float32(-1e30)
-"""What is added to the scores of places that attention does not look at; their weights become 0."""
+"""The scores of places that attention does not look at."""
 
 
 def linear(
@@ -97,28 +97,34 @@ def _attention(tracer: Tracer, node: torch.fx.Node) -> Result:
     scaled = binary(tracer, "multiply", query, np.float32(scale), query.shape)
     scores_shape = (*np.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
     scores = product(tracer, scaled, turned, scores_shape)
-    mask = known.get("attn_mask", known.get("attn_bias"))
-    if known.get("is_causal"):
-        allowed = np.tri(scores_shape[-2], scores_shape[-1], dtype=bool)
-        scores = _masked(tracer, scores, np.where(allowed, np.float32(0), MASKED))
+    mask, allowed = _mask_of(tracer, known, scores_shape)
+    if allowed is not None:
+        scores = choice(tracer, [allowed, scores, MASKED], scores_shape)
     elif mask is not None:
-        constant = tracer.raw_constant(mask)
-        if constant is not None:
-            added = (
-                np.where(constant, np.float32(0), MASKED) if constant.dtype == bool else np.maximum(constant, MASKED)
-            )
-            scores = _masked(tracer, scores, added)
-        elif mask.meta["val"].dtype == torch.bool:
-            scores = choice(tracer, [mask, scores, MASKED], scores_shape)
-        else:
-            scores = binary(tracer, "add", scores, mask, scores_shape)
-    result = product(tracer, softmax(tracer, scores, -1), value, (*scores_shape[:-1], value.shape[-1]))
+        scores = binary(tracer, "add", scores, mask, scores_shape)
+    weights = softmax(tracer, scores, -1)
+    if allowed is not None:  # the weights of a place that looks at no other are 0
+        weights = choice(tracer, [allowed, weights, 0.0], scores_shape)
+    result = product(tracer, weights, value, (*scores_shape[:-1], value.shape[-1]))
     return result if operator_name(node) == "scaled_dot_product_attention" else [result]
 
 
-def _masked(tracer: Tracer, scores: Value, added: NDArray[Any]) -> Value:
-    constant = Value.array(added.shape, tracer.stored(added.astype(np.float32)))
-    return binary(tracer, "add", scores, constant, scores.shape)
+def _mask_of(tracer: Tracer, known: Mapping[str, Any], shape: Shape) -> tuple[Value | None, Value | None]:
+    """What is added to the scores of attention, or which of them count; at most one of the two is there."""
+    mask = known.get("attn_mask", known.get("attn_bias"))
+    if known.get("is_causal"):
+        constant: NDArray[Any] | None = np.tri(shape[-2], shape[-1], dtype=np.bool_)
+    else:
+        constant = tracer.raw_constant(mask)
+    if constant is None:
+        if mask is None:
+            return None, None
+        value = tracer.value(mask)
+        return (None, value) if mask.meta["val"].dtype == torch.bool else (value, None)
+    if constant.dtype == np.bool_:
+        return None, Value.array(constant.shape, tracer.stored(constant))
+    finite = np.maximum(constant, MASKED)
+    return Value.array(finite.shape, tracer.stored(finite)), None
 
 
 def _repeated(tracer: Tracer, value: Value, count: int) -> Value:
