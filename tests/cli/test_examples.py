@@ -18,6 +18,7 @@ from support.networks import packed_network
 from support.signals import write_npz
 
 from biper.data.digits import load_digits
+from biper.runtime.reader import read_program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,3 +118,28 @@ def test_real_signals_are_classified_as_well_as_in_full_precision(timeseries: Pa
     (bits, count), (real, _) = signals(motions, tmp_path / "b"), signals(motions, tmp_path / "f", "--float")
     assert count == 40
     assert bits >= real - 1
+
+
+def transformer(out: Path, *options: str) -> float:
+    """The test accuracy of vision_transformer.py, from 0 to 1."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setattr(sys, "argv", ["vision_transformer.py", "--out", str(out), *options])
+        runpy.run_path(str(ROOT / "examples/vision_transformer.py"), run_name="__main__")
+    found = re.search(r"test accuracy of the last epoch: ([0-9.]+)%", printed.getvalue())
+    assert found is not None, printed.getvalue()
+    assert re.search(r"\n12 of \d+ layers and", printed.getvalue())
+    return float(found[1]) / 100
+
+
+def test_a_vision_transformer_learns_and_is_packed(tmp_path: Path) -> None:
+    accuracy = transformer(tmp_path / "run", "--set", "stage1.epochs=2", "--set", "stage2.epochs=1")
+    assert accuracy > 0.3
+    program = read_program(tmp_path / "run" / "model.biper")
+    assert sum(op.operation == "binary_convolution" for op in program.operations) == 12
+    assert {"softmax", "matmul", "normalize"} <= {op.operation for op in program.operations}
+
+
+@pytest.mark.slow
+def test_a_vision_transformer_reaches_its_accuracy(tmp_path: Path) -> None:
+    assert transformer(tmp_path / "run") >= 0.9
