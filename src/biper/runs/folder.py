@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from biper.errors import CheckpointError, RecipeError
-from biper.io.files import atomic_write
+from biper.io.files import atomic_write, remove_abandoned
 from biper.models.saved import MODEL_FILE
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
@@ -34,6 +35,7 @@ class RunFolder:
     ``model.safetensors``                 the final model
     ``unreadable.txt``                    the images that could not be read and why, if there are any
     ``teacher/``                          the run of the teacher, if the recipe has one: a folder like this
+    ``.lock``                             exists while a process trains here, see `biper.runs.lock.RunLock`
     ``summary.json``                      what the run reached, see `biper.runs.records.RunSummary`; only a
                                           finished run has it
     ====================================  ==========================================================
@@ -64,37 +66,79 @@ class RunFolder:
         """Whether a run was started here."""
         return self.recipe_file.exists()
 
-    def create(self, recipe: Recipe, *, resume: bool) -> None:
-        """Make the folder and write the recipe, or check that the run in the folder has the same recipe.
+    def is_free(self) -> bool:
+        """Whether nothing would be lost by starting a run here: neither it nor its teacher has saved anything."""
+        if self.checkpoints.newest_first() or self.model_file.exists() or self.summary_file.exists():
+            return False
+        return not self.teacher.is_dir() or RunFolder(self.teacher).is_free()
+
+    def check(self, recipe: Recipe, *, resume: bool) -> None:
+        """Check that a run of a recipe may start or continue here. Nothing is written.
 
         Args:
             recipe: the recipe to train.
             resume: whether a run in the folder may be continued.
 
         Raises:
-            RecipeError: the folder holds a run and ``resume`` is false, or a run of another recipe (the message names
-                the first key that differs), or an imported model; or the path is a file.
+            RecipeError: the folder holds a run that has saved something and ``resume`` is false, or a run of another
+                recipe (the message names the first key that differs), or an imported model, or a recipe that somebody
+                wrote by hand; or the path is a file.
         """
-        if self.exists():
-            if not resume:
-                raise RecipeError(
-                    f"{self.path} already holds a run: continue it with resume=True, or train into another folder with "
-                    "out=..."
-                )
-            differences = list(_differences(load_recipe(self.recipe_file).model_dump(), recipe.model_dump()))
-            if differences:
-                key, was, now = differences[0]
-                raise RecipeError(
-                    f"{self.path} holds a run of another recipe: {key} was {was!r}, is now {now!r}; "
-                    "resume with the same recipe, or train into another folder with out=..."
-                )
-            return
-        if self.model_file.exists():
-            raise RecipeError(f"{self.path} holds an imported model: train into another folder with out=...")
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError(f"{self.path} is a file: out=... expects a folder")
+        if not self.exists():
+            if self.model_file.exists():
+                raise RecipeError(f"{self.path} holds an imported model: train into another folder with out=...")
+            return
+        if not resume and not self.is_free():
+            raise RecipeError(
+                f"{self.path} already holds a run: continue it with resume=True, or train into another folder with "
+                "out=..."
+            )
+        there = load_recipe(self.recipe_file)
+        differences = list(_differences(there.model_dump(), recipe.model_dump()))
+        if not differences:
+            return
+        key, was, now = differences[0]
+        if resume:
+            raise RecipeError(
+                f"{self.path} holds a run of another recipe: {key} was {was!r}, is now {now!r}; "
+                "resume with the same recipe, or train into another folder with out=..."
+            )
+        if _read_text(self.recipe_file) != there.to_toml():
+            raise RecipeError(
+                f"{self.recipe_file} was written by hand and would be overwritten: {key} is {was!r} there, and "
+                f"{now!r} in the recipe to train; train into another folder with out=..."
+            )
+
+    def create(self, recipe: Recipe, *, resume: bool) -> None:
+        """Make the folder and write the recipe, after `check`.
+
+        What a run without a checkpoint left there is removed, unless ``resume`` is true.
+
+        Args:
+            recipe: the recipe to train.
+            resume: whether a run in the folder may be continued.
+
+        Raises:
+            RecipeError: see `check`.
+        """
+        self.check(recipe, resume=resume)
+        if self.exists() and resume:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.recipe_file, recipe.to_toml())
+        same = self.exists() and not list(_differences(load_recipe(self.recipe_file).model_dump(), recipe.model_dump()))
+        for file in (self.environment_file, self.metrics_file, self.unreadable_file):
+            file.unlink(missing_ok=True)
+        for folder in (self.tensorboard, self.teacher):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not same:
+            atomic_write(self.recipe_file, recipe.to_toml())
+
+    def remove_temporary_files(self) -> None:
+        """Remove the temporary files of processes that were killed while they wrote; see `biper.io.files`."""
+        for folder in (self.path, self.checkpoints.path):
+            remove_abandoned(folder)
 
     def append_metrics(self, row: MetricsRow) -> int:
         """Append a row to metrics.jsonl and return the new length of the file in bytes."""
