@@ -15,7 +15,7 @@ class UnreadableImages:
     Args:
         limit: how many are accepted.
         file: a text file that lists them, one a line: name, tab, reason. Images that it lists already are counted.
-            With None there is no file.
+            The file is written when its folder exists; see `write`. With None there is no file.
         report: called with a line of text for each new image; the default warns.
 
     Raises:
@@ -32,6 +32,7 @@ class UnreadableImages:
             whole, newline, _half = file.read_text(encoding="utf-8").rpartition("\n")
             file.write_text(whole + newline, encoding="utf-8")  # a killed process may have left half a line
             self.names = {name: reason for name, _, reason in (line.partition("\t") for line in whole.splitlines())}
+        self._written = len(self.names)
 
     def add(self, name: str, reason: str) -> None:
         """Record that an image cannot be read."""
@@ -39,13 +40,20 @@ class UnreadableImages:
         if name in self.names:
             return
         self.names[name] = reason
-        if self.file is not None:
-            with open(self.file, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{name}\t{reason}\n")
+        self.write()
         if len(self.names) > self.limit:
-            listed = f"; all are listed in {self.file}" if self.file is not None else ""
+            listed = f"; all are listed in {self.file}" if self.file is not None and self.file.exists() else ""
             raise DataError(
                 f"more than {self.limit} images cannot be read, the last one {name}: {reason}{listed}. Repair the "
                 'data, or accept more with overrides=["data.max_unreadable=N"]'
             )
         self.report(f"unreadable image {len(self.names)} (at most {self.limit} are left out): {name}: {reason}")
+
+    def write(self) -> None:
+        """Append the images that the file does not list yet, if the folder of the file exists."""
+        if self.file is None or not self.file.parent.is_dir() or self._written == len(self.names):
+            return
+        with open(self.file, "a", encoding="utf-8", errors="backslashreplace") as file:
+            for name, reason in list(self.names.items())[self._written :]:
+                file.write(f"{name}\t{reason}\n")
+        self._written = len(self.names)

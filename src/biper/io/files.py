@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+"""The names of temporary files: that of the file to write, and the number of the process."""
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -31,3 +35,26 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of `atomic_write` in a folder whose processes have ended. Subfolders are not read."""
+    if not folder.is_dir():
+        return
+    for path in folder.glob(".*.tmp"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not _is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process with this number runs; on Windows, where asking would end it, always true."""
+    if process == os.getpid() or os.name != "posix":
+        return process != os.getpid()
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

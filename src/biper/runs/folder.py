@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 from biper.data.specs import DatasetSpec
 from biper.errors import CheckpointError, DataError, RecipeError
-from biper.io.files import atomic_write
+from biper.io.files import atomic_write, remove_abandoned
 from biper.models.saved import MODEL_FILE
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
@@ -37,6 +38,7 @@ class RunFolder:
     ``model.safetensors``                 the final model
     ``unreadable.txt``                    the images that could not be read and why, if there are any
     ``teacher/``                          the run of the teacher, if the recipe has one: a folder like this
+    ``.lock``                             exists while a process trains here, see `biper.runs.lock.RunLock`
     ``summary.json``                      what the run reached, see `biper.runs.records.RunSummary`; only a
                                           finished run has it
     ====================================  ==========================================================
@@ -68,44 +70,87 @@ class RunFolder:
         """Whether a run was started here."""
         return self.recipe_file.exists()
 
-    def create(self, recipe: Recipe, *, resume: bool) -> None:
-        """Make the folder and write the recipe, or check that the run in the folder has the same recipe.
+    def is_free(self) -> bool:
+        """Whether nothing would be lost by starting a run here: neither it nor its teacher has saved anything."""
+        if self.checkpoints.newest_first() or self.model_file.exists() or self.summary_file.exists():
+            return False
+        return not self.teacher.is_dir() or RunFolder(self.teacher).is_free()
+
+    def check(self, recipe: Recipe, *, resume: bool) -> None:
+        """Check that a run of a recipe may start or continue here. Nothing is written.
 
         Args:
             recipe: the recipe to train.
             resume: whether a run in the folder may be continued.
 
         Raises:
-            RecipeError: the folder holds a run and ``resume`` is false, or a run of another recipe (the message names
-                the first key that differs), or an imported model; or the path is a file.
+            RecipeError: the folder holds a run that has saved something and ``resume`` is false, or a run of another
+                recipe (the message names the first key that differs), or an imported model, or a recipe that somebody
+                wrote by hand; or the path is a file.
         """
-        if self.exists():
-            if not resume:
-                raise RecipeError(
-                    f"{self.path} already holds a run: continue it with resume=True, or train into another folder with "
-                    "out=..."
-                )
-            differences = list(_differences(load_recipe(self.recipe_file).model_dump(), recipe.model_dump()))
-            if differences:
-                key, was, now = differences[0]
-                raise RecipeError(
-                    f"{self.path} holds a run of another recipe: {key} was {was!r}, is now {now!r}; "
-                    "resume with the same recipe, or train into another folder with out=..."
-                )
-            return
-        if self.model_file.exists():
-            raise RecipeError(f"{self.path} holds an imported model: train into another folder with out=...")
         if self.path.exists() and not self.path.is_dir():
             raise RecipeError(f"{self.path} is a file: out=... expects a folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.recipe_file, recipe.to_toml())
+        if not self.exists():
+            if self.model_file.exists():
+                raise RecipeError(f"{self.path} holds an imported model: train into another folder with out=...")
+            return
+        if not resume and not self.is_free():
+            raise RecipeError(
+                f"{self.path} already holds a run: continue it with resume=True, or train into another folder with "
+                "out=..."
+            )
+        there = load_recipe(self.recipe_file)
+        differences = list(_differences(there.model_dump(), recipe.model_dump()))
+        if not differences:
+            return
+        key, was, now = differences[0]
+        if resume:
+            raise RecipeError(
+                f"{self.path} holds a run of another recipe: {key} was {was!r}, is now {now!r}; "
+                "resume with the same recipe, or train into another folder with out=..."
+            )
+        if _read_text(self.recipe_file) != there.to_toml():
+            raise RecipeError(
+                f"{self.recipe_file} was written by hand and would be overwritten: {key} is {was!r} there, and "
+                f"{now!r} in the recipe to train; train into another folder with out=..."
+            )
 
-    def keep_facts(self, spec: DatasetSpec, classes: tuple[str, ...]) -> DatasetSpec:
-        """Write down what is known of data of the user's own, or check that it is what the run began with.
+    def create(self, recipe: Recipe, *, resume: bool) -> None:
+        """Make the folder and write the recipe, after `check`.
+
+        What a run without a checkpoint left there is removed, unless ``resume`` is true.
+
+        Args:
+            recipe: the recipe to train.
+            resume: whether a run in the folder may be continued.
+
+        Raises:
+            RecipeError: see `check`.
+        """
+        self.check(recipe, resume=resume)
+        if self.exists() and resume:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        same = self.exists() and not list(_differences(load_recipe(self.recipe_file).model_dump(), recipe.model_dump()))
+        for file in (self.environment_file, self.metrics_file, self.unreadable_file, self.data_file):
+            file.unlink(missing_ok=True)
+        for folder in (self.tensorboard, self.teacher):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not same:
+            atomic_write(self.recipe_file, recipe.to_toml())
+
+    def remove_temporary_files(self) -> None:
+        """Remove the temporary files of processes that were killed while they wrote; see `biper.io.files`."""
+        for folder in (self.path, self.checkpoints.path):
+            remove_abandoned(folder)
+
+    def check_facts(self, spec: DatasetSpec, classes: tuple[str, ...], *, resume: bool) -> DatasetSpec:
+        """Check data of the user's own against those that the run began with; nothing is written.
 
         Args:
             spec: the specification of the data as they were read now.
             classes: the names of their classes.
+            resume: whether a run in the folder is continued; else what is in the folder does not count.
 
         Returns:
             The specification with the mean and standard deviation that the run began with.
@@ -114,18 +159,21 @@ class RunFolder:
             DataError: the samples have another shape than when the run began, or other classes.
             CheckpointError: the file is corrupt.
         """
-        now = {"name": spec.name, "shape": list(spec.own_shape), "classes": list(classes)}
-        if not self.data_file.exists():
-            write_json(self.data_file, now | {"mean": list(spec.mean), "std": list(spec.std)})
+        if not resume or not self.data_file.exists():
             return spec
         was, mean, std = self._read_facts()
-        for key, value in now.items():
+        for key, value in _facts(spec, classes).items():
             if was[key] != value:
                 raise DataError(
                     f"{self.path} began with data of another {key}: {was[key]}, here is {value}; resume with the same "
                     "data, or train into another folder with out=..."
                 )
         return replace(spec, mean=mean, std=std)
+
+    def write_facts(self, spec: DatasetSpec, classes: tuple[str, ...]) -> None:
+        """Write down what is known of data of the user's own, for `read_facts`; facts that are there stay."""
+        if not self.data_file.exists():
+            write_json(self.data_file, _facts(spec, classes) | {"mean": list(spec.mean), "std": list(spec.std)})
 
     def read_facts(self) -> tuple[DatasetSpec, tuple[str, ...]] | None:
         """The specification and the classes of data of the user's own; None where the recipe names their data set.
@@ -228,6 +276,11 @@ def _one_line_corrupt(what: str) -> Iterator[None]:
         yield
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{what} is corrupt: {error}") from error
+
+
+def _facts(spec: DatasetSpec, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What must not change between the start of a run and its continuation."""
+    return {"name": spec.name, "shape": list(spec.own_shape), "classes": list(classes)}
 
 
 def _differences(

@@ -76,7 +76,8 @@ class RunImages:
         )
         self.spec, self.classes = dataset.spec, dataset.classes
         if self.spec.own_shape:
-            self.spec = processes.on_rank_zero(lambda: folder.keep_facts(dataset.spec, dataset.classes))
+            resume = options.resume
+            self.spec = processes.on_rank_zero(lambda: folder.check_facts(dataset.spec, dataset.classes, resume=resume))
         self.shape = self.spec.shape(settings.image_size)
         train_split, held_out = dataset.split("train"), None
         if settings.selection == "held-out":

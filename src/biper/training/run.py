@@ -15,13 +15,14 @@ import torch
 from biper.fast.availability import keep_freed_memory
 from biper.nn import describe_fast_path
 from biper.recipes.schema import Recipe
-from biper.runs.environment import describe_environment
-from biper.runs.folder import RunFolder, write_json
+from biper.runs.folder import RunFolder
+from biper.runs.lock import RunLock
 from biper.runs.records import RunSummary
 from biper.training.distributed.processes import PRECISION_DTYPES, Processes, join
 from biper.training.options import RunOptions
-from biper.training.parts import RunParts, describe_factory
+from biper.training.parts import RunParts
 from biper.training.progress import Progress
+from biper.training.start import begin, read_or_lock, validate
 from biper.training.teacher import Teacher
 from biper.training.trainer import Trainer
 
@@ -54,9 +55,10 @@ def train(
 
     Raises:
         TypeError: there is no option of that name.
-        RecipeError: ``out`` holds a run and ``resume`` is false, or a run of another recipe; or the processes cannot
-            share a batch evenly.
-        ModelError: there is no such device or precision.
+        RecipeError: ``out`` holds a run and ``resume`` is false, or a run of another recipe, or one with another
+            ``precision``, ``compiled`` or ``start_from``; or another process trains there; or the processes cannot
+            share a batch evenly. A folder that has no checkpoint is free.
+        ModelError: there is no such device or precision, or the network cannot compute images of this size.
         DataError: the data is missing or corrupt, or too many images cannot be read.
         CheckpointError: a checkpoint could not be written, or is not of this recipe; or ``start_from`` holds another
             network; or a file of the run is corrupt.
@@ -98,24 +100,27 @@ def _train_into(
     is_teacher: bool = False,
 ) -> RunSummary:
     """Train a recipe into its folder, after its teacher; a finished run is not trained again."""
-    fabric = processes.fabric
     recipe.require_even_shares(processes.count)
-    processes.on_rank_zero(lambda: folder.create(recipe, resume=options.resume))
-    if (summary := processes.on_rank_zero(folder.read_summary)) is not None:
-        return summary
-    teacher = _train_teacher(folder, recipe, parts, processes, options, progress)
-    keep_freed_memory()
-    fabric.seed_everything(recipe.seed, verbose=False)
-    environment = describe_environment(
-        seed=recipe.seed, device=str(fabric.device), precision=options.precision, processes=processes.count
-    )
-    environment |= describe_factory(parts.factory, recipe)
-    processes.on_rank_zero(lambda: write_json(folder.environment_file, environment))
-    trainer = Trainer(recipe, folder, parts, processes, options, progress, teacher=teacher, is_teacher=is_teacher)
-    device = fabric.device.type
-    fast_path = describe_fast_path(trainer.module, device, PRECISION_DTYPES[options.precision], options.compiled)
-    progress.message(f"{options.precision} on {device}, channels-last, fused optimizer; {fast_path}")
-    return trainer.run()
+    lock = RunLock(folder.path)
+    try:
+        summary = processes.on_rank_zero(lambda: read_or_lock(folder, recipe, options, lock))
+        if summary is not None:
+            return summary
+        images = validate(folder, recipe, parts, processes, options, progress)
+        processes.on_rank_zero(lambda: begin(folder, recipe, parts, processes, options, lock, images))
+        images.unreadable.write()
+        teacher = _train_teacher(folder, recipe, parts, processes, options, progress)
+        keep_freed_memory()
+        processes.fabric.seed_everything(recipe.seed, verbose=False)
+        trainer = Trainer(
+            recipe, folder, parts, processes, options, progress, images, teacher=teacher, is_teacher=is_teacher
+        )
+        device = processes.fabric.device.type
+        fast_path = describe_fast_path(trainer.module, device, PRECISION_DTYPES[options.precision], options.compiled)
+        progress.message(f"{options.precision} on {device}, channels-last, fused optimizer; {fast_path}")
+        return trainer.run()
+    finally:
+        lock.release()
 
 
 def _train_teacher(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,15 +23,16 @@ from biper.errors import NonFiniteLossError, TrainingInterrupted
 from biper.measure.monitor import LayerMonitor
 from biper.measure.quantization_error import quantization_errors, relative_errors
 from biper.measure.size import model_sizes
-from biper.models.own import OWN, require_outputs
 from biper.models.saved import ModelInfo, load_state, save_model
 from biper.nn import set_progress_, set_stage_
 from biper.recipes.schema import Recipe, StageRecipe
 from biper.runs.folder import RunFolder
+from biper.runs.metrics import MetricsLog
 from biper.runs.records import MetricsRow, RunSummary, SplitScore, StageResult
 from biper.runs.state import Position, entries, pack_state, restore_optimizer, restore_random
 from biper.training.distributed.processes import Processes
 from biper.training.distributed.sync_batch_norm import synchronize_batch_norms_
+from biper.training.identity import check_identity, describe_identity
 from biper.training.images import RunImages
 from biper.training.initial_weights import check_checkpoint, take_weights_
 from biper.training.interruption import StopRequest
@@ -56,13 +58,9 @@ class Trainer:
         processes: the processes that train together.
         options: where and how to compute.
         progress: shows the progress of the run.
+        images: what to train on.
         teacher: the network to learn from, if there is one.
         is_teacher: whether this run trains the teacher of another run.
-
-    Raises:
-        DataError: the data is missing or corrupt.
-        CheckpointError: ``options.start_from`` holds another network.
-        ModelError: a network of the user's own does not fit the data.
     """
 
     def __init__(
@@ -73,6 +71,7 @@ class Trainer:
         processes: Processes,
         options: RunOptions,
         progress: Progress,
+        images: RunImages,
         *,
         teacher: Teacher | None = None,
         is_teacher: bool = False,
@@ -80,15 +79,11 @@ class Trainer:
         self.recipe, self.folder, self.processes = recipe, folder, processes
         self.options, self.progress, self.fabric = options, progress, processes.fabric
         self.teacher, self.is_teacher = teacher, is_teacher
-        self.images = RunImages(recipe, folder, processes, options, progress, parts.dataset)
-        self.batches = self.images.batches
+        self.images, self.batches = images, images.batches
+        self.factory = parts.factory
         self.info = ModelInfo.of_recipe(recipe, self.images.classes, self.images.spec)
         self.module = self.info.create(parts.factory).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if recipe.model.name == OWN:
-            require_outputs(self.module, self.images.examples(2), self.info.num_classes)
-        if options.start_from is not None:
-            stage = recipe.method.stages[0]
-            take_weights_(self.module, self.info, Path(options.start_from), stage, parts.factory)
+        self.metrics = MetricsLog(folder)
         self.position = Position()
         self.best: dict[str, Tensor] | None = None
         self._started = time.monotonic()
@@ -99,7 +94,11 @@ class Trainer:
         found = self.processes.on_rank_zero(self.folder.checkpoints.load_newest)
         if found is not None:
             self._restore_model(*found)
-        self.processes.on_rank_zero(lambda: self.folder.truncate_metrics(self.position.metrics_bytes))
+        elif self.options.start_from is not None:
+            take_weights_(
+                self.module, self.info, Path(self.options.start_from), self.recipe.method.stages[0], self.factory
+            )
+        self.processes.on_rank_zero(lambda: self._restore_metrics({} if found is None else found[1]))
         if self.recipe.model.sync_batch_norm and self.processes.count > 1:
             synchronize_batch_norms_(self.module, self.fabric.device, self.processes.step_group)
         self.model = self.processes.set_up(self.module, self.images.shape, compiled=self.options.compiled)
@@ -212,7 +211,7 @@ class Trainer:
 
     def _record(self, row: MetricsRow) -> None:
         """Write the row of an epoch to metrics.jsonl and to TensorBoard, and show it."""
-        self.position.metrics_bytes = self.folder.append_metrics(row)
+        self.position.metrics_bytes = self.metrics.append(row)
         numbers = dict(row.scalars())
         for measure, values in row.layers.to_json().items():
             numbers |= {f"{measure}/{layer}": value for layer, value in values.items()}
@@ -269,8 +268,12 @@ class Trainer:
 
         def save() -> None:
             tensors, document = pack_state(self.position, self.module, self.optimizer, self.best)
-            tensors |= self.monitor.state()
-            document |= {"recipe": self.recipe.model_dump(), "training_images": len(self.batches.split)}
+            tensors |= self.monitor.state() | self.metrics.state()
+            document |= {
+                "options": describe_identity(self.options),
+                "recipe": self.recipe.model_dump(),
+                "training_images": len(self.batches.split),
+            }
             document["processes"] = self.processes.count
             self.folder.checkpoints.save(self.position, tensors, document)
 
@@ -279,6 +282,7 @@ class Trainer:
     def _restore_model(self, path: Path, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
         """Load the weights and the position of a checkpoint, after checking that it belongs to this run."""
         check_checkpoint(path, document, self.recipe, len(self.batches.split))
+        check_identity(path, document.get("options", {}), replace(self.options, start_from=None), saved=True)
         load_state(self.module, entries(tensors, "model/"), str(path), self.info.name)
         self.position = Position.from_json(document["position"])
         self.progress.message(
@@ -289,6 +293,15 @@ class Trainer:
                 f"{wrote} processes wrote this checkpoint and {self.processes.count} continue: the batches are the "
                 "same, but sums round differently, so that the weights differ in their last bits"
             )
+
+    def _restore_metrics(self, saved: dict[str, Tensor]) -> None:
+        """Bring metrics.jsonl to the position of the run."""
+        stages = enumerate(self.recipe.stages[: self.position.stage - 1], 1)
+        done = [(number, epoch + 1) for number, stage in stages for epoch in range(stage.epochs)]
+        done += [(self.position.stage, epoch + 1) for epoch in range(self.position.epoch)]
+        if (repaired := self.metrics.restore(saved, self.position.metrics_bytes, done)) is not None:
+            self.progress.message(repaired)
+        self.position.metrics_bytes = len(self.metrics.content)
 
     def _non_finite(self, what: str, value: float) -> NonFiniteLossError:
         """The error for a loss or gradient that is not finite: where it happened and what is left."""
