@@ -16,6 +16,7 @@ TOP = (
     "BinaryLinear",
     "BiperError",
     "PeriodicSign",
+    "Preprocessing",
     "Recipe",
     "SteSign",
     "__version__",
@@ -87,7 +88,7 @@ BELOW = {
         "TunedPeriodicSign",
         "XnorSign",
     ),
-    "biper.runtime": ("Model", "Prediction", "load_pretrained"),
+    "biper.runtime": ("Model", "PredictedMap", "Prediction", "Preprocessing", "load_pretrained"),
 }
 
 

@@ -111,7 +111,10 @@ def _inspect_packed(path: Path, as_json: bool) -> None:
             {"source": op.source, "operation": op.operation, "shape": op.shape, "bytes": op.nbytes}
             for op in program.operations
         ]
-        row = {"input": program.input_shape, "classes": program.classes, "bytes": size, "operations": rows}
+        prepared = program.preprocessing
+        row: dict[str, Any] = {"input": program.input_shape, "mean": program.mean, "std": program.std}
+        row |= {"preprocessing": None if prepared is None else prepared.to_json(), "classes": program.classes}
+        row |= {"bytes": size, "operations": rows}
         typer.echo(json.dumps(row))
     else:
         tables.console.print(tables.program_table(program, size))

@@ -106,7 +106,8 @@ def program_table(program: Program, file_bytes: int) -> TerminalTable:
     shape = " x ".join(map(str, program.input_shape))
     names = f", {', '.join(program.classes[:3])}, ..." if len(program.classes) > 3 else ""
     outputs = " x ".join(str(count) for count in program.output_shape if count > 1) or "1"
-    table.caption = f"{size(file_bytes)}; images {shape}; {outputs} outputs{names}"
+    prepared = f"\npictures: {program.preprocessing}" if program.preprocessing is not None else ""
+    table.caption = f"{size(file_bytes)}; images {shape}; {outputs} outputs{names}{prepared}"
     table.caption_justify = "left"
     return table
 

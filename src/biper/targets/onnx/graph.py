@@ -28,7 +28,8 @@ IR_VERSION = 10
 def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
     """The graph from ``"image"`` (batch, C, H, W), normalized, to the program's output, both float32.
 
-    Its metadata are ``mean`` and ``std``, for pixels scaled to [0, 1], and ``classes``, each as JSON.
+    Its metadata are ``mean`` and ``std``, for pixels scaled to [0, 1], ``classes``, and ``preprocessing`` where the
+    program has it, each as JSON; see `biper.runtime.program`.
 
     Args:
         program: a validated program.
@@ -47,7 +48,9 @@ def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
     )
     made = helper.make_graph(graph.nodes, "biper", [image], [output], graph.constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    described = {"mean": program.mean, "std": program.std, "classes": program.classes}
+    described: dict[str, Any] = {"mean": program.mean, "std": program.std, "classes": program.classes}
+    if program.preprocessing is not None:
+        described["preprocessing"] = program.preprocessing.to_json()
     helper.set_model_props(model, {key: json.dumps(value) for key, value in described.items()})
     checker.check_model(model, full_check=True)
     return model
