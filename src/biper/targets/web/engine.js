@@ -59,8 +59,10 @@ function loadModel(bytes) {
   const multiplier = program.input.std.map((std) => float32(1 / float32(255 * float32(std))));
   const offset = program.input.std.map((std, i) => float32(float32(program.input.mean[i]) / float32(std)));
   const [outChannels, outHeight, outWidth] = shapes.get(program.output);
-  const classes = program.classes.length ? program.classes : Array.from({ length: outChannels }, (_, i) => String(i));
+  const numbers = outChannels === 1 ? ["positive"] : Array.from({ length: outChannels }, (_, i) => String(i));
+  const classes = program.classes.length ? program.classes : numbers;
   return {
+    preprocessing: program.preprocessing,
     channels, height, width, classes, binaryProducts, outputShape: [outHeight, outWidth, outChannels],
     run(pixels) {
       for (let i = 0; i < image.length; ++i) {
