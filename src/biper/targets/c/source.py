@@ -19,6 +19,7 @@ from biper.runtime.program import Program
 from biper.targets.c.arena import arena_of
 from biper.targets.c.calls import OperatorCalls
 from biper.targets.c.fixed_point import FixedOperation, FixedProgram
+from biper.targets.c.preparation import preparation
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
 from biper.targets.c.text import sections, string
 from biper.targets.c.to_fixed_point import with_pixels, without_flips
@@ -140,15 +141,17 @@ def _header(program: Program, name: str, exponent: int | None) -> str:
     out = program.output_shape
     constants = {"HEIGHT": height, "WIDTH": width, "CHANNELS": channels}
     constants |= {"OUTPUTS": math.prod(out), "OUT_HEIGHT": out[1], "OUT_WIDTH": out[2], "OUT_CHANNELS": out[0]}
-    meaning = "the outputs before softmax"
+    meaning = "the outputs before softmax" if out[0] > 1 else "the outputs before the sigmoid"
     if exponent is not None:
         constants["OUTPUT_EXPONENT"] = exponent
-        meaning = f"the outputs before softmax times 2 to the power of {upper}_OUTPUT_EXPONENT"
+        meaning += f" times 2 to the power of {upper}_OUTPUT_EXPONENT"
     lines = [f"#define {upper}_{key} {value}" for key, value in constants.items()]
     labels = program.classes or (tuple(map(str, range(out[0]))) if out[1:] == (1, 1) else ())
     if labels:
         lines.append("/* Names of the outputs, to initialize an array of strings with. */")
         lines.append(f"#define {upper}_CLASSES {', '.join(map(string, labels))}")
+    if program.input_shape[0] in (1, 3) and height > 1:
+        lines += preparation(program, upper)
     return (
         f"{_top_comment(program, name, exponent is not None)}\n#ifndef {upper}_H\n#define {upper}_H\n\n"
         f'#include <stdint.h>\n\n#ifdef __cplusplus\nextern "C" {{\n#endif\n\n'
