@@ -43,7 +43,7 @@ def check_prediction_equals_evaluation(folder: Path, data: Path, files: list[Pat
     with torch.inference_mode():
         logits = model(normalize(evaluated, SPEC.mean, SPEC.std))
     np.testing.assert_allclose(program(predicted), logits.numpy(), atol=1e-5)
-    names = [row[0].name for row in program.predict(files)]
+    names = [row[0].name for row in program.predict(predicted)]
     assert names == [str(label) for label in logits.argmax(1).tolist()]
 
 

@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from support.programs import PLAIN, operation, program_of
 from torch import nn
+from typer.testing import CliRunner
 
 import biper
+from biper.cli.app import app
 from biper.errors import DataError, ExportError, ModelFormatError
 from biper.io.preprocessing import Preprocessing
 from biper.runtime import Model, PredictedMap
@@ -187,21 +189,27 @@ def test_preprocessing_of_another_size_is_refused(tmp_path: Path) -> None:
             )
 
 
-def test_the_command_writes_maps(biper: Any, tmp_path: Path) -> None:
-    (tmp_path / "m.biper").write_bytes(write_program(replace(program_to(3, 6), classes=("a", "b", "c"))))
-    (tmp_path / "c.biper").write_bytes(write_program(program_to(1, 1)))
+def test_the_command_writes_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.biper").write_bytes(write_program(replace(program_to(3, 6), classes=("a", "b", "c"))))
+    Path("c.biper").write_bytes(write_program(program_to(1, 1)))
     for name in ("x.png", "y.png"):
-        Image.effect_noise((9, 7), 90).convert("RGB").save(tmp_path / name)
-    (found,) = Model.load(tmp_path / "m.biper").predict_maps([tmp_path / "x.png"])
-    assert "x.png: 6 x 6 map, " in biper("predict", "m.biper", "x.png", "--out", "map.png").stdout
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "map.png")), found.labels)
-    row = json.loads(biper("predict", "m.biper", "x.png", "y.png", "--out", "maps", "--json").stdout)
+        Image.effect_noise((9, 7), 90).convert("RGB").save(name)
+    (found,) = Model.load("m.biper").predict_maps(["x.png"])
+
+    def predict(*arguments: str) -> str:
+        return CliRunner().invoke(app, ["predict", *arguments], catch_exceptions=False).stdout
+
+    assert "x.png: 6 x 6 map, " in predict("m.biper", "x.png", "--out", "map.png")
+    assert np.array_equal(np.asarray(Image.open("map.png")), found.labels)
+    row = json.loads(predict("m.biper", "x.png", "y.png", "--out", "maps", "--json"))
     assert row["x.png"] == {"map": "maps/x.png", "height": 6, "width": 6, "shares": found.shares}
-    assert (tmp_path / "maps" / "y.png").exists()
-    assert "x.png: positive " in biper("predict", "c.biper", "x.png").stdout
+    assert Path("maps/y.png").exists()
+    assert "x.png: positive " in predict("c.biper", "x.png")
     for line, message in (
-        (["c.biper", "x.png", "--out", "map.png"], "--out is for a model that gives maps; c.biper names the classes"),
-        (["m.biper", "x.png", "--out", "map.jpg"], "expected a name that ends with .png, got map.jpg"),
+        (["c.biper", "x.png", "--out", "map.png"], r"out=\.\.\. is for a model that gives maps; c\.biper names the"),
+        (["m.biper", "x.png", "--out", "map.jpg"], r"expected a name that ends with \.png, got map\.jpg"),
         (["m.biper", "x.png", "./x.png", "--out", "maps"], "two of the images have the same name"),
     ):
-        assert message in biper("predict", *line, expect=1).stderr
+        with pytest.raises(DataError, match=message):
+            predict(*line)

@@ -16,6 +16,7 @@ from PIL import Image
 from support.browser import Browser
 from support.compiled import require
 from support.networks import packed_network
+from support.pictures import picture
 from support.programs import PLAIN, operation, program_of
 from support.small_programs import random_pixels, small_programs
 
@@ -166,6 +167,43 @@ def test_the_page_answers_as_the_runtime_does(tmp_path: Path, request: pytest.Fi
         browser.choose_file("#file", tmp_path / "no.png")
         message = wait_for(browser, "document.getElementById('message').textContent")
         assert message == "no.png is no image that the browser can read."
+        assert browser.problems() == []
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_the_page_prepares_pictures_of_every_kind_as_the_runtime_does(turned: bool, tmp_path: Path) -> None:
+    way = Preprocessing((24, 24), resize=29, background=(200, 10, 30), exif_orientation=turned)
+    weight = np.full((1, 3, 24, 24), 0.001, np.float32)
+    conv = operation("convolution", "image", {"weight": weight}, real="y", attributes=PLAIN)
+    program = replace(program_of((3, 24, 24), [conv], "y"), preprocessing=way)
+    (tmp_path / "page.html").write_text(html_page(program, "kinds"))
+    colour, tag = picture(5, 157, 93), Image.Exif()
+    tag[0x112] = 6
+    alpha = colour.convert("RGBA")
+    alpha.putalpha(colour.convert("L"))
+    files: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "turned.jpg": (colour, {"quality": 95, "exif": tag}),
+        "turned.png": (colour, {"exif": tag}),
+        "grey.png": (colour.convert("L"), {}),
+        "palette.png": (colour.convert("P"), {}),
+        "cmyk.jpg": (colour.convert("CMYK"), {}),
+        "alpha.png": (alpha, {}),
+        "deep.png": (Image.fromarray((np.asarray(colour.convert("L")) * 256.9).astype(np.uint16)), {}),
+    }
+    with Browser() as browser:
+        browser.open(tmp_path / "page.html")
+        for name, (image, options) in files.items():
+            image.save(tmp_path / name, **options)
+            browser.choose_file("#file", tmp_path / name)
+            pixels = wait_for(browser, "window.biper.last && Array.from(window.biper.last.pixels)")
+            off = np.abs(np.array(pixels).reshape(24, 24, 3) - Model(program).prepare(tmp_path / name).astype(int))
+            # The browser blends transparency, and makes 8 bits of 16, with roundings of its own.
+            assert off.max() <= (2 if name in ("alpha.png", "deep.png") else 1), name
+            answer = browser.evaluate("document.querySelector('#answers .best .share').textContent")
+            (expected,) = Model(program).predict([tmp_path / name])
+            assert float(answer.split()[0]) == pytest.approx(100 * expected[0].probability, abs=0.2)
+            assert browser.evaluate("document.getElementById('best').textContent") == "positive"
+            browser.evaluate("document.getElementById('clear').click()")
         assert browser.problems() == []
 
 

@@ -33,7 +33,10 @@ def preparation(program: Program, prefix: str) -> list[str]:
     if way.resize != way.size:
         steps.append("cut out its centre of {} rows and {} columns".format(*way.size))
     steps.append(f"give its pixels, 0 to 255, as {order}")
-    text = f"A picture becomes the input in these steps: {'; '.join(steps)}. The function normalizes the pixels itself: (pixel / 255 - mean) / std."
+    text = (
+        f"A picture becomes the input in these steps: {'; '.join(steps)}. The function normalizes the pixels itself: "
+        "(pixel / 255 - mean) / std."
+    )
     comment = textwrap.fill(text, 112, initial_indent="/* ", subsequent_indent="   ", break_on_hyphens=False) + " */"
     sizes = {"RESIZE": way.resize} if isinstance(way.resize, int) else {}
     lines = [f"#define {prefix}_{name} {value}" for name, value in sizes.items()]

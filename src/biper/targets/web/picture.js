@@ -22,7 +22,7 @@ function preprocessingOf({ preprocessing, channels, height, width }) {
 
 /** The bytes of a picture file whose EXIF part has a name that browsers do not know, so that they turn nothing. */
 function withoutExif(bytes) {
-  const name = { 0xff: "Exif\0\0", 0x89: "eXIf", 0x52: "EXIF" }[bytes[0]];  // JPEG, PNG, WebP
+  const name = { 0xff: "Exif\0\0", 0x89: "eXIf" }[bytes[0]];  // JPEG, PNG; browsers turn no others
   const letters = Array.from(name || "", (letter) => letter.charCodeAt(0));
   const at = bytes.findIndex((_, place) => letters.length && letters.every((letter, i) => bytes[place + i] === letter));
   return at < 0 ? bytes : bytes.with(at + 3, bytes[at + 3] + 1);
