@@ -17,6 +17,7 @@ TOP = (
     "BiperError",
     "FitResult",
     "PeriodicSign",
+    "Preprocessing",
     "Recipe",
     "SteSign",
     "__version__",
@@ -90,7 +91,7 @@ BELOW = {
         "TunedPeriodicSign",
         "XnorSign",
     ),
-    "biper.runtime": ("Model", "Prediction", "load_pretrained"),
+    "biper.runtime": ("Model", "PredictedMap", "Prediction", "Preprocessing", "load_pretrained"),
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from biper.data import load_dataset
     from biper.errors import BiperError
     from biper.hub import from_pretrained, push_to_hub
+    from biper.io.preprocessing import Preprocessing
     from biper.measure.evaluation import evaluate
     from biper.measure.quantization_error import quantization_errors
     from biper.measure.size import summarize
@@ -50,6 +51,7 @@ _MODULES = {
     "BiperError": "errors",
     "FitResult": "report.fit",
     "PeriodicSign": "quantizers",
+    "Preprocessing": "io.preprocessing",
     "Recipe": "recipes.schema",
     "SteSign": "quantizers",
     "analyze_run": "report.analysis",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import re
@@ -10,14 +11,19 @@ import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.compiled import require
 from support.networks import packed_network
 from support.signals import write_npz
 
+from biper import binarize_, export, set_stage_
 from biper.data.digits import load_digits
+from biper.runtime import Model
 from biper.runtime.reader import read_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +80,58 @@ def test_a_packed_model_of_ones_own_runs_where_torch_is_not_installed(made: Path
     for verb in verbs:
         run = subprocess.run([tmp_path / "venv/bin/biper", *verb], capture_output=True, text=True, cwd=made)
         assert run.returncode == 0, run.stderr
+
+
+@pytest.fixture(scope="module")
+def segmentation() -> ModuleType:
+    """The module examples/segmentation.py."""
+    spec = importlib.util.spec_from_file_location("segmentation", ROOT / "examples/segmentation.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_small_u_net_is_packed_equal_and_its_map_becomes_a_picture(segmentation: ModuleType, tmp_path: Path) -> None:
+    """Trained for a few steps, so that the test is quick; the next test runs the whole example."""
+    random = np.random.default_rng(0)
+    model, (images, labels) = segmentation.UNet(width=8), segmentation.batch(random, 8)
+    binarize_(model, example=images)
+    set_stage_(model, "binary")
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(4):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    normalization = segmentation.MEAN, segmentation.STD
+    report = export(
+        model.eval(), tmp_path / "m.biper", images, classes=segmentation.CLASSES, normalization=normalization
+    )
+    assert report.problems() == []
+    packed = Model.load(tmp_path / "m.biper")
+    assert packed.classes == segmentation.CLASSES
+    pixels, _ = segmentation.draw(random)
+    Image.fromarray(pixels).save(tmp_path / "shapes.png")
+    inputs = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 0.5) / 0.25
+    with torch.inference_mode():
+        expected = model(inputs)[0].numpy()
+    (found,) = packed.predict_maps([tmp_path / "shapes.png"])
+    np.testing.assert_allclose(found.values, expected, atol=1e-4)
+    found.save(tmp_path / "map.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "map.png")), found.labels)
+
+
+@pytest.mark.slow
+def test_the_segmentation_example_finds_the_shapes(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "examples/segmentation.py", "--out", tmp_path / "shapes.biper"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    scores = dict(re.findall(r"^(relaxed|binary): mean intersection over union ([\d.]+)", text, re.MULTILINE))
+    assert float(scores["binary"]) > 0.8
+    predict = ["predict", "shapes.biper", "shapes.png", "--out", "map.png"]
+    subprocess.run([sys.executable, "-m", "biper", *predict], cwd=tmp_path, check=True)
+    found, truth = (np.asarray(Image.open(tmp_path / name)) for name in ("map.png", "shapes-truth.png"))
+    assert (found == truth).mean() > 0.95
 
 
 @pytest.mark.parametrize("form", [pytest.param("float32", marks=pytest.mark.slow), "integer-only"])

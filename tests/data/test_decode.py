@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from support.pictures import encoded, picture, ramp
 
-from biper.data.decode import crop_and_resize
 from biper.data.settings import DataRecipe
 from biper.data.transforms import decode_for_evaluation, decode_for_training, random_box
+from biper.io.decode import crop_and_resize
 from biper.io.pictures import UNREADABLE
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -53,7 +53,7 @@ def test_a_jpeg_is_decoded_no_larger_than_needed(size: int, margin: int, factor:
     box = (101.0, 53.0, 501.0, 453.0)
     blob = encoded(ramp(801, 603), quality=95)
     opened = Image.open(io.BytesIO(blob))
-    pixels = np.asarray(crop_and_resize(opened, box, size, margin)).astype(float)
+    pixels = np.asarray(crop_and_resize(opened, box, (size, size), margin)).astype(float)
     assert opened.size == (-(-801 // factor), -(-603 // factor))
     assert 400 / factor >= margin * size or factor == 1
     places = (np.arange(size) + 0.5) / size * 400 - 0.5

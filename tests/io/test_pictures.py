@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from biper.data.decode import crop_and_resize, open_picture
+from biper.io.decode import crop_and_resize, open_picture
 from biper.io.pictures import in_mode, upright
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
@@ -42,7 +42,7 @@ def test_a_tag_without_a_meaning_turns_nothing(orientation: int) -> None:
 def test_training_and_evaluation_decode_the_turned_picture() -> None:
     buffer = io.BytesIO()
     tagged(6).save(buffer, "PNG", exif=tagged(6).getexif())
-    decoded = crop_and_resize(open_picture(buffer.getvalue()), (0, 0, 24, 16), 16, 2)
+    decoded = crop_and_resize(open_picture(buffer.getvalue()), (0, 0, 24, 16), (16, 16), 2)
     expected = ImageOps.exif_transpose(tagged(6)).resize((16, 16), Image.Resampling.BILINEAR)
     assert np.array_equal(np.asarray(decoded), np.asarray(expected))
 

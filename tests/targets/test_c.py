@@ -19,6 +19,7 @@ from support.programs import PLAIN, operation, program_of
 from support.small_programs import random_pixels, small_programs
 
 from biper.errors import ExportError
+from biper.io.preprocessing import Preprocessing
 from biper.runtime.engine import Engine
 from biper.runtime.model import Model
 from biper.runtime.program import Operation, Program, pack_weight
@@ -317,6 +318,21 @@ def test_names_and_labels_cannot_leave_their_places(small: dict[str, Program], t
     found = (ctypes.c_char_p * 3).in_dll(ctypes.CDLL(str(library)), "labels")
     assert tuple(label.decode() for label in found) == labels
     Compiled(tmp_path, {"labels": source})
+
+
+def test_the_header_says_how_pictures_are_prepared(small: dict[str, Program]) -> None:
+    program = next(program for program in small.values() if program.input_shape[0] in (1, 3))
+    channels, height, width = program.input_shape
+    plain = " ".join(c_source(program, name="net").header.split())
+    assert f"resize it to {height} rows and {width} columns (bilinear interpolation" in plain
+    assert "NET_RESIZE" not in plain
+    way = Preprocessing((height, width), resize=99, channels="L" if channels == 1 else "BGR", white=4095)
+    text = " ".join(c_source(replace(program, preprocessing=way), name="net").header.split())
+    for step in ("so that 4095 becomes 255", "its shorter side has 99 pixels", f"its centre of {height} rows"):
+        assert step in text
+    assert "#define NET_RESIZE 99 #define NET_MEAN" in text
+    mean = ", ".join(f"{value!r}f" for value in map(float, program.mean))
+    assert f"#define NET_MEAN {mean} " in text
 
 
 def test_what_does_not_fit_into_integers_is_refused() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from biper.cli.options import DataDir, FloatLayers, Format, Json, SavedModel, complete_packed
 from biper.cli.paths import model_file
-from biper.errors import ExportError
+from biper.errors import DataError, ExportError
+
+if TYPE_CHECKING:
+    from biper.runtime import Model
 
 
 def export(
@@ -69,17 +72,49 @@ def predict(
     ],
     images: Annotated[list[Path], typer.Argument(help="Image files of any format and size.")],
     top_k: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="For a model that gives maps: the picture to write; for several images, the folder."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Name the most likely classes of images by a packed model; needs no torch."""
+    """Name the most likely classes of images by a packed model, or write their maps as pictures; needs no torch."""
     from biper.cli import tables
     from biper.runtime import Model, load_pretrained
+    from biper.runtime.maps import is_map
 
     is_file = model.endswith(".biper") or Path(model).exists()
-    answers = (Model.load(model) if is_file else load_pretrained(model)).predict(images, top_k)
-    if as_json:
+    packed = Model.load(model) if is_file else load_pretrained(model)
+    gives_maps = is_map(packed.program.output_shape)
+    if out is not None and not gives_maps:
+        raise DataError(f"out=... is for a model that gives maps; {model} names the classes of images")
+    rows: list[dict[str, Any]]
+    if gives_maps:
+        rows, lines = _predict_maps(packed, images, out)
+    else:
+        answers = packed.predict(images, top_k)
         rows = [{answer.name: answer.probability for answer in chosen} for chosen in answers]
+        lines = ["  ".join(f"{name} {probability:.1%}" for name, probability in row.items()) for row in rows]
+    if as_json:
         typer.echo(json.dumps({str(image): row for image, row in zip(images, rows, strict=True)}))
         return
-    for image, chosen in zip(images, answers, strict=True):
-        tables.say(f"{image}: " + "  ".join(f"{answer.name} {answer.probability:.1%}" for answer in chosen))
+    for image, line in zip(images, lines, strict=True):
+        tables.say(f"{image}: {line}")
+
+
+def _predict_maps(model: Model, images: list[Path], out: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the map of each image as a picture if ``out`` is given; returns for each a row for JSON, and a line."""
+    files = [None if out is None else out if len(images) == 1 else out / f"{image.stem}.png" for image in images]
+    if out is not None and len(set(files)) < len(files):
+        raise DataError("two of the images have the same name, which their maps in out=... would have too")
+    rows, lines = [], []
+    for image, file in zip(images, files, strict=True):
+        (found,) = model.predict_maps([image])
+        if file is not None:
+            found.save(file)
+        _, height, width = found.values.shape
+        shares = found.shares
+        rows.append({"map": None if file is None else str(file), "height": height, "width": width, "shares": shares})
+        text = "  ".join(f"{name} {share:.1%}" for name, share in shares.items() if share >= 0.0005) or "nothing found"
+        lines.append(f"{width} x {height} map, {text}" + ("" if file is None else f": {file}"))
+    return rows, lines

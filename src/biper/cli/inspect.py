@@ -110,9 +110,12 @@ def _inspect_packed(path: Path, as_json: bool) -> None:
             {"source": op.source, "operation": op.operation, "shape": op.shape, "bytes": op.nbytes}
             for op in program.operations
         ]
-        shapes = program.shapes
-        row = {
+        shapes, prepared = program.shapes, program.preprocessing
+        row: dict[str, Any] = {
             "input": program.input_shape,
+            "mean": program.mean,
+            "std": program.std,
+            "preprocessing": None if prepared is None else prepared.to_json(),
             "inputs": dict(program.inputs),
             "outputs": {name: shapes[value] for name, value in program.outputs.items()},
             "classes": program.classes,

@@ -113,6 +113,8 @@ def program_table(program: Program, file_bytes: int) -> TerminalTable:
         shapes = program.shapes
         results = ", ".join(f"{name} {_sizes(shapes[value])}" for name, value in program.outputs.items())
         table.caption += f"; named results: {results}"
+    if program.preprocessing is not None:
+        table.caption += f"\npictures: {program.preprocessing}"
     table.caption_justify = "left"
     return table
 

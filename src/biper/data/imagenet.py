@@ -21,7 +21,7 @@ from biper.data.image_folder import FolderImages
 from biper.data.specs import DatasetSpec, dataset_spec
 from biper.data.stream import StreamedImages
 from biper.data.tar_shards import TarImages, expand_braces
-from biper.data.transforms import EVALUATION_CROP
+from biper.data.transforms import evaluation_crop
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import default_workers
 from biper.errors import DataError
@@ -74,7 +74,7 @@ def load_imagenet(
             size=image_size or spec.image_size,
             workers=workers,
             unreadable=unreadable,
-            evaluation_crop=EVALUATION_CROP if spec.decoded else 1.0,
+            evaluation_crop=evaluation_crop(spec),
         )
         splits[name] = streamed if spec.decoded else streamed.in_memory()
     return Dataset(spec, tuple(classes or ()), train=splits.get("train"), test=splits.get("test"))

@@ -13,8 +13,8 @@ Images that are decoded batch by batch (ImageNet) have any size:
 Signals, and images that are given to `biper.fit` as floating-point numbers, are in the layout of the network already;
 `normalize` alone happens to them.
 
-Prediction by a packed model does not use this module, because it needs no torch: `biper.runtime.Model.predict` resizes
-a picture to the size of the model, without a crop, and normalizes it by the formula of `normalize`.
+Prediction by a packed model does what evaluation does: `evaluation_preprocessing` gives the steps before `normalize` as
+a `biper.io.preprocessing.Preprocessing`, which a packed file contains.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from PIL import ImageEnhance
 from torch import Tensor
 from torch.nn import functional as F
 
-from biper.data.decode import Box, crop_and_resize, open_picture
 from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
+from biper.data.specs import DatasetSpec
 from biper.fast import images as kernels
+from biper.io.decode import Box, central_box, crop_and_resize, open_picture
+from biper.io.preprocessing import Preprocessing
 
 EVALUATION_CROP = 0.875
 """Side of the central crop, as a share of the resized short side: 224 of 256."""
@@ -108,9 +110,31 @@ def decode_for_evaluation(blob: bytes, size: int, crop: float = EVALUATION_CROP)
     Raises:
         One of `biper.io.pictures.UNREADABLE`.
     """
-    opened = open_picture(blob)
-    box = central_box(*opened.size, size, crop)
-    return np.asarray(crop_and_resize(opened, box, size, _EVALUATION_MARGIN), np.uint8)
+    return _central_crop(size, crop).read(blob)
+
+
+def evaluation_preprocessing(spec: DatasetSpec, size: int) -> Preprocessing | None:
+    """What evaluation does to a picture before `normalize`; None if the data set has no grey or colour pictures.
+
+    Evaluation takes images in memory as they are. Of a picture that has another size the shorter side is resized to
+    theirs, and the centre is cut out.
+
+    Args:
+        spec: facts about the data set.
+        size: height and width of the images that the network takes, in pixels.
+    """
+    if spec.channels not in (1, 3):
+        return None
+    return _central_crop(size, evaluation_crop(spec), "L" if spec.channels == 1 else "RGB")
+
+
+def evaluation_crop(spec: DatasetSpec) -> float:
+    """The share of the short side of a picture that evaluation keeps."""
+    return EVALUATION_CROP if spec.decoded else 1.0
+
+
+def _central_crop(size: int, crop: float, channels: str = "RGB") -> Preprocessing:
+    return Preprocessing((size, size), round(size / crop), channels=channels, draft_margin=_EVALUATION_MARGIN)
 
 
 def decode_for_training(blob: bytes, size: int, settings: DataRecipe, generator: torch.Generator) -> NDArray[np.uint8]:
@@ -133,30 +157,16 @@ def decode_for_training(blob: bytes, size: int, settings: DataRecipe, generator:
     numbers = torch.rand(4 * _ATTEMPTS + 4, generator=generator, dtype=torch.float64).tolist()
     opened = open_picture(blob)
     if settings.crop_scale is None:
-        box = central_box(*opened.size, size, EVALUATION_CROP)
+        box = central_box(*opened.size, (size, size), round(size / EVALUATION_CROP))
     else:
         box = random_box(*opened.size, settings.crop_scale, settings.crop_ratio, numbers[4:])
-    image = crop_and_resize(opened, box, size, _TRAINING_MARGIN)
+    image = crop_and_resize(opened, box, (size, size), _TRAINING_MARGIN)
     if settings.colour_jitter:
         enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
         for enhancer, number in zip(enhancers, numbers[1:4], strict=True):
             image = enhancer(image).enhance(1 + settings.colour_jitter * (2 * number - 1))
     pixels = np.asarray(image, np.uint8)
     return pixels[:, ::-1] if settings.flip and numbers[0] < 0.5 else pixels
-
-
-def central_box(width: int, height: int, size: int, crop: float) -> Box:
-    """The part of a picture that is its central ``size`` x ``size`` pixels once the short side is ``size / crop``."""
-    short = min(width, height)
-    resized = round(size / crop)
-    columns, rows = resized * width // short, resized * height // short
-    left, top = round((columns - size) / 2), round((rows - size) / 2)
-    return (
-        left * width / columns,
-        top * height / rows,
-        (left + size) * width / columns,
-        (top + size) * height / rows,
-    )
 
 
 def random_box(

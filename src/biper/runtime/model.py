@@ -1,7 +1,8 @@
-"""The packed model for users: load it, call it on images, or let it predict classes."""
+"""The packed model for users: load it, call it on images, or let it predict classes or maps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from biper.errors import BiperError, DataError, ModelFormatError
-from biper.io.pictures import UNREADABLE, in_mode, upright
+from biper.io.pictures import UNREADABLE
+from biper.io.preprocessing import Preprocessing, squeezed
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
+from biper.runtime.maps import PredictedMap, is_map, sigmoid
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
@@ -29,7 +32,10 @@ Results = NDArray[np.float32] | dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class that a model predicts for an image: its name (or number), and its softmax probability, 0 to 1."""
+    """A class that a model predicts for an image: its name (or number), and its probability, 0 to 1.
+
+    The probability is the softmax over the classes. For a model with one output it is the sigmoid of the output.
+    """
 
     name: str
     probability: float
@@ -81,8 +87,13 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the outputs, or their numbers as text if the model has no names."""
-        return self.program.classes or tuple(map(str, range(int(np.prod(self.program.output_shape)))))
+        """The names of the outputs (of a map: of its channels), or their numbers as text if the model has no names.
+
+        A single output without a name is ``"positive"``.
+        """
+        shape = self.program.output_shape
+        count = shape[0] if is_map(shape) else math.prod(shape)
+        return self.program.classes or (("positive",) if count == 1 else tuple(map(str, range(count))))
 
     def __call__(
         self, images: NDArray[Any], others: Mapping[str, NDArray[Any]] | None = None, /, **inputs: NDArray[Any]
@@ -131,15 +142,22 @@ class Model:
         """Predict the ``top_k`` most probable classes of each image, the most probable first.
 
         Args:
-            images: files or Pillow images of any format and size, which are resized to the input size of the model; or
-                an array as for `__call__`.
-            top_k: the number of classes for each image.
+            images: files or Pillow images of any format and size, which `prepare` turns into pixels; or an array as for
+                `__call__`.
+            top_k: the number of classes for each image. A model with one output gives one `Prediction` an image.
 
         Raises:
-            DataError: an image cannot be read, or an array has another shape or dtype.
+            DataError: an image cannot be read, or an array has another shape or dtype; or the result of the model is a
+                map or another array, for which the message says what to call.
         """
-        array = images if isinstance(images, np.ndarray) else np.stack([self.prepare(image) for image in images])
-        logits = next(iter(self._compute(array, {}).values())).reshape(len(array), -1).astype(np.float64)
+        shape = self.program.output_shape
+        if len(shape) not in (1, 3) or is_map(shape):
+            other = "predict_maps(images)" if is_map(shape) else "the model itself, model(images)"
+            raise DataError(f"the model gives an array of shape {shape} for each image, not classes: call {other}")
+        logits = self._outputs(images).astype(np.float64)
+        logits = logits.reshape(len(logits), -1)
+        if logits.shape[1] == 1:
+            return [[Prediction(self.classes[0], float(value))] for value in sigmoid(logits[:, 0])]
         weights = np.exp(logits - logits.max(1, keepdims=True))
         probabilities = weights / weights.sum(1, keepdims=True)
         best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
@@ -148,23 +166,49 @@ class Model:
             for row, chosen in zip(probabilities, best, strict=True)
         ]
 
+    def predict_maps(self, images: Sequence[str | PathLike[str] | Image.Image] | NDArray[Any]) -> list[PredictedMap]:
+        """Predict the map of each image, by a model whose result is (C', H', W') with more than one place.
+
+        Args:
+            images: as for `predict`.
+
+        Raises:
+            DataError: an image cannot be read, or an array has another shape or dtype; or the result of the model is no
+                map.
+        """
+        shape = self.program.output_shape
+        if not is_map(shape):
+            raise DataError(f"the model gives an array of shape {shape} for each image, no map: call predict(images)")
+        return [PredictedMap(values, self.classes) for values in self._outputs(images)]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What `prepare` does with a picture. A file that does not say has the whole picture squeezed to its size.
+
+        Raises:
+            DataError: the model has neither 1 nor 3 input channels, so it takes no pictures.
+        """
+        channels = self.program.input_shape[0]
+        if channels not in (1, 3):
+            raise DataError(f"the model takes {channels} channels, which is no picture; call it with an array")
+        return self.program.preprocessing or squeezed(self.program.input_shape)
+
     def prepare(self, image: str | PathLike[str] | Image.Image) -> NDArray[np.uint8]:
-        """Turn an image into the pixels that the model takes: uint8 (H, W, C), grey or RGB, resized if necessary.
+        """Turn an image into the pixels that the model takes: uint8 (H, W, C), as `preprocessing` says.
 
         Raises:
             DataError: the image cannot be read, or the model has neither 1 nor 3 input channels.
         """
-        channels, height, width = self.program.input_shape
-        if channels not in (1, 3):
-            raise DataError(f"the model takes {channels} channels, which is no picture; call it with an array")
+        preprocessing = self.preprocessing
         try:
-            opened = image if isinstance(image, Image.Image) else Image.open(image)
-            picture = in_mode(upright(opened), "L" if channels == 1 else "RGB")
+            return preprocessing.pixels(image) if isinstance(image, Image.Image) else preprocessing.read(image)
         except UNREADABLE as error:
             raise DataError(f"cannot read the image {image}: {error}") from error
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(picture, np.uint8).reshape(height, width, channels)
+
+    def _outputs(self, images: Sequence[str | PathLike[str] | Image.Image] | NDArray[Any]) -> NDArray[np.float32]:
+        """The result, or the first of several, for images of any of the forms that `predict` takes."""
+        array = images if isinstance(images, np.ndarray) else np.stack([self.prepare(image) for image in images])
+        return next(iter(self._compute(array, {}).values()))
 
     def _normalized(self, images: NDArray[Any]) -> NDArray[np.float32]:
         channels, height, width = self.program.input_shape

@@ -4,11 +4,14 @@ A file is a container (`biper.io.container`) of tensors and a JSON document. The
 
 - ``format``: ``"biper program 2"``, or ``"biper program 1"`` where version 1 can say all of it;
 - ``input``: ``shape`` (C, H, W), and ``mean`` and ``std``, one number for each channel, of pixels scaled to [0, 1];
-- ``classes``: names of the outputs, or an empty list;
+- ``classes``: names of the outputs (of a map: of its channels), or an empty list;
 - ``output``: the value that is the result;
 - ``operations``: a list in the order of execution. The tensors of operation 3 are named ``3.weight`` and so on;
 - version 2 alone, each optional: ``outputs``, which maps names to values, for a model with several named results, of
-  which ``output`` is the first; ``inputs``, which maps the names of further inputs to their shapes.
+  which ``output`` is the first; ``inputs``, which maps the names of further inputs to their shapes; ``preprocessing``,
+  which says how a picture becomes the pixels that are normalized: the fields of `biper.runtime.Preprocessing` by their
+  names, ``resize`` being one number (the shorter side) or two (height and width). Without it the whole picture is
+  squeezed to the size of the input, bilinearly.
 
 A *value* belongs to one image. It is real (float32) and of any shape, or it is bits (each -1 or +1) of shape (C, H, W).
 ``"image"`` is the normalized input. There are two kinds of operations. `biper.runtime.operations` lists them.
@@ -74,9 +77,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from biper.io.container import seal
+from biper.io.preprocessing import Preprocessing
 
 FORMATS = ("biper program 1", "biper program 2")
-"""The formats that can be read. The second has operations on arrays, several results and further inputs."""
+"""The formats that can be read. The second has operations on arrays, further outputs and inputs, and preprocessing."""
 
 VERSION_1 = frozenset(
     {
@@ -136,11 +140,12 @@ class Program:
     Attributes:
         input_shape: the shape (C, H, W) of an image.
         mean, std: of pixels scaled to [0, 1], one number for each channel.
-        classes: names of the outputs, or none.
+        classes: names of the outputs (of a map: of its channels), or none.
         output: the value that is the result, or the first of several.
         operations: the steps, in the order of execution.
         outputs: for a model with several results, the name of each and its value; else empty.
         inputs: the names and shapes of inputs other than the image.
+        preprocessing: how a picture becomes the pixels of the image; None where the file does not say.
     """
 
     input_shape: Shape
@@ -151,6 +156,7 @@ class Program:
     operations: tuple[Operation, ...]
     outputs: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Shape] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
 
     @property
     def output_shape(self) -> Shape:
@@ -192,6 +198,7 @@ def write_program(program: Program) -> bytes:
         attributes = {key: value for key, value in op.attributes.items() if defaults.get(key) != value}
         operations.append(entry | {"attributes": attributes, "tensors": list(op.tensors)})
     is_new = program.outputs or program.inputs or any(op.operation not in VERSION_1 for op in program.operations)
+    is_new = is_new or program.preprocessing is not None
     document: dict[str, Any] = {
         "format": FORMATS[1 if is_new else 0],
         "input": {"shape": list(program.input_shape), "mean": list(program.mean), "std": list(program.std)},
@@ -203,4 +210,6 @@ def write_program(program: Program) -> bytes:
         document["outputs"] = dict(program.outputs)
     if program.inputs:
         document["inputs"] = {name: list(shape) for name, shape in program.inputs.items()}
+    if program.preprocessing is not None:
+        document["preprocessing"] = program.preprocessing.to_json()
     return seal(safetensors.numpy.save, tensors, document)

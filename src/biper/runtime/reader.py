@@ -20,9 +20,11 @@ from safetensors import SafetensorError
 from biper.errors import ModelFormatError
 from biper.io.container import ContainerError, open_sealed
 from biper.runtime.checks import Checker
+from biper.runtime.maps import is_map
 from biper.runtime.operations import OPERATIONS
 from biper.runtime.operations.epilogue import check_epilogue
 from biper.runtime.operations.moves import checked_shape
+from biper.runtime.preprocessing import read_preprocessing
 from biper.runtime.program import FORMATS, VERSION_1, Operation, Program, Shape, defaults_of
 
 MAX_OPERATIONS = 10_000
@@ -89,6 +91,8 @@ class _Reader:
         std = check.numbers(given.get("std"), "std", channels)
         check.require(all(value > 0 for value in std), "has a std that is not positive")
         classes = check.texts(document.get("classes"), "has no list of class names")
+        prepared = "preprocessing" in document and found != FORMATS[0]
+        preprocessing = read_preprocessing(check, document["preprocessing"], shape) if prepared else None
         self.real["image"] = shape
         others = {} if found == FORMATS[0] else check.mapping(document.get("inputs", {}), "inputs")
         for name, size in others.items():
@@ -105,12 +109,13 @@ class _Reader:
         check.require(isinstance(output, str) and output in self.real, f"has output {output!r}, which is no real value")
         assert isinstance(output, str)
         count = math.prod(self.real[output])
-        check.require(len(classes) in (0, count), f"has {len(classes)} class names for {count} outputs")
+        named = (0, self.real[output][0]) if is_map(self.real[output]) else (0,)  # a map has a name for each channel
+        check.require(len(classes) in (*named, count), f"has {len(classes)} class names for {count} outputs")
         outputs = {} if found == FORMATS[0] else check.mapping(document.get("outputs", {}), "outputs")
         for name, value in outputs.items():
             check.require(isinstance(value, str) and value in self.real, f"has no real value for its output {name!r}")
         check.require(not outputs or next(iter(outputs.values())) == output, "has another output than its first")
-        return Program(shape, mean, std, tuple(classes), output, operations, dict(outputs), inputs)
+        return Program(shape, mean, std, tuple(classes), output, operations, dict(outputs), inputs, preprocessing)
 
     def operation(self, number: int, given: Any) -> Operation:
         check = self.check

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from biper.runtime.program import Program, Shape
 from biper.targets.c.layout import is_image
+from biper.targets.c.preparation import preparation
 from biper.targets.c.text import comment, string
 
 
@@ -51,13 +52,16 @@ class Interface:
         if labels := program.classes or numbered:
             lines.append("/* Names of the outputs, to initialize an array of strings with. */")
             lines.append(f"#define {upper}_CLASSES {', '.join(map(string, labels))}")
+        if channels in (1, 3) and height > 1:
+            lines += preparation(program, upper)
         unit = "" if self.exponents is None else " times 2 to\n   the power of its _EXPONENT"
         return (
             f"{top_comment}\n#ifndef {upper}_H\n#define {upper}_H\n\n"
             f'#include <stdint.h>\n\n#ifdef __cplusplus\nextern "C" {{\n#endif\n\n'
             + "\n".join(lines)
             + f"\n\n/* input: pixels from 0 to 255, [row][column][channel]. Outputs: what the network computes{unit},\n"
-            f"   images [row][column][channel]; for classes, a softmax makes probabilities of them.\n"
+            f"   images [row][column][channel]; for classes, a softmax makes probabilities of them,\n"
+            f"   for a single output a sigmoid.\n"
             f"   Uses one static arena: not for two calls at once. */\n"
             f"{self.signature()};\n\n#ifdef __cplusplus\n}}\n#endif\n\n#endif\n"
         )

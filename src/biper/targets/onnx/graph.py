@@ -25,7 +25,8 @@ def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
 
     Further inputs and results have their names in the program; where another value has the name of a result,
     ``_output`` is appended to it. Every input and every output has a batch axis in front. The metadata of the file are
-    ``mean`` and ``std``, for pixels scaled to [0, 1], and ``classes``, each as JSON.
+    ``mean`` and ``std``, for pixels scaled to [0, 1], ``classes``, and ``preprocessing`` where the program has it, each
+    as JSON; see `biper.runtime.program`.
 
     Args:
         program: a validated program.
@@ -42,7 +43,9 @@ def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
     results = [graph.result(graph.outputs[name], value) for name, value in program.results.items()]
     made = helper.make_graph(graph.nodes.nodes, "biper", inputs, results, graph.nodes.constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    described = {"mean": program.mean, "std": program.std, "classes": program.classes}
+    described: dict[str, Any] = {"mean": program.mean, "std": program.std, "classes": program.classes}
+    if program.preprocessing is not None:
+        described["preprocessing"] = program.preprocessing.to_json()
     helper.set_model_props(model, {key: json.dumps(value) for key, value in described.items()})
     checker.check_model(model, full_check=True)
     return model

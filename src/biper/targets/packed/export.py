@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from biper.errors import ExportError
 from biper.io.files import atomic_write
+from biper.io.preprocessing import Preprocessing
 from biper.lowering.lower import lower
 from biper.lowering.pack import pack_graph
 from biper.lowering.quantize import quantize_real_convolutions
@@ -23,6 +26,12 @@ from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
 from biper.targets.operations import require_operations
 from biper.targets.packed import OPERATIONS
+
+WITHOUT_NORMALIZATION = (
+    "the packed file has no normalization: predict will give the network pixels scaled to 0 to 1; if it was trained on "
+    "pixels that were normalized, give normalization=(mean, std), else normalization=([0], [1]) with a number for each "
+    "channel"
+)
 
 
 class FloatLayers(StrEnum):
@@ -51,6 +60,7 @@ def export(
     *,
     classes: Sequence[str] = (),
     normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    preprocessing: Preprocessing | None = None,
     float_layers: FloatLayers | str = FloatLayers.float32,
 ) -> ExportReport:
     """Pack a model into one file, after checking that the packed program computes what the model does.
@@ -62,8 +72,11 @@ def export(
         example_input: (N, C, H, W), (N, C, L) for signals, or (N, F) for vectors, floating point, normalized. It fixes
             all sizes but N. The model and the packed program are compared on all N images, so give real ones. For a
             model with several inputs, a sequence or a dict of tensors, the image first.
-        classes: a name for each output, or none.
-        normalization: (mean, std) of pixels scaled to [0, 1], one number for each channel; the default is 0 and 1.
+        classes: a name for each output (of a map: for each channel), or none.
+        normalization: (mean, std) of pixels scaled to [0, 1], one number for each channel. The default is 0
+            and 1, with a warning if the model can take pictures: prediction then gives it pixels from 0 to 1.
+        preprocessing: how a picture becomes the pixels that are normalized, so that prediction does with a picture what
+            you did in evaluation. Without it, prediction squeezes the whole picture to the size of the input.
         float_layers: the number format of the layers that stay real: ``"float32"``; ``"float16"``, which rounds their
             weights to half the space; or ``"int8"``, with weights in a quarter of the space and integer products,
             calibrated on the example input.
@@ -75,7 +88,14 @@ def export(
         ExportError: an operator is not supported (the text names it and its module), a weight or an example is not
             finite, or the model and the program do not agree. Nothing is written then.
     """
-    blob, report = pack(model, example_input, classes=classes, normalization=normalization, float_layers=float_layers)
+    blob, report = pack(
+        model,
+        example_input,
+        classes=classes,
+        normalization=normalization,
+        preprocessing=preprocessing,
+        float_layers=float_layers,
+    )
     atomic_write(Path(path), blob)
     return report
 
@@ -86,12 +106,13 @@ def pack(
     *,
     classes: Sequence[str] = (),
     normalization: tuple[Sequence[float], Sequence[float]] | None = None,
+    preprocessing: Preprocessing | None = None,
     float_layers: FloatLayers | str = FloatLayers.float32,
 ) -> tuple[bytes, ExportReport]:
     """Pack a model as `export` does, without writing it.
 
     Args:
-        model, example_input, classes, normalization, float_layers: see `export`.
+        model, example_input, classes, normalization, preprocessing, float_layers: see `export`.
 
     Returns:
         The content of the packed file, and the report.
@@ -106,9 +127,14 @@ def pack(
     mean, std = normalization if normalization is not None else ((0.0,) * channels, (1.0,) * channels)
     if len(mean) != channels or len(std) != channels:
         raise ExportError(f"normalization expects {channels} numbers of mean and std, got {len(mean)} and {len(std)}")
+    if normalization is None and channels in (1, 3) and graph.input_shape[1] > 1:
+        warnings.warn(WITHOUT_NORMALIZATION, stacklevel=3)
     float_layers = FloatLayers.of(float_layers)
     real_type = np.float16 if float_layers is FloatLayers.float16 else np.float32
     program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
+    if preprocessing is not None and preprocessing.shape != program.input_shape:
+        raise ExportError(f"preprocessing makes images of {preprocessing.shape}, the model takes {program.input_shape}")
+    program = replace(program, preprocessing=preprocessing)
     require_operations(program, "a packed file", OPERATIONS)
     if float_layers is FloatLayers.int8:
         if program.inputs:

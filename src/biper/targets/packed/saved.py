@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from biper.data import load_dataset
-from biper.data.transforms import normalize
+from biper.data.specs import dataset_spec
+from biper.data.transforms import evaluation_preprocessing, normalize
 from biper.errors import DataError
 from biper.io.files import atomic_write
 from biper.lowering.verify import ExportReport
@@ -67,6 +68,7 @@ def pack_saved(
     Its binary layers are put into stage 2. The model and the program are compared on the first 64 test images of its
     data set, on training images where there is no test set, or on random images where the data set is not there. A
     model without class names, as an imported one, gets those of the data set.
+    The preprocessing in the file is that of evaluation.
 
     Args:
         model_file: the saved model.
@@ -91,5 +93,12 @@ def pack_saved(
         size = info.image_size
         shape = (VERIFIED_IMAGES, len(info.mean), size, size)
         images, what = torch.randn(shape, generator=torch.Generator().manual_seed(0)), "random images"
-    blob, report = pack(model, images, classes=classes, normalization=(info.mean, info.std), float_layers=float_layers)
+    blob, report = pack(
+        model,
+        images,
+        classes=classes,
+        normalization=(info.mean, info.std),
+        preprocessing=evaluation_preprocessing(dataset_spec(info.dataset), info.image_size),
+        float_layers=float_layers,
+    )
     return PackedModel(blob, report, images.cpu().float().numpy(), what)

@@ -71,10 +71,13 @@ function loadModel(bytes) {
   });
   const multiplier = program.input.std.map((std) => float32(1 / float32(255 * float32(std))));
   const offset = program.input.std.map((std, i) => float32(float32(program.input.mean[i]) / float32(std)));
-  const outputs = product(shapes.get(program.output));
-  const classes = program.classes.length ? program.classes : Array.from({ length: outputs }, (_, i) => String(i));
+  const shape = shapes.get(program.output);
+  const [outChannels, outHeight, outWidth] = shape.length === 3 ? shape : [product(shape), 1, 1];
+  const numbers = outChannels === 1 ? ["positive"] : Array.from({ length: outChannels }, (_, i) => String(i));
+  const classes = program.classes.length ? program.classes : numbers;
   return {
-    channels, height, width, classes, binaryProducts,
+    preprocessing: program.preprocessing,
+    channels, height, width, classes, binaryProducts, outputShape: [outHeight, outWidth, outChannels],
     /** The results of the last image by name, and further inputs, which are written before `run`: images and arrays. */
     value: (name) => ({ data: real.get(results[name] || name), shape: shapes.get(results[name] || name) }),
     run(pixels) {

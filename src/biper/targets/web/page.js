@@ -5,7 +5,7 @@ const SHOWN = 10, PEN = 0.14, REPEATS = 25, REPEAT_MILLISECONDS = 1000;
 const element = (id) => document.getElementById(id);
 const bytes = Uint8Array.from(atob(element("model").textContent.trim()), (character) => character.charCodeAt(0));
 const model = loadModel(bytes);
-const draws = model.channels === 1;
+const draws = model.channels === 1, preparation = preprocessingOf(model);
 const picture = element("picture").getContext("2d", { willReadFrequently: true });
 
 /** For tests: the model, and of the last image its pixels, the outputs, the median time, and whether it is final. */
@@ -13,10 +13,7 @@ window.biper = { model, last: null };
 
 function classify(pixels) {
   const times = [], outputs = timed(pixels, times);
-  const largest = outputs.reduce((a, b) => Math.max(a, b), -Infinity);
-  const weights = Array.from(outputs, (output) => Math.exp(output - largest));
-  const sum = weights.reduce((a, b) => a + b, 0);
-  const last = { pixels, outputs, probabilities: weights.map((weight) => weight / sum), milliseconds: times[0], final: false };
+  const last = { pixels, outputs, probabilities: probabilitiesOf(outputs), milliseconds: times[0], final: false };
   window.biper.last = last;
   showSeen(pixels);
   showAnswers(last.probabilities);
@@ -26,6 +23,15 @@ function classify(pixels) {
     last.final = true;
     showFacts(last.milliseconds);
   });
+}
+
+/** The softmax of the outputs, or the sigmoid of a single one. */
+function probabilitiesOf(outputs) {
+  if (outputs.length === 1) return [1 / (1 + Math.exp(-outputs[0]))];
+  const largest = outputs.reduce((a, b) => Math.max(a, b), -Infinity);
+  const weights = Array.from(outputs, (output) => Math.exp(output - largest));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / sum);
 }
 
 function timed(pixels, times) {
@@ -48,10 +54,11 @@ function repeat(pixels, times, wanted, done) {
 
 function showSeen(pixels) {
   const canvas = element("seen"), image = new ImageData(model.width, model.height);
+  const places = { L: [0, 0, 0], RGB: [0, 1, 2], BGR: [2, 1, 0] }[preparation.channels];
   canvas.width = model.width;
   canvas.height = model.height;
   for (let i = 0; i < model.width * model.height; ++i) {
-    for (let c = 0; c < 3; ++c) image.data[4 * i + c] = pixels[i * model.channels + (model.channels === 1 ? 0 : c)];
+    for (let c = 0; c < 3; ++c) image.data[4 * i + c] = pixels[i * model.channels + places[c]];
     image.data[4 * i + 3] = 255;
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -71,7 +78,8 @@ function showAnswers(probabilities) {
     item.querySelector(".bar").style.width = `${100 * share}%`;
     item.querySelector(".share").textContent = share ? `${(100 * share).toFixed(1)} %` : "";
   });
-  element("best").textContent = model.classes[sorted[0]];
+  const alone = indices.length === 1 && probabilities[0] < 0.5;  // one class, which the picture does not show
+  element("best").textContent = `${alone ? "not " : ""}${model.classes[sorted[0]]}`;
 }
 
 function answerRow() {
@@ -109,15 +117,19 @@ async function open(file) {
   element("message").textContent = "";
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+    const turned = preparation.exif_orientation;
+    const content = turned ? file : new Blob([withoutExif(new Uint8Array(await file.arrayBuffer()))]);
+    bitmap = await createImageBitmap(content, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
     element("message").textContent = `${file.name || "This"} is no image that the browser can read.`;
     return;
   }
   const { width, height } = bitmap;
   const whole = new OffscreenCanvas(width, height).getContext("2d");
+  whole.fillStyle = `rgb(${preparation.background})`;  // shows through transparent parts
+  whole.fillRect(0, 0, width, height);
   whole.drawImage(bitmap, 0, 0);
-  const pixels = channelsOf(whole.getImageData(0, 0, width, height).data, model.channels);
+  const pixels = whole.getImageData(0, 0, width, height).data;
   const canvas = picture.canvas, scale = Math.min(canvas.width / width, canvas.height / height);
   clear();
   element("drop").classList.add("full");
@@ -126,12 +138,12 @@ async function open(file) {
   picture.imageSmoothingQuality = "high";
   const [w, h] = [width * scale, height * scale];
   picture.drawImage(bitmap, (canvas.width - w) / 2, (canvas.height - h) / 2, w, h);
-  classify(resize(pixels, model.channels, width, height, model.width, model.height));
+  classify(preprocess(pixels, width, height, preparation));
 }
 
 /** The drawing, cropped and centred in a square with a margin, as the digits of the data sets are. */
 function drawnPixels() {
-  const { width, height } = picture.canvas, ink = channelsOf(picture.getImageData(0, 0, width, height).data, 1);
+  const { width, height } = picture.canvas, ink = channelsOf(picture.getImageData(0, 0, width, height).data, "L");
   let [top, bottom, left, right] = [height, -1, width, -1];
   ink.forEach((value, at) => {
     if (value < 64) return;
@@ -145,7 +157,7 @@ function drawnPixels() {
   const square = new Uint8Array(side * side);
   for (let y = top; y <= bottom; ++y)
     for (let x = left; x <= right; ++x) square[(y - y0) * side + x - x0] = ink[y * width + x];
-  return resize(square, 1, side, side, model.width, model.height);
+  return resample(square, 1, side, side, [0, 0, side, side], model.width, model.height, "bilinear");
 }
 
 function clear() {

@@ -1,7 +1,8 @@
 """A packed program as one web page that needs no server: the file itself, and an engine in plain JavaScript.
 
 The page contains the bytes of the packed file and reads them as the Python runtime does. Its sums are rounded to
-float32 in the order of the scalar engine, so outputs are the same bits. Pictures are resized in Pillow's arithmetic.
+float32 in the order of the scalar engine, so outputs are the same bits. Pictures are prepared as the file says, and
+resized in Pillow's arithmetic; the browser decodes them, JPEG files always at their full size.
 The page's content security policy forbids it to load anything.
 """
 
