@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper
 
