@@ -43,6 +43,10 @@ def error_table(run: RunAnalysis) -> Table:
         Column("error after stage 1", third, "mean |sin ωw - q| of the weights at the end of stage 1.", bar=True),
         Column("error", third, "mean |sin ωw - q|: 0 if the sine is ±1 at every weight.", bar=True),
         Column("Laplace", third, "The closed form 1 - γ for the fitted ωb.", bar=True),
+        Column(
+            "σ", decimals(2), "Deviation of the phase of a fitted normal distribution: sqrt(mean (ωw)²), in radians."
+        ),
+        Column("normal", third, "The closed form 1 - γ for the fitted σ.", bar=True),
         Column("scaled error", decimals(4), "mean (sin ωw - γq)² with the best scale γ."),
         Column("Laplace QE(ω)", decimals(4), "The closed form E sin² - γ² for the fitted ωb."),
         Column("angle after stage 1, °", decimals(1), "Angle between the wave and its signs at the end of stage 1."),
@@ -60,6 +64,8 @@ def error_table(run: RunAnalysis) -> Table:
                 first and first.quantization_error,
                 row.quantization_error,
                 row.predicted_error,
+                row.phase_deviation,
+                row.predicted_normal_error,
                 row.scaled_error,
                 row.predicted_scaled_error,
                 first and first.sign_angle,
