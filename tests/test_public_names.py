@@ -83,6 +83,7 @@ BELOW = {
         "RSign",
         "RectifiedClampSign",
         "Stage",
+        "StandardizedPeriodicSign",
         "SteSign",
         "TunedPeriodicSign",
         "XnorSign",

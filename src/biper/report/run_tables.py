@@ -92,7 +92,8 @@ def _fit(run: RunAnalysis) -> str:
     low, high = (sum(parts[half]) / len(parts[half]) for half in (True, False))
     mean = sum(trained) / len(trained)
     return (
-        f"The closed form differs from the measured error by {mean:.3f} at the trained frequency, by {low:.3f} up to "
+        f"The closed form for Laplace weights differs from the measured error by {mean:.3f} at the trained frequency, "
+        f"by {low:.3f} up to "
         f"half of it, and by {high:.3f} from there to three times of it (means over layers)."
     )
 
