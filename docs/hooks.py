@@ -141,6 +141,8 @@ def _default(parameter: Any) -> str:
 
 def recipe_keys() -> str:
     """Every table of a recipe and every key in it, with type, default and meaning, as Markdown."""
+    from biper.methods.presets import METHODS
+    from biper.methods.settings import CHOICES, Method
     from biper.recipes.schema import Recipe
 
     tables = {"": Recipe} | {
@@ -155,16 +157,23 @@ def recipe_keys() -> str:
         if name == "stage1":
             title = "## `[stage1]` and `[stage2]`"
         parts += [title, _summary(model), _settings_table(model)]
-    methods = _models(Recipe.model_fields["method"].annotation)
-    shared = {key for key in methods[0].model_fields if all(key in method.model_fields for method in methods)} - {
-        "name"
-    }
-    parts += ["## `[method]`", "`name` chooses the method. Every method has these options:"]
-    parts += [_settings_table(methods[0], leave_out=set(methods[0].model_fields) - shared)]
-    for method in methods:
-        own = _settings_table(method, leave_out={"name", *shared})
-        name = method.model_fields["name"].default
-        parts += [f"### `{name}`", _summary(method), own or "It has no options of its own."]
+    meanings = _attribute_docstrings(Method)
+    heads = ("key", "type", "default", "what it is")
+    keys = [("`name`", "text", "", "The published method that stands for its three choices; see the next table.")]
+    keys += [
+        (f"`{key}`", "name or table", f"`{_toml(Method.model_fields[key].default.name)}`", _cell(meanings[key]))
+        for key in CHOICES
+    ]
+    parts += ["## `[method]`", _summary(Method), _table(heads, keys), _settings_table(Method)]
+    published = [
+        (f"`{name}`", f"`{each.weights}`", f"`{each.inputs}`", f"`{each.activation}`", _cell(each.about))
+        for name, each in METHODS.items()
+    ]
+    parts.append(_table(("name", *CHOICES, "what it is"), published))
+    for key, kinds in CHOICES.items():
+        for name, kind in kinds.items():
+            own = _settings_table(kind, leave_out={"name"})
+            parts += [f"### `{key}` = `{name}`", _summary(kind), own or "It has no options."]
     return "\n\n".join(part for part in parts if part)
 
 

@@ -40,6 +40,7 @@ from biper.quantizers import (
     RectifiedClampSign,
     RPReLU,
     RSign,
+    StandardizedPeriodicSign,
     SteSign,
     TunedPeriodicSign,
     XnorSign,
@@ -126,6 +127,15 @@ PLOTS: dict[str, Plot] = {
             "sine": lambda: TunedPeriodicSign(20.0),
             "triangle": lambda: TunedPeriodicSign(20.0, wave="triangle"),
             "sine, sharpened with k = 5": lambda: set_progress_(TunedPeriodicSign(20.0, sharpen_from=0.0), 0.5),
+        },
+    ),
+    "StandardizedPeriodicSign": Plot(
+        "w",
+        2.0,
+        {
+            "σ = 0.8": lambda: StandardizedPeriodicSign(0.8),
+            "σ = 1.5": lambda: StandardizedPeriodicSign(1.5),
+            "σ = 1.5, mean kept, stage 2": lambda: StandardizedPeriodicSign(1.5, "binary", mean="kept"),
         },
     ),
     "ApproxSign": Plot(

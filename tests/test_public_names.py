@@ -87,6 +87,7 @@ BELOW = {
         "RSign",
         "RectifiedClampSign",
         "Stage",
+        "StandardizedPeriodicSign",
         "SteSign",
         "TunedPeriodicSign",
         "XnorSign",

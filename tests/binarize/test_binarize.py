@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from biper import BinarizeConfig, BinaryConv1d, BinaryConv2d, BinaryLinear, binarize_, set_stage_
 from biper.errors import ModelError
 from biper.methods.settings import read_method
+from biper.quantizers import RPReLU, RSign
 
 
 class Net(nn.Module):
@@ -287,3 +289,26 @@ def test_compiled_parts_are_left_alone() -> None:
     report = binarize_(model, example=IMAGES)
     assert report.changed == ("2",)
     assert "compiled by torch.jit" in report.layers[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, nn.Hardtanh),
+        ({"method": {"activation": "prelu"}}, nn.PReLU),
+        ({"method": {"phase_deviation": 1.5, "inputs": "rsign", "activation": "rprelu"}}, RPReLU),
+        ({"method": "reactnet", "activation": "hardtanh"}, nn.Hardtanh),
+        ({"method": "reactnet", "activation": "keep"}, nn.ReLU),
+    ],
+)
+def test_an_activation_is_that_of_the_method_unless_the_configuration_names_one(
+    options: dict[str, Any], expected: type[nn.Module]
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.Flatten(), nn.Linear(256, 2))
+    config = BinarizeConfig(**options)
+    binarize_(model, config, example=torch.randn(2, 3, 8, 8))
+    assert type(model[1]) is expected
+    if expected is RPReLU:
+        layer = model[2]
+        assert repr(layer.weight_quantizer).startswith("StandardizedPeriodicSign(phase_deviation=1.5")
+        assert isinstance(layer.input_quantizer, RSign)

@@ -37,8 +37,18 @@ def learned_(model: nn.Module) -> nn.Module:
     return biper.set_stage_(model, "binary").eval()
 
 
+COMPOSED = {
+    "standardized by channel": {"weights": "biper", "phase_deviation": 1.5, "inputs": "rsign", "activation": "rprelu"},
+    "standardized by layer": {"phase_deviation": 0.8, "phase_group": "layer", "phase_mean": "kept", "inputs": "dorefa"},
+    "adabin, thresholds": {"weights": "adabin", "inputs": "rsign", "activation": "prelu"},
+    "ir-net, two values": {"weights": "ir-net", "inputs": "adabin", "activation": "rprelu"},
+    "xnor-net, error decay": {"weights": "xnor-net", "inputs": "ir-net", "activation": "hardtanh"},
+}
+"""Methods that no published name stands for, by what they are."""
+
+
 def awkward_network(name: str, bits: str) -> nn.Module:
-    method = read_method(name)
+    method = read_method(COMPOSED.get(name, name))
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
         make_activation(method, 4) or nn.Hardtanh(),
@@ -60,7 +70,7 @@ def awkward_network(name: str, bits: str) -> nn.Module:
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch warns about its speed
 @pytest.mark.parametrize("bits", ["W1A1", "W1A32"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *COMPOSED])
 def test_every_method_is_packed_as_it_is(name: str, bits: str, tmp_path: Path) -> None:
     model = awkward_network(name, bits)
     x = torch.randn(16, 1, 9, 7)
@@ -72,9 +82,9 @@ def test_every_method_is_packed_as_it_is(name: str, bits: str, tmp_path: Path) -
     assert equal.sum() >= 15  # a value within rounding of a threshold may flip a bit of an image
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *COMPOSED])
 def test_every_method_packs_the_networks_here(name: str, tmp_path: Path) -> None:
-    model = learned_(biper.create_model("digits_cnn", dataset="digits", method=name))
+    model = learned_(biper.create_model("digits_cnn", dataset="digits", method=COMPOSED.get(name, name)))
     x = torch.randn(4, 1, 8, 8)
     report = export(model, tmp_path / "m.biper", x)
     assert report.wrong_sums == 0

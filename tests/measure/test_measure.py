@@ -23,9 +23,15 @@ from biper.measure.quantization_error import (
     quantization_errors,
 )
 from biper.measure.weights import binary_entropy, half_period_shares, histogram, sign_change_distance, weight_rows
-from biper.methods.closed_form import laplace_error, laplace_scale, laplace_scaled_error
+from biper.methods.closed_form import (
+    laplace_error,
+    laplace_scale,
+    laplace_scaled_error,
+    normal_error,
+    normal_scaled_error,
+)
 from biper.nn import BinaryConv2d, BinaryLinear
-from biper.quantizers import SteSign
+from biper.quantizers import StandardizedPeriodicSign, SteSign
 from biper.runs.folder import RunFolder
 from biper.training.progress import Progress
 
@@ -218,3 +224,34 @@ def test_a_run_stopped_within_an_epoch_has_the_measures_of_one_never_stopped(tmp
 def test_signs_of_different_networks_are_not_compared() -> None:
     with pytest.raises(ModelError, match="18 and 4 binary layers"):
         sign_agreement(create_model("resnet20", dataset="cifar10"), create_model("digits_cnn", dataset="digits"))
+
+
+@pytest.mark.parametrize("group", ["channel", "layer"])
+def test_a_standardized_phase_is_measured_as_it_is_used(group: str) -> None:
+    """Normal weights with a deviation of their own in each channel: σ alone sets the error, as the closed form says."""
+    quantizer = StandardizedPeriodicSign(0.8, "binary", group=group)
+    layer = BinaryConv2d(16, 8, 5, weight_quantizer=quantizer).double()
+    spread = torch.linspace(0.5, 2.0, 8).view(-1, 1, 1, 1) if group == "channel" else 1.0
+    generator = torch.Generator().manual_seed(SEED)
+    layer.weight.data = 0.03 * spread * torch.randn(8, 16, 5, 5, dtype=torch.float64, generator=generator)
+    (row,), (measured,) = error_rows(layer), weight_rows(layer)
+    w, omega = layer.weight.detach(), 0.8 / layer.weight.detach().std((1, 2, 3) if group == "channel" else None)
+    assert row.frequency == pytest.approx(omega.mean().item())
+    count = 400 if group == "channel" else 3200  # the deviation is unbiased, the fitted one is not
+    assert row.phase_deviation == pytest.approx(0.8 * math.sqrt((count - 1) / count))
+    assert row.quantization_error == pytest.approx(normal_error(0.8), abs=0.01)
+    assert row.predicted_normal_error == normal_error(row.phase_deviation)
+    assert row.scaled_error == pytest.approx(normal_scaled_error(row.phase_deviation), abs=0.01)
+    phase = quantizer.phase(w)
+    to_change = (phase - math.pi * (phase / math.pi).round()).abs()
+    assert measured.relative_distance == pytest.approx(to_change.mean().item() / (math.pi / 2))
+    assert measured.sign_change_distance == pytest.approx((to_change / omega.view(-1, 1, 1, 1)).mean().item())
+    assert measured.positive == pytest.approx((torch.sin(phase) >= 0).double().mean().item())
+
+
+def test_a_layer_of_equal_weights_is_measured() -> None:
+    layer = BinaryLinear(6, 2, weight_quantizer=StandardizedPeriodicSign(1.5))
+    nn.init.constant_(layer.weight, 0.1)
+    (row,), (measured,) = error_rows(layer), weight_rows(layer)
+    assert (row.frequency, row.phase_deviation, row.quantization_error) == (0.0, 0.0, 1.0)
+    assert (measured.sign_change_distance, measured.relative_distance, measured.positive) == (0.0, 0.0, 1.0)

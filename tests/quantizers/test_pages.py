@@ -107,6 +107,15 @@ def tuned_periodic(w: Tensor) -> Curves:
     return [(sine, slope), triangle, (torch.tanh(5 * sine) / math.tanh(5), slope)]
 
 
+def standardized_periodic(w: Tensor) -> Curves:
+    v, through = through_standardization(w, 0.0)
+    curves = [(torch.sin(σ * v), σ * torch.cos(σ * v) * through) for σ in (0.8, 1.5)]
+    n, deviation = w.shape[1], w.std(1)
+    phase = 1.5 * w[:, 0] / deviation
+    kept = 1 / deviation - w[:, 0] * (w[:, 0] - w.mean(1)) / ((n - 1) * deviation**3)
+    return [*curves, (sign(torch.sin(phase)), 1.5 * torch.cos(phase) * kept)]
+
+
 def windowed(window: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Curves]:
     def curves(x: Tensor) -> Curves:
         y, n = x[:, 0], x.shape[1]
@@ -200,6 +209,7 @@ def rprelu(x: Tensor) -> Curves:
 FORMULAS: dict[str, Callable[[Tensor], Curves]] = {
     "PeriodicSign": periodic,
     "TunedPeriodicSign": tuned_periodic,
+    "StandardizedPeriodicSign": standardized_periodic,
     "ApproxSign": windowed(triangle_window),
     "SteSign": windowed(box),
     "XnorSign": xnor,

@@ -1,16 +1,17 @@
-r"""The quantization error of periodic layers: measured, and in closed form for Laplace weights.
+r"""The quantization error of periodic layers: measured, and in closed form for Laplace and for normal weights.
 
 Two errors are in use. Below, ``φ = ω w`` is the phase of a weight, ``s = sin φ``, and ``q`` is the sign of ``s``.
 
 =====================  ===================================  ============================================
-error                  measured                             for Laplace weights of diversity b
+error                  measured                             in closed form
 =====================  ===================================  ============================================
 quantization error     ``mean |s - q| = 1 - mean |s|``      ``1 - γ``
 scaled error           ``mean (s - γ q)²``, best ``γ``      ``QE(ω) = E sin² - γ²``
 =====================  ===================================  ============================================
 
-``γ`` is the scale of the signs that fits the wave best. `biper.methods.closed_form` computes the closed forms, which
-depend only on the product ``ωb``, the diversity of the phase.
+``γ`` is the scale of the signs that fits the wave best. `biper.methods.closed_form` computes the closed forms. For
+Laplace weights they depend only on the product ``ωb``, the diversity of the phase, and for normal weights only on its
+standard deviation σ.
 
 Source: Vargas et al., CVPR 2024, section 3. The code of the authors prints the first error, summed over layers.
 """
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from biper.methods.closed_form import laplace_error, laplace_scaled_error
+from biper.methods.closed_form import laplace_error, laplace_scaled_error, normal_error, normal_scaled_error
 from biper.nn import binary_layers, periodic_weights
 from biper.quantizers import Quantizer, sign
 
@@ -34,7 +35,7 @@ CURVE_WEIGHTS = 20_000
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """The errors of one periodic layer, and those of Laplace weights with the same mean magnitude.
+    """The errors of one periodic layer, and those of Laplace and of normal weights that fit it.
 
     Attributes:
         layer: qualified name.
@@ -45,6 +46,9 @@ class ErrorRow:
         predicted_error: ``1 - γ`` for the fitted ``ωb``.
         scaled_error: ``mean (s - γ q)²`` with the best scale ``γ = mean |s|``.
         predicted_scaled_error: ``QE(ω)`` for the fitted ``ωb``.
+        phase_deviation: ``σ = sqrt(mean φ²)``, in radians: the maximum-likelihood fit of a normal distribution about 0.
+        predicted_normal_error: ``1 - γ`` of normal weights for the fitted σ.
+        predicted_normal_scaled_error: ``QE`` of normal weights for the fitted σ.
         sign_angle: the angle between the vectors ``s`` and ``q``, in degrees: ``cos = mean |s| / sqrt(mean s²)``. The
             switch from stage 1 to stage 2 turns the weights of the layer by this angle.
     """
@@ -57,6 +61,9 @@ class ErrorRow:
     predicted_error: float
     scaled_error: float
     predicted_scaled_error: float
+    phase_deviation: float
+    predicted_normal_error: float
+    predicted_normal_scaled_error: float
     sign_angle: float
 
 
@@ -68,11 +75,13 @@ class CurvePoint:
         frequency: ω, in radians per unit of weight.
         measured: ``mean |s - q|``.
         predicted: ``1 - γ`` for Laplace weights.
+        predicted_normal: ``1 - γ`` for normal weights.
     """
 
     frequency: float
     measured: float
     predicted: float
+    predicted_normal: float
 
 
 def error_rows(model: nn.Module) -> list[ErrorRow]:
@@ -82,6 +91,7 @@ def error_rows(model: nn.Module) -> list[ErrorRow]:
         for name, (weight, quantizer) in periodic_weights(model).items():
             phase, wave = quantizer.phase(weight), quantizer.sign_argument(weight)
             magnitude, power, diversity = (_mean(x) for x in (wave.abs(), wave.square(), phase.abs()))
+            deviation = math.sqrt(_mean(phase.square()))
             rows.append(
                 ErrorRow(
                     layer=name,
@@ -92,6 +102,9 @@ def error_rows(model: nn.Module) -> list[ErrorRow]:
                     predicted_error=laplace_error(diversity),
                     scaled_error=max(power - magnitude**2, 0.0),
                     predicted_scaled_error=laplace_scaled_error(diversity),
+                    phase_deviation=deviation,
+                    predicted_normal_error=normal_error(deviation),
+                    predicted_normal_scaled_error=normal_scaled_error(deviation),
                     sign_angle=math.degrees(math.acos(min(magnitude / math.sqrt(power), 1.0))) if power else 0.0,
                 )
             )
@@ -124,8 +137,11 @@ def error_curve(weight: Tensor, frequencies: Sequence[float]) -> list[CurvePoint
     """
     flat = weight.detach().flatten()
     flat = flat[:: -(-len(flat) // CURVE_WEIGHTS)].double()
-    diversity = _mean(flat.abs())
-    return [CurvePoint(ω, 1 - _mean(torch.sin(ω * flat).abs()), laplace_error(ω * diversity)) for ω in frequencies]
+    diversity, deviation = _mean(flat.abs()), math.sqrt(_mean(flat.square()))
+    return [
+        CurvePoint(ω, 1 - _mean(torch.sin(ω * flat).abs()), laplace_error(ω * diversity), normal_error(ω * deviation))
+        for ω in frequencies
+    ]
 
 
 def relative_errors(model: nn.Module) -> dict[str, float]:

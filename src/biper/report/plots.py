@@ -122,11 +122,13 @@ def weights_over_the_wave(wave: LayerWave) -> Figure:
 
 @rc_context(STYLE)
 def error_against_frequency(wave: LayerWave) -> Figure:
-    """The error that the weights of a layer would have at other frequencies: measured, and by the closed form."""
+    """The error that the weights of a layer would have at other frequencies: measured, and by the closed forms."""
     figure, axes = new_figure(SMALL)
     frequencies = [point.frequency for point in wave.curve]
     predicted, measured = [point.predicted for point in wave.curve], [point.measured for point in wave.curve]
     axes.plot(frequencies, predicted, color=COLOURS["muted"], linewidth=1.1, linestyle=(0, (3, 2)), label="Laplace")
+    normal = [point.predicted_normal for point in wave.curve]
+    axes.plot(frequencies, normal, color=COLOURS["muted"], linewidth=1.1, linestyle=(0, (1, 1.5)), label="normal")
     axes.plot(frequencies, measured, color=COLOURS["first"], label="measured")
     nearest = min(wave.curve, key=lambda point: abs(point.frequency - wave.frequency))
     axes.plot([nearest.frequency], [nearest.measured], "o", color=COLOURS["second"], markersize=5, label="trained")

@@ -43,6 +43,10 @@ def error_table(run: RunAnalysis) -> Table:
         Column("error after stage 1", third, "mean |sin ωw - q| of the weights at the end of stage 1.", bar=True),
         Column("error", third, "mean |sin ωw - q|: 0 if the sine is ±1 at every weight.", bar=True),
         Column("Laplace", third, "The closed form 1 - γ for the fitted ωb.", bar=True),
+        Column(
+            "σ", decimals(2), "Deviation of the phase of a fitted normal distribution: sqrt(mean (ωw)²), in radians."
+        ),
+        Column("normal", third, "The closed form 1 - γ for the fitted σ.", bar=True),
         Column("scaled error", decimals(4), "mean (sin ωw - γq)² with the best scale γ."),
         Column("Laplace QE(ω)", decimals(4), "The closed form E sin² - γ² for the fitted ωb."),
         Column("angle after stage 1, °", decimals(1), "Angle between the wave and its signs at the end of stage 1."),
@@ -60,6 +64,8 @@ def error_table(run: RunAnalysis) -> Table:
                 first and first.quantization_error,
                 row.quantization_error,
                 row.predicted_error,
+                row.phase_deviation,
+                row.predicted_normal_error,
                 row.scaled_error,
                 row.predicted_scaled_error,
                 first and first.sign_angle,
@@ -86,7 +92,8 @@ def _fit(run: RunAnalysis) -> str:
     low, high = (sum(parts[half]) / len(parts[half]) for half in (True, False))
     mean = sum(trained) / len(trained)
     return (
-        f"The closed form differs from the measured error by {mean:.3f} at the trained frequency, by {low:.3f} up to "
+        f"The closed form for Laplace weights differs from the measured error by {mean:.3f} at the trained frequency, "
+        f"by {low:.3f} up to "
         f"half of it, and by {high:.3f} from there to three times of it (means over layers)."
     )
 
