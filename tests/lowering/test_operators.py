@@ -64,7 +64,7 @@ def test_the_tracer_uses_the_handlers_it_is_given() -> None:
         return [Value.image(value.shape, tracer.emit("sort", [tracer.image(value)], value.shape[1:])), None]
 
     class Sorted(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.sort(1)[0]
 
     program = exported(nn.Sequential(Sorted(), nn.ReLU()))

@@ -137,7 +137,7 @@ def test_a_value_that_is_not_finite_stops_before_the_update(
 ) -> None:
     """The loss, or only its gradient, becomes NaN in stage 1 epoch 2 step 4."""
     steps = 0
-    parameters: list[torch.Tensor] = []
+    parameters: list[nn.Module] = []
     plain = step_module.F.cross_entropy
 
     class NanGradient(torch.autograd.Function):
@@ -163,12 +163,12 @@ def test_a_value_that_is_not_finite_stops_before_the_update(
     monkeypatch.setattr(step_module.F, "cross_entropy", poisoned)
     made = ModelInfo.create
     monkeypatch.setattr(
-        ModelInfo, "create", lambda self, factory: parameters.append(model := made(self, factory)) or model
+        ModelInfo, "create", lambda self, factory=None: parameters.append(model := made(self, factory)) or model
     )
     message = rf"the {where} became nan at stage 1 epoch 2 step 4, before its update; the last good .*epoch00001"
     with pytest.raises(NonFiniteLossError, match=message):
         train(load_recipe("digits", SHORT), tmp_path, device="cpu")
-    assert all(torch.isfinite(value).all() for value in parameters[0].state_dict().values())
+    assert all(torch.isfinite(value).all() for value in parameters[-1].state_dict().values())
     assert len(RunFolder(tmp_path).checkpoints.newest_first()) == 1
 
 
