@@ -24,6 +24,7 @@ from biper.cli.options import (
     complete_recipe,
 )
 from biper.cli.paths import next_free
+from biper.cli.resume import resume_command
 from biper.errors import TrainingInterrupted
 from biper.training.distributed.launch import STEP_TIMEOUT, ProcessInfo, launch, needs_launch
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 def quickstart(
+    context: typer.Context,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: the next free runs/quickstart.")] = None,
     device: DeviceOption = Device.auto,
     threads: Threads = None,
@@ -45,7 +47,7 @@ def quickstart(
     from biper.report.beside_torch import beside_torch
 
     out = out or next_free(Path("runs/quickstart"))
-    summary, report = _train(load_recipe("digits"), out, device=device, threads=threads)
+    summary, report = _train(context, load_recipe("digits"), out, device=device, threads=threads)
     tables.console.print(tables.run_table(summary, report, out))
     packed = out / "model.biper"
     tables.console.print(tables.side_table(*beside_torch(out / "model.safetensors", packed)))
@@ -55,6 +57,7 @@ def quickstart(
 
 
 def train(
+    context: typer.Context,
     recipe: Recipe,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/RECIPE.")] = None,
     data_dir: DataDir = None,
@@ -100,6 +103,7 @@ def train(
         return
     out = out or Path("runs") / Path(recipe).stem
     summary, report = _train(
+        context,
         loaded,
         out,
         data_dir=data_dir,
@@ -221,6 +225,7 @@ def recipes(
 
 
 def _train(
+    context: typer.Context,
     recipe: LoadedRecipe,
     out: Path,
     *,
@@ -264,10 +269,7 @@ def _train(
             start_from=start_from,
         )
     except TrainingInterrupted as stop:
-        raise TrainingInterrupted(
-            f"{stop}: biper train {out / 'recipe.toml'} --out {out} --resume, with the same --data-dir, --threads and "
-            "--devices if you gave them"
-        ) from stop
+        raise TrainingInterrupted(f"{stop}: {resume_command(context, out)}") from stop
     if not rank_zero:
         raise typer.Exit
     report, images = export_saved(out / "model.safetensors", out / "model.biper", data_dir=data_dir)

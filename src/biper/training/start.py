@@ -30,13 +30,14 @@ def read_or_lock(folder: RunFolder, recipe: Recipe, options: RunOptions, lock: R
 
     A folder that does not exist is neither made nor locked.
     """
+    there = folder.path.is_dir()
+    if there and not folder.summary_file.exists():
+        lock.acquire()
     folder.check(recipe, resume=options.resume)
-    if (summary := folder.read_summary()) is not None or not folder.path.is_dir():
-        return summary
-    lock.acquire()
-    if options.resume:
+    summary = folder.read_summary()
+    if there and summary is None and options.resume:
         check_identity(folder.path, _identity_before(folder), options, saved=bool(folder.checkpoints.newest_first()))
-    return None
+    return summary
 
 
 def validate(
