@@ -16,7 +16,8 @@ from biper.errors import ExportError
 from biper.lowering.exported_layers import with_exported_layers
 from biper.lowering.graph import Graph
 from biper.lowering.operators import HANDLERS
-from biper.lowering.tracer import LIKE, WRAPPED, Tracer, operator_name
+from biper.lowering.torch_nodes import WRAPPED, operator_name
+from biper.lowering.tracer import LIKE, Tracer
 from biper.lowering.views import undo_scattered_views_
 
 Example = Tensor | Sequence[Tensor] | Mapping[str, Tensor]

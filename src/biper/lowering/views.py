@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from biper.lowering.tracer import arguments_of, operator_name
+from biper.lowering.torch_nodes import arguments_of, operator_name
 
 _WHOLE = 2**63 - 1
 """The end that torch writes for "to the last element"."""

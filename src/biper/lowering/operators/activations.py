@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.lowering.operators.elementwise import binary, choice, unary
-from biper.lowering.tracer import Handler, Tracer, arguments_of, operator_name, sizes_of, source_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of, source_of
+from biper.lowering.tracer import Handler, Tracer
 from biper.lowering.values import Value, shape_in
 
 FUNCTIONS = {

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from biper.errors import ExportError
 from biper.lowering.graph import Node, Shape
 from biper.lowering.operators.shapes import reshaped
-from biper.lowering.tracer import Handler, Tracer, along_length, arguments_of, image_shape, pair, sizes_of, source_of
+from biper.lowering.torch_nodes import along_length, arguments_of, image_shape, pair, sizes_of, source_of
+from biper.lowering.tracer import Handler, Tracer
 from biper.lowering.values import Value, shape_in
 
 

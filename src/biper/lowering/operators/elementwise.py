@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from biper.lowering.graph import Shape
 from biper.lowering.operators.shapes import expanded
-from biper.lowering.tracer import Handler, Tracer, arguments_of, operator_name, sizes_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of
+from biper.lowering.tracer import Handler, Tracer
 from biper.lowering.values import Value, shape_in
 
 FORMS = ("image", "rows", "array")

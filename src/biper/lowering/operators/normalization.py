@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from biper.errors import ExportError
 from biper.lowering.operators.elementwise import affine, binary, per_channel
 from biper.lowering.operators.sampling import axes_in
-from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, operator_name, source_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, source_of
+from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value, shape_in
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from biper.lowering.graph import Shape
 from biper.lowering.operators.elementwise import binary
 from biper.lowering.operators.sampling import sampled
-from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, operator_name, pair, sizes_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, pair, sizes_of
+from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value, shape_in
 
 

@@ -15,7 +15,8 @@ from biper.lowering.operators.convolution import emit_convolution, geometry
 from biper.lowering.operators.elementwise import binary, choice
 from biper.lowering.operators.reductions import softmax
 from biper.lowering.operators.shapes import permuted, reshaped
-from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, keywords_of, operator_name, sizes_of
+from biper.lowering.torch_nodes import arguments_of, keywords_of, operator_name, sizes_of
+from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value
 
 MASKED = np.float32(-1e30)

@@ -14,7 +14,8 @@ from biper.lowering.operators.elementwise import binary, unary
 from biper.lowering.operators.pooling import emit_pool
 from biper.lowering.operators.sampling import axes_in, sampled
 from biper.lowering.operators.shapes import reshaped
-from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, keywords_of, operator_name, sizes_of, source_of
+from biper.lowering.torch_nodes import arguments_of, keywords_of, operator_name, sizes_of, source_of
+from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value, shape_in
 
 FUNCTIONS = {

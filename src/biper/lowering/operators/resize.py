@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from biper.lowering.operators.sampling import sampled, taps_of
-from biper.lowering.tracer import Handler, Tracer, keywords_of, sizes_of
+from biper.lowering.torch_nodes import keywords_of, sizes_of
+from biper.lowering.tracer import Handler, Tracer
 from biper.lowering.values import Value, shape_in
 
 

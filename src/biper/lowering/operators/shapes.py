@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from biper.lowering.graph import Shape
-from biper.lowering.tracer import Handler, Result, Tracer, arguments_of, operator_name, sizes_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of
+from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value, shape_in
 
 
