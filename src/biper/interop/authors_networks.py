@@ -180,7 +180,8 @@ def datasets_of(model: str, state_dict: Mapping[str, Tensor]) -> list[str]:
     return [
         spec.name
         for spec in SPECS.values()
-        if spec.channels == 3
+        if spec.name != "images"
+        and spec.channels == 3
         and model in _NETWORKS[spec.family]
         and _classes_of(model, spec.name, state_dict) == spec.num_classes
     ]

@@ -257,11 +257,11 @@ def test_a_process_that_dies_is_missed_at_once(tmp_path: Path) -> None:
 
 
 def test_an_error_of_process_0_is_everybodys(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "run").create(load_recipe("digits", SHORT), resume=False)
+    (tmp_path / "run").write_text("a file where the folder would be")
     errors = outcomes(2, run, tmp_path / "run", *SHORT)
     assert [type(error) for error in errors] == [RecipeError, RecipeError]
     assert str(errors[0]) == str(errors[1])
-    assert "already holds a run: continue it with resume=True" in str(errors[0])
+    assert "is a file: out=... expects a folder" in str(errors[0])
 
 
 def score_pictures(data: Path, out: Path, limit: int) -> tuple[Any, ...]:

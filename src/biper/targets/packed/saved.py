@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from biper.data import load_dataset
-from biper.data.specs import dataset_spec
+from biper.data.specs import GIVEN, SIGNALS, dataset_spec
 from biper.data.transforms import evaluation_preprocessing, normalize
 from biper.errors import DataError
 from biper.io.files import atomic_write
@@ -98,7 +98,9 @@ def pack_saved(
         images,
         classes=classes,
         normalization=(info.mean, info.std),
-        preprocessing=evaluation_preprocessing(dataset_spec(info.dataset), info.image_size),
+        preprocessing=None
+        if info.dataset in (SIGNALS, GIVEN)
+        else evaluation_preprocessing(dataset_spec(info.dataset), info.image_size),
         float_layers=float_layers,
     )
     return PackedModel(blob, report, images.cpu().float().numpy(), what)
