@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string_view>
+#include <type_traits>
 
 #include "engine/array_functions.h"
 #include "engine/arrays.h"
