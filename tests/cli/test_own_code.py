@@ -44,6 +44,7 @@ def test_a_factory_and_signals_from_recipe_to_c(biper: Biper, tmp_path: Path) ->
         assert json.loads(biper("evaluate", *model, *data, "--json").stdout)["accuracy"] == accuracy
     biper("export", "run", *data, "--format", "c", "--out", "net.c")
     assert "net" in (tmp_path / "net.h").read_text()
+    assert "on random samples" in biper("export", "run", "--out", "run/again.biper").stdout, "its data are not named"
     (tmp_path / "mynets.py").rename(tmp_path / "other.py")
     for command in (["evaluate", "run"], ["export", "run"], ["analyze", "run"], ["inspect", "run"]):
         line = error_line(biper(*command, expect=1))

@@ -15,6 +15,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import biper
+from biper.data.specs import dataset_spec
+from biper.data.transforms import evaluation_preprocessing
 from biper.errors import DataError, ExportError, ModelError, RecipeError, TrainingInterrupted
 from biper.nn import binary_layers
 from biper.report.analysis import analyze_run
@@ -127,7 +129,9 @@ def test_pictures_in_folders_and_data_sets_of_biper(tmp_path: Path) -> None:
         make_folder(tmp_path / "data" / name, ("cat", "dog"), count)
     result = biper.fit(image_net(), tmp_path / "data", out=tmp_path / "run", image_size=16, **QUICK | {"pack": True})
     assert result.classes == ("cat", "dog")
-    assert Model.load(tmp_path / "run" / "model.biper").classes == ("cat", "dog")
+    packed = Model.load(tmp_path / "run" / "model.biper")
+    assert packed.classes == ("cat", "dog")
+    assert packed.program.preprocessing == evaluation_preprocessing(dataset_spec("images"), 16)
     found = analyze_run(tmp_path / "run", data_dir=tmp_path / "data", factory=image_net, bench_seconds=0.01)
     assert found.notes == []
     assert found.predictions is not None

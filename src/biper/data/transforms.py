@@ -123,7 +123,7 @@ def evaluation_preprocessing(spec: DatasetSpec, size: int) -> Preprocessing | No
         spec: facts about the data set.
         size: height and width of the images that the network takes, in pixels.
     """
-    if spec.channels not in (1, 3) or len(spec.own_shape) == 2:  # the shape of a signal is (C, L)
+    if spec.channels not in (1, 3):
         return None
     return _central_crop(size, evaluation_crop(spec), "L" if spec.channels == 1 else "RGB")
 

@@ -32,7 +32,7 @@ from biper.runs.records import MetricsRow, Record, RunSummary
 from biper.runs.state import Position, entries
 from biper.runtime.bench import BenchReport, bench
 from biper.runtime.model import Model
-from biper.targets.loaded import export_loaded
+from biper.targets.packed.saved import pack_loaded
 
 CURVE_REACH, CURVE_POINTS = 3.0, 180
 """A curve has this many points, at frequencies up to this many times the frequency of the layer."""
@@ -305,7 +305,7 @@ def _analyze_packed(found: RunAnalysis, model: nn.Module, data: Dataset | None, 
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / "model.biper"
         try:
-            report, images = export_loaded(model, found.info, packed, data)
+            report, images = pack_loaded(model, found.info, data).write(packed)
             found.packed = Packed(report, images, None)
             found.packed = Packed(report, images, bench(Model.load(packed).program, seconds=seconds))
         except BiperError as error:

@@ -30,7 +30,7 @@ from biper.report.analysis import analyze_run
 from biper.report.run_page import write_report
 from biper.runs.folder import RunFolder
 from biper.runs.records import RunSummary
-from biper.targets.loaded import export_loaded, require_packable
+from biper.targets.packed.saved import pack_loaded, require_packable
 from biper.training.distributed.launch import ProcessInfo
 from biper.training.options import RunOptions
 from biper.training.parts import RunParts
@@ -173,7 +173,7 @@ def fit(
     model.eval()
     packed, agreement, page = folder.path / "model.biper", None, folder.path / "report.html"
     if pack and alone:
-        agreement, what = export_loaded(trained, info, packed, dataset)
+        agreement, what = pack_loaded(trained, info, dataset).write(packed)
         progress.message(f"{packed}: {agreement} (on {what})")
     if report and alone:
         write_report([analyze_run(folder.path, factory=factory, dataset=dataset)], page)

@@ -1,21 +1,25 @@
-"""Packs a saved model, and compares it with its packed program on images of its own data set."""
+"""Packs a model with its description, saved or in memory, and compares both on samples of its own data set."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from biper.data import load_dataset
-from biper.data.specs import GIVEN, SIGNALS, dataset_spec
+from biper.data.dataset import Dataset
+from biper.data.specs import SPECS
 from biper.data.transforms import evaluation_preprocessing, normalize
 from biper.errors import DataError
 from biper.io.files import atomic_write
+from biper.io.preprocessing import Preprocessing
+from biper.lowering.lower import lower
 from biper.lowering.verify import ExportReport
-from biper.models.saved import load_model
+from biper.models.saved import ModelInfo, load_model
 from biper.nn import set_stage_
 from biper.targets.packed.export import pack
 
@@ -25,19 +29,24 @@ VERIFIED_IMAGES = 64
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A saved model, packed.
+    """A model with a description, packed.
 
     Attributes:
         blob: the content of the packed file.
         report: what was compared and found.
-        images: (N, C, H, W) the normalized images that were compared.
-        what: what these images are, for people.
+        images: (N, C, H, W), or (N, C, L) for signals: the normalized samples that were compared.
+        what: what these samples are, for people.
     """
 
     blob: bytes
     report: ExportReport
     images: NDArray[np.float32]
     what: str
+
+    def write(self, out: str | Path) -> tuple[ExportReport, str]:
+        """Write the packed file; returns the report, and on which samples it was made."""
+        atomic_write(Path(out), self.blob)
+        return self.report, self.what
 
 
 def export_saved(
@@ -50,25 +59,18 @@ def export_saved(
         out: the packed file to write.
 
     Returns:
-        The report, and on which images it was made.
+        The report, and on which samples it was made.
 
     Raises:
         CheckpointError, ExportError: see `pack_saved`.
     """
-    packed = pack_saved(model_file, data_dir=data_dir, float_layers=float_layers)
-    atomic_write(Path(out), packed.blob)
-    return packed.report, packed.what
+    return pack_saved(model_file, data_dir=data_dir, float_layers=float_layers).write(out)
 
 
 def pack_saved(
     model_file: str | Path, *, data_dir: str | Path | None = None, float_layers: str = "float32"
 ) -> PackedModel:
-    """Pack a model that `biper.save_model` or a run wrote.
-
-    Its binary layers are put into stage 2. The model and the program are compared on the first 64 test images of its
-    data set, on training images where there is no test set, or on random images where the data set is not there. A
-    model without class names, as an imported one, gets those of the data set.
-    The preprocessing in the file is that of evaluation.
+    """Pack a model that `biper.save_model` or a run wrote, as `pack_loaded` does with its data set.
 
     Args:
         model_file: the saved model.
@@ -80,27 +82,76 @@ def pack_saved(
         ExportError: it cannot be exported.
     """
     model, info = load_model(model_file)
-    classes = info.classes
-    set_stage_(model, "binary")
     try:
-        dataset = load_dataset(info.dataset, data_dir, image_size=info.image_size, classes=info.labels)
+        dataset = info.load_dataset(data_dir)
+        return pack_loaded(model, info, dataset, float_layers=float_layers)
+    except DataError:  # the data are not there, or cannot be read
+        return pack_loaded(model, info, None, float_layers=float_layers)
+
+
+def pack_loaded(
+    model: nn.Module, info: ModelInfo, dataset: Dataset | None, *, float_layers: str = "float32"
+) -> PackedModel:
+    """Pack a model that is in memory.
+
+    Its binary layers are packed in stage 2; the model itself stays as it is. The model and the program are compared on
+    the first 64 test samples of the data set, on training samples where there is no test set, or on random ones where
+    there is no data set. A model without class names, as an imported one, gets those of the data set. The preprocessing
+    in the file is that of evaluation.
+
+    Args:
+        model: the network.
+        info: its description.
+        dataset: its data; None where they are not there.
+        float_layers: see `biper.export`.
+
+    Raises:
+        DataError: the samples cannot be read.
+        ExportError: the model cannot be packed.
+    """
+    classes = info.classes
+    kind = "images" if len(info.shape) == 3 else "samples"
+    if dataset is None:
+        samples = torch.randn((VERIFIED_IMAGES, *info.shape), generator=torch.Generator().manual_seed(0))
+        what = f"random {kind}"
+    else:
         split = "train" if dataset.test is None else "test"
-        pixels = dataset.split(split).first(VERIFIED_IMAGES)
-        images, what = normalize(pixels, info.mean, info.std), f"{info.dataset} {split} images"
+        samples = normalize(dataset.split(split).first(VERIFIED_IMAGES).cpu(), info.mean, info.std)
+        what = f"{info.dataset} {split} {kind}"
         if not classes and len(dataset.classes) == info.num_classes:
             classes = dataset.classes
-    except DataError:
-        size = info.image_size
-        shape = (VERIFIED_IMAGES, len(info.mean), size, size)
-        images, what = torch.randn(shape, generator=torch.Generator().manual_seed(0)), "random images"
     blob, report = pack(
-        model,
-        images,
+        _in_stage_2(model),
+        samples,
         classes=classes,
         normalization=(info.mean, info.std),
-        preprocessing=None
-        if info.dataset in (SIGNALS, GIVEN)
-        else evaluation_preprocessing(dataset_spec(info.dataset), info.image_size),
+        preprocessing=_preprocessing(info),
         float_layers=float_layers,
     )
-    return PackedModel(blob, report, images.cpu().float().numpy(), what)
+    return PackedModel(blob, report, samples.float().numpy(), what)
+
+
+def require_packable(model: nn.Module, examples: Tensor) -> None:
+    """Check that every operation of a network has a packed form, before it is trained.
+
+    Args:
+        model: the network, which stays as it is.
+        examples: a batch, normalized.
+
+    Raises:
+        ExportError: one has none; the text says which.
+    """
+    lower(_in_stage_2(model), examples.cpu())
+
+
+def _preprocessing(info: ModelInfo) -> Preprocessing | None:
+    """What evaluation does to a picture; None for signals and for samples that were given as objects."""
+    spec = SPECS.get(info.dataset)
+    return None if spec is None else evaluation_preprocessing(spec, info.image_size)
+
+
+def _in_stage_2(model: nn.Module) -> nn.Module:
+    """A copy of a network on the CPU in float32, in evaluation mode and stage 2."""
+    copied = copy.deepcopy(model).cpu().float().eval()
+    set_stage_(copied, "binary")
+    return copied
