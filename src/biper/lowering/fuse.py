@@ -14,8 +14,8 @@ from biper.runtime.operations import OPERATIONS
 
 def fuse_epilogues_(graph: Graph) -> None:
     """Absorb elementwise nodes into their producers until no more can be, in place; the graph computes the same."""
-    while any(_absorb(graph, node) for node in graph.nodes if node.operation == "elementwise"):
-        pass
+    while [node for node in list(graph.nodes) if node.operation == "elementwise" and _absorb(graph, node)]:
+        pass  # a node that is absorbed can leave its value to one reader, so that an earlier node can follow
     graph.drop_unread()
 
 
