@@ -246,6 +246,22 @@ def test_a_program_of_too_much_work_is_refused(packed: bytes) -> None:
         read_program(write_program(large))
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(packed: bytes, number: float) -> None:
+    program = read_program(packed)
+    for index, op in enumerate(program.operations):
+        for name, array in op.tensors.items():
+            if array.dtype.kind != "f":
+                continue
+            spoiled = array.copy()
+            spoiled.flat[-1] = number
+            operations = list(program.operations)
+            operations[index] = replace(op, tensors={**op.tensors, name: spoiled})
+            blob = write_program(replace(program, operations=tuple(operations)))
+            with pytest.raises(ModelFormatError, match=rf"operation {index} .* has a {name} with values that are NaN"):
+                Model.load(blob)
+
+
 def test_a_file_is_read_as_its_bytes_are(packed: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.biper").write_bytes(packed)
     assert write_program(read_program(tmp_path / "m.biper")) == packed

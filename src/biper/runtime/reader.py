@@ -12,6 +12,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
@@ -139,6 +140,8 @@ class _Reader:
         for key in check.texts(entry.get("tensors"), "has no list of tensors"):
             check.require(f"{number}.{key}" in self.tensors, f"has no tensor {number}.{key}"[:100])
             tensors[key] = self.tensors[f"{number}.{key}"]
+            finite = tensors[key].dtype.kind != "f" or bool(np.isfinite(tensors[key]).all())
+            check.require(finite, f"has a {key} with values that are NaN or infinite"[:100])
         attributes = defaults_of(kind) | dict(check.mapping(entry.get("attributes"), "attributes"))
         shapes = [known[name] for name in inputs]
         if spec.on_images:
