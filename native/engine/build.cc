@@ -27,7 +27,7 @@ Aligned<T> by_channel(const std::vector<T>& values, int channels, const char* pr
 Geometry checked_geometry(const Value& input, const std::vector<int>& numbers, int out_channels, int kernel_y,
                           int kernel_x) {
   require(numbers.size() == 9, "a convolution needs nine numbers of geometry");
-  for (int number : numbers) require(number >= 0 && number <= 1 << 10, "a number of geometry is out of range");
+  for (int i = 0; i < 8; ++i) require(numbers[i] >= 0 && numbers[i] <= 1 << 10, "a number of geometry is out of range");
   const int step_y = numbers[0], step_x = numbers[1], top = numbers[2], bottom = numbers[3], left = numbers[4],
             right = numbers[5], dilation_y = numbers[6], dilation_x = numbers[7], groups = numbers[8];
   require(step_y > 0 && step_x > 0 && dilation_y > 0 && dilation_x > 0 && groups > 0,

@@ -219,6 +219,16 @@ def test_every_way_of_a_real_convolution(data: st.DataObject) -> None:
     check(program_of(shape, operations, "v0"), images, exact=False, scale=largest_sum(images, tensors))
 
 
+def test_a_depthwise_convolution_of_many_channels() -> None:
+    """As many groups as channels; networks of others have thousands."""
+    random = np.random.Generator(np.random.PCG64(0))
+    tensors = {"weight": random.standard_normal((1100, 1, 3, 3)).astype(np.float32)}
+    attributes = {"stride": [1, 1], "padding": [1, 1, 1, 1], "dilation": [1, 1], "groups": 1100}
+    images = random.standard_normal((1, 1100, 4, 4)).astype(np.float32)
+    operations = [operation("convolution", "image", tensors, real="v0", attributes=attributes)]
+    check(program_of((1100, 4, 4), operations, "v0"), images, exact=False, scale=largest_sum(images, tensors))
+
+
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_pooling(data: st.DataObject) -> None:

@@ -175,7 +175,7 @@ def test_an_engine_that_computes_something_else_is_noticed(tmp_path: Path, monke
 
     monkeypatch.setattr(module, "Engine", broken)
     monkeypatch.setattr(module, "engine_is_built", lambda: True)
-    with pytest.raises(ExportError, match="the engine's outputs are another's on 2 images"):
+    with pytest.raises(ExportError, match="engine's values differ from the reference's on 2 images, without a flip"):
         export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
 
 

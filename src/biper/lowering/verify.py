@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from biper.errors import ExportError
 from biper.lowering.custom_ops import ExportedLayer, as_maps
+from biper.lowering.engine_check import difference_at_first_flip
 from biper.lowering.exported_layers import with_exported_layers
 from biper.lowering.trace import Example, call, input_tensors, named_results
 from biper.runtime.agreement import differences, largest_magnitude
@@ -52,6 +53,8 @@ class ExportReport:
             does.
         engine_images: on how many images the native engine gives the outputs of the reference to rounding; on the
             others it flipped a bit. All of them where the engine is not built.
+        engine_difference: on the others, how far the engine's values are from the reference's where the first bit
+            flipped; see `biper.lowering.engine_check`.
         file_bytes: the size of the packed file.
         rounded: whether weights of real layers were rounded; then outputs are compared but need not agree.
     """
@@ -67,6 +70,7 @@ class ExportReport:
     same_top1: int
     margin: float
     engine_images: int
+    engine_difference: float
     file_bytes: int
     rounded: bool
 
@@ -79,8 +83,16 @@ class ExportReport:
             found.append(f"bits flipped at values up to {self.largest_flipped:.1e} of their layer's largest")
         if not self.rounded and not self.logit_difference <= LOGIT_TOLERANCE:
             found.append(f"outputs differ by {self.logit_difference:.1e} of the largest, without a flipped bit")
-        if 2 * self.engine_images < self.images:
-            found.append(f"the engine's outputs are another's on {self.images - self.engine_images} images")
+        others = self.images - self.engine_images
+        if not self.rounded and not self.engine_difference <= FLIP_TOLERANCE:
+            how = (
+                f"by {self.engine_difference:.1e} of the largest"
+                if self.engine_difference < np.inf
+                else "without a flip"
+            )
+            found.append(f"the engine's values differ from the reference's on {others} images, {how}")
+        if self.rounded and 2 * self.engine_images < self.images:  # levels of int8 are rounded too
+            found.append(f"the engine's outputs differ from the reference's on {others} images")
         return found
 
     def require_agreement(self) -> None:
@@ -135,6 +147,8 @@ def verify(
         scale = largest_magnitude(result)
         shares = np.maximum(shares, differences(values[name], result, scale).shares)
         engine_agrees &= differences(of_engine, values[name], scale).within(LOGIT_TOLERANCE)
+    differing = {name: array[~engine_agrees] for name, array in others}
+    difference = 0.0 if rounded else difference_at_first_flip(program, pixels[~engine_agrees], differing)
     same_top1 = differences(values[names[0]], expected[0]).same_top1
     first = expected[0].reshape(len(images), -1)
     ordered = np.sort(first, 1)
@@ -151,6 +165,7 @@ def verify(
         same_top1=int(same_top1.sum()),
         margin=float(gaps.max()) if len(gaps) else 0.0,
         engine_images=int(engine_agrees.sum()),
+        engine_difference=difference,
         file_bytes=file_bytes,
         rounded=rounded,
     )
