@@ -122,7 +122,9 @@ def test_one_pass_is_resizing_and_cutting_one_after_the_other(width: int, height
     resized = image.resize((resize * width // short, resize * height // short), Image.Resampling.BILINEAR)
     left, top = round((resized.width - size) / 2), round((resized.height - size) / 2)
     expected = np.asarray(resized.crop((left, top, left + size, top + size))).astype(int)
-    assert np.abs(Preprocessing((size, size), resize=resize).pixels(image) - expected).max() <= 1
+    # Each result is rounded after each direction, and which is first depends on the shape. Both are within 1 of the
+    # exact value, because an average keeps the first rounding below 1/2, and so within 2 of each other.
+    assert np.abs(Preprocessing((size, size), resize=resize).pixels(image) - expected).max() <= 2
 
 
 def test_the_settings_do_what_they_say() -> None:
