@@ -198,6 +198,7 @@ class Unpackable(SignalNet):
         (nn.Sequential(nn.Flatten(), nn.Linear(40, 3)), (X, Y), {}, ModelError, "no layer was made binary"),
         (Unpackable(), (X, Y), {"pack": True}, ExportError, "sort.* pack=False"),
         (SignalNet(), (X, Y), {"recipe": "shorts"}, RecipeError, "did you mean 'short'"),
+        (image_net(), "nowhere", {}, DataError, r"no folder nowhere: train=\.\.\. expects class folders"),
         (SignalNet(), (X, Y), {"recipe": biper.load_recipe("quick")}, RecipeError, "overrides=... changes a recipe"),
         (SignalNet(), (X, Y), {"speed": 9}, TypeError, "unknown option 'speed'"),
     ],

@@ -99,6 +99,9 @@ def load_folders(
     Raises:
         DataError: see `load_imagenet`.
     """
+    for name, folder in (("train", train), ("test", test)):
+        if isinstance(folder, str | Path) and not Path(folder).is_dir():
+            raise DataError(f"no folder {folder}: {name}=... expects class folders of pictures")
     workers = default_workers() if workers is None else workers
     spec = dataset_spec("images")
     found = load_imagenet(spec, train, image_size=image_size, classes=classes, workers=workers, unreadable=unreadable)
