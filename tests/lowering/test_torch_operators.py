@@ -244,6 +244,7 @@ IMAGES: dict[str, dict[str, Function]] = {
         "causal": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
         "masked, in some rows wholly": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=numbers(8, 8) < 0.5),
         "biased": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=numbers(8, 8), scale=0.2),
+        "infinite mask": lambda x: (x @ x.mT + torch.full((8, 8), -torch.inf).triu(1)).softmax(-1),
         "computed bias": lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=x[..., :8].abs()),
     },
 }  # fmt: skip

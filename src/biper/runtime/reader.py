@@ -140,8 +140,9 @@ class _Reader:
         for key in check.texts(entry.get("tensors"), "has no list of tensors"):
             check.require(f"{number}.{key}" in self.tensors, f"has no tensor {number}.{key}"[:100])
             tensors[key] = self.tensors[f"{number}.{key}"]
-            finite = tensors[key].dtype.kind != "f" or bool(np.isfinite(tensors[key]).all())
-            check.require(finite, f"has a {key} with values that are NaN or infinite"[:100])
+            if tensors[key].dtype.kind == "f":  # a constant may be infinite, as the masks of attention are
+                allowed = ~np.isnan(tensors[key]) if kind == "constant" else np.isfinite(tensors[key])
+                check.require(bool(allowed.all()), f"has a {key} with values that are NaN or infinite"[:100])
         attributes = defaults_of(kind) | dict(check.mapping(entry.get("attributes"), "attributes"))
         shapes = [known[name] for name in inputs]
         if spec.on_images:

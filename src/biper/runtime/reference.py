@@ -12,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.runtime.operations import OPERATIONS
-from biper.runtime.operations.convolution import convolve
 from biper.runtime.operations.epilogue import apply_epilogue, by_channel
 from biper.runtime.program import Operation, Program
 
 Array = NDArray[Any]
-
-__all__ = ["convolve", "run_reference"]
 
 
 def run_reference(program: Program, images: Array, others: Mapping[str, Array] | None = None) -> dict[str, Array]:

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.runtime.operations import OPERATIONS
+from biper.runtime.operations.convolution import convolve
 from biper.runtime.program import Operation, Program, unpack_weight
-from biper.runtime.reference import convolve
 
 Array = NDArray[Any]
 
