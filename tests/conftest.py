@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from biper.runtime.cpu import usable_cores
+
 SEED = int(os.environ.get("BIPER_TEST_SEED", "0"))
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_report_header() -> str:
     return f"seed of all tests: {SEED} (set BIPER_TEST_SEED for another); torch threads: {torch.get_num_threads()}"
+
+
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    """Share the cores between the processes that run tests, before they start: each computes with its part of them."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // len(specs))))
 
 
 @pytest.fixture(autouse=True)
