@@ -32,7 +32,16 @@ def code_blocks(language: str) -> list[tuple[str, str]]:
     return [(name, code) for name, text in TEXTS.items() for code in pattern.findall(text)]
 
 
-PYTHON = code_blocks("python")
+def programs() -> list[tuple[str, str]]:
+    """The Python of all pages: each block is a program, and those of an example's page are one together."""
+    blocks = code_blocks("python")
+    examples = {
+        page: "".join(code for name, code in blocks if name == page) for page in dict(blocks) if "examples/" in page
+    }
+    return [block for block in blocks if block[0] not in examples] + list(examples.items())
+
+
+PYTHON = programs()
 COMMANDS = [line for _, code in code_blocks("bash") for line in code.replace("\\\n", " ").splitlines()]
 VERBS = sorted({found[1] for line in COMMANDS if (found := re.match(r"biper ([a-z][\w-]*)", line))} | {"quickstart"})
 RECIPES = sorted({found[1] for line in COMMANDS if (found := re.search(r"biper train ([a-z][\w-]*)(?![\w.-])", line))})

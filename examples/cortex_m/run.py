@@ -1,6 +1,7 @@
 """Runs a model on a microcontroller: exports it to C, links it with test images, runs it on an emulated Cortex-M3.
 
     python examples/cortex_m/run.py runs/quickstart --integer-only
+    python examples/cortex_m/run.py runs/motions --data signals --data-dir motions.npz --integer-only
 
 Needs arm-none-eabi-gcc and qemu-system-arm. For a real board, change `board.c` and `link.ld`.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from biper.data import load_dataset
+from biper.data.transforms import normalize
 from biper.runtime.model import Model
 from biper.targets.c.fixed_point import run_fixed
 from biper.targets.c.to_fixed_point import to_fixed_point
@@ -40,21 +42,30 @@ def main() -> None:
 
     model = options.model / "model.biper" if options.model.is_dir() else options.model
     opened = open_program(model)
-    test = load_dataset(options.data, options.data_dir, classes=opened.program.classes).test
-    pixels, labels = test.images[: options.images].numpy(), test.labels[: options.images].numpy()
-    expected = runtime = Model(opened.program)(pixels).argmax(1)
+    program = opened.program
+    test = load_dataset(options.data, options.data_dir, classes=program.classes).test
+    samples, labels = test.images[: options.images], test.labels[: options.images].numpy()
+    given = samples.numpy()
+    if samples.is_floating_point():
+        normalized = normalize(samples, program.mean, program.std).numpy()
+        given = normalized.reshape(len(samples), *program.input_shape)  # a signal is an image of height 1
+    expected = runtime = Model(program)(given).argmax(1)
     if options.integer_only:
-        results = run_fixed(to_fixed_point(opened.program), pixels)[opened.program.output]
-        expected = results.reshape(len(pixels), -1).argmax(1)
+        fixed = to_fixed_point(program)
+        expected = run_fixed(fixed, given)[program.output].reshape(len(given), -1).argmax(1)
         print(
-            f"in integers {int((expected == runtime).sum())} of {len(pixels)} are classified as by the runtime",
+            f"in integers {int((expected == runtime).sum())} of {len(given)} are classified as by the runtime",
             flush=True,
         )
+    if samples.is_floating_point():
+        given = given.transpose(0, 2, 3, 1)
+        if options.integer_only:
+            given = np.rint(given * 2.0 ** fixed.exponents["image"]).clip(-32768, 32767).astype(np.int16)
 
     options.build.mkdir(parents=True, exist_ok=True)
     _, text = write_c(opened, options.build / "model.c", integer_only=options.integer_only)
     print(text, flush=True)
-    (options.build / "images.h").write_text(images_header(pixels, labels, expected, options.integer_only))
+    (options.build / "images.h").write_text(images_header(given, labels, expected, options.integer_only))
     sources = [*(str(HERE / name) for name in ("startup.c", "board.c", "main.c")), str(options.build / "model.c")]
     image = options.build / "model.elf"
     compiler = ["arm-none-eabi-gcc", *FLAGS, f"-I{HERE}", f"-I{options.build}", *LINK, "-o", str(image), *sources]
@@ -63,15 +74,16 @@ def main() -> None:
     subprocess.run(["qemu-system-arm", *BOARD, "-kernel", str(image)], check=True)
 
 
-def images_header(pixels: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:
-    """A C header with images, their labels and the expected answers."""
-    rows = ",\n".join("    {" + ", ".join(map(str, image.reshape(-1))) + "}" for image in pixels)
+def images_header(given: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:
+    """A C header with images or signals, as the function takes them, their labels and the expected answers."""
+    rows = ",\n".join("    {" + ", ".join(map(str, image.reshape(-1))) + "}" for image in given)
+    kind = {"uint8": "uint8_t", "int16": "int16_t", "float32": "float"}[str(given.dtype)]
     lists = {name: ", ".join(map(str, numbers)) for name, numbers in (("labels", labels), ("answers", answers))}
     return (
         "#include <stdint.h>\n\n"
-        f"enum {{ IMAGES = {len(pixels)} }};\n"
+        f"enum {{ IMAGES = {len(given)} }};\n"
         f"typedef {'int16_t' if integer_only else 'float'} result_t;\n"
-        f"static const uint8_t images[IMAGES][{pixels[0].size}] = {{\n{rows}}};\n"
+        f"static const {kind} images[IMAGES][{given[0].size}] = {{\n{rows}}};\n"
         + "".join(f"static const uint16_t {name}[IMAGES] = {{{numbers}}};\n" for name, numbers in lists.items())
     )
 

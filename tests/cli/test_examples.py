@@ -163,7 +163,26 @@ def test_signals_become_c(tmp_path: Path) -> None:
     epochs = ["--set", "stage1.epochs=6", "--set", "stage2.epochs=4"]
     right, count = signals(write_npz(tmp_path / "s.npz", 48), tmp_path / "run", *epochs)
     assert right > 0.8 * count
-    assert "network" in (tmp_path / "run" / "network.h").read_text()
+    assert "void network_run(const float input[" in (tmp_path / "run" / "network.h").read_text()
+
+
+def test_a_cortex_m3_classifies_signals_as_the_runtime_does(tmp_path: Path) -> None:
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        require(tool)
+    data = write_npz(tmp_path / "s.npz", 48)
+    signals(data, tmp_path / "run", "--set", "stage1.epochs=1", "--set", "stage2.epochs=1")
+    script = [
+        sys.executable,
+        ROOT / "examples/cortex_m/run.py",
+        tmp_path / "run",
+        "--data",
+        "signals",
+        "--data-dir",
+        data,
+    ]
+    options = ["--integer-only", "--images", "12", "--build", tmp_path / "build"]
+    text = subprocess.run([*script, *options], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^12 of 12 as expected, \d+ right", text, re.MULTILINE), text
 
 
 @pytest.mark.slow

@@ -86,6 +86,49 @@ def test_every_operation_on_arrays_is_that_of_the_reference(flags: str, tmp_path
                 assert off <= 5e-6 * np.abs(expected[value]).max(), f"{name}: {key}"
 
 
+@pytest.mark.parametrize("flags", FLAGS)
+def test_a_function_takes_normalized_numbers(flags: str, small: dict[str, Program], tmp_path: Path) -> None:
+    fixed = {name: to_fixed_point(program, numbers=True) for name, program in small.items()}
+    sources = {name: c_source(program, name=name, numbers=True) for name, program in small.items()}
+    sources |= {f"{name}_fixed": c_source(small[name], name=f"{name}_fixed", fixed=fixed[name]) for name in small}
+    compiled = Compiled(tmp_path, sources, flags=f"{flags} -Wconversion")
+    for name, program in small.items():
+        numbers = np.random.Generator(np.random.PCG64(7)).standard_normal((2, *program.input_shape), np.float32)
+        in_order = numbers.transpose(0, 2, 3, 1)
+        actual = compiled(name, in_order, outputs_of(program), np.float32)
+        assert np.array_equal(actual, as_c(Engine(program, "scalar")(numbers))), name
+        expected = run_fixed(fixed[name], numbers)[program.output]
+        exponent = fixed[name].exponents["image"]
+        assert exponent == 11  # 16 bits hold up to 16, twice the largest magnitude that is expected
+        rounded = np.rint(in_order * 2.0**exponent).astype(np.int16)
+        assert np.array_equal(compiled(f"{name}_fixed", rounded, outputs_of(program), np.int16), as_c(expected)), name
+
+
+@pytest.mark.parametrize(
+    ("shape", "title", "order"),
+    [
+        ((3, 1, 20), "Signals of 20 samples of 3 channels", "[sample][channel]"),
+        ((5, 1, 1), "Vectors of 5 numbers", "in order"),
+    ],
+)
+def test_signals_and_vectors_are_numbers_and_pictures_are_pixels(
+    shape: tuple[int, int, int], title: str, order: str
+) -> None:
+    weight = {"weight": np.ones((2, shape[0], 1, 1), np.float32)}
+    program = program_of(shape, [operation("convolution", "image", weight, real="y", attributes=PLAIN)], "y")
+    header = c_source(program, name="net").header
+    assert title in header
+    assert f"input: normalized numbers, (number - mean) / std, {order}." in header
+    assert "void net_run(const float input[NET_HEIGHT * NET_WIDTH * NET_CHANNELS],\n    float output[" in header
+    assert "#define NET_STD 1.0f" in header
+    assert "#define NET_INPUT_EXPONENT" not in header
+    measured = np.full((1, *shape), 3.0, np.float32)
+    header = c_source(program, name="net", fixed=to_fixed_point(program, measured)).header
+    assert "#define NET_INPUT_EXPONENT 12" in header  # twice the largest: 6 * 2 ** 12 fits into 16 bits
+    assert "void net_run(const int16_t input[" in header
+    assert "const uint8_t input[" in c_source(program, name="net", numbers=False).header
+
+
 def test_images_and_arrays_of_one_image_lie_in_the_same_order_and_others_in_row_major_order() -> None:
     assert strides_of((3, 4, 5)) == (1, 15, 3)
     assert strides_of((1, 3, 4, 5)) == (60, 1, 15, 3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biper.cli.options import DataDir, FloatLayers, Format, Json, SavedModel, complete_packed
+from biper.cli.options import DataDir, FloatLayers, Format, InputKind, Json, SavedModel, complete_packed
 from biper.cli.paths import model_file
 from biper.errors import DataError, ExportError
 
@@ -31,6 +31,14 @@ def export(
     integer_only: Annotated[bool, typer.Option("--integer-only", help="C: use no floating point at all.")] = False,
     flash: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the flash of the device, such as 128k.")] = None,
     ram: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the RAM of the device, such as 64k.")] = None,
+    input_kind: Annotated[
+        InputKind | None,
+        typer.Option(
+            "--input",
+            help="C: whether the function takes pixels, which it normalizes, or normalized numbers. "
+            "Default: pixels of pictures, numbers of signals.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack a trained model into one small file, after comparing both on real images; or write another format."""
@@ -39,8 +47,8 @@ def export(
     from biper.cli import tables
 
     source = model_file(model)
-    if form is not Format.c and (integer_only or flash or ram):
-        raise ExportError("--integer-only, --flash and --ram are for --format c")
+    if form is not Format.c and (integer_only or flash or ram or input_kind):
+        raise ExportError("--integer-only, --flash, --ram and --input are for --format c")
     if form is Format.biper and source.suffix == ".biper":
         raise ExportError(f"{source} is packed already: name another format with --format")
     if form is Format.biper:
@@ -54,7 +62,13 @@ def export(
 
         opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value)
         row, text = deploy(
-            opened, form.value, out or source.with_suffix(""), integer_only=integer_only, flash=flash, ram=ram
+            opened,
+            form.value,
+            out or source.with_suffix(""),
+            integer_only=integer_only,
+            flash=flash,
+            ram=ram,
+            numbers=None if input_kind is None else input_kind is InputKind.numbers,
         )
     if as_json:
         typer.echo(json.dumps(row))

@@ -44,6 +44,13 @@ class Format(StrEnum):
     openvino = "openvino"
 
 
+class InputKind(StrEnum):
+    """What a model written as C takes."""
+
+    pixels = "pixels"
+    numbers = "numbers"
+
+
 def complete_recipe(incomplete: str) -> list[str]:
     """The names of packaged recipes that begin with what the user typed."""
     from biper.recipes.packaged import recipe_names

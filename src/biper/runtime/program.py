@@ -164,6 +164,11 @@ class Program:
         return self.shapes[self.output]
 
     @property
+    def is_of_pictures(self) -> bool:
+        """Whether the input is a picture, and not a signal or a vector, which are images of height 1."""
+        return self.input_shape[1] > 1 or self.preprocessing is not None
+
+    @property
     def results(self) -> Mapping[str, str]:
         """The value that each result is, by the name of the result: for one without a name, that of the value."""
         return self.outputs or {self.output: self.output}

@@ -76,6 +76,7 @@ def deploy(
     integer_only: bool = False,
     flash: str | None = None,
     ram: str | None = None,
+    numbers: bool | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Write a program in a format.
 
@@ -83,7 +84,7 @@ def deploy(
         opened: what to write.
         form: a format, one of `SUFFIXES`.
         out: the file to write; if it does not end with the suffix of the format, the suffix is appended.
-        integer_only, flash, ram: see `write_c`; only for ``"c"``.
+        integer_only, flash, ram, numbers: see `write_c`; only for ``"c"``.
 
     Returns:
         What was written, as data for JSON, and as text for people.
@@ -98,11 +99,17 @@ def deploy(
         return write_html(opened, out)
     if form in ("onnx", "openvino"):
         return write_graph(opened, form, out)
-    return write_c(opened, out, integer_only=integer_only, flash=flash, ram=ram)
+    return write_c(opened, out, integer_only=integer_only, flash=flash, ram=ram, numbers=numbers)
 
 
 def write_c(
-    opened: OpenedProgram, out: Path, *, integer_only: bool = False, flash: str | None = None, ram: str | None = None
+    opened: OpenedProgram,
+    out: Path,
+    *,
+    integer_only: bool = False,
+    flash: str | None = None,
+    ram: str | None = None,
+    numbers: bool | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Write a program as C99: ``out``, whose name names the function, and a header beside it.
 
@@ -111,6 +118,8 @@ def write_c(
         out: a ``.c`` file.
         integer_only: use no floating point; see `biper.targets.c.fixed_point`.
         flash, ram: the memory of the device, such as ``"128k"``; None for no limit.
+        numbers: True if the function takes normalized numbers, False if it takes pixels and normalizes them; None for
+            pixels of pictures, and numbers of signals and of vectors.
 
     Returns:
         What was written, as data for JSON, and as text for people.
@@ -121,10 +130,10 @@ def write_c(
     """
     limits = {"flash": flash, "RAM": ram}
     budget = {name: parse_bytes(size) for name, size in limits.items() if size is not None}
-    forms = {"float32": c_source(opened.program, name=out.stem)}
+    forms = {"float32": c_source(opened.program, name=out.stem, numbers=numbers)}
     refused = {}
     try:
-        fixed = to_fixed_point(opened.program, opened.images)
+        fixed = to_fixed_point(opened.program, opened.images, numbers=numbers)
         forms["integer-only"] = c_source(opened.program, name=out.stem, fixed=fixed)
     except ExportError as error:
         if integer_only:

@@ -24,7 +24,7 @@ class OperatorCalls:
     """Collects the tables, the calls and the names of the operators that a program needs.
 
     Args:
-        program: a program whose first operation reads the pixels.
+        program: a program whose first operation reads the pixels, or whose input is numbers.
         arena: where its values lie.
         integer: whether the operators compute in integers alone.
 

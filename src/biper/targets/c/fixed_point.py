@@ -14,8 +14,8 @@ are integers. Their epilogue computes in int32 at an exponent of its own, ``e``,
     bits = y >= 0                                              result = saturate(round(y >> (e - exponent)))
 
 which needs products of 32 by 16 bits and no division. Operations on arrays move integers to other places; a result
-has the exponent of its input, or the least of several. The images are pixels, 0 to 255, and the first operation is
-their normalization.
+has the exponent of its input, or the least of several. Pictures are pixels, 0 to 255, and the first operation is
+their normalization. Signals and vectors are normalized numbers, int16 at an exponent of their own.
 (Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.)
 """
 
@@ -35,6 +35,9 @@ Array = NDArray[Any]
 
 PIXELS = "pixels"
 """The name of the first operation, which reads the image as bytes; its affine is the normalization."""
+
+IMAGE = "image"
+"""The name of the normalized input."""
 
 INT16, INT32 = (1 << 15) - 1, (1 << 31) - 1
 """The largest integers of 16 and of 32 bits."""
@@ -77,7 +80,7 @@ class FixedProgram:
     """A program in integers.
 
     Attributes:
-        program: the program that it computes, its first operation `PIXELS`.
+        program: the program that it computes; its first operation is `PIXELS`, or it has an input `IMAGE`.
         operations: one for each operation of ``program``.
         exponents: of its real values, by name.
     """
@@ -92,21 +95,27 @@ class FixedProgram:
         return self.exponents[self.program.output]
 
 
-def run_fixed(fixed: FixedProgram, pixels: NDArray[np.uint8]) -> dict[str, Array]:
+def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
     """Compute every value of a program in integers; compiled C gives the same.
 
     Args:
         fixed: the program.
-        pixels: uint8 (N, H, W, C).
+        images: pixels, uint8 (N, H, W, C), if the first operation reads pixels; else normalized numbers, floating point
+            (N, C, H, W), which are rounded to the exponent of `IMAGE`.
 
     Returns:
         The values by name: real values int64 (N, C, H, W) that fit into int16, bits as bool.
     """
-    values: dict[str, Array] = {PIXELS: pixels.astype(np.int64).transpose(0, 3, 1, 2)}
+    values: dict[str, Array] = {}
+    if IMAGE in fixed.program.inputs:
+        numbers = np.rint(images.astype(np.float64) * 2.0 ** fixed.exponents[IMAGE])
+        values[IMAGE] = np.clip(numbers, -INT16 - 1, INT16).astype(np.int64)
+    else:
+        values[PIXELS] = images.astype(np.int64).transpose(0, 3, 1, 2)
     for step in fixed.operations:
         op = step.op
         if op.operation != PIXELS and not OPERATIONS[op.operation].on_images:
-            values[op.real or ""] = _array(step, [values[name] for name in op.inputs], len(pixels))
+            values[op.real or ""] = _array(step, [values[name] for name in op.inputs], len(images))
             continue
         sums = [_in_int32(part) for part in _sums(step, [values[name] for name in op.inputs or (PIXELS,)])]
         if "threshold" in op.tensors:

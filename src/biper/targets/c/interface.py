@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from biper.runtime.program import Program, Shape
+from biper.targets.c.fixed_point import IMAGE
 from biper.targets.c.layout import is_image
-from biper.targets.c.preparation import preparation
+from biper.targets.c.preparation import normalization, preparation
 from biper.targets.c.text import comment, string
 
 
@@ -28,7 +29,9 @@ class Interface:
         self.outputs = (
             _identifiers("output", program.results) if self.several else dict.fromkeys(program.results, "output")
         )
-        self.inputs = _identifiers("input", program.inputs)
+        self.numbers = IMAGE in program.inputs
+        others = [name for name in program.inputs if name != IMAGE]
+        self.inputs = dict.fromkeys([IMAGE] * self.numbers, "input") | _identifiers("input", others)
 
     def header(self, top_comment: str) -> str:
         """The text of the ``.h`` file."""
@@ -40,7 +43,8 @@ class Interface:
             f"#define {upper}_CHANNELS {channels}",
         ]
         for name, variable in self.inputs.items():
-            lines += self._constants(variable.upper(), program.inputs[name], f"the input {name}")
+            if name != IMAGE:
+                lines += self._constants(variable.upper(), program.inputs[name], f"the input {name}")
         shapes = program.shapes
         for name, value in program.results.items():
             stem = self.outputs[name].upper() if self.several else "OUTPUTS"
@@ -52,14 +56,23 @@ class Interface:
         if labels := program.classes or numbered:
             lines.append("/* Names of the outputs, to initialize an array of strings with. */")
             lines.append(f"#define {upper}_CLASSES {', '.join(map(string, labels))}")
-        if channels in (1, 3) and height > 1:
+        if self.numbers:
+            lines += normalization(program, upper)
+            if self.exponents is not None:
+                lines.append(f"#define {upper}_INPUT_EXPONENT {self.exponents[IMAGE]}")
+        elif channels in (1, 3) and height > 1:
             lines += preparation(program, upper)
+        given = "pixels from 0 to 255, [row][column][channel]"
+        if self.numbers:
+            order = ("[sample][channel]" if width > 1 else "in order") if height == 1 else "[row][column][channel]"
+            scale = "" if self.exponents is None else f", times 2 to the power of {upper}_INPUT_EXPONENT and rounded"
+            given = f"normalized numbers, (number - mean) / std{scale}, {order}"
         unit = "" if self.exponents is None else " times 2 to\n   the power of its _EXPONENT"
         return (
             f"{top_comment}\n#ifndef {upper}_H\n#define {upper}_H\n\n"
             f'#include <stdint.h>\n\n#ifdef __cplusplus\nextern "C" {{\n#endif\n\n'
             + "\n".join(lines)
-            + f"\n\n/* input: pixels from 0 to 255, [row][column][channel]. Outputs: what the network computes{unit},\n"
+            + f"\n\n/* input: {given}.\n   Outputs: what the network computes{unit},\n"
             f"   images [row][column][channel]; for classes, a softmax makes probabilities of them,\n"
             f"   for a single output a sigmoid.\n"
             f"   Uses one static arena: not for two calls at once. */\n"
@@ -81,14 +94,16 @@ class Interface:
     def signature(self) -> str:
         """The function without its body."""
         upper, number = self.upper, "int16_t" if self.exponents is not None else "float"
-        arguments = [f"const uint8_t input[{upper}_HEIGHT * {upper}_WIDTH * {upper}_CHANNELS]"]
-        arguments += [f"const {number} {variable}[{upper}_{variable.upper()}]" for variable in self.inputs.values()]
+        kind = number if self.numbers else "uint8_t"
+        arguments = [f"const {kind} input[{upper}_HEIGHT * {upper}_WIDTH * {upper}_CHANNELS]"]
+        others = [variable for name, variable in self.inputs.items() if name != IMAGE]
+        arguments += [f"const {number} {variable}[{upper}_{variable.upper()}]" for variable in others]
         sizes = {variable: variable.upper() if self.several else "OUTPUTS" for variable in self.outputs.values()}
         arguments += [f"{number} {variable}[{upper}_{size}]" for variable, size in sizes.items()]
         return f"void {self.name}_run({(',' + chr(10) + '    ').join(arguments)})"
 
     def definition(self, calls: Sequence[str], address: Callable[[str], str]) -> str:
-        """The function: it copies further inputs to the arena, calls operators, and copies the results.
+        """The function: it copies numbers and further inputs to the arena, calls operators, and copies the results.
 
         Args:
             calls: the statements that compute.
@@ -114,7 +129,7 @@ def _element(address: str) -> str:
     return f"{array}[{offset} + i]" if offset else f"{array}[i]"
 
 
-def _identifiers(prefix: str, names: Mapping[str, object]) -> dict[str, str]:
+def _identifiers(prefix: str, names: Iterable[str]) -> dict[str, str]:
     """A C identifier for each name, all different, also in capitals."""
     found: dict[str, str] = {}
     taken: set[str] = set()

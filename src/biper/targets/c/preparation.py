@@ -1,4 +1,4 @@
-"""What the header of a C program says about pictures: how they become the pixels that the program takes."""
+"""What the header of a C program says about its input: how a picture becomes pixels, and how numbers are normalized."""
 
 from __future__ import annotations
 
@@ -39,7 +39,16 @@ def preparation(program: Program, prefix: str) -> list[str]:
     )
     comment = textwrap.fill(text, 112, initial_indent="/* ", subsequent_indent="   ", break_on_hyphens=False) + " */"
     sizes = {"RESIZE": way.resize} if isinstance(way.resize, int) else {}
-    lines = [f"#define {prefix}_{name} {value}" for name, value in sizes.items()]
-    for name, values in (("MEAN", program.mean), ("STD", program.std)):
-        lines.append(f"#define {prefix}_{name} {', '.join(f'{value!r}f' for value in map(float, values))}")
-    return [comment, *lines]
+    return [
+        comment,
+        *(f"#define {prefix}_{name} {value}" for name, value in sizes.items()),
+        *normalization(program, prefix),
+    ]
+
+
+def normalization(program: Program, prefix: str) -> list[str]:
+    """Constants with the mean and the standard deviation of each channel, as lines of C."""
+    return [
+        f"#define {prefix}_{name} {', '.join(f'{value!r}f' for value in map(float, values))}"
+        for name, values in (("MEAN", program.mean), ("STD", program.std))
+    ]

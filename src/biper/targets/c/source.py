@@ -25,7 +25,7 @@ from biper.targets.c.fixed_point import PIXELS, FixedOperation, FixedProgram
 from biper.targets.c.interface import Interface
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
 from biper.targets.c.text import sections
-from biper.targets.c.to_fixed_point import with_pixels, without_flips
+from biper.targets.c.to_fixed_point import with_input, without_flips
 from biper.targets.operations import require_operations
 
 MAX_EXTENT = (1 << 15) - 1
@@ -87,14 +87,19 @@ class CSource:
         return {"flash": self.table_bytes + self.code_bytes, "RAM": self.arena_bytes + STACK_BYTES}
 
 
-def c_source(program: Program, *, name: str = "model", fixed: FixedProgram | None = None) -> CSource:
+def c_source(
+    program: Program, *, name: str = "model", fixed: FixedProgram | None = None, numbers: bool | None = None
+) -> CSource:
     """Write a program as C99.
 
     Args:
-        program: a validated program; images are given as pixels, uint8 [row][column][channel].
+        program: a validated program.
         name: prefix of everything public (``name_run``, ``NAME_CLASSES``) and name of the header's file.
         fixed: the same program in integers, as `biper.targets.c.to_fixed_point` makes it, to write that instead: the
             source then has no floating point anywhere.
+        numbers: True if the function takes normalized numbers, ``float``; False if it takes pixels, ``uint8_t``, and
+            normalizes them; both [row][column][channel]. None for pixels of pictures, and numbers of signals and of
+            vectors. ``fixed`` has decided for itself; its numbers are ``int16_t``.
 
     Raises:
         ExportError: the name is no C identifier, C has no operator for an operation, or the program is too large for
@@ -105,7 +110,7 @@ def c_source(program: Program, *, name: str = "model", fixed: FixedProgram | Non
     if fixed is not None:
         return _source(fixed.program, fixed.operations, name, fixed.exponents)
     require_operations(program, "C", OPERATIONS)
-    prepared = with_pixels(without_flips(program))
+    prepared = with_input(without_flips(program), numbers)
     return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None)
 
 
@@ -191,8 +196,11 @@ def _top_comment(program: Program, name: str, integer: bool, library: Collection
     channels, height, width = program.input_shape
     needs = f"{', '.join(sorted(library))} of math.h," if library else "no library,"
     outputs = sum(math.prod(program.shapes[value]) for value in program.results.values())
+    what = f"Images of {height} x {width} x {channels}"
+    if height == 1:
+        what = f"Signals of {width} samples of {channels} channels" if width > 1 else f"Vectors of {channels} numbers"
     return (
         f"/* {name}: a 1-bit network in C99, written by biper. It needs {needs} no allocator and no other file.\n"
-        f"   Images of {height} x {width} x {channels} to {outputs} outputs, "
+        f"   {what} to {outputs} outputs, "
         f"{'in integers alone' if integer else 'float32 between its binary layers'}. */"
     )

@@ -19,7 +19,7 @@ from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack_weight
 from biper.runtime.reference import run_reference
 from biper.targets.c import INTEGER_OPERATIONS
-from biper.targets.c.fixed_point import INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
+from biper.targets.c.fixed_point import IMAGE, INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
 from biper.targets.operations import require_operations
 
 Array = NDArray[Any]
@@ -27,15 +27,26 @@ Array = NDArray[Any]
 _LARGEST_TERM = 1 << 30
 """The magnitude that a term of an epilogue stays below, so that the sum of two fits into int32."""
 
+_LARGEST_NUMBER = 8.0
+"""The magnitude that normalized numbers are taken to stay below where none were seen: 8 standard deviations."""
+
 _LEAST = 2.0**-14
 """The magnitude that every value is taken to reach, so that the exponent of a value that is always 0 is finite."""
 
 
-def with_pixels(program: Program) -> Program:
-    """The program with the normalization of pixels as its first operation."""
+def with_input(program: Program, numbers: bool | None = None) -> Program:
+    """The program with what its C function takes in front.
+
+    Args:
+        program: a validated program.
+        numbers: True for normalized numbers, which become a further input, ``"image"``; False for pixels, whose
+            normalization becomes the first operation; None for pixels where `Program.is_of_pictures`.
+    """
+    if not program.is_of_pictures if numbers is None else numbers:
+        return replace(program, inputs={IMAGE: program.input_shape, **program.inputs})
     std = np.array(program.std, np.float32)
     tensors = {"multiplier": 1 / (255 * std), "offset": -(np.array(program.mean, np.float32) / std)}
-    first = Operation(PIXELS, "normalization", (), program.input_shape, real="image", tensors=tensors)
+    first = Operation(PIXELS, "normalization", (), program.input_shape, real=IMAGE, tensors=tensors)
     return replace(program, operations=(first, *program.operations))
 
 
@@ -55,13 +66,16 @@ def _unflipped(op: Operation, channels: int) -> Operation:
     return replace(op, tensors={"weight": weight, "threshold": threshold, "flip": np.zeros_like(op.tensors["flip"])})
 
 
-def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) -> FixedProgram:
+def to_fixed_point(
+    program: Program, images: NDArray[np.float32] | None = None, *, numbers: bool | None = None
+) -> FixedProgram:
     """Convert a program to integers.
 
     Args:
         program: a validated program, its float layers in any type.
         images: (N, C, H, W) normalized, on which the magnitudes of values are measured; None to use the largest that
-            they can have for any image.
+            they can have for any image; normalized numbers are then taken to be at most 8 in magnitude.
+        numbers: whether the input is normalized numbers; see `with_input`.
 
     Raises:
         ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
@@ -70,11 +84,14 @@ def to_fixed_point(program: Program, images: NDArray[np.float32] | None = None) 
     if program.inputs:
         names = ", ".join(program.inputs)
         raise ExportError(f"the ranges of the inputs {names} are not known: write C in float32, not in integers alone")
-    program = with_pixels(without_flips(program))
-    seen = {} if images is None else run_reference(replace(program, operations=program.operations[1:]), images)
+    plain = without_flips(program)
+    program = with_input(plain, numbers)
+    seen = {} if images is None else run_reference(plain, images)
     converter = _Converter(
         program, {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool}
     )
+    if IMAGE in program.inputs:
+        converter.input(IMAGE, program.input_shape[0])
     return FixedProgram(program, tuple(map(converter.fixed, program.operations)), converter.exponents)
 
 
@@ -125,6 +142,12 @@ class _Converter:
     def exponents(self) -> dict[str, int]:
         """The exponents of the values that were made so far, by name."""
         return {name: found.exponent for name, found in self.ranges.items()}
+
+    def input(self, name: str, channels: int) -> None:
+        """Take the numbers of an input to be at most twice as large as those that were seen."""
+        most = max(2 * self.seen.get(name, _LARGEST_NUMBER / 2), _LEAST)
+        ends = np.full(channels, most)
+        self.ranges[name] = _Range(-ends, ends, _floor_log2((INT16 - 1) / most))
 
     def fixed(self, op: Operation) -> FixedOperation:
         """Convert one operation; the range of its result is remembered."""

@@ -37,12 +37,12 @@ def html_page(program: Program, title: str) -> str:
         title: the headline of the page.
 
     Raises:
-        ExportError: its images have neither 1 nor 3 channels, its output is a map, it has further inputs, or the page's
-            engine lacks one of its operations.
+        ExportError: its input is a signal or a vector, or has neither 1 nor 3 channels; or its output is a map, it has
+            further inputs, or the page's engine lacks one of its operations.
     """
     require_operations(program, "a web page", OPERATIONS)
     out = program.output_shape
-    if program.input_shape[0] not in (1, 3) or max(out, default=1) != math.prod(out):
+    if not program.is_of_pictures or program.input_shape[0] not in (1, 3) or max(out, default=1) != math.prod(out):
         raise ExportError(
             f"a web page shows the classes of pictures, but this model maps {program.input_shape} to "
             f"{out}: expected 1 or 3 channels, and outputs of 1 x 1"
