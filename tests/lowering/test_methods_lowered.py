@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,17 @@ def test_every_method_packs_the_networks_here(name: str, tmp_path: Path) -> None
     scores = Model.load(tmp_path / "m.biper")(x.numpy())
     if report.flipped_bits == 0:
         np.testing.assert_allclose(scores, model(x).detach().numpy(), atol=1e-4)
+
+
+def test_the_constants_of_reactnet_are_added_where_something_is_added_already(tmp_path: Path) -> None:
+    model = learned_(biper.create_model("resnet20", dataset="cifar10", method="reactnet"))
+    x = torch.randn(2, 3, 32, 32)
+    report = export(model, tmp_path / "m.biper", x)
+    assert report.problems() == []
+    kinds = Counter(op.operation for op in Model.load(tmp_path / "m.biper").program.operations)
+    assert kinds["binary_convolution"] == 18
+    assert kinds["elementwise"] == 18  # the signs behind a threshold; no shift has an operation of its own
+    assert kinds["pool"] == 3
 
 
 class WrongLevels(AdaBinWeight):

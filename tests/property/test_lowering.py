@@ -15,6 +15,7 @@ from biper.lowering.fold import integer_thresholds
 from biper.lowering.lower import lower
 from biper.lowering.pack import pack_graph
 from biper.lowering.verify import verify
+from biper.quantizers import RPReLU, RSign
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
 
@@ -69,7 +70,7 @@ def binary(in_channels: int, out_channels: int, *arguments: object, **options: o
 
 
 KINDS = ("binary", "binary", "float", "norm", "clip", "relu", "prelu", "max", "average", "pad", "cat", "resize")
-KINDS += ("arithmetic", "residual", "grouped", "depthwise", "stride", "function")
+KINDS += ("arithmetic", "residual", "grouped", "depthwise", "stride", "function", "shift")
 
 
 def draw_layer(draw: st.DrawFn, channels: int, size: int) -> tuple[nn.Module, int]:
@@ -116,6 +117,16 @@ def draw_layer(draw: st.DrawFn, channels: int, size: int) -> tuple[nn.Module, in
             return Concatenation(nn.Identity(), nn.ReLU(), randomized_norm(channels)), 3 * channels
         case "resize":
             return nn.Upsample(size=(draw(st.integers(1, 7)), size)), channels
+        case "shift":
+            shift, activation, sign = torch.randn(channels, 1, 1), RPReLU(channels), RSign(channels)
+            for parameter in (*activation.parameters(), *sign.parameters()):
+                nn.init.normal_(parameter)
+            body = nn.Sequential(
+                binary(channels, channels, 3, padding=1, input_quantizer=sign), randomized_norm(channels)
+            )
+            return draw(
+                st.sampled_from([Lambda(lambda x: x + shift), activation, Residual(body, activation, True)])
+            ), channels
         case "arithmetic":
             numbers = torch.randn(channels, 1, 1)
             return Lambda(lambda x: (2 - x * numbers) / 3 + numbers), channels
