@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from biper.errors import BiperError, DataError, ModelFormatError
+from biper.errors import BiperError, DataError, ModelError, ModelFormatError
 from biper.io.pictures import UNREADABLE
 from biper.io.preprocessing import Preprocessing, squeezed
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.maps import PredictedMap, is_map, sigmoid
-from biper.runtime.program import Program
+from biper.runtime.program import Program, write_program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
 
@@ -28,6 +29,9 @@ BATCH = 64
 
 Results = NDArray[np.float32] | dict[str, NDArray[np.float32]]
 """The result of a model, or its results by name if it has several."""
+
+MAX_THREADS = 1024
+"""The most threads that may share the work of a call."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,23 @@ class Model:
     The model runs on the native engine, and many threads may call it at once. If this installation was built without
     the engine, the model runs in NumPy, which is slow.
 
+    A model can be used after a fork, and it can be pickled: `multiprocessing` may pass it on.
+
     Args:
         program: a validated program.
-        threads: the number of threads that share the work of one call.
+        threads: the number of threads that share the work of one call, 1 to 1024. The first call starts them.
+
+    Raises:
+        ModelError: ``threads`` is no such number.
     """
 
     def __init__(self, program: Program, *, threads: int = 1) -> None:
-        self.program = program
-        self._engine = Engine(program, threads=threads) if engine_is_built() else None
+        self.program, self.threads = program, _thread_count(threads)
+        self._engine = Engine(program, threads=self.threads) if engine_is_built() else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Models are pickled and copied by the content of their file."""
+        return _unpickle, (type(self), write_program(self.program), self.threads)
 
     @classmethod
     def load(cls, source: str | PathLike[str] | bytes, *, verify: bool = True, threads: int = 1) -> Model:
@@ -67,6 +80,7 @@ class Model:
 
         Raises:
             ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model.
+            ModelError: ``threads`` is no number from 1 to 1024.
         """
         if isinstance(source, bytes):
             return cls(read_program(source, verify=verify), threads=threads)
@@ -112,6 +126,7 @@ class Model:
 
         Raises:
             DataError: an input is missing, or has another shape or dtype, or values that are not finite.
+            ModelError: the system refuses to start the threads of the model.
         """
         results = self._compute(images, {**(others or {}), **inputs})
         return results if self.program.outputs else results[""]
@@ -127,7 +142,7 @@ class Model:
             part = slice(start, start + BATCH)
             of_part = {name: array[part] for name, array in arrays.items()}
             if self._engine is not None:
-                made = self._engine.run(normalized[part], of_part)
+                made = self._run(self._engine, normalized[part], of_part)
             else:
                 made_values = run_reference(self.program, normalized[part], of_part)
                 made = [made_values[value] for value in values.values()]
@@ -210,6 +225,14 @@ class Model:
         array = images if isinstance(images, np.ndarray) else np.stack([self.prepare(image) for image in images])
         return next(iter(self._compute(array, {}).values()))
 
+    def _run(
+        self, engine: Engine, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        try:
+            return engine.run(images, others)
+        except RuntimeError as error:
+            raise ModelError(f"threads={self.threads}: {error}; ask for fewer") from error
+
     def _normalized(self, images: NDArray[Any]) -> NDArray[np.float32]:
         channels, height, width = self.program.input_shape
         if images.dtype == np.uint8 and images.shape[1:] == (height, width, channels):
@@ -242,6 +265,25 @@ class Model:
                 )
             checked[name] = _finite(array.astype(np.float32, copy=False), f"{name} of image")
         return checked
+
+
+def _unpickle(kind: type[Model], content: bytes, threads: int) -> Model:
+    return kind(read_program(content), threads=threads)
+
+
+def _thread_count(threads: SupportsIndex) -> int:
+    """A number of threads as an integer.
+
+    Raises:
+        ModelError: it is no integer from 1 to 1024.
+    """
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        count = 0
+    if isinstance(threads, bool) or not 1 <= count <= MAX_THREADS:
+        raise ModelError(f"threads=... expects an integer from 1 to {MAX_THREADS}, got {threads!r}")
+    return count
 
 
 def _finite(images: NDArray[np.float32], what: str) -> NDArray[np.float32]:
