@@ -50,12 +50,14 @@ def export(
         report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
         row, text = {"file": str(out), **asdict(report)}, f"{out}: {report} (on {images})"
     else:
-        from biper.targets.deploy import deploy, open_program
+        from biper.targets.deploy import deploy, open_program, output_file, parse_bytes
 
+        for size in (flash, ram):
+            if size is not None:
+                parse_bytes(size)
+        out = output_file(source, form.value, out or source.with_suffix(""))
         opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value)
-        row, text = deploy(
-            opened, form.value, out or source.with_suffix(""), integer_only=integer_only, flash=flash, ram=ram
-        )
+        row, text = deploy(opened, form.value, out, integer_only=integer_only, flash=flash, ram=ram)
     if as_json:
         typer.echo(json.dumps(row))
     else:

@@ -140,15 +140,18 @@ def analyze(
 ) -> None:
     """Analyze the bits of a trained network: tables here; tables, plots and pictures in one page, report.html."""
     from biper.cli import tables
+    from biper.io.outputs import require_output
     from biper.report.analysis import analyze_run
     from biper.report.run_page import write_report
     from biper.report.run_tables import run_tables
     from biper.report.side_by_side import layers_side_by_side, summary_table
     from biper.training.devices import set_threads
 
+    out = out or run / "report.html"
+    if run.is_dir():  # else the analysis says what is wrong with it
+        require_output(out, suffix=".html")
     set_threads(threads)
     runs = [analyze_run(path, data_dir=data_dir, images=images) for path in (run, compare) if path is not None]
-    out = out or run / "report.html"
     write_report(runs, out)
     if as_json:
         typer.echo(json.dumps({"report": str(out), "runs": [each.to_json() for each in runs]}))

@@ -1,13 +1,31 @@
-"""Atomic writing: a file exists completely or not at all."""
+"""Files: reading one at one moment, and atomic writing, after which a file exists completely or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 """The names of temporary files: that of the file to write, and the number of the process."""
+
+
+def read_file(path: Path) -> bytes:
+    """Read a whole regular file, once: what is checked afterwards is what is used, even if the file is replaced.
+
+    Files are not mapped to memory, where a file that is cut short while it is used would end the process.
+
+    Raises:
+        OSError: the file cannot be read, or it is a pipe or a device, which might have no end.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        reason = os.strerror(number) if stat.S_ISDIR(mode) else "a pipe or a device, not a regular file"
+        raise OSError(number, reason, str(path))
+    return path.read_bytes()
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
