@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from biper.data.batches import evaluation_batches
 from biper.data.dataset import Images
 from biper.data.transforms import normalize
-from biper.errors import DataError
+from biper.errors import DataError, ModelError
 from biper.runtime.model import Model
 
 
@@ -64,6 +65,7 @@ def evaluate(
 
     Raises:
         DataError: no image of the split can be read.
+        ModelError: a weight or buffer of the model is NaN or infinite.
     """
     was_training = model.training
     model.eval()
@@ -75,7 +77,17 @@ def evaluate(
                 total.add(model(images.to(dtype)).float(), labels)
     finally:
         model.train(was_training)
-    return total.scores(sum_over_processes)
+    scores = total.scores(sum_over_processes)
+    if not math.isfinite(scores.loss):
+        _require_finite(model)
+    return scores
+
+
+def _require_finite(model: nn.Module) -> None:
+    """Raise a `ModelError` that names a weight or buffer which is NaN or infinite, if there is one."""
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"the model has values in {name} that are NaN or infinite")
 
 
 def evaluate_packed(model: Model, split: Images) -> Scores:

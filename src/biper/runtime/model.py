@@ -62,7 +62,7 @@ class Model:
     """
 
     def __init__(self, program: Program, *, threads: int = 1) -> None:
-        self.program, self.threads = program, _thread_count(threads)
+        self.program, self.threads = program, require_count("threads", threads, MAX_THREADS)
         self._engine = Engine(program, threads=self.threads) if engine_is_built() else None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,6 +82,8 @@ class Model:
             ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model.
             ModelError: ``threads`` is no number from 1 to 1024.
         """
+        if not isinstance(source, str | PathLike | bytes):
+            raise ModelFormatError(f"expected the path of a packed model, or its bytes, got {type(source).__name__}")
         if isinstance(source, bytes):
             return cls(read_program(source, verify=verify), threads=threads)
         try:
@@ -94,7 +96,9 @@ class Model:
 
         Raises:
             BiperError: the native engine is not built.
+            ModelError: ``rounds`` is no positive integer.
         """
+        rounds = require_count("rounds", rounds)
         if self._engine is None:
             raise BiperError("profiling needs the native engine, which this installation was built without")
         return profile(self.program, self._engine, rounds)
@@ -133,7 +137,7 @@ class Model:
 
     def _compute(self, images: NDArray[Any], others: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """The results by name, batch by batch; the only result of a model that has no names for them is ``""``."""
-        normalized = self._normalized(np.asarray(images))
+        normalized = self._normalized(_array(images))
         arrays = self._other_inputs(others, len(normalized))
         values = self.program.outputs or {"": self.program.output}
         shapes = {name: self.program.shapes[value] for name, value in values.items()}
@@ -162,9 +166,11 @@ class Model:
             top_k: the number of classes for each image. A model with one output gives one `Prediction` an image.
 
         Raises:
-            DataError: an image cannot be read, or an array has another shape or dtype; or the result of the model is a
-                map or another array, for which the message says what to call.
+            DataError: an image cannot be read, there is none, or an array has another shape or dtype; or the result of the
+                model is a map or another array, for which the message says what to call.
+            ModelError: ``top_k`` is no positive integer.
         """
+        top_k = require_count("top_k", top_k)
         shape = self.program.output_shape
         if len(shape) not in (1, 3) or is_map(shape):
             other = "predict_maps(images)" if is_map(shape) else "the model itself, model(images)"
@@ -214,6 +220,8 @@ class Model:
         Raises:
             DataError: the image cannot be read, or the model has neither 1 nor 3 input channels.
         """
+        if not isinstance(image, str | PathLike | Image.Image):
+            raise DataError(f"expected the path of an image or a Pillow image, got {type(image).__name__}")
         preprocessing = self.preprocessing
         try:
             return preprocessing.pixels(image) if isinstance(image, Image.Image) else preprocessing.read(image)
@@ -222,7 +230,11 @@ class Model:
 
     def _outputs(self, images: Sequence[str | PathLike[str] | Image.Image] | NDArray[Any]) -> NDArray[np.float32]:
         """The result, or the first of several, for images of any of the forms that `predict` takes."""
-        array = images if isinstance(images, np.ndarray) else np.stack([self.prepare(image) for image in images])
+        if isinstance(images, str | PathLike | Image.Image):
+            raise DataError(f"images=... expects a list of images, got one: write [{images!r}]")
+        array = images if isinstance(images, np.ndarray) else _array([self.prepare(image) for image in images])
+        if len(array) == 0:
+            raise DataError("images=... expects at least one image, got none")
         return next(iter(self._compute(array, {}).values()))
 
     def _run(
@@ -271,19 +283,37 @@ def _unpickle(kind: type[Model], content: bytes, threads: int) -> Model:
     return kind(read_program(content), threads=threads)
 
 
-def _thread_count(threads: SupportsIndex) -> int:
-    """A number of threads as an integer.
+def require_count(name: str, given: SupportsIndex, most: int | None = None) -> int:
+    """A positive integer.
+
+    Args:
+        name: the name of the argument, for the error message.
+        given: what the caller passed.
+        most: the largest number that is accepted.
 
     Raises:
-        ModelError: it is no integer from 1 to 1024.
+        ModelError: it is no integer, or out of range.
     """
     try:
-        count = operator.index(threads)
+        count = operator.index(given)
     except TypeError:
         count = 0
-    if isinstance(threads, bool) or not 1 <= count <= MAX_THREADS:
-        raise ModelError(f"threads=... expects an integer from 1 to {MAX_THREADS}, got {threads!r}")
+    if isinstance(given, bool) or count < 1 or (most is not None and count > most):
+        wanted = "a positive integer" if most is None else f"an integer from 1 to {most}"
+        raise ModelError(f"{name}=... expects {wanted}, got {given!r}")
     return count
+
+
+def _array(images: object) -> NDArray[Any]:
+    """Images as an array.
+
+    Raises:
+        DataError: they differ in shape.
+    """
+    try:
+        return np.asarray(images)
+    except ValueError as error:
+        raise DataError(f"expected an array of images of one shape: {error}") from error
 
 
 def _finite(images: NDArray[np.float32], what: str) -> NDArray[np.float32]:

@@ -12,7 +12,6 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from biper.runtime.operations import OPERATIONS
 from biper.runtime.operations.epilogue import check_epilogue
 from biper.runtime.operations.moves import checked_shape
 from biper.runtime.preprocessing import read_preprocessing
-from biper.runtime.program import FORMATS, VERSION_1, Operation, Program, Shape, defaults_of
+from biper.runtime.program import FORMATS, VERSION_1, Operation, Program, Shape, are_usable, defaults_of
 
 MAX_OPERATIONS = 10_000
 
@@ -140,9 +139,8 @@ class _Reader:
         for key in check.texts(entry.get("tensors"), "has no list of tensors"):
             check.require(f"{number}.{key}" in self.tensors, f"has no tensor {number}.{key}"[:100])
             tensors[key] = self.tensors[f"{number}.{key}"]
-            if tensors[key].dtype.kind == "f":  # a constant may be infinite, as the masks of attention are
-                allowed = ~np.isnan(tensors[key]) if kind == "constant" else np.isfinite(tensors[key])
-                check.require(bool(allowed.all()), f"has a {key} with values that are NaN or infinite"[:100])
+            usable = are_usable(kind, tensors[key])
+            check.require(usable, f"has a {key} with values that are NaN or infinite"[:100])
         attributes = defaults_of(kind) | dict(check.mapping(entry.get("attributes"), "attributes"))
         shapes = [known[name] for name in inputs]
         if spec.on_images:

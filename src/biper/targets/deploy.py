@@ -20,6 +20,7 @@ from biper.runtime.reader import read_program
 from biper.targets.c.sizes import STACK_BYTES
 from biper.targets.c.source import CSource, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
+from biper.targets.operations import require_usable_numbers
 from biper.targets.web.page import html_page
 
 SUFFIXES = {"c": ".c", "html": ".html", "onnx": ".onnx", "openvino": ".xml"}
@@ -198,9 +199,11 @@ def write_graph(opened: OpenedProgram, form: str, out: Path) -> tuple[dict[str, 
         What was written, as data for JSON, and as text for people.
 
     Raises:
-        ExportError: the engine gives other outputs, or the format has no operator for an operation.
+        ExportError: the engine gives other outputs, the format has no operator for an operation, or a number of the
+            program is NaN or infinite.
         MissingDependencyError: the engine is not installed.
     """
+    require_usable_numbers(opened.program)
     with optional_packages("onnx" if form == "onnx" else "bench", f'form="{form}"'):
         graphs = importlib.import_module(f"biper.targets.{form}.files")
     files, run = graphs.build(opened.program, out)

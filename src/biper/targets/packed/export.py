@@ -125,6 +125,8 @@ def pack(
     Raises:
         ExportError: see `export`.
     """
+    if not isinstance(model, nn.Module):
+        raise ExportError(f"model=... expects a torch.nn.Module, got {type(model).__name__}")
     tensors = input_tensors(model, example_input)
     _require_finite({**model.state_dict(), **{f"example_input: {name}": tensor for name, tensor in tensors.items()}})
     graph = lower(model, example_input)
