@@ -129,7 +129,7 @@ def test_the_model_that_comes_along(cifar_dir: Path) -> None:
 def test_predict_works_on_a_fresh_install(biper: Biper, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 50, 3), 128, np.uint8)).save(tmp_path / "x.png")
     answers = json.loads(biper("predict", "cifar10-resnet20", "x.png", "--json").stdout)
-    assert set(answers["x.png"]) <= set(load_pretrained("cifar10-resnet20").classes)
+    assert {chosen["name"] for chosen in answers[0]["classes"]} <= set(load_pretrained("cifar10-resnet20").classes)
     assert "no pretrained model 'resnet'" in error_line(biper("predict", "resnet", "x.png", expect=1))
     code = (
         "import sys; from biper.runtime import load_pretrained; load_pretrained('cifar10-resnet20');"

@@ -16,6 +16,7 @@ TOP = (
     "BinaryLinear",
     "BiperError",
     "FitResult",
+    "Model",
     "PeriodicSign",
     "Preprocessing",
     "Recipe",

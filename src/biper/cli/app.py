@@ -6,6 +6,7 @@ Starting it imports neither torch nor NumPy: each command imports what it needs 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Files of others": (interop.import_reference,),
 }
 """Commands under the headings of ``biper --help``."""
+VERBS = {command.__name__.replace("_", "-") for commands in COMMANDS.values() for command in commands}
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
@@ -82,12 +84,15 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's usage errors have it; any other error is a bug, shown whole
             raise
-        status = _fail(f"{error.format_message()} (see biper --help)", getattr(error, "exit_code", 2), debug)
+        verb = next((word for word in arguments if not word.startswith("-")), "")
+        shown = f"biper {verb}" if verb in VERBS else "biper"
+        status = _fail(f"{error.format_message()} (see {shown} --help)", getattr(error, "exit_code", 2), debug)
     sys.exit(status)
 
 
 def _fail(message: str, status: int, debug: bool) -> int:
     """Print an error in one line, unless another process of the run does; return the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a further Ctrl-C while the process ends would print a traceback
     if debug:
         import traceback
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from biper.cli.options import DataDir, Device, DeviceOption, Json, SavedModel, Threads, Workers
-from biper.cli.paths import model_file
+from biper.cli.options import AnyModel, DataDir, Device, DeviceOption, Json, Threads, Workers
+from biper.cli.paths import load_packed, model_file
 from biper.errors import ModelError
 
 
 def evaluate(
-    model: SavedModel,
+    model: AnyModel,
     data_dir: DataDir = None,
     split: Annotated[str, typer.Option(help="The images to use: test, train or held-out.")] = "test",
     data: Annotated[
@@ -37,15 +37,16 @@ def evaluate(
     from biper.training.devices import choose_device, set_threads
 
     set_threads(threads)
-    if model.suffix == ".biper":
+    file = Path(model) if model.endswith(".biper") else model_file(model)
+    if file.suffix == ".biper":
         if data is None:
             raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
-        packed = Model.load(model)
+        packed = Model.load(file)
         size = packed.program.input_shape[-1]
         dataset = load_dataset(data, data_dir, image_size=size, classes=packed.classes, workers=workers)
-        name, scores = str(model), evaluate_packed(packed, dataset.split(split))
+        name, scores = model, evaluate_packed(packed, dataset.split(split))
     else:
-        loaded, info = load_model(model_file(model))
+        loaded, info = load_model(file)
         target = choose_device(device)
         data = data or info.dataset
         dataset = replace(info, dataset=data).load_dataset(data_dir, workers=workers)
@@ -63,7 +64,11 @@ def evaluate(
 
 def inspect(
     target: Annotated[
-        str, typer.Argument(help="The name of a network, a run folder, a model.safetensors, or a packed MODEL.biper.")
+        str,
+        typer.Argument(
+            help="The name of a network or of a model that comes with biper, a run folder, a model.safetensors, or a "
+            "packed MODEL.biper."
+        ),
     ],
     dataset: Annotated[str, typer.Option(help="For the name of a network: the data set that it is for.")] = "cifar10",
     bits: Annotated[str, typer.Option(help="For the name of a network: W1A1, W1A32 or W32A32.")] = "W1A1",
@@ -73,9 +78,10 @@ def inspect(
     from dataclasses import asdict
 
     from biper.cli import tables
+    from biper.runtime.pretrained import pretrained_file, pretrained_names
 
-    if target.endswith(".biper"):
-        _inspect_packed(Path(target), as_json)
+    if target.endswith(".biper") or (target in pretrained_names() and not Path(target).exists()):
+        _inspect_packed(Path(target) if target.endswith(".biper") else pretrained_file(target), as_json)
         return
     from biper.data.specs import dataset_spec
     from biper.measure.size import model_sizes, summarize
@@ -166,7 +172,7 @@ def analyze(
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
+    model: AnyModel,
     batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
     isa: Annotated[
@@ -188,10 +194,9 @@ def bench(
     from biper.cli import tables
     from biper.peers.engines import compare_engines
     from biper.report.run_tables import operation_table
-    from biper.runtime import Model
     from biper.runtime.bench import bench as measure
 
-    program = Model.load(model).program
+    program = load_packed(model).program
     settings: dict[str, Any] = {"batch": batch, "threads": threads, "instruction_set": isa, "seconds": seconds}
     comparison = None if against is None else compare_engines(program, against.split(","), **settings)
     report = measure(program, **settings)

@@ -12,22 +12,6 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 """The names of temporary files: that of the file to write, and the number of the process."""
 
 
-def read_file(path: Path) -> bytes:
-    """Read a whole regular file, once: what is checked afterwards is what is used, even if the file is replaced.
-
-    Files are not mapped to memory, where a file that is cut short while it is used would end the process.
-
-    Raises:
-        OSError: the file cannot be read, or it is a pipe or a device, which might have no end.
-    """
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-        reason = os.strerror(number) if stat.S_ISDIR(mode) else "a pipe or a device, not a regular file"
-        raise OSError(number, reason, str(path))
-    return path.read_bytes()
-
-
 def atomic_write(path: Path, content: bytes | str) -> None:
     """Write a file that a reader sees completely or not at all, even after a killed process or a loss of power.
 
@@ -53,6 +37,28 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """The content of a regular file, or of a link to one.
+
+    A pipe or a device is refused before anything is read: reading it may wait for ever, or never end.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have; None for any number.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger; ``strerror`` says which.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe, a device or a folder, expected a regular file", str(path))
+        if limit is not None and status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, expected at most {limit:,}", str(path))
+        return file.read()
 
 
 def remove_abandoned(folder: Path) -> None:

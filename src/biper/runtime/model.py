@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-import operator
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from biper.errors import BiperError, DataError, ModelError, ModelFormatError
+from biper.io.files import read_regular
 from biper.io.pictures import UNREADABLE
 from biper.io.preprocessing import Preprocessing, squeezed
+from biper.runtime.arguments import as_array, require_count, require_finite
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.maps import PredictedMap, is_map, sigmoid
@@ -64,6 +66,15 @@ class Model:
     def __init__(self, program: Program, *, threads: int = 1) -> None:
         self.program, self.threads = program, require_count("threads", threads, MAX_THREADS)
         self._engine = Engine(program, threads=self.threads) if engine_is_built() else None
+
+    def __repr__(self) -> str:
+        """The shape of the input, the number of classes, operations and bytes, and the threads."""
+        shape = " x ".join(map(str, self.program.input_shape))
+        operations, size = self.program.operations, sum(op.nbytes for op in self.program.operations)
+        return (
+            f"<biper.Model: {shape} -> {len(self.classes):,} classes, {len(operations)} operations, {size:,} bytes of "
+            f"weights, {self.threads} thread(s)>"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Models are pickled and copied by the content of their file."""
@@ -137,7 +148,7 @@ class Model:
 
     def _compute(self, images: NDArray[Any], others: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """The results by name, batch by batch; the only result of a model that has no names for them is ``""``."""
-        normalized = self._normalized(_array(images))
+        normalized = self._normalized(as_array(images))
         arrays = self._other_inputs(others, len(normalized))
         values = self.program.outputs or {"": self.program.output}
         shapes = {name: self.program.shapes[value] for name, value in values.items()}
@@ -166,8 +177,8 @@ class Model:
             top_k: the number of classes for each image. A model with one output gives one `Prediction` an image.
 
         Raises:
-            DataError: an image cannot be read, there is none, or an array has another shape or dtype; or the result of the
-                model is a map or another array, for which the message says what to call.
+            DataError: an image cannot be read, there is none, or an array has another shape or dtype; or the result is
+                NaN or infinite, or a map or another array, for which the message says what to call.
             ModelError: ``top_k`` is no positive integer.
         """
         top_k = require_count("top_k", top_k)
@@ -177,6 +188,7 @@ class Model:
             raise DataError(f"the model gives an array of shape {shape} for each image, not classes: call {other}")
         logits = self._outputs(images).astype(np.float64)
         logits = logits.reshape(len(logits), -1)
+        require_finite(logits.max(1), "the outputs for image")  # a class may be excluded by minus infinity
         if logits.shape[1] == 1:
             return [[Prediction(self.classes[0], float(value))] for value in sigmoid(logits[:, 0])]
         weights = np.exp(logits - logits.max(1, keepdims=True))
@@ -214,28 +226,41 @@ class Model:
             raise DataError(f"the model takes {channels} channels, which is no picture; call it with an array")
         return self.program.preprocessing or squeezed(self.program.input_shape)
 
-    def prepare(self, image: str | PathLike[str] | Image.Image) -> NDArray[np.uint8]:
+    def prepare(self, image: str | PathLike[str] | bytes | Image.Image) -> NDArray[np.uint8]:
         """Turn an image into the pixels that the model takes: uint8 (H, W, C), as `preprocessing` says.
+
+        Args:
+            image: the path of a file, the content of one, or a Pillow image.
 
         Raises:
             DataError: the image cannot be read, or the model has neither 1 nor 3 input channels.
         """
-        if not isinstance(image, str | PathLike | Image.Image):
+        if not isinstance(image, str | PathLike | bytes | Image.Image):
             raise DataError(f"expected the path of an image or a Pillow image, got {type(image).__name__}")
         preprocessing = self.preprocessing
         try:
-            return preprocessing.pixels(image) if isinstance(image, Image.Image) else preprocessing.read(image)
+            if isinstance(image, Image.Image):
+                return preprocessing.pixels(image)
+            return preprocessing.read(image if isinstance(image, bytes) else read_regular(image))
         except UNREADABLE as error:
-            raise DataError(f"cannot read the image {image}: {error}") from error
+            name = "the image" if isinstance(image, bytes) else f"the image {image}"
+            raise DataError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
 
     def _outputs(self, images: Sequence[str | PathLike[str] | Image.Image] | NDArray[Any]) -> NDArray[np.float32]:
         """The result, or the first of several, for images of any of the forms that `predict` takes."""
-        if isinstance(images, str | PathLike | Image.Image):
-            raise DataError(f"images=... expects a list of images, got one: write [{images!r}]")
-        array = images if isinstance(images, np.ndarray) else _array([self.prepare(image) for image in images])
-        if len(array) == 0:
+        if isinstance(images, str | PathLike | bytes | Image.Image):
+            raise DataError(f"images=... expects a list of images, got one: write [{reprlib.repr(images)}]")
+        if not isinstance(images, Sequence | np.ndarray):
+            raise DataError(f"images=... expects a list of images or an array, got {type(images).__name__}")
+        if isinstance(images, np.ndarray) and images.ndim == 0 or len(images) == 0:
             raise DataError("images=... expects at least one image, got none")
-        return next(iter(self._compute(array, {}).values()))
+        if isinstance(images, np.ndarray):
+            return next(iter(self._compute(images, {}).values()))
+        parts = []
+        for start in range(0, len(images), BATCH):  # so that the pixels of all images are never in memory at once
+            pixels = np.stack([self.prepare(image) for image in images[start : start + BATCH]])
+            parts.append(next(iter(self._compute(pixels, {}).values())))
+        return np.concatenate(parts)
 
     def _run(
         self, engine: Engine, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]]
@@ -257,7 +282,8 @@ class Model:
         if height == width == 1 and images.shape[1:] == (channels,):
             images = images[:, :, None, None]
         if np.issubdtype(images.dtype, np.floating) and images.shape[1:] == (channels, height, width):
-            return _finite(images.astype(np.float32, copy=False), "image")
+            with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
+                return require_finite(images.astype(np.float32, copy=False), "image")
         raise DataError(
             f"the model expects uint8 images (N, {height}, {width}, {channels}) or normalized floats "
             f"(N, {channels}, {height}, {width}), got {images.dtype} {images.shape}"
@@ -270,60 +296,15 @@ class Model:
             raise DataError(f"the model takes the inputs {list(expected)} beside its images, got {list(given)}")
         checked = {}
         for name, shape in expected.items():
-            array = np.asarray(given[name])
+            array = as_array(given[name])
             if array.shape != (count, *shape) or not np.issubdtype(array.dtype, np.floating):
                 raise DataError(
                     f"the model expects floats {(count, *shape)} as its input {name!r}, got {array.dtype} {array.shape}"
                 )
-            checked[name] = _finite(array.astype(np.float32, copy=False), f"{name} of image")
+            with np.errstate(over="ignore"):
+                checked[name] = require_finite(array.astype(np.float32, copy=False), f"{name} of image")
         return checked
 
 
 def _unpickle(kind: type[Model], content: bytes, threads: int) -> Model:
     return kind(read_program(content), threads=threads)
-
-
-def require_count(name: str, given: SupportsIndex, most: int | None = None) -> int:
-    """A positive integer.
-
-    Args:
-        name: the name of the argument, for the error message.
-        given: what the caller passed.
-        most: the largest number that is accepted.
-
-    Raises:
-        ModelError: it is no integer, or out of range.
-    """
-    try:
-        count = operator.index(given)
-    except TypeError:
-        count = 0
-    if isinstance(given, bool) or count < 1 or (most is not None and count > most):
-        wanted = "a positive integer" if most is None else f"an integer from 1 to {most}"
-        raise ModelError(f"{name}=... expects {wanted}, got {given!r}")
-    return count
-
-
-def _array(images: object) -> NDArray[Any]:
-    """Images as an array.
-
-    Raises:
-        DataError: they differ in shape.
-    """
-    try:
-        return np.asarray(images)
-    except ValueError as error:
-        raise DataError(f"expected an array of images of one shape: {error}") from error
-
-
-def _finite(images: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-    """The arrays, one for each image, if all their values are finite numbers.
-
-    Raises:
-        DataError: a value is NaN or infinite; the text names the first such image.
-    """
-    finite = np.isfinite(images)
-    if not finite.all():
-        first = int(np.argmin(finite.reshape(len(images), -1).all(1)))
-        raise DataError(f"expected finite numbers, got NaN or infinity in {what} {first} of {len(images)}")
-    return images
