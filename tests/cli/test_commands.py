@@ -185,6 +185,8 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["train", "digits", "--devices", "3"], "3 processes with data.accumulate = 1 cannot share it evenly"),
         (["train", "digits", "--nodes", "2"], "--nodes 2 needs --rendezvous HOST:PORT"),
         (["train", "digits", "--set", "data.batch_size=5000"], "batch size 5000 is larger than the 1437"),
+        (["train", "digits", "--epochs", "1", "--batch-size", "5000"], "batch size 5000 is larger than the 1437"),
+        (["train", "digits", "--lr", "nan"], "stage1.learning_rate: must be a finite number, got nan"),
         (["train", "cifar10-resnet20", "--data-dir", "nowhere"], "no folder nowhere: --data-dir expects a folder"),
         (["train", "imagenet-resnet18"], "biper does not download imagenet: give its folder with --data-dir"),
         (

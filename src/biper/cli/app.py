@@ -34,6 +34,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Files of others": (interop.import_reference,),
 }
 """Commands under the headings of ``biper --help``."""
+_INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C has ended."""
+
 VERBS = {command.__name__.replace("_", "-") for commands in COMMANDS.values() for command in commands}
 for panel, commands in COMMANDS.items():
     for command in commands:
@@ -74,8 +77,10 @@ def main() -> None:
     try:
         with optional_packages("train", "this command"):
             status = app(arguments, prog_name="biper", standalone_mode=False)
+        if status == _INTERRUPTED:  # typer turns Ctrl-C into this status, without a word
+            status = _fail("interrupted", _INTERRUPTED, debug)
     except KeyboardInterrupt:
-        status = _fail("interrupted", 130, debug)
+        status = _fail("interrupted", _INTERRUPTED, debug)
     except BiperError as error:
         status = _fail(with_flags(str(error)), error.exit_code, debug)
     except OSError as error:
