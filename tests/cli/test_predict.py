@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Biper, biper_command, error_line
+from conftest import Biper, biper_command
 from support.pictures import encoded, picture
 
 from biper.cli.paths import load_packed, model_file
@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(model: Model, folder:
     os.mkfifo(folder / "pipe.png")
     wrong = {
         "cut.png": "cannot read the image cut.png",
-        "cut.npy": "no array: ",
+        "cut.npy": "no array of images: ",
         "pipe.png": "it is a pipe, a device",
         "none.png": "No such file",
         "none*.png": "no file matches the pattern",
@@ -68,6 +68,16 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(model: Model, folder:
     for name, reason in wrong.items():
         assert reason in answers[name].error
         assert answers[name].found == []
+
+
+def test_an_image_that_is_not_finite_does_not_stop_the_others(model: Model, folder: Path) -> None:
+    images = np.zeros((5, 3, 32, 32), np.float32)
+    images[2, 0, 0, 0] = np.nan
+    np.save("nan.npy", images)
+    answers = list(predict_all(model, ["nan.npy", "one.npy", "b.png"], 1))
+    assert [answer.name for answer in answers if answer.error] == ["nan.npy[2]"]
+    assert "NaN or infinity" in answers[2].error
+    assert answers[6].found == model.predict(["b.png"])[0]
 
 
 def test_the_command_ends_non_zero_and_prints_a_list(biper: Biper, folder: Path) -> None:
@@ -90,9 +100,11 @@ def test_the_command_ends_non_zero_and_prints_a_list(biper: Biper, folder: Path)
     assert b"-: cannot read the image: no picture of a format" in result.stderr
 
 
-def test_an_array_of_another_shape_is_one_line(biper: Biper, folder: Path) -> None:
+def test_an_array_of_another_shape_is_one_line_for_all_of_its_images(biper: Biper, folder: Path) -> None:
     np.save(folder / "small.npy", np.zeros((2, 8, 8, 3), np.uint8))
-    assert "the model expects uint8 images (N, 32, 32, 3)" in error_line(biper("predict", MODEL, "small.npy", expect=1))
+    warning, error = biper("predict", MODEL, "small.npy", expect=1).stderr.strip().splitlines()
+    assert warning.startswith("warning: small.npy: the model expects uint8 images (N, 32, 32, 3)")
+    assert error == "error: 1 of 1 images cannot be read"
 
 
 def test_all_verbs_agree_on_what_a_model_is(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

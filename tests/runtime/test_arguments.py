@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.programs import PLAIN, operation, program_of
 
 from biper.errors import BiperError, DataError
 from biper.runtime import Model, load_pretrained
@@ -32,6 +33,10 @@ WRONG: list[tuple[str, Callable[[Model], object]]] = [
     ("expects a list of images, got one: write ", lambda m: m.predict("picture.png")),
     ("expects a list of images, got one", lambda m: m.predict(Path("picture.png"))),  # type: ignore[arg-type]
     ("expects a list of images, got one", lambda m: m.predict(Image.new("RGB", (32, 32)))),  # type: ignore[arg-type]
+    ("expects a list of images, got one", lambda m: m.predict(b"content")),  # type: ignore[arg-type]
+    ("expects a list of images or an array, got int", lambda m: m.predict(5)),  # type: ignore[arg-type]
+    ("expects a list of images or an array, got generator", lambda m: m.predict(x for x in "ab")),  # type: ignore[arg-type]
+    ("expects at least one image, got none", lambda m: m.predict(np.array(5))),
     ("path of an image or a Pillow image, got int", lambda m: m.predict([5])),  # type: ignore[list-item]
     (r"top_k=\.\.\. expects a positive integer, got 0", lambda m: m.predict(PIXELS, 0)),
     (r"top_k=\.\.\. expects a positive integer, got -1", lambda m: m.predict(PIXELS, -1)),
@@ -62,5 +67,35 @@ def test_profiling_needs_a_number_of_rounds(model: Model) -> None:
 def test_an_image_that_is_not_finite_is_named(value: float, model: Model) -> None:
     images = np.zeros((3, 3, 32, 32))
     images[1, 2, 3, 4] = value
-    with np.errstate(over="ignore"), pytest.raises(DataError, match="NaN or infinity in image 1 of 3"):
+    with pytest.raises(DataError, match="NaN or infinity in image 1 of 3"):
         model(images)
+
+
+def test_outputs_that_are_not_finite_are_no_classes() -> None:
+    """Values that are finite, but so large that their sums are not."""
+    weight = np.full((2, 3, 1, 1), 1e30, np.float32)
+    layer = operation("convolution", "image", {"weight": weight}, real="y", attributes=PLAIN)
+    images = np.zeros((2, 3, 1, 1), np.float32)
+    images[1] = 1e30
+    with pytest.raises(DataError, match="NaN or infinity in the outputs for image 1 of 2"):
+        Model(program_of((3, 1, 1), [layer], "y")).predict(images)
+
+
+def test_the_pixels_of_many_pictures_are_never_in_memory_at_once(model: Model, tmp_path: Path) -> None:
+    Image.fromarray(PIXELS[0]).save(tmp_path / "x.png")
+    prepared = [0]
+
+    class Counting(Model):
+        def prepare(self, image: str) -> np.ndarray:  # type: ignore[override]
+            prepared[0] += 1
+            return super().prepare(image)
+
+        def _run(self, engine: object, images: np.ndarray, others: object) -> list[np.ndarray]:  # type: ignore[override]
+            assert len(images) <= 64
+            assert prepared[0] - len(images) == done[0]
+            done[0] += len(images)
+            return super()._run(engine, images, others)  # type: ignore[arg-type]
+
+    done = [0]
+    found = Counting(model.program).predict([str(tmp_path / "x.png")] * 150)
+    assert (done[0] if engine_is_built() else 150, len(found)) == (150, 150)

@@ -88,7 +88,7 @@ def test_no_target_writes_a_program_with_one(value: float, tmp_path: Path) -> No
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     out = tmp_path / "model.biper"
-    with pytest.raises(ExportError, match=r"example_input=\.\.\. expects a torch\.Tensor, got ndarray"):
+    with pytest.raises(ExportError, match=r"example_input=\.\.\. expects a torch\.Tensor, or .*, got ndarray"):
         biper.export(torch.nn.Linear(2, 2), out, np.zeros((2, 2), np.float32))  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"model=\.\.\. expects a torch\.nn\.Module, got ndarray"):
         biper.export(np.zeros(2), out, torch.zeros(2, 2))  # type: ignore[arg-type]

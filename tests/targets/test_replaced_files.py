@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Biper, error_line
 from support.networks import trained_like
+from typer.testing import CliRunner
 
+from biper.cli.app import app
 from biper.errors import ExportError
 from biper.models.saved import ModelInfo, save_model
 from biper.runtime.model import Model
@@ -27,7 +28,7 @@ def saved(path: Path, classes: tuple[str, ...] = NAMES) -> Path:
     return path
 
 
-def test_trained_weights_are_not_overwritten(biper: Biper, tmp_path: Path) -> None:
+def test_trained_weights_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By any command, under any name: the model itself, another one of the run, and the recipe."""
     run = tmp_path / "run"
     run.mkdir()
@@ -36,20 +37,25 @@ def test_trained_weights_are_not_overwritten(biper: Biper, tmp_path: Path) -> No
     (run / "recipe.toml").write_text("seed = 1\n")
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     for name, reason in (
-        ("model.safetensors", "is what the new file is made from, and would be lost: name another file with --out"),
+        ("model.safetensors", "is what the new file is made from, and would be lost: name another file with out="),
         ("stage1.safetensors", "holds a 'biper model 1', which would be lost"),
         ("recipe.toml", "is there, and is no .biper file"),
     ):
-        with pytest.raises(ExportError, match=reason.replace("--out", "out=")):
+        with pytest.raises(ExportError, match=reason):
             export_saved(run / "model.safetensors", run / name)
         with pytest.raises(ExportError, match=r"would be lost|is there"):
             export(torch.nn.Linear(2, 2), run / name, torch.zeros(2, 2))
-    line = error_line(biper("export", "run", "--out", "run/model.safetensors", expect=1))
-    assert line.endswith("is what the new file is made from, and would be lost: name another file with --out")
-    line = error_line(biper("analyze", "run", "--out", "run/model.safetensors", expect=1))
-    assert "holds a 'biper model 1', which would be lost" in line
-    line = error_line(biper("export", "run", "--format", "c", "--flash", "abc", expect=1))
-    assert "'abc' is no size" in line
+    monkeypatch.chdir(tmp_path)
+    for line, reason in (
+        (
+            ["export", "run", "--out", "run/model.safetensors"],
+            "is what the new file is made from, and would be lost: name",
+        ),
+        (["analyze", "run", "--out", "run/model.safetensors"], "holds a 'biper model 1', which would be lost"),
+        (["export", "run", "--format", "c", "--flash", "abc"], "'abc' is no size"),
+    ):
+        with pytest.raises(ExportError, match=reason):
+            CliRunner().invoke(app, line, catch_exceptions=False)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
@@ -59,7 +65,7 @@ def test_other_formats_do_not_overwrite_their_model_either(tmp_path: Path) -> No
     program, content = Model.load(packed).program, packed.read_bytes()
     shutil.copy(packed, tmp_path / "model.h")
     shutil.copy(packed, tmp_path / "model.html")
-    for form, reason in (("c", "model.h is what"), ("html", "holds a 'biper program 1'")):
+    for form, reason in (("c", "model.h is what"), ("html", "holds a 'biper program 2'")):
         source = tmp_path / "model.h" if form == "c" else packed
         with pytest.raises(ExportError, match=reason):
             deploy(OpenedProgram(program, "model", source), form, tmp_path / "model")
@@ -79,7 +85,7 @@ def test_class_names_are_kept_or_their_loss_is_said(tmp_path: Path, monkeypatch:
     assert what == "random images; class names kept from the file before"
     assert Model.load(out).classes == NAMES
     model, x = trained_like("digits_cnn", "digits"), torch.randn(4, 1, 8, 8)
-    with pytest.warns(UserWarning, match=r"model\.biper had class names and normalization, and the file that replaces"):
+    with pytest.warns(UserWarning, match=r"that had: class names, normalization, preprocessing"):
         export(model, out, x)
     export(model, out, x)
 

@@ -78,7 +78,7 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Name the most likely classes of images by a model, or write their maps as pictures. Packed files need no torch."""
+    """Name the most likely classes of pictures, or write their maps as pictures. A packed file needs no torch."""
     from dataclasses import asdict
 
     from biper.cli import tables

@@ -181,7 +181,8 @@ class MapFiles:
         file = self.out / f"{self._stem(answer.name)}.png" if self._is_folder() else self.out
         if file in self._written:
             raise DataError(f"{self._written[file]} and {answer.name} would have the same map in out=..., {file}")
-        if file.exists() and any(Path(name).exists() and file.samefile(name) for name in (answer.name, *self.arguments)):
+        read = [path for path in (Path(answer.name), *map(Path, self.arguments)) if path.exists()]
+        if file.exists() and any(map(file.samefile, read)):
             raise DataError(f"{file} is a picture that is read, and would be lost: name another place with out=...")
         answer.found.save(file)
         self._written[file] = answer.name

@@ -52,13 +52,16 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
         OSError: it cannot be read, is no regular file, or is larger; ``strerror`` says which.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is a pipe, a device or a folder, expected a regular file", str(path))
         if limit is not None and status.st_size > limit:
             raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, expected at most {limit:,}", str(path))
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -32,6 +32,8 @@ def require_output(out: Path, *, suffix: str, inputs: Iterable[Path] = (), forma
         raise ExportError(f"out=... expects a file in a folder that exists, and there is no folder {out.parent}")
     if not out.exists():
         return
+    if not out.is_file():
+        raise ExportError(f"out=... expects a file, and {out} is a pipe or a device: name another file with out=...")
     if any(path.exists() and out.samefile(path) for path in inputs):
         raise ExportError(f"{out} is what the new file is made from, and would be lost: name another file with out=...")
     found = container_format(out)

@@ -252,7 +252,7 @@ class Model:
             raise DataError(f"images=... expects a list of images, got one: write [{reprlib.repr(images)}]")
         if not isinstance(images, Sequence | np.ndarray):
             raise DataError(f"images=... expects a list of images or an array, got {type(images).__name__}")
-        if isinstance(images, np.ndarray) and images.ndim == 0 or len(images) == 0:
+        if (isinstance(images, np.ndarray) and images.ndim == 0) or len(images) == 0:
             raise DataError("images=... expects at least one image, got none")
         if isinstance(images, np.ndarray):
             return next(iter(self._compute(images, {}).values()))

@@ -162,12 +162,13 @@ def _warn_of_losses(path: Path, new: Program) -> None:
     except ModelFormatError:
         return
     lost = ["class names"] if old.classes and not new.classes else []
-    if (set(new.mean), set(new.std)) == ({0.0}, {1.0}) and (old.mean, old.std) != (new.mean, new.std):
+    had, has = (not {*program.mean} <= {0} or not {*program.std} <= {1} for program in (old, new))
+    if had and not has:
         lost.append("normalization")
     if old.preprocessing is not None and new.preprocessing is None:
         lost.append("preprocessing")
     if lost:
-        warnings.warn(f"{path} had {' and '.join(lost)}, and the file that replaces it has none", stacklevel=3)
+        warnings.warn(f"the file that replaces {path} lacks what that had: {', '.join(lost)}", stacklevel=3)
 
 
 def _require_finite(tensors: Mapping[str, Any]) -> None:
