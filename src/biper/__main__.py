@@ -1,17 +1,17 @@
 """``python -m biper``, the same as the command ``biper``."""
 
-import sys
+from biper.cli.interrupts import Interrupts, end_interrupted
 
 
 def main() -> None:
     """Run the command line; Ctrl-C is one line even while it is imported."""
     try:
+        Interrupts().install()
         from biper.cli.app import main as run
 
         run()
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)  # noqa: T201  nothing else is imported yet
-        sys.exit(130)
+        end_interrupted()
 
 
 if __name__ == "__main__":

@@ -46,6 +46,26 @@ def test_ctrl_c_while_a_command_starts_is_one_line(module: str) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "error: interrupted\n")
 
 
+def test_ctrl_c_that_other_code_suppresses_ends_the_command_too() -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from biper.cli import interrupts\n"
+        "interrupts.GRACE_SECONDS = 0.2\n"
+        "class Suppressing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            try:\n"
+        "                os.kill(os.getpid(), signal.SIGINT)\n"
+        "            except KeyboardInterrupt:\n"
+        "                time.sleep(30)\n"
+        "sys.meta_path.insert(0, Suppressing())\n"
+        "from biper.__main__ import main\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "error: interrupted\n")
+
+
 def test_a_lost_terminal_requests_a_stop_unless_it_is_ignored() -> None:
     before = signal.getsignal(signal.SIGHUP)
     with StopRequest() as stop:

@@ -6,7 +6,6 @@ Starting it imports neither torch nor NumPy: each command imports what it needs 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import typer
 import biper
 from biper.cli import deploy, inspect, interop, train
 from biper.cli.flags import with_flags
+from biper.cli.interrupts import INTERRUPTED, ignore_interrupts
 from biper.errors import BiperError, ModelError, optional_packages
 from biper.training.distributed.launch import ProcessInfo, should_report
 
@@ -34,9 +34,6 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Files of others": (interop.import_reference,),
 }
 """Commands under the headings of ``biper --help``."""
-_INTERRUPTED = 130
-"""The exit status of a command that Ctrl-C has ended."""
-
 VERBS = {command.__name__.replace("_", "-") for commands in COMMANDS.values() for command in commands}
 for panel, commands in COMMANDS.items():
     for command in commands:
@@ -77,10 +74,10 @@ def main() -> None:
     try:
         with optional_packages("train", "this command"):
             status = app(arguments, prog_name="biper", standalone_mode=False)
-        if status == _INTERRUPTED:  # typer turns Ctrl-C into this status, without a word
-            status = _fail("interrupted", _INTERRUPTED, debug)
+        if status == INTERRUPTED:  # typer turns Ctrl-C into this status, without a word
+            status = _fail("interrupted", INTERRUPTED, debug)
     except KeyboardInterrupt:
-        status = _fail("interrupted", _INTERRUPTED, debug)
+        status = _fail("interrupted", INTERRUPTED, debug)
     except BiperError as error:
         status = _fail(with_flags(str(error)), error.exit_code, debug)
     except OSError as error:
@@ -97,7 +94,7 @@ def main() -> None:
 
 def _fail(message: str, status: int, debug: bool) -> int:
     """Print an error in one line, unless another process of the run does; return the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a further Ctrl-C while the process ends would print a traceback
+    ignore_interrupts()
     if debug:
         import traceback
 
