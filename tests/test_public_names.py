@@ -52,6 +52,7 @@ BELOW = {
         "CheckpointError",
         "DataError",
         "ExportError",
+        "HubError",
         "LostProcessError",
         "MissingDependencyError",
         "ModelError",

@@ -46,9 +46,14 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
     assert (tmp_path / "runs/digits/report.html").read_text().startswith("<!doctype html>")
     errors = {row["layer"]: row["quantization_error"] for row in found["runs"][0]["errors"]}
     assert errors == summary["stage2"]["quantization_error"]
-    text = biper("analyze", "runs/digits/", "--compare", "runs/digits", "--out", "both.html", "--images", "50").stdout
+    both = ("analyze", "runs/digits/", "--compare", "runs/digits", "--out", "both.html", "--images", "50")
+    text = biper(*both, "--full").stdout
     assert "of 50 digits test images" in text
     assert "angle, °" in text
+    short = biper("analyze", "runs/digits", "--images", "50").stdout
+    assert "of 50 digits test images" in short
+    assert len(short.splitlines()) < 30
+    assert "block1.conv1" not in short
     assert (tmp_path / "both.html").exists()
     again = json.loads(biper("train", "digits", *TINY, "--resume", "--json").stdout)
     assert again.pop("packed")["same_top1"] == 64

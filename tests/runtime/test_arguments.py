@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 from support.programs import PLAIN, operation, program_of
 
-from biper.errors import BiperError, DataError
+from biper.errors import BiperError, DataError, ModelError
+from biper.peers.engines import compare_engines
 from biper.runtime import Model, load_pretrained
+from biper.runtime.bench import bench
 from biper.runtime.engine import engine_is_built
 from biper.runtime.program import write_program
 
@@ -69,6 +71,20 @@ def test_an_image_that_is_not_finite_is_named(value: float, model: Model) -> Non
     images[1, 2, 3, 4] = value
     with pytest.raises(DataError, match="NaN or infinity in image 1 of 3"):
         model(images)
+
+
+@pytest.mark.skipif(not engine_is_built(), reason="needs the native engine")
+@pytest.mark.parametrize(
+    "options", [{"batch": 10**8}, {"batch": 10**30}, {"batch": 0}, {"batch": 1.5}, {"threads": 10**9}]
+)
+def test_a_call_that_cannot_be_timed_is_refused_before_anything_is_allocated(
+    options: dict[str, int], model: Model
+) -> None:
+    (name,) = options
+    with pytest.raises(ModelError, match=rf"{name}=\.\.\. expects "):
+        bench(model.program, seconds=0.01, **options)
+    with pytest.raises(ModelError, match=rf"{name}=\.\.\. expects "):
+        compare_engines(model.program, [], seconds=0.01, **options)
 
 
 def test_outputs_that_are_not_finite_are_no_classes() -> None:

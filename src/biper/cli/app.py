@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import biper
-from biper.cli import deploy, inspect, interop, train
+from biper.cli import deploy, inspect, interop, share, train
 from biper.cli.flags import with_flags
 from biper.cli.interrupts import INTERRUPTED, ignore_interrupts
 from biper.errors import BiperError, ModelError, optional_packages
@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train.quickstart, train.train, train.compare, train.recipes),
     "Inspect": (inspect.evaluate, inspect.inspect, inspect.analyze, inspect.bench),
     "Deploy": (deploy.export, deploy.predict),
+    "Share": (share.push, share.pull),
     "Files of others": (interop.import_reference,),
 }
 """Commands under the headings of ``biper --help``."""
@@ -80,6 +81,8 @@ def main() -> None:
         status = _fail("interrupted", INTERRUPTED, debug)
     except BiperError as error:
         status = _fail(with_flags(str(error)), error.exit_code, debug)
+    except MemoryError as error:
+        status = _fail(f"the memory of this machine is not enough{f': {error}' if str(error) else ''}", 1, debug)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         status = _fail(f"{error.strerror or error}{where}", 1, debug)

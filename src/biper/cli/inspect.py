@@ -142,9 +142,10 @@ def analyze(
     data_dir: DataDir = None,
     images: Annotated[int | None, typer.Option(min=2, help="Test images to use. Default: all.")] = None,
     threads: Threads = None,
+    full: Annotated[bool, typer.Option("--full", help="Print the tables of all layers too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Analyze the bits of a trained network: tables here; tables, plots and pictures in one page, report.html."""
+    """Analyze the bits of a trained network: a summary here; tables, plots and pictures in one page, report.html."""
     from biper.cli import tables
     from biper.io.outputs import require_output
     from biper.report.analysis import analyze_run
@@ -165,10 +166,13 @@ def analyze(
     for each in runs:
         for note in each.notes:
             tables.say(f"{each.path}: {note}")
-    for table in (summary_table(runs), *([layers_side_by_side(runs)] if compare else run_tables(runs[0]))):
+    shown = [summary_table(runs)]
+    if full:
+        shown += [layers_side_by_side(runs)] if compare else run_tables(runs[0])
+    for table in shown:
         if table.rows:
             tables.console.print(tables.drawn(table, title=table.name))
-    tables.say(f"Everything, with plots and pictures: {out}")
+    tables.say(f"Everything, with plots and pictures: {out}" + ("" if full else "; the tables of all layers: --full"))
 
 
 def bench(

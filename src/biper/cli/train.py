@@ -265,12 +265,14 @@ def _train(
     from biper.cli import tables
     from biper.targets.packed.saved import export_saved
     from biper.training.devices import choose_device, set_threads
-    from biper.training.progress import Progress, RichProgress
+    from biper.training.progress import JsonProgress, Progress, RichProgress
     from biper.training.run import train as train_recipe
 
     set_threads(threads)
     rank_zero = ProcessInfo.from_environment().rank == 0
-    progress: Progress = Progress() if quiet or not rank_zero else RichProgress(tables.console)
+    progress: Progress = Progress()
+    if rank_zero:
+        progress = JsonProgress(sys.stderr) if quiet else RichProgress(tables.console)
     try:
         summary = train_recipe(
             recipe,

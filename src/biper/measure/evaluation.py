@@ -64,7 +64,7 @@ def evaluate(
         The scores over all images that can be read.
 
     Raises:
-        DataError: no image of the split can be read.
+        DataError: no image of the split can be read; or the images have other channels or classes than the model.
         ModelError: a weight or buffer of the model is NaN or infinite.
     """
     was_training = model.training
@@ -98,7 +98,7 @@ def evaluate_packed(model: Model, split: Images) -> Scores:
         split: the images to evaluate on.
 
     Raises:
-        DataError: the images do not have the size of the model, or no image can be read.
+        DataError: the images do not have the size, the channels or the classes of the model, or none can be read.
     """
     total = _Total()
     for images, labels in split.in_order():
@@ -120,6 +120,11 @@ class _Total:
     images: int = 0
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
+        if len(labels) and int(labels.max()) >= logits.shape[1]:
+            raise DataError(
+                f"an image is of class {int(labels.max())}, counted from 0, and the model has {logits.shape[1]} "
+                "classes: name its own data set"
+            )
         self.loss += F.cross_entropy(logits, labels, reduction="sum").item()
         self.correct += int((logits.argmax(1) == labels).sum())
         self.images += len(labels)

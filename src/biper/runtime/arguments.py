@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biper.errors import DataError, ModelError
+
+MAX_THREADS = 1024
+"""The most threads that may share the work of a call."""
 
 Float = TypeVar("Float", bound=np.floating[Any])
 
@@ -32,6 +36,27 @@ def require_count(name: str, given: SupportsIndex, most: int | None = None) -> i
         wanted = "a positive integer" if most is None else f"an integer from 1 to {most}"
         raise ModelError(f"{name}=... expects {wanted}, got {given!r}")
     return count
+
+
+def require_memory(name: str, given: int, each: int) -> None:
+    """Check that arrays may fit into the memory of this machine.
+
+    Args:
+        name: the name of the argument that says how many there are, for the error message.
+        given: how many there are.
+        each: the bytes of each.
+
+    Raises:
+        ModelError: they are larger than the whole memory.
+    """
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if given * each > memory:
+        raise ModelError(
+            f"{name}=... expects at most {memory // each:,} here, got {given:,}: they would take {given * each:,} "
+            f"bytes, and this machine has {memory:,}"
+        )
 
 
 def as_array(images: object) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from biper.errors import BiperError, DataError, ModelError, ModelFormatError
 from biper.io.files import read_regular
 from biper.io.pictures import UNREADABLE
 from biper.io.preprocessing import Preprocessing, squeezed
-from biper.runtime.arguments import as_array, require_count, require_finite
+from biper.runtime.arguments import MAX_THREADS, as_array, require_count, require_finite
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.maps import PredictedMap, is_map, sigmoid
@@ -31,9 +31,6 @@ BATCH = 64
 
 Results = NDArray[np.float32] | dict[str, NDArray[np.float32]]
 """The result of a model, or its results by name if it has several."""
-
-MAX_THREADS = 1024
-"""The most threads that may share the work of a call."""
 
 
 @dataclass(frozen=True)
