@@ -16,7 +16,9 @@ import typer
 import biper
 from biper.cli import deploy, inspect, interop, share, train
 from biper.cli.flags import with_flags
+from biper.cli.hints import key_hint
 from biper.cli.interrupts import INTERRUPTED, ignore_interrupts
+from biper.cli.loading import WITH_TORCH, say_loading
 from biper.errors import BiperError, ModelError, optional_packages
 from biper.training.distributed.launch import ProcessInfo, should_report
 
@@ -61,6 +63,8 @@ def _options(
         raise ModelError(
             f"torchrun started several processes, but biper {context.invoked_subcommand} runs in one: start it alone"
         )
+    if context.invoked_subcommand in WITH_TORCH:
+        say_loading()
 
 
 def main() -> None:
@@ -91,8 +95,17 @@ def main() -> None:
             raise
         verb = next((word for word in arguments if not word.startswith("-")), "")
         shown = f"biper {verb}" if verb in VERBS else "biper"
-        status = _fail(f"{error.format_message()} (see {shown} --help)", getattr(error, "exit_code", 2), debug)
+        message = error.format_message() + _hint(verb, getattr(error, "option_name", ""))
+        status = _fail(f"{message} (see {shown} --help)", getattr(error, "exit_code", 2), debug)
     sys.exit(status)
+
+
+def _hint(verb: str, option: str) -> str:
+    """What `biper.cli.hints` says of an unknown option; nothing where the packages that it needs are not installed."""
+    try:
+        return key_hint(verb, option) if option else ""
+    except ImportError:
+        return ""
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

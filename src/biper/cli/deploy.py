@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from biper.cli.loading import say_loading
 from biper.cli.options import AnyModel, DataDir, FloatLayers, Format, Json
 from biper.cli.paths import is_packaged, model_file
 from biper.errors import DataError, ExportError
@@ -39,6 +40,8 @@ def export(
     from biper.cli import tables
 
     source = model_file(model)
+    if source.suffix != ".biper":
+        say_loading()
     if is_packaged(source) and out is None and form is not Format.biper:
         out = Path(source.stem)  # beside the model would be inside the package
     if form is not Format.c and (integer_only or flash or ram):

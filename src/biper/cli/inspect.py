@@ -30,12 +30,14 @@ def evaluate(
 
     from biper.cli import tables
     from biper.data import load_dataset
+    from biper.data.dataset import require_split
     from biper.measure.evaluation import evaluate as evaluate_model
     from biper.measure.evaluation import evaluate_packed
     from biper.models.saved import load_model
     from biper.runtime import Model
     from biper.training.devices import choose_device, set_threads
 
+    require_split(split)
     set_threads(threads)
     file = Path(model) if model.endswith(".biper") else model_file(model)
     if file.suffix == ".biper":
@@ -148,17 +150,19 @@ def analyze(
     """Analyze the bits of a trained network: a summary here; tables, plots and pictures in one page, report.html."""
     from biper.cli import tables
     from biper.io.outputs import require_output
-    from biper.report.analysis import analyze_run
+    from biper.report.analysis import analyze_run, require_run
     from biper.report.run_page import write_report
     from biper.report.run_tables import run_tables
     from biper.report.side_by_side import layers_side_by_side, summary_table
     from biper.training.devices import set_threads
 
     out = out or run / "report.html"
-    if run.is_dir():  # else the analysis says what is wrong with it
-        require_output(out, suffix=".html")
+    paths = [path for path in (run, compare) if path is not None]
+    for path in paths:
+        require_run(path)
+    require_output(out, suffix=".html")
     set_threads(threads)
-    runs = [analyze_run(path, data_dir=data_dir, images=images) for path in (run, compare) if path is not None]
+    runs = [analyze_run(path, data_dir=data_dir, images=images) for path in paths]
     write_report(runs, out)
     if as_json:
         typer.echo(json.dumps({"report": str(out), "runs": [each.to_json() for each in runs]}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biper.cli.loading import say_loading
 from biper.errors import ModelError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def load_packed(model: str | Path, *, threads: int = 1) -> Model:
     file = model_file(model)
     if file.suffix == ".biper":
         return Model.load(file, threads=threads)
+    say_loading()
     from biper.targets.deploy import open_program
 
     return Model(open_program(file).program, threads=threads)

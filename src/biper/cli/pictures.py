@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biper.errors import DataError
+from biper.runtime.maps import require_png
 
 if TYPE_CHECKING:
     from biper.runtime import Model
@@ -158,11 +159,18 @@ class MapFiles:
     Args:
         out: the file for a single picture, the folder for several; None to write none.
         arguments: those of the command.
+
+    Raises:
+        DataError: ``out`` is a file, and its name does not end with ``.png``.
     """
 
     out: Path | None
     arguments: Sequence[str]
     _written: dict[Path, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.out is not None and not self._is_folder():
+            require_png(self.out)
 
     def write(self, answer: Answer) -> Path | None:
         """Write a map as a picture.

@@ -59,6 +59,8 @@ def run_table(summary: RunSummary, report: ExportReport, out: Path) -> TerminalT
     table.add_row("weights", epoch)
     table.add_row("time", f"{summary.seconds:,.0f} s")
     table.add_row("everything is in", str(out))
+    for column in table.columns:
+        column.overflow = "fold"
     return table
 
 
