@@ -10,7 +10,7 @@ import typer
 
 from biper.cli.options import Json
 
-Repository = Annotated[str, typer.Argument(metavar="USER/NAME", help="The repository on the Hugging Face Hub.")]
+Repository = Annotated[str, typer.Argument(help="The repository on the Hugging Face Hub, USER/NAME.")]
 
 
 def push(
