@@ -10,11 +10,13 @@
 
 #include "common/cpu.h"
 #include "engine/engine.h"
+#include "gil_release.h"
 
 namespace nb = nanobind;
 using biper::Emitted;
 using biper::Engine;
 using biper::EpilogueSpec;
+using biper::GilRelease;
 using biper::View;
 
 namespace {
@@ -52,6 +54,7 @@ nb::tuple ids(Emitted emitted) { return nb::make_tuple(emitted.real, emitted.bit
 
 NB_MODULE(_native, module) {
   module.doc() = "The native part of biper.";
+  nb::set_leak_warnings(false);  // daemon threads may hold an engine until the process has ended
   module.def("instruction_sets", &biper::instruction_sets,
              "Names of the instruction sets that this processor and operating system support.");
 #ifdef BIPER_TRAINING
@@ -133,17 +136,17 @@ NB_MODULE(_native, module) {
                  throw std::invalid_argument("a result of another size");
                to.push_back(results[i].data());
              }
-             const nb::gil_scoped_release release;
+             const GilRelease release;
              engine.run(from, count, to);
            })
       .def("profile",
            [](Engine& engine, const std::vector<Array<float>>& inputs, int rounds) {
              if (inputs.size() != engine.inputs()) throw std::invalid_argument("another number of inputs");
              const auto from = pointers_of(engine, inputs, 1);
-             const nb::gil_scoped_release release;
+             const GilRelease release;
              return engine.profile(from, rounds);
            })
-      .def("measure_peak", &Engine::measure_peak, nb::call_guard<nb::gil_scoped_release>())
+      .def("measure_peak", &Engine::measure_peak, nb::call_guard<GilRelease>())
       .def_prop_ro("operations", &Engine::operations)
       .def_prop_ro("threads", &Engine::threads)
       .def_prop_ro("instruction_set", &Engine::instruction_set)

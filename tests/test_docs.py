@@ -198,6 +198,12 @@ def test_the_recipe_reference_has_every_key_that_recipes_of_the_package_use() ->
                 assert re.search(rf"^\| `{key}` \|", page, re.MULTILINE) or (table, key) == ("method", "name"), key
 
 
+def test_the_recipe_reference_says_what_every_key_means() -> None:
+    rows = [line for line in hooks().recipe_keys().splitlines() if line.startswith("| `")]
+    assert len(rows) > 60
+    assert [row for row in rows if re.search(r"\|\s*\|$", row)] == []
+
+
 def test_the_operator_reference_has_every_operation_and_what_each_target_has() -> None:
     page = hooks().operators()
     head, _, *rows = page.split("\n\n")[0].splitlines()

@@ -14,9 +14,11 @@ import pytest
 from conftest import Biper, error_line
 from PIL import Image
 from support.networks import packed_network, trained_like
+from typer.testing import CliRunner
 
 import biper
-from biper.errors import ModelError, ModelFormatError
+from biper.cli.app import app
+from biper.errors import ExportError, HubError, ModelError, ModelFormatError
 from biper.measure.size import ModelSizes
 from biper.models.saved import ModelInfo
 from biper.runs.folder import RunFolder
@@ -45,7 +47,7 @@ class StandIn:
 
     def hf_hub_download(self, repo_id: str, filename: str, **options: Any) -> str:
         assert set(options) == {"revision", "token"}
-        return str(self.root / repo_id / filename)
+        return str((self.root / repo_id / filename).resolve(strict=True))
 
 
 @pytest.fixture
@@ -129,10 +131,44 @@ def test_the_model_that_comes_along(cifar_dir: Path) -> None:
 def test_predict_works_on_a_fresh_install(biper: Biper, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 50, 3), 128, np.uint8)).save(tmp_path / "x.png")
     answers = json.loads(biper("predict", "cifar10-resnet20", "x.png", "--json").stdout)
-    assert set(answers["x.png"]) <= set(load_pretrained("cifar10-resnet20").classes)
+    assert {chosen["name"] for chosen in answers[0]["classes"]} <= set(load_pretrained("cifar10-resnet20").classes)
     assert "no pretrained model 'resnet'" in error_line(biper("predict", "resnet", "x.png", expect=1))
     code = (
         "import sys; from biper.runtime import load_pretrained; load_pretrained('cifar10-resnet20');"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_push_and_pull_are_commands(run: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+
+    assert json.loads(call("push", str(run), "me/net", "--json")) == {"address": "https://hub.example/me/net"}
+    assert call("pull", "me/net").startswith("net.biper: <biper.Model: ")
+    assert (tmp_path / "net.biper").read_bytes() == (run / "model.biper").read_bytes()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"notes\.txt is there, and is no \.biper file"):
+        call("pull", "me/net", "--out", "notes.txt")
+    with pytest.raises(HubError, match=r"the hub refused me/none: .*No such file"):
+        call("pull", "me/none")
+    (hub / "me/net/model.biper").write_bytes(b"no model")
+    with pytest.raises(ModelFormatError):
+        call("pull", "me/net")
+    assert (tmp_path / "net.biper").read_bytes() == (run / "model.biper").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no network\nmore"), ValueError(""), RuntimeError("\n\n401: not yours")]
+)
+def test_what_the_hub_says_is_one_line(error: Exception, run: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> str:
+        raise error
+
+    for name in ("create_repo", "hf_hub_download"):
+        monkeypatch.setattr(StandIn, name, refuse)
+    for attempt in (lambda: biper.push_to_hub(run, "me/net"), lambda: biper.from_pretrained("me/net")):
+        with pytest.raises(HubError, match=r"^the hub refused me/net: (no network|ValueError|401: not yours)$"):
+            attempt()

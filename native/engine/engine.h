@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -152,8 +151,7 @@ class Engine {
   bool finished_ = false;
   std::int64_t arena_bytes_ = 0;
   ThreadPool pool_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Arena>> idle_;
+  std::vector<std::unique_ptr<Arena>> idle_;  // guarded by fork_safe_mutex()
 };
 
 }  // namespace biper

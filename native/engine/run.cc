@@ -118,7 +118,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 std::unique_ptr<Arena> Engine::take_arena() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(fork_safe_mutex());
     if (!idle_.empty()) {
       auto arena = std::move(idle_.back());
       idle_.pop_back();
@@ -129,7 +129,7 @@ std::unique_ptr<Arena> Engine::take_arena() {
 }
 
 void Engine::give_arena(std::unique_ptr<Arena> arena) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(fork_safe_mutex());
   idle_.push_back(std::move(arena));
 }
 

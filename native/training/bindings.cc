@@ -2,7 +2,6 @@
 #include "training/bindings.h"
 
 #include <nanobind/stl/vector.h>
-#include <unistd.h>
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
@@ -12,6 +11,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "gil_release.h"
 #include "training/training.h"
 
 namespace nb = nanobind;
@@ -48,25 +48,20 @@ Convolution convolution_of(const std::vector<std::int64_t>& s) {
 
 ParallelCall parallel_call = nullptr;  // that of torch's OpenMP runtime, once use_openmp has set it
 
-// A pool of this number of threads, kept for the next call. A process that was forked starts a pool of its own.
+// A pool of this number of threads, kept for the next call, and never destroyed: when the process ends, other threads
+// may still be using it.
 std::shared_ptr<ThreadPool> pool_of(int threads) {
-  static std::mutex mutex;
-  static std::shared_ptr<ThreadPool> pool;
-  static pid_t owner = 0;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (pool && owner != getpid())
-    new std::shared_ptr<ThreadPool>(std::move(pool));  // leaked: the child process has none of its threads to join
-  if (!pool || pool->threads() != threads) {
+  static auto& pool = *new std::shared_ptr<ThreadPool>;
+  const std::lock_guard<std::mutex> lock(fork_safe_mutex());
+  if (!pool || pool->threads() != threads)
     pool = parallel_call ? std::make_shared<ThreadPool>(threads, parallel_call) : std::make_shared<ThreadPool>(threads);
-    owner = getpid();
-  }
   return pool;
 }
 
 }  // namespace
 
 void add_to(nb::module_& module) {
-  const auto released = nb::call_guard<nb::gil_scoped_release>();
+  const auto released = nb::call_guard<GilRelease>();
   module.attr("SLACK") = kSlack;
   module.def(
       "use_openmp", [](Address call) { parallel_call = reinterpret_cast<ParallelCall>(call); },

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from biper.report.analysis import analyze_run
     from biper.report.fit import FitResult, fit
     from biper.report.run_page import write_report
+    from biper.runtime.model import Model
     from biper.targets.packed.export import export
     from biper.training.run import train
 
@@ -50,6 +51,7 @@ _MODULES = {
     "BinaryLinear": "nn",
     "BiperError": "errors",
     "FitResult": "report.fit",
+    "Model": "runtime.model",
     "PeriodicSign": "quantizers",
     "Preprocessing": "io.preprocessing",
     "Recipe": "recipes.schema",

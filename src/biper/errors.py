@@ -15,6 +15,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "ExportError",
+    "HubError",
     "LostProcessError",
     "MissingDependencyError",
     "ModelError",
@@ -53,6 +54,10 @@ class ExportError(BiperError):
 
 class ModelFormatError(BiperError):
     """A packed model is truncated, corrupt, or describes a program that cannot be run."""
+
+
+class HubError(BiperError):
+    """The Hugging Face Hub could not be reached, or refused."""
 
 
 class MissingDependencyError(BiperError):

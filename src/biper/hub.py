@@ -8,10 +8,12 @@ the model was pushed.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biper.errors import ModelError, optional_packages
+from biper.errors import HubError, ModelError, optional_packages
 from biper.io.files import atomic_write
 from biper.runtime.model import Model
 
@@ -38,16 +40,16 @@ def push_to_hub(run: str | Path, repo_id: str, *, private: bool = False, token: 
     Raises:
         ModelError: the folder holds no finished run.
         CheckpointError: a file of the run is corrupt.
-        Exception: any error of ``huggingface_hub``, for example without a network or without permission.
+        HubError: the hub refused, for example without a network or without permission.
     """
     with optional_packages("hub", "the Hugging Face Hub"):
         import huggingface_hub
 
     folder = Path(run)
     card = model_card(folder, repo_id)
-    api = huggingface_hub.HfApi(token=token)
-    address = api.create_repo(repo_id, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, _one_line_refused(repo_id):
+        api = huggingface_hub.HfApi(token=token)
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
         staged = Path(name)
         for file in FILES:
             (staged / file).write_bytes((folder / file).read_bytes())
@@ -72,12 +74,38 @@ def from_pretrained(repo_id: str, *, revision: str | None = None, token: str | N
 
     Raises:
         ModelFormatError: the downloaded file is no packed model.
-        Exception: any error of ``huggingface_hub``, for example without a network.
+        HubError: the hub refused, for example without a network.
+    """
+    return Model.load(download(repo_id, revision=revision, token=token), threads=threads)
+
+
+def download(repo_id: str, *, revision: str | None = None, token: str | None = None) -> Path:
+    """Download the packed model of a repository into the cache of ``huggingface_hub``, unless it is there.
+
+    Args:
+        repo_id, revision, token: see `from_pretrained`.
+
+    Returns:
+        The file in the cache.
+
+    Raises:
+        HubError: see `from_pretrained`.
     """
     with optional_packages("hub", "the Hugging Face Hub"):
         import huggingface_hub
 
-    return Model.load(huggingface_hub.hf_hub_download(repo_id, PACKED, revision=revision, token=token), threads=threads)
+    with _one_line_refused(repo_id):
+        return Path(huggingface_hub.hf_hub_download(repo_id, PACKED, revision=revision, token=token))
+
+
+@contextmanager
+def _one_line_refused(repo_id: str) -> Iterator[None]:
+    """Turn any error of ``huggingface_hub``, which has no common class for them, into a `HubError` of one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise HubError(f"the hub refused {repo_id}: {reason}") from error
 
 
 def model_card(run: str | Path, repo_id: str, *, seconds: float = 1.0) -> str:

@@ -46,9 +46,14 @@ def test_train_evaluate_inspect_and_resume(biper: Biper, tmp_path: Path) -> None
     assert (tmp_path / "runs/digits/report.html").read_text().startswith("<!doctype html>")
     errors = {row["layer"]: row["quantization_error"] for row in found["runs"][0]["errors"]}
     assert errors == summary["stage2"]["quantization_error"]
-    text = biper("analyze", "runs/digits/", "--compare", "runs/digits", "--out", "both.html", "--images", "50").stdout
+    both = ("analyze", "runs/digits/", "--compare", "runs/digits", "--out", "both.html", "--images", "50")
+    text = biper(*both, "--full").stdout
     assert "of 50 digits test images" in text
     assert "angle, °" in text
+    short = biper("analyze", "runs/digits", "--images", "50").stdout
+    assert "of 50 digits test images" in short
+    assert len(short.splitlines()) < 30
+    assert "block1.conv1" not in short
     assert (tmp_path / "both.html").exists()
     again = json.loads(biper("train", "digits", *TINY, "--resume", "--json").stdout)
     assert again.pop("packed")["same_top1"] == 64
@@ -73,7 +78,7 @@ def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     image = load_digits().test.images[0, :, :, 0].numpy()
     Image.fromarray(image).resize((80, 80)).save(tmp_path / "digit.jpg")
     answers = json.loads(biper("predict", "small.biper", "digit.jpg", "--top-k", "2", "--json").stdout)
-    assert len(answers["digit.jpg"]) == 2
+    assert [(answer["image"], len(answer["classes"])) for answer in answers] == [("digit.jpg", 2)]
     assert biper("predict", "small.biper", "digit.jpg").stdout.startswith("digit.jpg: ")
     report = json.loads(biper("bench", "small.biper", "--seconds", "0.05", "--batch", "3", "--json").stdout)
     assert report["binary_macs"] == 8 * 8 * 32 * 9 * 32 * 2 + 4 * 4 * 64 * 9 * (32 + 64)
@@ -185,6 +190,8 @@ def test_inspect_draws_a_table(biper: Biper) -> None:
         (["train", "digits", "--devices", "3"], "3 processes with data.accumulate = 1 cannot share it evenly"),
         (["train", "digits", "--nodes", "2"], "--nodes 2 needs --rendezvous HOST:PORT"),
         (["train", "digits", "--set", "data.batch_size=5000"], "batch size 5000 is larger than the 1437"),
+        (["train", "digits", "--epochs", "1", "--batch-size", "5000"], "batch size 5000 is larger than the 1437"),
+        (["train", "digits", "--lr", "nan"], "stage1.learning_rate: must be a finite number, got nan"),
         (["train", "cifar10-resnet20", "--data-dir", "nowhere"], "no folder nowhere: --data-dir expects a folder"),
         (["train", "imagenet-resnet18"], "biper does not download imagenet: give its folder with --data-dir"),
         (
@@ -212,9 +219,21 @@ def test_wrong_input_is_one_line(biper: Biper, arguments: list[str], message: st
     assert message in error_line(biper(*arguments, expect=1))
 
 
-@pytest.mark.parametrize("arguments", [["--nope"], ["train"], ["trian"], ["train", "digits", "--threads", "none"]])
-def test_wrong_usage_is_one_line_too(biper: Biper, arguments: list[str]) -> None:
-    assert "see biper --help" in error_line(biper(*arguments, expect=2))
+@pytest.mark.parametrize(
+    ("arguments", "verb"),
+    [
+        (["--nope"], ""),
+        (["train"], "train "),
+        (["trian"], ""),
+        (["train", "digits", "--threads", "none"], "train "),
+        (["--debug", "import-reference"], "import-reference "),
+    ],
+)
+def test_wrong_usage_is_one_line_too(biper: Biper, arguments: list[str], verb: str) -> None:
+    result = biper(*arguments, expect=2)
+    assert result.stderr.strip().splitlines()[-1].endswith(f"(see biper {verb}--help)")
+    if "--debug" not in arguments:
+        error_line(result)
 
 
 def test_truncated_data_are_named(biper: Biper, tmp_path: Path) -> None:

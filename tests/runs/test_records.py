@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,3 +122,36 @@ def test_a_position_is_read_back_as_it_was_written(folder: RunFolder) -> None:
     position.end_epoch()
     assert (position.epoch, position.step, position.loss_sum, position.images) == (4, 0, 0.0, 0)
     assert position.next_stage() == Position(stage=3, results=position.results)
+
+
+def test_any_value_of_a_summary_that_is_of_another_kind_is_one_line(folder: RunFolder) -> None:
+    """Each value in turn is replaced by one of each other kind; what is accepted can be written again."""
+    whole = json.loads(folder.summary_file.read_text())
+    for path in list(paths(whole)):
+        for value in (None, [], {}, "x", -1, 1.5, True, 10**400, [[]]):
+            document = json.loads(json.dumps(whole))
+            table = document
+            for key in path[:-1]:
+                table = table[key]
+            table[path[-1]] = value
+            folder.summary_file.write_text(json.dumps(document))
+            with suppress(CheckpointError):
+                json.dumps(read(folder).to_json())
+
+
+def paths(document: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The places of all values, by their keys."""
+    for key, value in document.items():
+        yield (*before, key)
+        if isinstance(value, dict) and key != "recipe":
+            yield from paths(value, (*before, key))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"recipe": ' + "[" * 100_000, "NaN", "\x00", '"\\ud800"'])
+def test_what_is_no_summary_is_one_line(text: str, folder: RunFolder) -> None:
+    folder.summary_file.write_text(text)
+    with pytest.raises(CheckpointError, match=r"summary\.json is corrupt: "):
+        folder.read_summary()
+    folder.summary_file.write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match=r"summary\.json is corrupt: "):
+        folder.read_summary()

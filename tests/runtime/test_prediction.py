@@ -202,14 +202,22 @@ def test_the_command_writes_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     assert "x.png: 6 x 6 map, " in predict("m.biper", "x.png", "--out", "map.png")
     assert np.array_equal(np.asarray(Image.open("map.png")), found.labels)
-    row = json.loads(predict("m.biper", "x.png", "y.png", "--out", "maps", "--json"))
-    assert row["x.png"] == {"map": "maps/x.png", "height": 6, "width": 6, "shares": found.shares}
+    rows = json.loads(predict("m.biper", "x.png", "y.png", "--out", "maps", "--json"))
+    assert rows[0] == {"image": "x.png", "map": "maps/x.png", "height": 6, "width": 6, "shares": found.shares}
+    assert [row["image"] for row in rows] == ["x.png", "y.png"]
     assert Path("maps/y.png").exists()
+    np.save("two.npy", np.zeros((2, 6, 6, 3), np.uint8))
+    predict("m.biper", "two.npy", "--out", "of_array")
+    assert sorted(path.name for path in Path("of_array").iterdir()) == ["two[0].png", "two[1].png"]
     assert "x.png: positive " in predict("c.biper", "x.png")
     for line, message in (
         (["c.biper", "x.png", "--out", "map.png"], r"out=\.\.\. is for a model that gives maps; c\.biper names the"),
         (["m.biper", "x.png", "--out", "map.jpg"], r"expected a name that ends with \.png, got map\.jpg"),
-        (["m.biper", "x.png", "./x.png", "--out", "maps"], "two of the images have the same name"),
+        (["m.biper", "x.png", "./x.png", "--out", "maps"], r"x\.png and \./x\.png would have the same map"),
+        (["m.biper", "x.png", "--out", "x.png"], r"x\.png is a picture that is read, and would be lost"),
+        (["m.biper", "x.png", "y.png", "--out", "."], r"x\.png is a picture that is read, and would be lost"),
     ):
+        before = Path("x.png").read_bytes()
         with pytest.raises(DataError, match=message):
             predict(*line)
+        assert Path("x.png").read_bytes() == before

@@ -159,6 +159,9 @@ def _softmax() -> Builder:
         for center in (True, False):
             made = b.add("normalize", value, axes=axes, center=center, epsilon=1e-3)
             b.result(f"normalize {len(b.results)}", made)
+    hidden = b.add("select", b.constant([1, 0, 1, 1, 0]), "image", b.constant(-np.inf))
+    b.result("softmax of some", b.add("softmax", hidden, axis=2, log=False))
+    b.result("smaller than infinity", b.add("binary", "image", b.constant([np.inf]), function="minimum"))
     return b
 
 

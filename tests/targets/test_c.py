@@ -213,11 +213,13 @@ def test_what_integers_alone_lack_is_refused(name: str, message: str) -> None:
 
 def test_a_model_that_integers_alone_lack_is_written_in_float(tmp_path: Path) -> None:
     program = array_programs()["softmax"]
-    row, text = write_c(OpenedProgram(program, "softmax"), tmp_path / "softmax.c")
+    row, text = write_c(OpenedProgram(program, "softmax", tmp_path / "softmax.biper"), tmp_path / "softmax.c")
     assert list(row["forms"]) == ["float32"]
     assert "integer-only is not possible: test: the operation 'softmax' cannot be written" in text
     with pytest.raises(ExportError, match="'softmax' cannot be written as C in integers alone"):
-        write_c(OpenedProgram(program, "softmax"), tmp_path / "integers.c", integer_only=True)
+        write_c(
+            OpenedProgram(program, "softmax", tmp_path / "softmax.biper"), tmp_path / "integers.c", integer_only=True
+        )
     assert not (tmp_path / "integers.c").exists()
 
 

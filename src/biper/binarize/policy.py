@@ -6,12 +6,13 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from biper.binarize.dataflow import Flow
+from biper.errors import ModelError
 from biper.methods.settings import Method
 from biper.nn import BINARY_LAYERS
 
@@ -54,9 +55,23 @@ class BinarizeConfig(BaseModel):
     Without ``include``, every `torch.nn.Conv1d`, `Conv2d` and `Linear` becomes binary but the kinds in ``keep_real``.
     With ``include``, exactly those layers become binary whose qualified name matches one of its patterns (as in a
     shell: ``"features.*"``). ``exclude`` keeps matching layers real in either case.
+
+    Raises:
+        ModelError: there is no such setting, or a value is not of its kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = problem["loc"][0]
+            raise ModelError(
+                f"BinarizeConfig({key}={settings.get(str(key))!r}): {problem['msg']}; the settings are "
+                f"{', '.join(type(self).model_fields)}"
+            ) from error
 
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()

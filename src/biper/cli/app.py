@@ -14,8 +14,11 @@ from typing import Annotated
 import typer
 
 import biper
-from biper.cli import deploy, inspect, interop, train
+from biper.cli import deploy, inspect, interop, share, train
 from biper.cli.flags import with_flags
+from biper.cli.hints import key_hint
+from biper.cli.interrupts import INTERRUPTED, ignore_interrupts
+from biper.cli.loading import WITH_TORCH, say_loading
 from biper.errors import BiperError, ModelError, optional_packages
 from biper.training.distributed.launch import ProcessInfo, should_report
 
@@ -30,9 +33,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train.quickstart, train.train, train.compare, train.recipes),
     "Inspect": (inspect.evaluate, inspect.inspect, inspect.analyze, inspect.bench),
     "Deploy": (deploy.export, deploy.predict),
+    "Share": (share.push, share.pull),
     "Files of others": (interop.import_reference,),
 }
 """Commands under the headings of ``biper --help``."""
+VERBS = {command.__name__.replace("_", "-") for commands in COMMANDS.values() for command in commands}
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
@@ -58,6 +63,8 @@ def _options(
         raise ModelError(
             f"torchrun started several processes, but biper {context.invoked_subcommand} runs in one: start it alone"
         )
+    if context.invoked_subcommand in WITH_TORCH:
+        say_loading()
 
 
 def main() -> None:
@@ -72,22 +79,38 @@ def main() -> None:
     try:
         with optional_packages("train", "this command"):
             status = app(arguments, prog_name="biper", standalone_mode=False)
+        if status == INTERRUPTED:  # typer turns Ctrl-C into this status, without a word
+            status = _fail("interrupted", INTERRUPTED, debug)
     except KeyboardInterrupt:
-        status = _fail("interrupted", 130, debug)
+        status = _fail("interrupted", INTERRUPTED, debug)
     except BiperError as error:
         status = _fail(with_flags(str(error)), error.exit_code, debug)
+    except MemoryError as error:
+        status = _fail(f"the memory of this machine is not enough{f': {error}' if str(error) else ''}", 1, debug)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         status = _fail(f"{error.strerror or error}{where}", 1, debug)
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's usage errors have it; any other error is a bug, shown whole
             raise
-        status = _fail(f"{error.format_message()} (see biper --help)", getattr(error, "exit_code", 2), debug)
+        verb = next((word for word in arguments if not word.startswith("-")), "")
+        shown = f"biper {verb}" if verb in VERBS else "biper"
+        message = error.format_message() + _hint(verb, getattr(error, "option_name", ""))
+        status = _fail(f"{message} (see {shown} --help)", getattr(error, "exit_code", 2), debug)
     sys.exit(status)
+
+
+def _hint(verb: str, option: str) -> str:
+    """What `biper.cli.hints` says of an unknown option; nothing where the packages that it needs are not installed."""
+    try:
+        return key_hint(verb, option) if option else ""
+    except ImportError:
+        return ""
 
 
 def _fail(message: str, status: int, debug: bool) -> int:
     """Print an error in one line, unless another process of the run does; return the exit status."""
+    ignore_interrupts()
     if debug:
         import traceback
 

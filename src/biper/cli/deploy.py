@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biper.cli.options import DataDir, FloatLayers, Format, InputKind, Json, SavedModel, complete_packed
-from biper.cli.paths import model_file
+from biper.cli.loading import say_loading
+from biper.cli.options import AnyModel, DataDir, FloatLayers, Format, InputKind, Json
+from biper.cli.paths import is_packaged, model_file
 from biper.errors import DataError, ExportError
 
 if TYPE_CHECKING:
-    from biper.runtime import Model
+    from biper.runtime.maps import PredictedMap
 
 
 def export(
-    model: SavedModel,
+    model: AnyModel,
     out: Annotated[
         Path | None, typer.Option(help="The file to write. Default: beside the model, with its name.")
     ] = None,
@@ -47,6 +48,10 @@ def export(
     from biper.cli import tables
 
     source = model_file(model)
+    if source.suffix != ".biper":
+        say_loading()
+    if is_packaged(source) and out is None and form is not Format.biper:
+        out = Path(source.stem)  # beside the model would be inside the package
     if form is not Format.c and (integer_only or flash or ram or input_kind):
         raise ExportError("--integer-only, --flash, --ram and --input are for --format c")
     if form is Format.biper and source.suffix == ".biper":
@@ -58,13 +63,17 @@ def export(
         report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
         row, text = {"file": str(out), **asdict(report)}, f"{out}: {report} (on {images})"
     else:
-        from biper.targets.deploy import deploy, open_program
+        from biper.targets.deploy import deploy, open_program, output_file, parse_bytes
 
+        for size in (flash, ram):
+            if size is not None:
+                parse_bytes(size)
+        out = output_file(source, form.value, out or source.with_suffix(""))
         opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value)
         row, text = deploy(
             opened,
             form.value,
-            out or source.with_suffix(""),
+            out,
             integer_only=integer_only,
             flash=flash,
             ram=ram,
@@ -77,14 +86,10 @@ def export(
 
 
 def predict(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A packed model, MODEL.biper; or the name of one that comes with biper, cifar10-resnet20.",
-            autocompletion=complete_packed,
-        ),
+    model: AnyModel,
+    images: Annotated[
+        list[str], typer.Argument(help="Pictures of any format and size: files, folders, patterns, .npy arrays, or -.")
     ],
-    images: Annotated[list[Path], typer.Argument(help="Image files of any format and size.")],
     top_k: Annotated[int, typer.Option(min=1, help="Classes to show for each image.")] = 3,
     out: Annotated[
         Path | None,
@@ -92,43 +97,44 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Name the most likely classes of images by a packed model, or write their maps as pictures; needs no torch."""
+    """Name the most likely classes of pictures, or write their maps as pictures. A packed file needs no torch."""
+    from dataclasses import asdict
+
     from biper.cli import tables
-    from biper.runtime import Model, load_pretrained
-    from biper.runtime.maps import is_map
+    from biper.cli.paths import load_packed
+    from biper.cli.pictures import MapFiles, predict_all
+    from biper.runtime.maps import PredictedMap, is_map
 
-    is_file = model.endswith(".biper") or Path(model).exists()
-    packed = Model.load(model) if is_file else load_pretrained(model)
-    gives_maps = is_map(packed.program.output_shape)
-    if out is not None and not gives_maps:
+    packed = load_packed(model)
+    if out is not None and not is_map(packed.program.output_shape):
         raise DataError(f"out=... is for a model that gives maps; {model} names the classes of images")
-    rows: list[dict[str, Any]]
-    if gives_maps:
-        rows, lines = _predict_maps(packed, images, out)
-    else:
-        answers = packed.predict(images, top_k)
-        rows = [{answer.name: answer.probability for answer in chosen} for chosen in answers]
-        lines = ["  ".join(f"{name} {probability:.1%}" for name, probability in row.items()) for row in rows]
+    files = MapFiles(out, images)
+    read, unreadable = 0, 0
+    for answer in predict_all(packed, images, top_k):
+        if answer.error:
+            unreadable += 1
+            typer.echo(f"warning: {' '.join(f'{answer.name}: {answer.error}'.split())}", err=True)
+            continue
+        if isinstance(answer.found, PredictedMap):
+            row, line = _map_row(answer.found, files.write(answer))
+        else:
+            row = {"classes": [asdict(chosen) for chosen in answer.found]}
+            line = "  ".join(f"{chosen.name} {chosen.probability:.1%}" for chosen in answer.found)
+        if as_json:
+            typer.echo(("," if read else "[") + json.dumps({"image": answer.name, **row}))
+        else:
+            tables.say(f"{answer.name}: {line}")
+        read += 1
     if as_json:
-        typer.echo(json.dumps({str(image): row for image, row in zip(images, rows, strict=True)}))
-        return
-    for image, line in zip(images, lines, strict=True):
-        tables.say(f"{image}: {line}")
+        typer.echo("]" if read else "[]")
+    if unreadable:
+        raise DataError(f"{unreadable:,} of {read + unreadable:,} images cannot be read")
 
 
-def _predict_maps(model: Model, images: list[Path], out: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """Write the map of each image as a picture if ``out`` is given; returns for each a row for JSON, and a line."""
-    files = [None if out is None else out if len(images) == 1 else out / f"{image.stem}.png" for image in images]
-    if out is not None and len(set(files)) < len(files):
-        raise DataError("two of the images have the same name, which their maps in out=... would have too")
-    rows, lines = [], []
-    for image, file in zip(images, files, strict=True):
-        (found,) = model.predict_maps([image])
-        if file is not None:
-            found.save(file)
-        _, height, width = found.values.shape
-        shares = found.shares
-        rows.append({"map": None if file is None else str(file), "height": height, "width": width, "shares": shares})
-        text = "  ".join(f"{name} {share:.1%}" for name, share in shares.items() if share >= 0.0005) or "nothing found"
-        lines.append(f"{width} x {height} map, {text}" + ("" if file is None else f": {file}"))
-    return rows, lines
+def _map_row(found: PredictedMap, file: Path | None) -> tuple[dict[str, Any], str]:
+    """What is said of a map: the data of its row for JSON, and a line for people."""
+    _, height, width = found.values.shape
+    row = {"map": None if file is None else str(file), "height": height, "width": width, "shares": found.shares}
+    parts = [f"{name} {share:.1%}" for name, share in found.shares.items() if share >= 0.0005]
+    line = f"{width} x {height} map, {'  '.join(parts) or 'nothing found'}"
+    return row, line + ("" if file is None else f": {file}")

@@ -6,6 +6,7 @@ import re
 
 FLAGS = {
     "activation": "--activation",
+    "batch": "--batch",
     "compiled": "--compile",
     "data_dir": "--data-dir",
     "dataset": "--dataset",

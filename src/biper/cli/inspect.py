@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from biper.cli.options import DataDir, Device, DeviceOption, Json, SavedModel, Threads, Workers
-from biper.cli.paths import model_file
+from biper.cli.options import AnyModel, DataDir, Device, DeviceOption, Json, Threads, Workers
+from biper.cli.paths import load_packed, model_file
 from biper.errors import ModelError
 
 
 def evaluate(
-    model: SavedModel,
+    model: AnyModel,
     data_dir: DataDir = None,
     split: Annotated[str, typer.Option(help="The images to use: test, train or held-out.")] = "test",
     data: Annotated[
@@ -30,22 +30,25 @@ def evaluate(
 
     from biper.cli import tables
     from biper.data import load_dataset
+    from biper.data.dataset import require_split
     from biper.measure.evaluation import evaluate as evaluate_model
     from biper.measure.evaluation import evaluate_packed
     from biper.models.saved import load_model
     from biper.runtime import Model
     from biper.training.devices import choose_device, set_threads
 
+    require_split(split)
     set_threads(threads)
-    if model.suffix == ".biper":
+    file = Path(model) if model.endswith(".biper") else model_file(model)
+    if file.suffix == ".biper":
         if data is None:
             raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
-        packed = Model.load(model)
+        packed = Model.load(file)
         size = packed.program.input_shape[-1]
         dataset = load_dataset(data, data_dir, image_size=size, classes=packed.classes, workers=workers)
-        name, scores = str(model), evaluate_packed(packed, dataset.split(split))
+        name, scores = model, evaluate_packed(packed, dataset.split(split))
     else:
-        loaded, info = load_model(model_file(model))
+        loaded, info = load_model(file)
         target = choose_device(device)
         data = data or info.dataset
         dataset = replace(info, dataset=data).load_dataset(data_dir, workers=workers)
@@ -63,7 +66,11 @@ def evaluate(
 
 def inspect(
     target: Annotated[
-        str, typer.Argument(help="The name of a network, a run folder, a model.safetensors, or a packed MODEL.biper.")
+        str,
+        typer.Argument(
+            help="The name of a network or of a model that comes with biper, a run folder, a model.safetensors, or a "
+            "packed MODEL.biper."
+        ),
     ],
     dataset: Annotated[str, typer.Option(help="For the name of a network: the data set that it is for.")] = "cifar10",
     bits: Annotated[str, typer.Option(help="For the name of a network: W1A1, W1A32 or W32A32.")] = "W1A1",
@@ -73,9 +80,10 @@ def inspect(
     from dataclasses import asdict
 
     from biper.cli import tables
+    from biper.runtime.pretrained import pretrained_file, pretrained_names
 
-    if target.endswith(".biper"):
-        _inspect_packed(Path(target), as_json)
+    if target.endswith(".biper") or (target in pretrained_names() and not Path(target).exists()):
+        _inspect_packed(Path(target) if target.endswith(".biper") else pretrained_file(target), as_json)
         return
     from biper.data.specs import dataset_spec
     from biper.measure.size import model_sizes, summarize
@@ -136,19 +144,25 @@ def analyze(
     data_dir: DataDir = None,
     images: Annotated[int | None, typer.Option(min=2, help="Test images to use. Default: all.")] = None,
     threads: Threads = None,
+    full: Annotated[bool, typer.Option("--full", help="Print the tables of all layers too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Analyze the bits of a trained network: tables here; tables, plots and pictures in one page, report.html."""
+    """Analyze the bits of a trained network: a summary here; tables, plots and pictures in one page, report.html."""
     from biper.cli import tables
-    from biper.report.analysis import analyze_run
+    from biper.io.outputs import require_output
+    from biper.report.analysis import analyze_run, require_run
     from biper.report.run_page import write_report
     from biper.report.run_tables import run_tables
     from biper.report.side_by_side import layers_side_by_side, summary_table
     from biper.training.devices import set_threads
 
-    set_threads(threads)
-    runs = [analyze_run(path, data_dir=data_dir, images=images) for path in (run, compare) if path is not None]
     out = out or run / "report.html"
+    paths = [path for path in (run, compare) if path is not None]
+    for path in paths:
+        require_run(path)
+    require_output(out, suffix=".html")
+    set_threads(threads)
+    runs = [analyze_run(path, data_dir=data_dir, images=images) for path in paths]
     write_report(runs, out)
     if as_json:
         typer.echo(json.dumps({"report": str(out), "runs": [each.to_json() for each in runs]}))
@@ -156,14 +170,17 @@ def analyze(
     for each in runs:
         for note in each.notes:
             tables.say(f"{each.path}: {note}")
-    for table in (summary_table(runs), *([layers_side_by_side(runs)] if compare else run_tables(runs[0]))):
+    shown = [summary_table(runs)]
+    if full:
+        shown += [layers_side_by_side(runs)] if compare else run_tables(runs[0])
+    for table in shown:
         if table.rows:
             tables.console.print(tables.drawn(table, title=table.name))
-    tables.say(f"Everything, with plots and pictures: {out}")
+    tables.say(f"Everything, with plots and pictures: {out}" + ("" if full else "; the tables of all layers: --full"))
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="A packed model, MODEL.biper.")],
+    model: AnyModel,
     batch: Annotated[int, typer.Option(min=1, help="Images of one call.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that share a call.")] = 1,
     isa: Annotated[
@@ -185,10 +202,9 @@ def bench(
     from biper.cli import tables
     from biper.peers.engines import compare_engines
     from biper.report.run_tables import operation_table
-    from biper.runtime import Model
     from biper.runtime.bench import bench as measure
 
-    program = Model.load(model).program
+    program = load_packed(model).program
     settings: dict[str, Any] = {"batch": batch, "threads": threads, "instruction_set": isa, "seconds": seconds}
     comparison = None if against is None else compare_engines(program, against.split(","), **settings)
     report = measure(program, **settings)

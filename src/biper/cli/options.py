@@ -71,7 +71,14 @@ Recipe = Annotated[
         help="The name of a recipe (see `biper recipes`) or the path of a TOML file.", autocompletion=complete_recipe
     ),
 ]
-SavedModel = Annotated[Path, typer.Argument(help="A run folder, a model.safetensors, or a packed MODEL.biper.")]
+AnyModel = Annotated[
+    str,
+    typer.Argument(
+        help="A run folder, a model.safetensors, a packed MODEL.biper, or the name of a model that comes with biper, "
+        "cifar10-resnet20.",
+        autocompletion=complete_packed,
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

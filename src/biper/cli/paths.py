@@ -3,23 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from biper.cli.loading import say_loading
 from biper.errors import ModelError
 
+if TYPE_CHECKING:
+    from biper.runtime import Model
 
-def model_file(path: Path) -> Path:
-    """The model file that a path stands for: the file itself, or ``model.safetensors`` of a run folder.
+
+def model_file(model: str | Path) -> Path:
+    """The file of a model that a word of the command line stands for.
+
+    It is the file itself, ``model.safetensors`` of a run folder, or a packed model that comes with biper, by its name.
 
     Raises:
-        ModelError: there is no such file or folder, or the folder has no finished model.
+        ModelError: there is no such file, folder or name, or the folder has no finished model.
     """
-    if not path.exists():
-        raise ModelError(f"no file or folder {path}: expected a run folder or a model.safetensors")
-    if not path.is_dir():
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "model.safetensors").exists():
+            raise ModelError(f"{path} holds no model.safetensors: not a run folder, or a run that is not finished")
+        return path / "model.safetensors"
+    if path.exists():
         return path
-    if not (path / "model.safetensors").exists():
-        raise ModelError(f"{path} holds no model.safetensors: not a run folder, or a run that is not finished")
-    return path / "model.safetensors"
+    missing = f"no file or folder {path}"
+    if path.suffix or len(path.parts) > 1:
+        raise ModelError(f"{missing}: expected a run folder, a model.safetensors or a packed MODEL.biper")
+    from biper.runtime.pretrained import pretrained_file
+
+    try:
+        return pretrained_file(str(model))
+    except ModelError as error:
+        raise ModelError(f"{missing}, and {error}") from error
+
+
+def is_packaged(path: Path) -> bool:
+    """Whether a file is one that comes with biper."""
+    from biper.runtime.pretrained import FOLDER
+
+    return path.resolve().parent == FOLDER
+
+
+def load_packed(model: str | Path, *, threads: int = 1) -> Model:
+    """The packed model that a word of the command line stands for, see `model_file`.
+
+    Of a run folder it is ``model.biper``, if there is one. A model that is not packed is packed in memory, which needs
+    torch.
+
+    Raises:
+        ModelError: see `model_file`.
+        BiperError: the model cannot be read or packed.
+    """
+    from biper.runtime import Model
+
+    path = Path(model)
+    packed = path / "model.biper" if path.is_dir() else path
+    if packed.suffix == ".biper" and (packed.exists() or not path.is_dir()):
+        return Model.load(packed, threads=threads)
+    file = model_file(model)
+    if file.suffix == ".biper":
+        return Model.load(file, threads=threads)
+    say_loading()
+    from biper.targets.deploy import open_program
+
+    return Model(open_program(file).program, threads=threads)
 
 
 def next_free(path: Path) -> Path:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-_IN_THE_RECIPE = ("overrides", "scale_epochs", "seed")
+_IN_THE_RECIPE = ("overrides", "scale_epochs", "epochs", "learning_rate", "batch_size", "seed")
 """Options that stand in the recipe of the run folder, in which they need not be repeated."""
 
 

@@ -59,6 +59,8 @@ def run_table(summary: RunSummary, report: ExportReport, out: Path) -> TerminalT
     table.add_row("weights", epoch)
     table.add_row("time", f"{summary.seconds:,.0f} s")
     table.add_row("everything is in", str(out))
+    for column in table.columns:
+        column.overflow = "fold"
     return table
 
 
@@ -183,8 +185,8 @@ def _results(row: PeerTime) -> str:
 
 
 def _compact(*headers: str) -> TerminalTable:
-    """An empty table without vertical lines; only its first and last column wrap when the terminal is narrow."""
+    """An empty table without vertical lines; words that are too long for a narrow terminal are folded, never cut."""
     table = TerminalTable(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in table.columns[1:-1]:
-        column.no_wrap = True
+    for column in table.columns:
+        column.overflow = "fold"
     return table

@@ -63,6 +63,14 @@ def train(
     data_dir: DataDir = None,
     overrides: Overrides = None,
     scale_epochs: ScaleEpochs = 1.0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of each stage: --set stage1.epochs=N --set stage2.epochs=N.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--lr", help="Learning rate of stage 1: --set stage1.learning_rate=X."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a batch: --set data.batch_size.")] = None,
     seed: Annotated[int | None, typer.Option(help="Override the seed of the recipe.")] = None,
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.float32,
@@ -93,7 +101,16 @@ def train(
     from biper.cli import tables
     from biper.recipes.load import load_recipe
 
-    loaded = load_recipe(recipe, [*(overrides or ()), *([] if seed is None else [f"seed={seed}"])])
+    short = {
+        "stage1.epochs": epochs,
+        "stage2.epochs": epochs,
+        "stage1.learning_rate": learning_rate,
+        "data.batch_size": batch_size,
+        "seed": seed,
+    }
+    loaded = load_recipe(
+        recipe, [*(overrides or ()), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    )
     if scale_epochs != 1:
         loaded = loaded.scaled(scale_epochs)
     if needs_launch(devices, nodes, rendezvous):
@@ -248,12 +265,14 @@ def _train(
     from biper.cli import tables
     from biper.targets.packed.saved import export_saved
     from biper.training.devices import choose_device, set_threads
-    from biper.training.progress import Progress, RichProgress
+    from biper.training.progress import JsonProgress, Progress, RichProgress
     from biper.training.run import train as train_recipe
 
     set_threads(threads)
     rank_zero = ProcessInfo.from_environment().rank == 0
-    progress: Progress = Progress() if quiet or not rank_zero else RichProgress(tables.console)
+    progress: Progress = Progress()
+    if rank_zero:
+        progress = JsonProgress(sys.stderr) if quiet else RichProgress(tables.console)
     try:
         summary = train_recipe(
             recipe,

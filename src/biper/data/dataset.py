@@ -151,8 +151,7 @@ class Dataset:
         Raises:
             DataError: there is no such split.
         """
-        if name not in SPLITS:
-            raise DataError(f"split must be one of {', '.join(SPLITS)}, got {name!r}")
+        require_split(name)
         if name == "held-out":
             return self.hold_out()[1]
         found = self.train if name == "train" else self.test
@@ -161,3 +160,13 @@ class Dataset:
                 f"these {self.spec.name} files have no {name} images: expected train/ and val/ in one folder"
             )
         return found
+
+
+def require_split(name: str) -> None:
+    """Check the name of a split.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    if name not in SPLITS:
+        raise DataError(f"split must be one of {', '.join(SPLITS)}, got {name!r}")

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
+from biper.errors import DataError
 from biper.fast import images as kernels
 from biper.io.decode import Box, central_box, crop_and_resize, open_picture
 from biper.io.preprocessing import Preprocessing
@@ -208,7 +209,13 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
     Returns:
         float32, (N, C, H, W) in channels-last layout, or (N, C, L).
+
+    Raises:
+        DataError: the images have another number of channels than the mean.
     """
+    channels = images.shape[1 if images.is_floating_point() else -1]
+    if channels != len(mean):
+        raise DataError(f"the images have {channels} channels, and the model takes {len(mean)}: name its own data set")
     if images.is_floating_point():
         shape = 1, -1, *[1] * (images.dim() - 2)
         centre, spread = (images.new_tensor(values, dtype=torch.float32).view(shape) for values in (mean, std))

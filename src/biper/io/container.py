@@ -12,10 +12,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from mmap import mmap
+from pathlib import Path
 from typing import Any
 
 _BLANK = "0" * 64
 _LENGTH_BYTES = 8
+_LONGEST_HEADER = 100_000_000
+"""The longest header in bytes that safetensors accepts."""
 
 
 class ContainerError(Exception):
@@ -52,6 +55,23 @@ def open_sealed(blob: bytes | mmap, *, verify: bool = True) -> dict[str, Any]:
         if verify and _blanked_hash(view, header.find(recorded.encode())) != recorded:
             raise ContainerError("is corrupt: its content does not match its checksum")
     return document
+
+
+def container_format(path: Path) -> str | None:
+    """The format that the document of a container names; None for a file that is no container, or is damaged.
+
+    Only the header of the file is read, and no checksum is compared.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LENGTH_BYTES)
+            length = int.from_bytes(start, "little")
+            if length > min(path.stat().st_size, _LONGEST_HEADER):
+                return None
+            found = _document(_header(memoryview(start + file.read(length)))).get("format")
+    except (OSError, ContainerError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _blanked_hash(view: memoryview, position: int) -> str:

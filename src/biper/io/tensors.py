@@ -12,7 +12,7 @@ from torch import Tensor
 
 from biper.errors import CheckpointError
 from biper.io.container import ContainerError, open_sealed, seal
-from biper.io.files import atomic_write
+from biper.io.files import atomic_write, read_regular
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             biper.
     """
     try:
-        blob = path.read_bytes()
+        blob = read_regular(path)
         document = open_sealed(blob)
         return safetensors.torch.load(blob), document
     except OSError as error:

@@ -56,6 +56,9 @@ def input_tensors(model: nn.Module, example_input: Example) -> dict[str, Tensor]
     Raises:
         ExportError: an input is no tensor of floating point numbers, or ``forward`` has no argument for it.
     """
+    if not isinstance(example_input, Tensor | Sequence | Mapping):
+        given_type = type(example_input).__name__
+        raise ExportError(f"example_input=... expects a torch.Tensor, or a sequence or dict of them, got {given_type}")
     if isinstance(example_input, Mapping):
         named = dict(example_input)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from biper.data.batches import evaluation_batches
 from biper.data.dataset import Images
 from biper.data.transforms import normalize
-from biper.errors import DataError
+from biper.errors import DataError, ModelError
 from biper.runtime.model import Model
 
 
@@ -63,7 +64,8 @@ def evaluate(
         The scores over all images that can be read.
 
     Raises:
-        DataError: no image of the split can be read.
+        DataError: no image of the split can be read; or the images have other channels or classes than the model.
+        ModelError: a weight or buffer of the model is NaN or infinite.
     """
     was_training = model.training
     model.eval()
@@ -75,7 +77,17 @@ def evaluate(
                 total.add(model(images.to(dtype)).float(), labels)
     finally:
         model.train(was_training)
-    return total.scores(sum_over_processes)
+    scores = total.scores(sum_over_processes)
+    if not math.isfinite(scores.loss):
+        _require_finite(model)
+    return scores
+
+
+def _require_finite(model: nn.Module) -> None:
+    """Raise a `ModelError` that names a weight or buffer which is NaN or infinite, if there is one."""
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"the model has values in {name} that are NaN or infinite")
 
 
 def evaluate_packed(model: Model, split: Images) -> Scores:
@@ -86,7 +98,7 @@ def evaluate_packed(model: Model, split: Images) -> Scores:
         split: the images to evaluate on.
 
     Raises:
-        DataError: the images do not have the size of the model, or no image can be read.
+        DataError: the images do not have the size, the channels or the classes of the model, or none can be read.
     """
     total = _Total()
     for images, labels in split.in_order():
@@ -108,6 +120,11 @@ class _Total:
     images: int = 0
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
+        if len(labels) and int(labels.max()) >= logits.shape[1]:
+            raise DataError(
+                f"an image is of class {int(labels.max())}, counted from 0, and the model has {logits.shape[1]} "
+                "classes: name its own data set"
+            )
         self.loss += F.cross_entropy(logits, labels, reduction="sum").item()
         self.correct += int((logits.argmax(1) == labels).sum())
         self.images += len(labels)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from biper.data import load_dataset
@@ -62,6 +64,10 @@ class ModelInfo:
     input_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or not all(value > 0 for value in self.std):
+            raise ModelError(
+                f"expected finite numbers for mean and std, and std above 0; got mean {self.mean} and std {self.std}"
+            )
         if not self.image_size and self.input_shape:
             object.__setattr__(self, "image_size", self.input_shape[-1])
         elif not self.image_size:
@@ -226,7 +232,7 @@ def _unknown_network(path: str | Path, error: Exception) -> CheckpointError:
 
 
 def load_state(model: nn.Module, tensors: dict[str, Any], source: str, expected: str) -> None:
-    """Load weights into a network, with an error of one line if they do not fit.
+    """Load weights into a network, with an error of one line if they do not fit, or are not finite.
 
     Args:
         model: the network.
@@ -235,8 +241,11 @@ def load_state(model: nn.Module, tensors: dict[str, Any], source: str, expected:
         expected: the name of the network, for the error message.
 
     Raises:
-        CheckpointError: names or shapes differ.
+        CheckpointError: names or shapes differ, or a weight or buffer is NaN or infinite.
     """
+    for name, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"{source} holds values in {name} that are NaN or infinite")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from biper.errors import ModelError, did_you_mean, optional_packages
 from biper.peers.full_precision import full_precision, with_float_layers
 from biper.peers.variant import MOST_IMAGES, ROUNDING_TOLERANCE, Array, Call, Job, Network, Variant
 from biper.runtime.agreement import differences
+from biper.runtime.bench import require_call
 from biper.runtime.cpu import usable_processors
 from biper.runtime.engine import Engine
 from biper.runtime.program import Program
@@ -107,12 +108,13 @@ def compare_engines(
         a row that says so and no times.
 
     Raises:
-        ModelError: a peer is unknown, or the model has inputs beside the image.
+        ModelError: a peer is unknown, or the model has inputs beside the image, or see `biper.runtime.bench.bench`.
         MissingDependencyError: a peer's package is not installed.
     """
     if program.inputs:
         names = ", ".join(program.inputs)
         raise ModelError(f"engines are compared on models of one input; this one also takes {names}: time it alone")
+    require_call(program, batch, threads)
     variants = [variant for name in peers for variant in load_variants(name)]
     images = np.zeros((batch, *program.input_shape), np.float32)
     networks = {Network.program: program, Network.full_precision: full_precision(program)}

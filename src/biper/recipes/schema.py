@@ -39,6 +39,7 @@ class ModelRecipe(Settings):
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Arguments by name that the factory is called with: the table ``[model.arguments]``."""
     bits: Literal["W1A1", "W1A32", "W32A32"] = "W1A1"
+    """Bits of the weights and of the inputs of the layers that a method makes binary; 32 stands for float32."""
     frequency: Positive = 20.0
     """ω of the binary layers, in radians per unit of latent weight."""
     sync_batch_norm: bool = False
@@ -62,7 +63,9 @@ class StageRecipe(Settings):
     """One training stage: an optimizer under one learning-rate schedule."""
 
     epochs: Annotated[int, Field(ge=1)]
+    """How many times the stage sees every training image."""
     learning_rate: Positive
+    """The learning rate after the warm-up, from which the schedule falls."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """``"sgd"`` is gradient descent with momentum; ``"adamw"`` is Adam with decoupled weight decay (Loshchilov
     and Hutter, ICLR 2019, arXiv:1711.05101)."""
@@ -71,6 +74,8 @@ class StageRecipe(Settings):
     epsilon: Positive = 1e-8
     """AdamW: what is added to the root of the running mean of the squared gradient, by which the step is divided."""
     weight_decay: NonNegative = 0.0
+    """How strongly weights are pulled to zero: added to the gradient as a multiple of the weight (SGD), or subtracted
+    from the weight as a multiple of itself and the learning rate (AdamW)."""
     weight_decay_on: Literal["all", "weights"] = "all"
     """The parameters that decay: all, or only the weights of convolutions and linear layers, without biases, scales and
     batch norms."""
@@ -87,6 +92,7 @@ class StageRecipe(Settings):
     learning_rate_end: NonNegative = 0.0
     """The learning rate at the end of the stage, unless the schedule is constant; the next stage may start from it."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the target that is spread evenly over all classes in the cross-entropy."""
 
 
 class TeacherRecipe(Settings):
@@ -98,6 +104,7 @@ class TeacherRecipe(Settings):
     """
 
     epochs: Annotated[int, Field(ge=2)]
+    """How many epochs the teacher is trained, both stages together."""
     learning_rate: Positive
     """Initial learning rate, which falls to 0 by the schedule of stage 1. All other settings of stage 1 hold for the
     teacher too."""
@@ -106,6 +113,7 @@ class TeacherRecipe(Settings):
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the teacher in the loss; with 0 there is no teacher."""
     temperature: Positive = 4.0
+    """T of the loss: both networks' logits are divided by it, so that small differences count."""
 
 
 class Recipe(Settings):
@@ -116,7 +124,9 @@ class Recipe(Settings):
     """
 
     description: str
+    """What the recipe trains, in a line for people."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Decides the first weights, the order of the images and their augmentation."""
     model: ModelRecipe
     method: Method = Method()
     """How weights and inputs become bits: the name of a method or three choices, and their options."""

@@ -190,11 +190,7 @@ def analyze_run(
         RecipeError: the recipe is not valid.
         ModelError: the code of a network of your own is not given, or cannot be imported.
     """
-    folder = RunFolder(path)
-    if not folder.path.is_dir():
-        raise ModelError(f"no run folder {path}: expected a folder of a trained run or of an imported model")
-    if not folder.exists() and not folder.model_file.exists():
-        raise ModelError(f"{path} is not a run folder: it holds neither recipe.toml nor model.safetensors")
+    folder = require_run(path)
     if not callable(factory):
         factory = factory_of_run(folder.model_file) if factory is None else find_factory(factory)
     source = _Sources(factory, dataset, data_dir)
@@ -206,6 +202,20 @@ def analyze_run(
         data = _analyze_images(found, model, source, images)
         _analyze_packed(found, model, data, bench_seconds)
     return found
+
+
+def require_run(path: str | Path) -> RunFolder:
+    """The folder of a run or of an imported model.
+
+    Raises:
+        ModelError: the path is no such folder.
+    """
+    folder = RunFolder(path)
+    if not folder.path.is_dir():
+        raise ModelError(f"no run folder {path}: expected a folder of a trained run or of an imported model")
+    if not folder.exists() and not folder.model_file.exists():
+        raise ModelError(f"{path} is not a run folder: it holds neither recipe.toml nor model.safetensors")
+    return folder
 
 
 def _read_records(folder: RunFolder, found: RunAnalysis) -> None:

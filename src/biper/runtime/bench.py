@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from biper.runtime.arguments import MAX_THREADS, require_count, require_memory
 from biper.runtime.engine import Engine
 from biper.runtime.operations import OPERATIONS
 from biper.runtime.program import Operation, Program, Shape
@@ -62,14 +63,14 @@ def bench(
         seconds: how long to measure, approximately.
 
     Raises:
+        ModelError: ``batch`` or ``threads`` is no number that can be, or the images do not fit into memory.
         ModelFormatError: the native engine refuses the program, or the processor lacks the instruction set.
     """
+    require_call(program, batch, threads)
     engine = Engine(program, instruction_set, threads)
     random = np.random.Generator(np.random.PCG64(0))
-    images = random.standard_normal((batch, *program.input_shape)).astype(np.float32)
-    others = {
-        name: random.standard_normal((batch, *shape)).astype(np.float32) for name, shape in program.inputs.items()
-    }
+    images = random.standard_normal((batch, *program.input_shape), np.float32)
+    others = {name: random.standard_normal((batch, *shape), np.float32) for name, shape in program.inputs.items()}
     warm_until = time.perf_counter() + seconds / 10
     while time.perf_counter() < warm_until:
         engine.run(images, others)
@@ -93,6 +94,18 @@ def bench(
         memory_bytes=engine.arena_bytes,
         operations=rows,
     )
+
+
+def require_call(program: Program, batch: int, threads: int) -> None:
+    """Check the size of a call that is to be timed, before anything is allocated for it.
+
+    Raises:
+        ModelError: ``batch`` or ``threads`` is no number that can be, or the images do not fit into memory.
+    """
+    require_count("threads", threads, MAX_THREADS)
+    shapes = [program.input_shape, *program.inputs.values(), program.output_shape]
+    values = sum(map(math.prod, shapes))
+    require_memory("batch", require_count("batch", batch), 4 * values)
 
 
 def profile(program: Program, engine: Engine, rounds: int = 100) -> tuple[OperationTime, ...]:

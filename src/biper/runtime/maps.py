@@ -91,9 +91,7 @@ class PredictedMap:
         Raises:
             DataError: the name does not end with ``.png``, the map has too many classes, or the file cannot be written.
         """
-        file = Path(path)
-        if file.suffix.lower() != ".png":
-            raise DataError(f"a map is written as a PNG picture: expected a name that ends with .png, got {file}")
+        file = require_png(path)
         content = io.BytesIO()
         self.picture().save(content, "PNG")
         try:
@@ -101,6 +99,18 @@ class PredictedMap:
             atomic_write(file, content.getvalue())
         except OSError as error:
             raise DataError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def require_png(path: str | PathLike[str]) -> Path:
+    """The file of a map.
+
+    Raises:
+        DataError: its name does not end with ``.png``.
+    """
+    file = Path(path)
+    if file.suffix.lower() != ".png":
+        raise DataError(f"a map is written as a PNG picture: expected a name that ends with .png, got {file}")
+    return file
 
 
 def sigmoid(logits: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

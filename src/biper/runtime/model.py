@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from biper.errors import BiperError, DataError, ModelFormatError
+from biper.errors import BiperError, DataError, ModelError, ModelFormatError
+from biper.io.files import read_regular
 from biper.io.pictures import UNREADABLE
 from biper.io.preprocessing import Preprocessing, squeezed
+from biper.runtime.arguments import MAX_THREADS, as_array, require_count, require_finite
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.maps import PredictedMap, is_map, sigmoid
-from biper.runtime.program import Program
+from biper.runtime.program import Program, write_program
 from biper.runtime.reader import read_program
 from biper.runtime.reference import run_reference
 
@@ -47,14 +50,32 @@ class Model:
     The model runs on the native engine, and many threads may call it at once. If this installation was built without
     the engine, the model runs in NumPy, which is slow.
 
+    A model can be used after a fork, and it can be pickled: `multiprocessing` may pass it on.
+
     Args:
         program: a validated program.
-        threads: the number of threads that share the work of one call.
+        threads: the number of threads that share the work of one call, 1 to 1024. The first call starts them.
+
+    Raises:
+        ModelError: ``threads`` is no such number.
     """
 
     def __init__(self, program: Program, *, threads: int = 1) -> None:
-        self.program = program
-        self._engine = Engine(program, threads=threads) if engine_is_built() else None
+        self.program, self.threads = program, require_count("threads", threads, MAX_THREADS)
+        self._engine = Engine(program, threads=self.threads) if engine_is_built() else None
+
+    def __repr__(self) -> str:
+        """The shape of the input, the number of classes, operations and bytes, and the threads."""
+        shape = " x ".join(map(str, self.program.input_shape))
+        operations, size = self.program.operations, sum(op.nbytes for op in self.program.operations)
+        return (
+            f"<biper.Model: {shape} -> {len(self.classes):,} classes, {len(operations)} operations, {size:,} bytes of "
+            f"weights, {self.threads} thread(s)>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Models are pickled and copied by the content of their file."""
+        return _unpickle, (type(self), write_program(self.program), self.threads)
 
     @classmethod
     def load(cls, source: str | PathLike[str] | bytes, *, verify: bool = True, threads: int = 1) -> Model:
@@ -67,7 +88,10 @@ class Model:
 
         Raises:
             ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model.
+            ModelError: ``threads`` is no number from 1 to 1024.
         """
+        if not isinstance(source, str | PathLike | bytes):
+            raise ModelFormatError(f"expected the path of a packed model, or its bytes, got {type(source).__name__}")
         if isinstance(source, bytes):
             return cls(read_program(source, verify=verify), threads=threads)
         try:
@@ -80,7 +104,9 @@ class Model:
 
         Raises:
             BiperError: the native engine is not built.
+            ModelError: ``rounds`` is no positive integer.
         """
+        rounds = require_count("rounds", rounds)
         if self._engine is None:
             raise BiperError("profiling needs the native engine, which this installation was built without")
         return profile(self.program, self._engine, rounds)
@@ -112,13 +138,14 @@ class Model:
 
         Raises:
             DataError: an input is missing, or has another shape or dtype, or values that are not finite.
+            ModelError: the system refuses to start the threads of the model.
         """
         results = self._compute(images, {**(others or {}), **inputs})
         return results if self.program.outputs else results[""]
 
     def _compute(self, images: NDArray[Any], others: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """The results by name, batch by batch; the only result of a model that has no names for them is ``""``."""
-        normalized = self._normalized(np.asarray(images))
+        normalized = self._normalized(as_array(images))
         arrays = self._other_inputs(others, len(normalized))
         values = self.program.outputs or {"": self.program.output}
         shapes = {name: self.program.shapes[value] for name, value in values.items()}
@@ -127,7 +154,7 @@ class Model:
             part = slice(start, start + BATCH)
             of_part = {name: array[part] for name, array in arrays.items()}
             if self._engine is not None:
-                made = self._engine.run(normalized[part], of_part)
+                made = self._run(self._engine, normalized[part], of_part)
             else:
                 made_values = run_reference(self.program, normalized[part], of_part)
                 made = [made_values[value] for value in values.values()]
@@ -147,15 +174,18 @@ class Model:
             top_k: the number of classes for each image. A model with one output gives one `Prediction` an image.
 
         Raises:
-            DataError: an image cannot be read, or an array has another shape or dtype; or the result of the model is a
-                map or another array, for which the message says what to call.
+            DataError: an image cannot be read, there is none, or an array has another shape or dtype; or the result is
+                NaN or infinite, or a map or another array, for which the message says what to call.
+            ModelError: ``top_k`` is no positive integer.
         """
+        top_k = require_count("top_k", top_k)
         shape = self.program.output_shape
         if len(shape) not in (1, 3) or is_map(shape):
             other = "predict_maps(images)" if is_map(shape) else "the model itself, model(images)"
             raise DataError(f"the model gives an array of shape {shape} for each image, not classes: call {other}")
         logits = self._outputs(images).astype(np.float64)
         logits = logits.reshape(len(logits), -1)
+        require_finite(logits.max(1), "the outputs for image")  # a class may be excluded by minus infinity
         if logits.shape[1] == 1:
             return [[Prediction(self.classes[0], float(value))] for value in sigmoid(logits[:, 0])]
         weights = np.exp(logits - logits.max(1, keepdims=True))
@@ -193,22 +223,49 @@ class Model:
             raise DataError(f"the model takes {channels} channels, which is no picture; call it with an array")
         return self.program.preprocessing or squeezed(self.program.input_shape)
 
-    def prepare(self, image: str | PathLike[str] | Image.Image) -> NDArray[np.uint8]:
+    def prepare(self, image: str | PathLike[str] | bytes | Image.Image) -> NDArray[np.uint8]:
         """Turn an image into the pixels that the model takes: uint8 (H, W, C), as `preprocessing` says.
+
+        Args:
+            image: the path of a file, the content of one, or a Pillow image.
 
         Raises:
             DataError: the image cannot be read, or the model has neither 1 nor 3 input channels.
         """
+        if not isinstance(image, str | PathLike | bytes | Image.Image):
+            raise DataError(f"expected the path of an image or a Pillow image, got {type(image).__name__}")
         preprocessing = self.preprocessing
         try:
-            return preprocessing.pixels(image) if isinstance(image, Image.Image) else preprocessing.read(image)
+            if isinstance(image, Image.Image):
+                return preprocessing.pixels(image)
+            return preprocessing.read(image if isinstance(image, bytes) else read_regular(image))
         except UNREADABLE as error:
-            raise DataError(f"cannot read the image {image}: {error}") from error
+            name = "the image" if isinstance(image, bytes) else f"the image {image}"
+            raise DataError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
 
     def _outputs(self, images: Sequence[str | PathLike[str] | Image.Image] | NDArray[Any]) -> NDArray[np.float32]:
         """The result, or the first of several, for images of any of the forms that `predict` takes."""
-        array = images if isinstance(images, np.ndarray) else np.stack([self.prepare(image) for image in images])
-        return next(iter(self._compute(array, {}).values()))
+        if isinstance(images, str | PathLike | bytes | Image.Image):
+            raise DataError(f"images=... expects a list of images, got one: write [{reprlib.repr(images)}]")
+        if not isinstance(images, Sequence | np.ndarray):
+            raise DataError(f"images=... expects a list of images or an array, got {type(images).__name__}")
+        if (isinstance(images, np.ndarray) and images.ndim == 0) or len(images) == 0:
+            raise DataError("images=... expects at least one image, got none")
+        if isinstance(images, np.ndarray):
+            return next(iter(self._compute(images, {}).values()))
+        parts = []
+        for start in range(0, len(images), BATCH):  # so that the pixels of all images are never in memory at once
+            pixels = np.stack([self.prepare(image) for image in images[start : start + BATCH]])
+            parts.append(next(iter(self._compute(pixels, {}).values())))
+        return np.concatenate(parts)
+
+    def _run(
+        self, engine: Engine, images: NDArray[np.float32], others: Mapping[str, NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        try:
+            return engine.run(images, others)
+        except RuntimeError as error:
+            raise ModelError(f"threads={self.threads}: {error}; ask for fewer") from error
 
     def _normalized(self, images: NDArray[Any]) -> NDArray[np.float32]:
         channels, height, width = self.program.input_shape
@@ -222,7 +279,8 @@ class Model:
         if height == width == 1 and images.shape[1:] == (channels,):
             images = images[:, :, None, None]
         if np.issubdtype(images.dtype, np.floating) and images.shape[1:] == (channels, height, width):
-            return _finite(images.astype(np.float32, copy=False), "image")
+            with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
+                return require_finite(images.astype(np.float32, copy=False), "image")
         raise DataError(
             f"the model expects uint8 images (N, {height}, {width}, {channels}) or normalized floats "
             f"(N, {channels}, {height}, {width}), got {images.dtype} {images.shape}"
@@ -235,23 +293,15 @@ class Model:
             raise DataError(f"the model takes the inputs {list(expected)} beside its images, got {list(given)}")
         checked = {}
         for name, shape in expected.items():
-            array = np.asarray(given[name])
+            array = as_array(given[name])
             if array.shape != (count, *shape) or not np.issubdtype(array.dtype, np.floating):
                 raise DataError(
                     f"the model expects floats {(count, *shape)} as its input {name!r}, got {array.dtype} {array.shape}"
                 )
-            checked[name] = _finite(array.astype(np.float32, copy=False), f"{name} of image")
+            with np.errstate(over="ignore"):
+                checked[name] = require_finite(array.astype(np.float32, copy=False), f"{name} of image")
         return checked
 
 
-def _finite(images: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-    """The arrays, one for each image, if all their values are finite numbers.
-
-    Raises:
-        DataError: a value is NaN or infinite; the text names the first such image.
-    """
-    finite = np.isfinite(images)
-    if not finite.all():
-        first = int(np.argmin(finite.reshape(len(images), -1).all(1)))
-        raise DataError(f"expected finite numbers, got NaN or infinity in {what} {first} of {len(images)}")
-    return images
+def _unpickle(kind: type[Model], content: bytes, threads: int) -> Model:
+    return kind(read_program(content), threads=threads)

@@ -97,6 +97,16 @@ def defaults_of(operation: str) -> dict[str, Any]:
     return _CONVOLUTION_DEFAULTS if operation in ("convolution", "binary_convolution") else {}
 
 
+def are_usable(operation: str, values: NDArray[Any]) -> bool:
+    """Whether a program may have these values in a tensor of an operation.
+
+    NaN is in none. Infinity is in a ``constant`` alone, as in the masks of attention.
+    """
+    if values.dtype.kind != "f":
+        return True
+    return not bool(np.isnan(values).any() if operation == "constant" else (~np.isfinite(values)).any())
+
+
 Shape = tuple[int, ...]
 
 

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from biper.errors import ModelFormatError
 from biper.io.container import ContainerError, open_sealed
+from biper.io.files import read_regular
 from biper.runtime.checks import Checker
 from biper.runtime.maps import is_map
 from biper.runtime.operations import OPERATIONS
 from biper.runtime.operations.epilogue import check_epilogue
 from biper.runtime.operations.moves import checked_shape
 from biper.runtime.preprocessing import read_preprocessing
-from biper.runtime.program import FORMATS, VERSION_1, Operation, Program, Shape, defaults_of
+from biper.runtime.program import FORMATS, VERSION_1, Operation, Program, Shape, are_usable, defaults_of
 
 MAX_OPERATIONS = 10_000
 
@@ -39,17 +37,16 @@ def read_program(source: bytes | Path, *, verify: bool = True) -> Program:
     """Read and validate a program.
 
     Args:
-        source: the path of a `.biper` file, or the bytes of one. A file is mapped to memory while it is checked.
+        source: the path of a `.biper` file, or the bytes of one. A file is read once, as a whole: what is checked is
+            what runs, even if the file is replaced or cut in the meantime.
         verify: compare the checksum. Everything else about the file is checked in any case.
 
     Raises:
         ModelFormatError: the file cannot be read, or anything in it is wrong; the text says what and where.
     """
     try:
-        if isinstance(source, bytes):
-            document, tensors = open_sealed(source, verify=verify), safetensors.numpy.load(source)
-        else:
-            document, tensors = _open_file(source, verify=verify)
+        blob = source if isinstance(source, bytes) else read_regular(source)
+        document, tensors = open_sealed(blob, verify=verify), safetensors.numpy.load(blob)
     except OSError as error:
         raise ModelFormatError(f"the model cannot be read: {error.strerror or error}") from error
     except ContainerError as error:
@@ -57,16 +54,6 @@ def read_program(source: bytes | Path, *, verify: bool = True) -> Program:
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelFormatError(f"the model is corrupt: {error}") from error
     return _Reader(document, tensors).program()
-
-
-def _open_file(path: Path, *, verify: bool) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            raise ContainerError("is empty")
-        with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            document = open_sealed(mapped, verify=verify)
-    with safetensors.safe_open(path, "np") as content:
-        return document, {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  not a dict
 
 
 class _Reader:
@@ -140,9 +127,8 @@ class _Reader:
         for key in check.texts(entry.get("tensors"), "has no list of tensors"):
             check.require(f"{number}.{key}" in self.tensors, f"has no tensor {number}.{key}"[:100])
             tensors[key] = self.tensors[f"{number}.{key}"]
-            if tensors[key].dtype.kind == "f":  # a constant may be infinite, as the masks of attention are
-                allowed = ~np.isnan(tensors[key]) if kind == "constant" else np.isfinite(tensors[key])
-                check.require(bool(allowed.all()), f"has a {key} with values that are NaN or infinite"[:100])
+            usable = are_usable(kind, tensors[key])
+            check.require(usable, f"has a {key} with values that are NaN or infinite"[:100])
         attributes = defaults_of(kind) | dict(check.mapping(entry.get("attributes"), "attributes"))
         shapes = [known[name] for name in inputs]
         if spec.on_images:

@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError, optional_packages
 from biper.io.files import atomic_write
+from biper.io.outputs import require_output
 from biper.runtime.agreement import compare_with_reference
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.targets.c.sizes import STACK_BYTES
 from biper.targets.c.source import CSource, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
+from biper.targets.operations import require_usable_numbers
 from biper.targets.web.page import html_page
 
 SUFFIXES = {"c": ".c", "html": ".html", "onnx": ".onnx", "openvino": ".xml"}
 """The formats, and the suffixes of their files."""
+
+BESIDE = {"c": (".h",), "openvino": (".bin",)}
+"""The suffixes of the further files of formats that have them."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,13 @@ class OpenedProgram:
     Attributes:
         program: a validated program.
         title: the name to show to people.
+        source: the file that it was read from.
         images: (N, C, H, W) normalized images of its data set; None where the model did not come with them.
     """
 
     program: Program
     title: str
+    source: Path
     images: NDArray[np.float32] | None = None
 
 
@@ -54,13 +61,13 @@ def open_program(model: Path, *, data_dir: Path | None = None, float_layers: str
     if model.suffix == ".biper":
         if float_layers != "float32":
             raise ExportError(f"{model} is packed already: choose its float layers when packing it")
-        return OpenedProgram(read_program(model), _title(model))
+        return OpenedProgram(read_program(model), _title(model), model)
     from biper.targets.packed.saved import pack_saved
 
     packed = pack_saved(model, data_dir=data_dir, float_layers=float_layers)
     program = read_program(packed.blob)
     images = packed.images.reshape(len(packed.images), *program.input_shape)  # a signal is an image of height 1
-    return OpenedProgram(program, _title(model), images)
+    return OpenedProgram(program, _title(model), model, images)
 
 
 def _title(model: Path) -> str:
@@ -93,13 +100,31 @@ def deploy(
         ExportError: the program cannot be written in this format.
         MissingDependencyError: a package that the format needs is not installed.
     """
-    if out.suffix != SUFFIXES[form]:
-        out = out.with_name(out.name + SUFFIXES[form])
+    out = output_file(opened.source, form, out)
     if form == "html":
         return write_html(opened, out)
     if form in ("onnx", "openvino"):
         return write_graph(opened, form, out)
     return write_c(opened, out, integer_only=integer_only, flash=flash, ram=ram, numbers=numbers)
+
+
+def output_file(source: Path, form: str, out: Path) -> Path:
+    """The file that `deploy` writes, after checking that it may be written.
+
+    Args:
+        source: the model to write in another format.
+        form: a format, one of `SUFFIXES`.
+        out: a name with or without the suffix of the format.
+
+    Raises:
+        ExportError: the file, or the one that the format has beside it, may not be written.
+    """
+    suffix = SUFFIXES[form]
+    if out.suffix != suffix:
+        out = out.with_name(out.name + suffix)
+    for path in (out, *(out.with_suffix(other) for other in BESIDE.get(form, ()))):
+        require_output(path, suffix=path.suffix, inputs=[source])
+    return out
 
 
 def write_c(
@@ -183,9 +208,11 @@ def write_graph(opened: OpenedProgram, form: str, out: Path) -> tuple[dict[str, 
         What was written, as data for JSON, and as text for people.
 
     Raises:
-        ExportError: the engine gives other outputs, or the format has no operator for an operation.
+        ExportError: the engine gives other outputs, the format has no operator for an operation, or a number of the
+            program is NaN or infinite.
         MissingDependencyError: the engine is not installed.
     """
+    require_usable_numbers(opened.program)
     with optional_packages("onnx" if form == "onnx" else "bench", f'form="{form}"'):
         graphs = importlib.import_module(f"biper.targets.{form}.files")
     files, run = graphs.build(opened.program, out)

@@ -10,7 +10,9 @@ from typing import Any
 
 
 class StopRequest:
-    """A context in which SIGINT (Ctrl-C) and SIGTERM request a stop. The training loop reads `requested` at each step.
+    """A context in which SIGINT (Ctrl-C), SIGTERM and SIGHUP (a lost terminal) request a stop.
+
+    The training loop reads `requested` at each step. SIGHUP stays ignored under ``nohup``.
 
     A second SIGINT raises `KeyboardInterrupt` at once. Outside the main thread Python allows no signal handlers; there
     signals keep their usual effect and never request a stop.
@@ -31,8 +33,10 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+                    self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(

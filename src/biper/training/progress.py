@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichBar
 
 from biper.runs.records import MetricsRow
+
+EXPECTED_AFTER_SECONDS = 10
+"""After how many seconds of training the expected time of the whole run is said, if no epoch has ended before."""
 
 
 class Progress:
@@ -28,6 +33,55 @@ class Progress:
 
     def end(self) -> None:
         """The run has finished or stopped."""
+
+
+class JsonProgress(Progress):
+    """Writes a line of JSON for each epoch: the row of ``metrics.jsonl``, with ``"teacher": true`` for a teacher's.
+
+    Args:
+        stream: where to write.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_teacher = False
+
+    def begin(self, total_steps: int, done_steps: int, name: str = "") -> None:  # noqa: ARG002
+        self._is_teacher = bool(name)
+
+    def epoch(self, row: MetricsRow) -> None:
+        line = row.to_json() | ({"teacher": True} if self._is_teacher else {})
+        self._stream.write(json.dumps(line) + "\n")
+        self._stream.flush()
+
+
+class _Speed:
+    """Images per second of training, about the last second of it; pauses between epochs do not count."""
+
+    def __init__(self) -> None:
+        self._images, self._seconds = 0, 0.0
+        self._before: float | None = None
+        self._rate = 0.0
+
+    def add(self, images: int, now: float) -> None:
+        """A step ended. The time of the first step after a pause is not known, and its images do not count."""
+        if self._before is not None:
+            self._images += images
+            self._seconds += now - self._before
+        self._before = now
+        if self._seconds > 0:
+            self._rate = self._images / self._seconds
+        if self._seconds >= 1:
+            self._images, self._seconds = 0, 0.0
+
+    def pause(self) -> None:
+        """Training pauses until the next step."""
+        self._before = None
+
+    @property
+    def text(self) -> str:
+        """The speed for people; dots as long as it is not known."""
+        return f"{self._rate:,.0f} images/s" if self._rate else "... images/s"
 
 
 class RichProgress(Progress):
@@ -52,20 +106,19 @@ class RichProgress(Progress):
     def begin(self, total_steps: int, done_steps: int, name: str = "") -> None:
         self._name = name
         self._total, self._first, self._done = total_steps, done_steps, done_steps
-        self._started = self._rate_started = time.monotonic()
-        self._rate_images = 0
-        self._rate = 0.0
+        self._started = time.monotonic()
+        self._speed = _Speed()
+        self._expected = False
         self._task = self._bar.add_task("starting", total=total_steps, completed=done_steps, status="")
         self._bar.start()
 
     def step(self, label: str, images: int, loss: float, accuracy: float) -> None:
         self._done += 1
-        self._rate_images += images
-        now = time.monotonic()
-        if now - self._rate_started >= 1:
-            self._rate = self._rate_images / (now - self._rate_started)
-            self._rate_images, self._rate_started = 0, now
-        status = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {self._rate:,.0f} images/s  {self._time_left()} left"
+        self._speed.add(images, time.monotonic())
+        if not self._expected and time.monotonic() - self._started >= EXPECTED_AFTER_SECONDS:
+            self._expected = True
+            self.message(f"{self._name}expected time: {self._time_left()}, at {self._speed.text}")
+        status = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {self._speed.text}  {self._time_left()} left"
         if self._task is not None:
             self._bar.update(self._task, description=self._name + label, completed=self._done, status=status)
 
@@ -76,7 +129,8 @@ class RichProgress(Progress):
             f"accuracy: {scores}  {row.images_per_second:,.0f} images/s  {self._time_left()} left",
             highlight=False,
         )
-        self._rate_images, self._rate_started = 0, time.monotonic()
+        self._speed.pause()
+        self._expected = True
 
     def message(self, text: str) -> None:
         self.console.print(text, highlight=False)

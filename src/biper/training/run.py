@@ -19,6 +19,7 @@ from biper.runs.folder import RunFolder
 from biper.runs.lock import RunLock
 from biper.runs.records import RunSummary
 from biper.training.distributed.processes import PRECISION_DTYPES, Processes, join
+from biper.training.images import RunImages
 from biper.training.options import RunOptions
 from biper.training.parts import RunParts
 from biper.training.progress import Progress
@@ -117,10 +118,23 @@ def _train_into(
         )
         device = processes.fabric.device.type
         fast_path = describe_fast_path(trainer.module, device, PRECISION_DTYPES[options.precision], options.compiled)
+        progress.message(banner(recipe, folder, images))
         progress.message(f"{options.precision} on {device}, channels-last, fused optimizer; {fast_path}")
         return trainer.run()
     finally:
         lock.release()
+
+
+def banner(recipe: Recipe, folder: RunFolder, images: RunImages) -> str:
+    """What is trained, on what, for how long and into which folder, in a line for people."""
+    network = f"{recipe.model.name} {recipe.model.bits}"
+    alone = images.test_name == "test" and images.processes.count == 1  # else each process has a share of them
+    scored = f", {len(images.test):,} to test" if alone else ""
+    epochs = " + ".join(str(stage.epochs) for stage in recipe.stages)
+    return (
+        f"{folder.path}: {network} on {recipe.data.name}, {len(images.train):,} images to train on{scored}; "
+        f"{epochs} epochs, batches of {recipe.data.batch_size}"
+    )
 
 
 def _train_teacher(

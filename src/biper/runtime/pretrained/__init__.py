@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from pathlib import Path
 
 from biper.errors import ModelError, did_you_mean
 from biper.runtime.model import Model
 
 SUFFIX = ".biper"
+FOLDER = Path(__file__).resolve().parent
+"""Where the files of these models are."""
 
 
 def pretrained_names() -> list[str]:
     """The names of the models that come with the package."""
-    files = resources.files(__name__).iterdir()
-    return sorted(file.name.removesuffix(SUFFIX) for file in files if file.name.endswith(SUFFIX))
+    return sorted(file.stem for file in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def pretrained_file(name: str) -> Path:
+    """The file of a model that comes with the package.
+
+    Raises:
+        ModelError: no model of this name comes with the package.
+    """
+    names = pretrained_names()
+    if name not in names:
+        raise ModelError(f"no pretrained model {name!r} comes with biper{did_you_mean(name, names)}")
+    return FOLDER / (name + SUFFIX)
 
 
 def load_pretrained(name: str, *, threads: int = 1) -> Model:
@@ -26,7 +39,4 @@ def load_pretrained(name: str, *, threads: int = 1) -> Model:
     Raises:
         ModelError: no model of this name comes with the package.
     """
-    names = pretrained_names()
-    if name not in names:
-        raise ModelError(f"no pretrained model {name!r} comes with biper{did_you_mean(name, names)}")
-    return Model.load(resources.files(__name__).joinpath(name + SUFFIX).read_bytes(), threads=threads)
+    return Model.load(pretrained_file(name).read_bytes(), threads=threads)

@@ -26,7 +26,7 @@ from biper.targets.c.interface import Interface
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
 from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_input, without_flips
-from biper.targets.operations import require_operations
+from biper.targets.operations import require_operations, require_usable_numbers
 
 MAX_EXTENT = (1 << 15) - 1
 """The largest number of channels, rows or columns: operators have them as 16-bit integers."""
@@ -102,11 +102,12 @@ def c_source(
             vectors. ``fixed`` has decided for itself; its numbers are ``int16_t``.
 
     Raises:
-        ExportError: the name is no C identifier, C has no operator for an operation, or the program is too large for
-            16-bit sizes or 32-bit sums.
+        ExportError: the name is no C identifier, C has no operator for an operation, a number of the program is NaN or
+            infinite, or the program is too large for 16-bit sizes or 32-bit sums.
     """
     if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         raise ExportError(f"the name {name!r} cannot begin names of C: expected letters, digits and _")
+    require_usable_numbers(program, infinity=fixed is None)
     if fixed is not None:
         return _source(fixed.program, fixed.operations, name, fixed.exponents)
     require_operations(program, "C", OPERATIONS)
@@ -136,7 +137,7 @@ def _source(
     top_comment = _top_comment(program, name, integer, library)
     text = [
         top_comment,
-        *(["#include <math.h>\n"] if library else []),
+        *(["#include <math.h>\n"] if library or any("INFINITY" in table for table in calls.tables) else []),
         f'#include "{name}.h"\n',
         *sections("fixed" if integer else "float", ["types"]),
         f"static struct {{ {arena.members()} }} arena;\n",

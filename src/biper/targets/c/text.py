@@ -38,6 +38,8 @@ def initializer(fields: Mapping[str, Any]) -> str:
 
 def number(value: Any) -> str:
     """A literal: float32 with all its bits, uint32 in hexadecimal, other integers in decimal."""
+    if isinstance(value, np.float32) and np.isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"  # of math.h
     if isinstance(value, np.float32):
         text = f"{value:.9g}"
         return text + ("f" if re.search(r"[.e]", text) else ".0f")

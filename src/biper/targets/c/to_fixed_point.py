@@ -20,7 +20,7 @@ from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack
 from biper.runtime.reference import run_reference
 from biper.targets.c import INTEGER_OPERATIONS
 from biper.targets.c.fixed_point import IMAGE, INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
-from biper.targets.operations import require_operations
+from biper.targets.operations import require_operations, require_usable_numbers
 
 Array = NDArray[Any]
 
@@ -81,6 +81,7 @@ def to_fixed_point(
         ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
     """
     require_operations(program, "C in integers alone", INTEGER_OPERATIONS)
+    require_usable_numbers(program, infinity=False)
     if program.inputs:
         names = ", ".join(program.inputs)
         raise ExportError(f"the ranges of the inputs {names} are not known: write C in float32, not in integers alone")

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from biper.errors import ExportError
+from biper.errors import ExportError, ModelFormatError
 from biper.io.files import atomic_write
+from biper.io.outputs import require_output
 from biper.io.preprocessing import Preprocessing
 from biper.lowering.lower import lower
 from biper.lowering.pack import pack_graph
 from biper.lowering.quantize import quantize_real_convolutions
 from biper.lowering.trace import Example, input_tensors
 from biper.lowering.verify import ExportReport, verify
-from biper.runtime.program import write_program
+from biper.runtime.program import FORMATS, Program, write_program
 from biper.runtime.reader import read_program
 from biper.targets.operations import require_operations
 from biper.targets.packed import OPERATIONS
@@ -86,8 +87,11 @@ def export(
 
     Raises:
         ExportError: an operator is not supported (the text names it and its module), a weight or an example is not
-            finite, or the model and the program do not agree. Nothing is written then.
+            finite, or the model and the program do not agree, or ``path`` holds something else than a packed model.
+            Nothing is written then.
     """
+    path = Path(path)
+    require_output(path, suffix=".biper", formats=FORMATS)
     blob, report = pack(
         model,
         example_input,
@@ -96,7 +100,8 @@ def export(
         preprocessing=preprocessing,
         float_layers=float_layers,
     )
-    atomic_write(Path(path), blob)
+    _warn_of_losses(path, read_program(blob))
+    atomic_write(path, blob)
     return report
 
 
@@ -120,6 +125,8 @@ def pack(
     Raises:
         ExportError: see `export`.
     """
+    if not isinstance(model, nn.Module):
+        raise ExportError(f"model=... expects a torch.nn.Module, got {type(model).__name__}")
     tensors = input_tensors(model, example_input)
     _require_finite({**model.state_dict(), **{f"example_input: {name}": tensor for name, tensor in tensors.items()}})
     graph = lower(model, example_input)
@@ -146,6 +153,22 @@ def pack(
     report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=rounded)
     report.require_agreement()
     return blob, report
+
+
+def _warn_of_losses(path: Path, new: Program) -> None:
+    """Warn if a packed file that is to be replaced has class names, a normalization or preprocessing that are lost."""
+    try:
+        old = read_program(path) if path.exists() else new
+    except ModelFormatError:
+        return
+    lost = ["class names"] if old.classes and not new.classes else []
+    had, has = (not {*program.mean} <= {0} or not {*program.std} <= {1} for program in (old, new))
+    if had and not has:
+        lost.append("normalization")
+    if old.preprocessing is not None and new.preprocessing is None:
+        lost.append("preprocessing")
+    if lost:
+        warnings.warn(f"the file that replaces {path} lacks what that had: {', '.join(lost)}", stacklevel=3)
 
 
 def _require_finite(tensors: Mapping[str, Any]) -> None:

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from biper.data.dataset import Dataset
 from biper.data.specs import SPECS
 from biper.data.transforms import evaluation_preprocessing, normalize
-from biper.errors import DataError
+from biper.errors import DataError, ModelFormatError
 from biper.io.files import atomic_write
+from biper.io.outputs import require_output
 from biper.io.preprocessing import Preprocessing
 from biper.lowering.lower import lower
 from biper.lowering.verify import ExportReport
 from biper.models.saved import ModelInfo, load_model
 from biper.nn import set_stage_
+from biper.runtime.program import FORMATS
+from biper.runtime.reader import read_program
 from biper.targets.packed.export import pack
 
 VERIFIED_IMAGES = 64
@@ -62,13 +65,20 @@ def export_saved(
         The report, and on which samples it was made.
 
     Raises:
-        CheckpointError, ExportError: see `pack_saved`.
+        CheckpointError: see `pack_saved`.
+        ExportError: see `pack_saved`; or ``out`` is an input, or holds something else than a packed model.
     """
-    return pack_saved(model_file, data_dir=data_dir, float_layers=float_layers).write(out)
+    out = Path(out)
+    require_output(out, suffix=".biper", inputs=[Path(model_file)], formats=FORMATS)
+    return pack_saved(model_file, data_dir=data_dir, float_layers=float_layers, earlier=out).write(out)
 
 
 def pack_saved(
-    model_file: str | Path, *, data_dir: str | Path | None = None, float_layers: str = "float32"
+    model_file: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    float_layers: str = "float32",
+    earlier: Path | None = None,
 ) -> PackedModel:
     """Pack a model that `biper.save_model` or a run wrote, as `pack_loaded` does with its data set.
 
@@ -76,6 +86,7 @@ def pack_saved(
         model_file: the saved model.
         data_dir: where its data set lies; None for the default place.
         float_layers: see `biper.export`.
+        earlier: a packed file of the same model, whose class names are kept where no others are known.
 
     Raises:
         CheckpointError: the model cannot be read.
@@ -84,13 +95,18 @@ def pack_saved(
     model, info = load_model(model_file)
     try:
         dataset = info.load_dataset(data_dir)
-        return pack_loaded(model, info, dataset, float_layers=float_layers)
+        return pack_loaded(model, info, dataset, float_layers=float_layers, earlier=earlier)
     except DataError:  # the data are not there, or cannot be read
-        return pack_loaded(model, info, None, float_layers=float_layers)
+        return pack_loaded(model, info, None, float_layers=float_layers, earlier=earlier)
 
 
 def pack_loaded(
-    model: nn.Module, info: ModelInfo, dataset: Dataset | None, *, float_layers: str = "float32"
+    model: nn.Module,
+    info: ModelInfo,
+    dataset: Dataset | None,
+    *,
+    float_layers: str = "float32",
+    earlier: Path | None = None,
 ) -> PackedModel:
     """Pack a model that is in memory.
 
@@ -104,6 +120,7 @@ def pack_loaded(
         info: its description.
         dataset: its data; None where they are not there.
         float_layers: see `biper.export`.
+        earlier: a packed file of the same model, whose class names are kept where no others are known.
 
     Raises:
         DataError: the samples cannot be read.
@@ -120,6 +137,9 @@ def pack_loaded(
         what = f"{info.dataset} {split} {kind}"
         if not classes and len(dataset.classes) == info.num_classes:
             classes = dataset.classes
+    if not classes:
+        classes = _class_names(earlier, info)
+        what += "; class names kept from the file before" if classes else "; without class names"
     blob, report = pack(
         _in_stage_2(model),
         samples,
@@ -155,3 +175,15 @@ def _in_stage_2(model: nn.Module) -> nn.Module:
     copied = copy.deepcopy(model).cpu().float().eval()
     set_stage_(copied, "binary")
     return copied
+
+
+def _class_names(earlier: Path | None, info: ModelInfo) -> tuple[str, ...]:
+    """The class names of an earlier packed file of a model; empty if there is none, or it is of another model."""
+    if earlier is None or not earlier.exists():
+        return ()
+    try:
+        program = read_program(earlier)
+    except ModelFormatError:
+        return ()
+    same = (len(program.classes), program.mean, program.std) == (info.num_classes, info.mean, info.std)
+    return program.classes if same else ()

@@ -1,0 +1,82 @@
+"""Ctrl-C at any moment, several times, and a lost terminal: one line, and no traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import biper_command
+
+from biper.training.interruption import StopRequest
+
+BENCH = ["bench", "cifar10-resnet20", "--seconds", "60"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc that the command works")
+@pytest.mark.parametrize("times", [1, 3])
+def test_ctrl_c_while_a_command_works_is_one_line(times: int, tmp_path: Path) -> None:
+    process = subprocess.Popen(biper_command(*BENCH), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while "_native" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "error: interrupted\n")
+
+
+@pytest.mark.parametrize("module", ["biper.cli.app", "typer", "biper.cli.train"])
+def test_ctrl_c_while_a_command_starts_is_one_line(module: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from biper.__main__ import main\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "error: interrupted\n")
+
+
+def test_ctrl_c_that_other_code_suppresses_ends_the_command_too() -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from biper.cli import interrupts\n"
+        "interrupts.GRACE_SECONDS = 0.2\n"
+        "class Suppressing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            try:\n"
+        "                os.kill(os.getpid(), signal.SIGINT)\n"
+        "            except KeyboardInterrupt:\n"
+        "                time.sleep(30)\n"
+        "sys.meta_path.insert(0, Suppressing())\n"
+        "from biper.__main__ import main\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "error: interrupted\n")
+
+
+def test_a_lost_terminal_requests_a_stop_unless_it_is_ignored() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with StopRequest() as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.requested
+    assert signal.getsignal(signal.SIGHUP) is before
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,0 +1,141 @@
+"""Threads of a model in processes that fork, exit, or may start no threads; and models that are pickled."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from biper.errors import ModelError
+from biper.runtime import Model, load_pretrained
+from biper.runtime.engine import engine_is_built
+
+pytestmark = pytest.mark.skipif(not engine_is_built(), reason="needs the native engine")
+IMAGES = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+SECONDS = 60
+
+
+def model(threads: int) -> Model:
+    return Model(load_pretrained("cifar10-resnet20").program, threads=threads)
+
+
+def script(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a new process, after the lines that every script here needs."""
+    first = (
+        "import os, sys, threading, time\n"
+        "import numpy as np\n"
+        "from biper.runtime import Model, load_pretrained\n"
+        "program = load_pretrained('cifar10-resnet20').program\n"
+        "images = np.zeros((9, 32, 32, 3), np.uint8)\n"
+    )
+    return subprocess.run([sys.executable, "-c", first + code], capture_output=True, text=True, timeout=SECONDS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_a_model_with_threads_works_in_a_forked_process_and_its_parent() -> None:
+    """Other threads of the parent use the model at the moment of each fork; each child uses it and ends normally."""
+    run = script("""
+model = Model(program, threads=3)
+expected = model(images)
+alone = Model(program)(images)
+assert (expected == alone).all()
+going = True
+def use():
+    while going:
+        model(images[:1])
+users = [threading.Thread(target=use) for _ in range(2)]
+for user in users:
+    user.start()
+for number in range(20):
+    child = os.fork()
+    if child == 0:
+        right = all((model(images[:count]) == expected[:count]).all() for count in (1, 9))
+        sys.exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0, number
+going = False
+for user in users:
+    user.join()
+assert (model(images) == expected).all()
+print("done")
+""")
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+
+
+def _answers(one: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return one(images)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_a_pool_of_forked_processes_takes_a_model_as_an_argument() -> None:
+    used = model(2)
+    expected = used(IMAGES)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for answer in pool.starmap_async(_answers, [(used, IMAGES)] * 4).get(SECONDS):
+            assert np.array_equal(answer, expected)
+
+
+def test_a_model_is_pickled_and_copied_by_its_content() -> None:
+    used = model(3)
+    for again in (pickle.loads(pickle.dumps(used)), copy.deepcopy(used), copy.copy(used)):
+        assert type(again) is Model
+        assert again.threads == 3
+        assert again.classes == used.classes
+        assert np.array_equal(again(IMAGES), used(IMAGES))
+
+
+def test_the_process_may_end_while_a_daemon_thread_computes() -> None:
+    run = script("""
+model = Model(program, threads=2)
+def use():
+    while True:
+        model(images)
+for _ in range(3):
+    threading.Thread(target=use, daemon=True).start()
+time.sleep(0.1)
+sys.exit(5)
+""")
+    assert (run.returncode, run.stderr) == (5, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of the process in /proc")
+def test_threads_that_the_system_refuses_are_an_error_and_the_process_goes_on() -> None:
+    """The stacks of 1000 threads, or of one more, do not fit into the memory that the process may have."""
+    run = script("""
+import resource
+from biper.errors import ModelError
+from biper.runtime.engine import Engine
+engine, model, alone = Engine(program, threads=1000), Model(program, threads=2), Model(program)
+many = np.zeros((2000, 3, 32, 32), np.float32)
+alone(images)
+for room, attempt in ((1 << 20, lambda: model(images)), (400 << 20, lambda: engine(many))):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
+    for _ in range(2):
+        try:
+            attempt()
+        except (RuntimeError, ModelError) as error:
+            print(type(error).__name__, error)
+print(alone(images).shape)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(model(images).shape)
+""")
+    assert run.returncode == 0, run.stderr
+    *errors, refused, freed = run.stdout.splitlines()
+    assert refused == freed == "(9, 10)"
+    assert [line.split()[0] for line in errors] == ["ModelError", "ModelError", "RuntimeError", "RuntimeError"]
+    assert all("the system started " in line for line in errors)
+    assert all(line.endswith("; ask for fewer") for line in errors[:2])
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**30, 1.5, "2", None, True])
+def test_a_number_of_threads_that_is_none_is_an_error(threads: object) -> None:
+    with pytest.raises(ModelError, match=r"threads=\.\.\. expects an integer from 1 to 1024, got "):
+        model(threads)  # type: ignore[arg-type]
+    assert model(np.int64(2)).threads == 2  # type: ignore[arg-type]
