@@ -15,6 +15,10 @@ from biper.io.container import ContainerError, open_sealed, seal
 from biper.io.files import atomic_write
 
 
+DTYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
+"""The types that tensors of a model or a checkpoint may have, by their names in safetensors."""
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Write tensors (on any device, of any layout) and a document to a file, atomically.
 
@@ -38,7 +42,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         blob = path.read_bytes()
-        document = open_sealed(blob)
+        document = open_sealed(blob, dtypes=DTYPES)
         return safetensors.torch.load(blob), document
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error

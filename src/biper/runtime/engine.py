@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.errors import ModelFormatError
+from biper.errors import DataError, ModelFormatError
 from biper.runtime.arrays import ArrayBuilder
+from biper.runtime.budget import UNLIMITED
 from biper.runtime.operations import OPERATIONS
 from biper.runtime.program import Operation, Program, Shape
 from biper.runtime.views import View, dense_strides, image_strides
@@ -40,19 +41,26 @@ class Engine:
         instruction_set: ``"scalar"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"dotprod"``. With None the environment
             variable ``BIPER_ISA`` decides, or else the fastest set that this processor supports.
         threads: the number of threads that share the work of one call, including the calling thread.
+        max_memory: the most bytes that weights, constants and the values of one image may take.
 
     Raises:
         ModelFormatError: the native engine refuses the program, or the processor lacks the instruction set.
     """
 
-    def __init__(self, program: Program, instruction_set: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        instruction_set: str | None = None,
+        threads: int = 1,
+        max_memory: int = UNLIMITED,
+    ) -> None:
         name = os.environ.get(ISA_VARIABLE, "") if instruction_set is None else instruction_set
         self._outputs = program.outputs or {"": program.output}
         self._single = not program.outputs
         self._shapes = [program.shapes[value] for value in self._outputs.values()]
         self._inputs = {"image": program.input_shape} | dict(program.inputs)
         try:
-            self._engine = _native.Engine(*program.input_shape, name, threads)
+            self._engine = _native.Engine(*program.input_shape, name, threads, max_memory)
             self._arrays = ArrayBuilder(self._engine, _native.View)
             self._bits: dict[str, int] = {}
             self._views: dict[str, View] = {}
@@ -102,6 +110,7 @@ class Engine:
 
         Raises:
             ValueError: an input is missing, or has another shape.
+            DataError: a value that is not a number (NaN) reaches an int8 convolution, whose levels have no such value.
         """
         results = self.run(images, others or {})
         return results[0] if self._single else dict(zip(self._outputs, results, strict=True))
@@ -117,7 +126,10 @@ class Engine:
             if array.shape != (len(images), *shape):
                 raise ValueError(f"the input {name!r} has the shape {array.shape}, expected {(len(images), *shape)}")
             arrays.append(array)
-        self._engine.run(arrays, results)
+        try:
+            self._engine.run(arrays, results)
+        except ValueError as error:
+            raise DataError(f"the model cannot compute these inputs: {error}") from error
         return results
 
     def profile(self, rounds: int = 100) -> list[float]:
@@ -197,7 +209,7 @@ def _epilogue(op: Operation, residual: int) -> Any:
     epilogue = _native.Epilogue()
     for name in ("multiplier", "offset", "slope", "threshold", "flip"):
         if name in op.tensors:
-            setattr(epilogue, name, op.tensors[name].tolist())
+            setattr(epilogue, name, np.ascontiguousarray(op.tensors[name]))
     epilogue.activation = op.attributes.get("activation", "")
     if epilogue.activation == "clip":
         epilogue.low, epilogue.high = op.attributes["low"], op.attributes["high"]

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from biper.errors import ModelFormatError
 from biper.io.container import ContainerError, open_sealed
+from biper.runtime.budget import HEADER_FACTOR, MAX_HEADER, MAX_MEMORY, MAX_WORK, Budget
 from biper.runtime.checks import Checker
 from biper.runtime.maps import is_map
 from biper.runtime.operations import OPERATIONS
@@ -30,41 +31,63 @@ from biper.runtime.program import FORMATS, VERSION_1, Operation, Program, Shape,
 
 MAX_OPERATIONS = 10_000
 
-MAX_WORK = 1 << 40
-"""The most work for one image, in multiply-accumulates and values, which takes minutes. A file that asks for more would
-only keep the processor busy."""
+MAX_NAMES = 1_000
+"""The most inputs, and the most results, of a program."""
+
+DTYPES = frozenset({"F32", "F16", "I8", "U8", "I32"})
+"""The types that tensors of a packed file may have, by their names in safetensors."""
 
 
-def read_program(source: bytes | Path, *, verify: bool = True) -> Program:
+
+def read_program(
+    source: bytes | Path, *, verify: bool = True, max_memory: int = MAX_MEMORY, max_work: int = MAX_WORK
+) -> Program:
     """Read and validate a program.
 
     Args:
         source: the path of a `.biper` file, or the bytes of one. A file is mapped to memory while it is checked.
         verify: compare the checksum. Everything else about the file is checked in any case.
+        max_memory: the most bytes that the program may need; see `biper.runtime.budget`.
+        max_work: the most elementary operations that it may need for one image.
 
     Raises:
-        ModelFormatError: the file cannot be read, or anything in it is wrong; the text says what and where.
+        ModelFormatError: the file cannot be read, or anything in it is wrong, or it needs too much memory or work; the
+            text says what and where.
     """
+    budget = Budget(max_memory, max_work, Checker())
     try:
         if isinstance(source, bytes):
-            document, tensors = open_sealed(source, verify=verify), safetensors.numpy.load(source)
+            _count_file(budget, source)
+        if isinstance(source, bytes):
+            document, tensors = open_sealed(source, verify=verify, dtypes=DTYPES), safetensors.numpy.load(source)
         else:
-            document, tensors = _open_file(source, verify=verify)
+            document, tensors = _open_file(source, budget, verify=verify)
     except OSError as error:
         raise ModelFormatError(f"the model cannot be read: {error.strerror or error}") from error
     except ContainerError as error:
         raise ModelFormatError(f"the model {error}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelFormatError(f"the model is corrupt: {error}") from error
-    return _Reader(document, tensors).program()
+    return _Reader(document, tensors, budget).program()
 
 
-def _open_file(path: Path, *, verify: bool) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _count_file(budget: Budget, blob: bytes | mmap) -> None:
+    """Count the memory that a file takes, whose tensors and header are copied, before either is."""
+    header = int.from_bytes(blob[:8], "little")
+    if header <= len(blob) - 8:  # else it is no container, which opening it says
+        if header > MAX_HEADER:
+            raise ContainerError(f"has a header of {header:,} bytes, more than the {MAX_HEADER:,} of a packed file")
+        budget.add_memory(HEADER_FACTOR * header, f"its header of {header:,} bytes")
+        budget.add_memory(len(blob) - header, "its tensors")
+
+
+def _open_file(path: Path, budget: Budget, *, verify: bool) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     with path.open("rb") as file:
         if path.stat().st_size == 0:
             raise ContainerError("is empty")
         with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            document = open_sealed(mapped, verify=verify)
+            _count_file(budget, mapped)
+            document = open_sealed(mapped, verify=verify, dtypes=DTYPES)
     with safetensors.safe_open(path, "np") as content:
         return document, {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  not a dict
 
@@ -72,17 +95,18 @@ def _open_file(path: Path, *, verify: bool) -> tuple[dict[str, Any], dict[str, N
 class _Reader:
     """Turns a document and its tensors into a program, and checks both against the format."""
 
-    def __init__(self, document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-        self.document, self.tensors = document, tensors
-        self.check = Checker()
+    def __init__(self, document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], budget: Budget) -> None:
+        self.document, self.tensors, self.budget = document, tensors, budget
+        self.check = budget.check
         self.real: dict[str, Shape] = {}
         self.bits: dict[str, Shape] = {}
-        self.work = 0
+        self.images = {"image"}
 
     def program(self) -> Program:
         check, document = self.check, self.document
+        check.encodable(document)
         found = document.get("format")
-        check.require(found in FORMATS, f"has format {found!r}, expected one of {', '.join(FORMATS)}")
+        check.require(isinstance(found, str) and found in FORMATS, f"has format {found!r}, expected one of {', '.join(FORMATS)}")
         self.known = VERSION_1 if found == FORMATS[0] else frozenset(OPERATIONS)
         given = check.mapping(document.get("input"), "input")
         channels, height, width = check.integers(given.get("shape"), "input shape", 3, 1, 1 << 16)
@@ -96,6 +120,7 @@ class _Reader:
         preprocessing = read_preprocessing(check, document["preprocessing"], shape) if prepared else None
         self.real["image"] = shape
         others = {} if found == FORMATS[0] else check.mapping(document.get("inputs", {}), "inputs")
+        check.require(len(others) <= MAX_NAMES, f"has {len(others)} inputs, expected at most {MAX_NAMES}")
         for name, size in others.items():
             check.require(name != "image", "has a second input 'image'")
             self.real[name] = checked_shape(check, size)
@@ -113,9 +138,12 @@ class _Reader:
         named = (0, self.real[output][0]) if is_map(self.real[output]) else (0,)  # a map has a name for each channel
         check.require(len(classes) in (*named, count), f"has {len(classes)} class names for {count} outputs")
         outputs = {} if found == FORMATS[0] else check.mapping(document.get("outputs", {}), "outputs")
+        check.require(len(outputs) <= MAX_NAMES, f"has {len(outputs)} outputs, expected at most {MAX_NAMES}")
         for name, value in outputs.items():
             check.require(isinstance(value, str) and value in self.real, f"has no real value for its output {name!r}")
         check.require(not outputs or next(iter(outputs.values())) == output, "has another output than its first")
+        results = list(outputs.values()) or [output]
+        self.budget.add_values(operations, {"image": shape} | inputs, results, self.images)
         return Program(shape, mean, std, tuple(classes), output, operations, dict(outputs), inputs, preprocessing)
 
     def operation(self, number: int, given: Any) -> Operation:
@@ -137,7 +165,9 @@ class _Reader:
         spec = OPERATIONS[kind]
         check.require(spec.inputs[0] <= len(inputs) <= spec.inputs[1], f"has {len(inputs)} inputs")
         tensors = {}
-        for key in check.texts(entry.get("tensors"), "has no list of tensors"):
+        keys = check.texts(entry.get("tensors"), "has no list of tensors")
+        check.require(len(set(keys)) == len(keys), "names a tensor twice")
+        for key in keys:
             check.require(f"{number}.{key}" in self.tensors, f"has no tensor {number}.{key}"[:100])
             tensors[key] = self.tensors[f"{number}.{key}"]
             if tensors[key].dtype.kind == "f":  # a constant may be infinite, as the masks of attention are
@@ -149,9 +179,8 @@ class _Reader:
             check.require(all(len(size) == 3 for size in shapes), f"reads values of shapes {shapes}, expected images")
         shape, own_attributes, own_tensors = spec.rule(check, shapes, attributes, tensors)
         check.size(shape)
-        self.work += math.prod(shape) * spec.work(shapes, shape, attributes, tensors)
-        problem = f"brings the work for one image to {self.work:,}, more than {MAX_WORK:,}"
-        check.require(self.work <= MAX_WORK, problem)
+        each = spec.work(shapes, shape, attributes, tensors)
+        self.budget.add_operation(shapes, shape, each, on_images=spec.on_images)
         op = Operation(
             kind, source, tuple(inputs), shape, entry.get("real"), entry.get("bits"), entry.get("residual"),
             attributes, tensors,
@@ -167,4 +196,6 @@ class _Reader:
                 check.require(isinstance(emitted, str), "emits a value whose name is no text")
                 check.require(emitted not in self.real and emitted not in self.bits, f"emits {emitted!r} a second time")
                 values[emitted] = shape
+                if spec.on_images:
+                    self.images.add(emitted)
         return op

@@ -77,6 +77,12 @@ def _resize(op: Operation, inputs: list[Array]) -> Array:
     return x[:, :, rows][:, :, :, columns]
 
 
+def _windows(inputs: list[Shape], _shape: Shape, attributes: Attributes, _tensors: Tensors) -> int:
+    """Twice the places of a window that are inside the image."""
+    pairs = zip(attributes["kernel"], inputs[0][1:], strict=True)
+    return 2 * math.prod(min(window, extent) for window, extent in pairs)
+
+
 def _pad_channels(op: Operation, inputs: list[Array]) -> Array:
     return np.pad(inputs[0], ((0, 0), (op.attributes["before"], op.attributes["after"]), (0, 0), (0, 0)))
 
@@ -89,9 +95,7 @@ OPERATIONS = (
         _pool_rule,
         _pool,
         on_images=True,
-        work=lambda inputs, _shape, attributes, _tensors: math.prod(
-            min(window, extent) for window, extent in zip(attributes["kernel"], inputs[0][1:], strict=True)
-        ),
+        work=_windows,
     ),
     OperationSpec(
         "elementwise",

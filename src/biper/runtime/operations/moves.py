@@ -198,6 +198,6 @@ OPERATIONS = (
         ),
         _sample_rule,
         _sample,
-        work=lambda _inputs, _shape, _attributes, tensors: len(tensors["index"]),
+        work=lambda _inputs, _shape, _attributes, tensors: 8 * len(tensors["index"]),
     ),
 )  # fmt: skip
