@@ -75,6 +75,9 @@ class LostProcessError(BiperError):
     exit_code = 75
 
 
+_LONGEST_WORD = 100
+
+
 def printable(text: str) -> str:
     """A text in one line, without control characters: they are written as Python writes them, ``\\x1b`` for example.
 
@@ -90,6 +93,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that is spelled most like ``word``; None if none is close."""
     import difflib
 
+    if len(word) > _LONGEST_WORD:  # comparing takes time in proportion to the square of the length
+        return None
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 

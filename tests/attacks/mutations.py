@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from attacks.containers import Container, Entry
+from support.array_programs import array_programs, movement_program
+from support.small_programs import small_programs
+
 from biper.errors import DataError, ModelFormatError
 from biper.runtime.model import Model
 from biper.runtime.program import write_program
-from support.array_programs import array_programs, movement_program
-from support.small_programs import small_programs
 
 RELEASED = Path(__file__).parents[1] / "data" / "released" / "0.1" / "finished" / "model.biper"
 
@@ -72,16 +72,16 @@ def mutated(choice: random.Random) -> bytes:
     return container.sealed()
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every (container, key or index) of a JSON value."""
     keys = range(len(value)) if isinstance(value, list) else list(value) if isinstance(value, dict) else ()
     for key in keys:
         yield value, key
-        yield from _places(value[key])
+        yield from places(value[key])
 
 
 def _mutate_document(container: Container, choice: random.Random) -> None:
-    places = list(_places(container.document))
+    places = list(places(container.document))
     if not places:
         return
     parent, key = choice.choice(places)
@@ -93,7 +93,7 @@ def _mutate_document(container: Container, choice: random.Random) -> None:
         case 1 | 2 | 3:
             parent[key] = choice.choice(VALUES)
         case 4 | 5:
-            parent[key] = _near(old, choice)
+            parent[key] = near(old, choice)
         case 6:
             parent[key], other_parent[other_key] = _copied(other_parent[other_key]), _copied(old)
         case 7 if isinstance(parent, list):
@@ -110,7 +110,7 @@ def _mutate_document(container: Container, choice: random.Random) -> None:
                 entry["operation"] = choice.choice(OPERATIONS)
 
 
-def _near(old: Any, choice: random.Random) -> Any:
+def near(old: Any, choice: random.Random) -> Any:
     if isinstance(old, bool) or old is None:
         return not old
     if isinstance(old, int):
@@ -121,7 +121,7 @@ def _near(old: Any, choice: random.Random) -> Any:
         return choice.choice((old + " ", old.upper(), old[1:], [old], {old: old}))
     if isinstance(old, list):
         return choice.choice((old * 2, old[1:], [*old, 1], old[0] if old else 0, [old]))
-    return list(old.items())
+    return [list(pair) for pair in old.items()]
 
 
 def _copied(value: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
@@ -35,6 +37,28 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """The content of a regular file, or of a link to one.
+
+    A pipe or a device is refused before anything is read: reading it may wait for ever, or never end.
+
+    Args:
+        path: the file.
+        limit: the most bytes that it may have; None for any number.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger; ``strerror`` says which.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe, a device or a folder, expected a regular file", str(path))
+        if limit is not None and status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, expected at most {limit:,}", str(path))
+        return file.read()
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -14,7 +14,6 @@ from biper.errors import CheckpointError
 from biper.io.container import ContainerError, open_sealed, seal
 from biper.io.files import atomic_write
 
-
 DTYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
 """The types that tensors of a model or a checkpoint may have, by their names in safetensors."""
 

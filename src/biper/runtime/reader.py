@@ -38,7 +38,6 @@ DTYPES = frozenset({"F32", "F16", "I8", "U8", "I32"})
 """The types that tensors of a packed file may have, by their names in safetensors."""
 
 
-
 def read_program(
     source: bytes | Path, *, verify: bool = True, max_memory: int = MAX_MEMORY, max_work: int = MAX_WORK
 ) -> Program:
@@ -106,7 +105,9 @@ class _Reader:
         check, document = self.check, self.document
         check.encodable(document)
         found = document.get("format")
-        check.require(isinstance(found, str) and found in FORMATS, f"has format {found!r}, expected one of {', '.join(FORMATS)}")
+        check.require(
+            isinstance(found, str) and found in FORMATS, f"has format {found!r}, expected one of {', '.join(FORMATS)}"
+        )
         self.known = VERSION_1 if found == FORMATS[0] else frozenset(OPERATIONS)
         given = check.mapping(document.get("input"), "input")
         channels, height, width = check.integers(given.get("shape"), "input shape", 3, 1, 1 << 16)

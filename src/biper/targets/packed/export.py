@@ -22,8 +22,8 @@ from biper.lowering.pack import pack_graph
 from biper.lowering.quantize import quantize_real_convolutions
 from biper.lowering.trace import Example, input_tensors
 from biper.lowering.verify import ExportReport, verify
-from biper.runtime.program import write_program
 from biper.runtime.budget import UNLIMITED
+from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
 from biper.targets.operations import require_operations
 from biper.targets.packed import OPERATIONS
