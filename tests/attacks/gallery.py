@@ -1,4 +1,4 @@
-"""The gallery of attacks: each is a function that makes a hostile file, and the exact error with which it is refused."""
+"""The gallery of attacks: each is a function that makes a hostile file, and the exact error that it gives."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ VALUES: tuple[Any, ...] = (
 """What a mutation puts in place of a part of the document."""
 
 DTYPES = (
-    "F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2", "C64", "I64", "I32", "I16",
-    "I8", "U64", "U32", "U16", "U8", "BOOL", "X9", "", None, 5,
+    "F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2", "C64", "I64", "I32",
+    "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "X9", "", None, 5,
 )  # fmt: skip
 
 KEYS = (
@@ -81,12 +81,12 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _mutate_document(container: Container, choice: random.Random) -> None:
-    places = list(places(container.document))
-    if not places:
+    found = list(places(container.document))
+    if not found:
         return
-    parent, key = choice.choice(places)
+    parent, key = choice.choice(found)
     old = parent[key]
-    other_parent, other_key = choice.choice(places)
+    other_parent, other_key = choice.choice(found)
     match choice.randrange(12):
         case 0:
             del parent[key]
