@@ -65,7 +65,9 @@ def mutated(choice: random.Random) -> bytes:
     """A valid file with one to three mutations of its structure."""
     container = choice.choice(bases()).copy()
     for _ in range(choice.choice((1, 1, 1, 2, 3))):
-        if choice.random() < 0.3 and container.tensors:
+        if choice.random() < 0.3:
+            _nudge(container, choice)
+        elif choice.random() < 0.3 and container.tensors:
             _mutate_tensor(container, choice)
         else:
             _mutate_document(container, choice)
@@ -78,6 +80,22 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
     for key in keys:
         yield value, key
         yield from places(value[key])
+
+
+def _nudge(container: Container, choice: random.Random) -> None:
+    """A small change, after which a file is often still valid: a number by 1, a flag, an operand, a function."""
+    entries = container.document.get("operations") if isinstance(container.document, dict) else None
+    found = [place for place in places(entries) if type(place[0][place[1]]) in (int, float, bool, str)]
+    if not found:
+        return
+    parent, key = choice.choice(found)
+    old = parent[key]
+    if isinstance(old, bool):
+        parent[key] = not old
+    elif isinstance(old, int | float):
+        parent[key] = choice.choice((old - 1, old + 1, 2 * old, -old))
+    else:
+        parent[key] = choice.choice([parent[key] for parent, key in found if isinstance(parent[key], str)])
 
 
 def _mutate_document(container: Container, choice: random.Random) -> None:

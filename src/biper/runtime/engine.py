@@ -64,6 +64,7 @@ class Engine:
             self._arrays = ArrayBuilder(self._engine, _native.View)
             self._bits: dict[str, int] = {}
             self._views: dict[str, View] = {}
+            self._images: dict[str, int] = {}
             self._add_image("image", 0, program.input_shape)
             for other, shape in program.inputs.items():
                 value = int(self._engine.add_input(math.prod(shape)))
@@ -151,8 +152,8 @@ class Engine:
             if op.operation == "binary_convolution":
                 inputs = [self._bits[name] for name in op.inputs]
             else:
-                inputs = [self._arrays.image(self._views[name]) for name in op.inputs]
-            residual = -1 if op.residual is None else self._arrays.image(self._views[op.residual])
+                inputs = [self._image(name) for name in op.inputs]
+            residual = -1 if op.residual is None else self._image(op.residual)
             method, arguments = self._call_for(op, inputs)
             real, bits = getattr(self._engine, method)(*arguments, _epilogue(op, residual))
             if op.real is not None:
@@ -164,6 +165,12 @@ class Engine:
             inputs_read = [self._views[name] for name in op.inputs]
             self._views[op.real] = self._arrays.add(op, inputs_read, for_images=op.real in wanted)
         return self.native_operations
+
+    def _image(self, name: str) -> int:
+        """The id under which operations on images read a value."""
+        if name not in self._images:
+            self._images[name] = self._arrays.image(self._views[name])
+        return self._images[name]
 
     def _add_image(self, name: str, value: int, shape: Shape) -> None:
         """Note a value that is an image (C, H, W) of the native engine."""

@@ -18,10 +18,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from biper.errors import ModelFormatError
+from biper.errors import ModelFormatError, printable
 from biper.io.container import ContainerError, open_sealed
 from biper.runtime.budget import HEADER_FACTOR, MAX_HEADER, MAX_MEMORY, MAX_WORK, Budget
-from biper.runtime.checks import Checker
+from biper.runtime.checks import LONGEST_MESSAGE, Checker
 from biper.runtime.maps import is_map
 from biper.runtime.operations import OPERATIONS
 from biper.runtime.operations.epilogue import check_epilogue
@@ -57,7 +57,6 @@ def read_program(
     try:
         if isinstance(source, bytes):
             _count_file(budget, source)
-        if isinstance(source, bytes):
             document, tensors = open_sealed(source, verify=verify, dtypes=DTYPES), safetensors.numpy.load(source)
         else:
             document, tensors = _open_file(source, budget, verify=verify)
@@ -66,7 +65,7 @@ def read_program(
     except ContainerError as error:
         raise ModelFormatError(f"the model {error}") from error
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ModelFormatError(f"the model is corrupt: {error}") from error
+        raise ModelFormatError(printable(f"the model is corrupt: {error}"[:LONGEST_MESSAGE])) from error
     return _Reader(document, tensors, budget).program()
 
 
@@ -156,13 +155,13 @@ class _Reader:
         check.require(isinstance(source, str), "has no source")
         assert isinstance(kind, str)
         assert isinstance(source, str)
-        check.where += f" ({kind} of {source})"
+        check.where += f" ({kind} of {source:.100})"
         unknown = set(entry) - {"operation", "source", "inputs", "real", "bits", "residual", "attributes", "tensors"}
         check.require(not unknown, f"has unknown entries {sorted(unknown)}")
         inputs = check.texts(entry.get("inputs"), "has no inputs")
         known = self.bits if kind == "binary_convolution" else self.real
-        for name in inputs:
-            check.require(name in known, f"reads {name!r}, which no earlier operation emits as it needs it")
+        strange = next((name for name in inputs if name not in known), None)
+        check.require(strange is None, f"reads {strange!r}, which no earlier operation emits as it needs it")
         spec = OPERATIONS[kind]
         check.require(spec.inputs[0] <= len(inputs) <= spec.inputs[1], f"has {len(inputs)} inputs")
         tensors = {}
@@ -176,8 +175,8 @@ class _Reader:
                 check.require(bool(allowed.all()), f"has a {key} with values that are NaN or infinite"[:100])
         attributes = defaults_of(kind) | dict(check.mapping(entry.get("attributes"), "attributes"))
         shapes = [known[name] for name in inputs]
-        if spec.on_images:
-            check.require(all(len(size) == 3 for size in shapes), f"reads values of shapes {shapes}, expected images")
+        if spec.on_images and not all(len(size) == 3 for size in shapes):
+            check.require(False, f"reads values of shapes {shapes}, expected images")
         shape, own_attributes, own_tensors = spec.rule(check, shapes, attributes, tensors)
         check.size(shape)
         each = spec.work(shapes, shape, attributes, tensors)
