@@ -170,7 +170,7 @@ class Program:
         return self.outputs or {self.output: self.output}
 
     @cached_property
-    def shapes(self) -> Mapping[str, Shape]:
+    def shapes(self) -> dict[str, Shape]:
         """The shape of every value, real or bits, by name."""
         made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}
         return {"image": self.input_shape} | dict(self.inputs) | made
