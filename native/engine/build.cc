@@ -132,7 +132,8 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
   const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[2], shape[3]);
   require(shape[1] == g.channels / g.groups, "the weight has another number of input channels");
   const std::int64_t terms = std::int64_t{shape[1]} * shape[2] * shape[3];
-  if (kernels_->transform_rows && row_transform_fits(g)) {
+  op->needs_finite = row_transform_fits(g);
+  if (kernels_->transform_rows && op->needs_finite) {
     op->transform = make_row_transform(g);
     reserve_layout(shape[0], 2 * std::int64_t{shape[1]} * shape[2] * g.step_x * op->transform->points);
     const std::vector<float> weights = transform_weights(g, *op->transform, weight);

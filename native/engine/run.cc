@@ -17,10 +17,17 @@ std::int64_t result_blocks(const Operation& op) {
   return std::int64_t{op.height} * op.width * round_up(op.channels, kLanes) / kLanes;
 }
 
-bool has_nan(const float* x, const Value& value) {
+// Whether an image has a value that a convolution cannot compute alike on every instruction set: levels have no NaN, and
+// the row transform spreads what is not finite to neighbouring results.
+bool fails(const Operation& op, const float* x, const Value& value) {
+  const bool levels = op.kind == Operation::Kind::kInt8Convolution;
+  if (!levels && !op.needs_finite) return false;
   for (std::int64_t p = 0; p < value.pixels(); ++p, x += value.stride) {
     bool found = false;
-    for (int c = 0; c < value.channels; ++c) found |= x[c] != x[c];
+    if (levels)
+      for (int c = 0; c < value.channels; ++c) found |= x[c] != x[c];
+    else
+      for (int c = 0; c < value.channels; ++c) found |= x[c] - x[c] != 0;
     if (found) return true;
   }
   return false;
@@ -32,11 +39,11 @@ void convolve(const Context& context, const Operation& op, const Epilogue& e) {
   Geometry g = op.geometry;
   g.stride = context.values[input].stride;
   const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x, blocks = result_blocks(op);
+  if (fails(op, context.real(input), context.values[input])) {
+    context.failed = true;
+    return;
+  }
   if (op.kind == Operation::Kind::kInt8Convolution) {
-    if (has_nan(context.real(input), context.values[input])) {
-      context.failed = true;
-      return;
-    }
     std::uint8_t* levels = context.memory(op.scratch);
     context.split(g.padded_height(), std::int64_t{g.height} * g.width * g.channels / kLanes, [&](int begin, int end) {
       kernels.round_to_levels(g, op.levels, context.real(input), levels, begin, end);
@@ -153,7 +160,7 @@ void Engine::run(const std::vector<const float*>& inputs, std::int64_t count, co
   require(inputs.size() == inputs_.size() && results.size() == outputs_.size(), "another number of inputs or results");
   std::atomic<bool> failed{false};
   compute(inputs, count, results, failed);
-  if (failed) throw std::domain_error("a value that is not a number (NaN) reaches an int8 convolution");
+  if (failed) throw std::domain_error("a value that is not finite (NaN or infinite) reaches a convolution that needs finite ones");
 }
 
 void Engine::compute(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results,

@@ -67,7 +67,8 @@ def number_of_five_thousand_digits(_folder: Path) -> Path:
 
 
 @DATA.attack(
-    "FOLDER/train/ant holds no picture (.jpg, .jpeg, .png, .webp, .bmp): each folder in FOLDER/train is a class; fill it or remove it"
+    "FOLDER/train/ant holds no picture (.jpg, .jpeg, .png, .webp, .bmp): each folder in FOLDER/train is "
+    "a class; fill it or remove it"
 )
 def pipes_as_pictures(folder: Path) -> Path:
     """Time: reading a pipe waits for ever."""

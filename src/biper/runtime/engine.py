@@ -111,7 +111,8 @@ class Engine:
 
         Raises:
             ValueError: an input is missing, or has another shape.
-            DataError: a value that is not a number (NaN) reaches an int8 convolution, whose levels have no such value.
+            DataError: a value that is not finite reaches a convolution that needs finite ones: NaN one of int8, or NaN
+                or infinity one of real values that some instruction sets compute by a transform.
         """
         results = self.run(images, others or {})
         return results[0] if self._single else dict(zip(self._outputs, results, strict=True))

@@ -89,7 +89,7 @@ def _convolution(op: Operation, inputs: list[Array]) -> Array:
     x, weight = inputs[0], op.tensors["weight"]
     if weight.dtype == np.int8:
         if np.isnan(x).any():
-            raise DataError("a value that is not a number (NaN) reaches an int8 convolution")
+            raise DataError("a value that is not finite (NaN) reaches an int8 convolution")
         zero = np.float32(op.attributes["input_zero"])
         levels = np.rint(np.clip(x * np.float32(op.attributes["input_factor"]), -zero, 255 - zero))
         return convolve(op, levels.astype(np.float64), weight).astype(np.int32)  # float64 holds the sums exactly
