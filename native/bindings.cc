@@ -34,6 +34,18 @@ std::vector<int> shape_of(const Array<T>& array) {
   return shape;
 }
 
+// Copies an array of any shape.
+template <typename T>
+std::vector<T> vector_of(const Array<T>& array) {
+  return std::vector<T>(array.data(), array.data() + array.size());
+}
+
+// A field of the epilogue that is a number for each channel: it is given as an array.
+template <typename T>
+auto number_setter(std::vector<T> EpilogueSpec::* field) {
+  return [field](EpilogueSpec& spec, Array<T> array) { spec.*field = vector_of(array); };
+}
+
 using Results = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 
 // Where the arrays of all inputs begin, each of which must be of `count` images.
@@ -64,11 +76,11 @@ NB_MODULE(_native, module) {
   nb::class_<EpilogueSpec>(module, "Epilogue",
                            "What happens to the result of an operation before it is stored; see biper.runtime.program.")
       .def(nb::init<>())
-      .def_rw("multiplier", &EpilogueSpec::multiplier)
-      .def_rw("offset", &EpilogueSpec::offset)
-      .def_rw("slope", &EpilogueSpec::slope)
-      .def_rw("threshold", &EpilogueSpec::threshold)
-      .def_rw("flip", &EpilogueSpec::flip)
+      .def_prop_rw("multiplier", [](const EpilogueSpec& e) { return e.multiplier; }, number_setter(&EpilogueSpec::multiplier))
+      .def_prop_rw("offset", [](const EpilogueSpec& e) { return e.offset; }, number_setter(&EpilogueSpec::offset))
+      .def_prop_rw("slope", [](const EpilogueSpec& e) { return e.slope; }, number_setter(&EpilogueSpec::slope))
+      .def_prop_rw("threshold", [](const EpilogueSpec& e) { return e.threshold; }, number_setter(&EpilogueSpec::threshold))
+      .def_prop_rw("flip", [](const EpilogueSpec& e) { return e.flip; }, number_setter(&EpilogueSpec::flip))
       .def_rw("activation", &EpilogueSpec::activation)
       .def_rw("low", &EpilogueSpec::low)
       .def_rw("high", &EpilogueSpec::high)
@@ -80,7 +92,8 @@ NB_MODULE(_native, module) {
       .def(nb::init<int, std::vector<std::int64_t>, std::vector<std::int64_t>, std::int64_t>());
 
   nb::class_<Engine>(module, "Engine", "Runs packed programs; see biper.runtime.engine.")
-      .def(nb::init<int, int, int, const std::string&, int>())
+      .def(nb::init<int, int, int, const std::string&, int, std::int64_t>(), nb::arg("channels"), nb::arg("height"),
+           nb::arg("width"), nb::arg("instruction_set"), nb::arg("threads"), nb::arg("max_bytes") = INT64_MAX)
       .def("add_convolution",
            [](Engine& engine, int input, Array<float> weight, const std::vector<int>& geometry, const EpilogueSpec& e) {
              return ids(engine.add_convolution(input, weight.data(), shape_of(weight), geometry, e));
@@ -119,7 +132,11 @@ NB_MODULE(_native, module) {
       .def("add_normalization", &Engine::add_normalization)
       .def("add_softmax", &Engine::add_softmax)
       .def("add_product", &Engine::add_product)
-      .def("add_sample", &Engine::add_sample)
+      .def("add_sample",
+           [](Engine& engine, const View& input, int axis, Array<int> index, Array<float> weight, bool maximum,
+              const View& result) {
+             return engine.add_sample(input, axis, vector_of(index), vector_of(weight), maximum, result);
+           })
       .def("add_copies", &Engine::add_copies)
       .def("add_image", &Engine::add_image)
       .def("add_output", &Engine::add_output)

@@ -1,6 +1,8 @@
 // Building an engine: every operation is checked when it is added, so that running needs no checks.
 #include <algorithm>
 #include <memory>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "engine/arrays.h"
@@ -62,8 +64,9 @@ std::unique_ptr<Operation> operation_on(Operation::Kind kind, std::vector<int> i
 
 }  // namespace
 
-Engine::Engine(int channels, int height, int width, const std::string& instruction_set, int threads)
-    : kernels_(choose_kernels(instruction_set)), pool_(threads) {
+Engine::Engine(int channels, int height, int width, const std::string& instruction_set, int threads,
+               std::int64_t max_bytes)
+    : kernels_(choose_kernels(instruction_set)), max_bytes_(max_bytes), pool_(threads) {
   require(threads >= 1 && threads <= 1024, "the number of threads is out of range");
   require(channels > 0 && height > 0 && width > 0, "the input is empty");
   require(static_cast<std::int64_t>(channels) * height <= kMaxElements / width, "the input is too large");
@@ -74,6 +77,18 @@ Engine::Engine(int channels, int height, int width, const std::string& instructi
 Engine::~Engine() = default;
 Operation::Operation(Kind k) : kind(k) {}
 Operation::~Operation() = default;
+
+void Engine::reserve(std::int64_t bytes) {
+  if (bytes > max_bytes_ - reserved_bytes_)
+    throw std::invalid_argument("it needs more memory than max_memory=" + std::to_string(max_bytes_) + " allows");
+  reserved_bytes_ += bytes;
+}
+
+// The kernels arrange bits of weights in up to three orders.
+void Engine::reserve_layout(int out_channels, std::int64_t floats) {
+  require(floats <= kMaxElements, "a convolution is too large");
+  reserve(std::int64_t{4} * round_up(out_channels, kLanes) * floats);
+}
 
 const Value& Engine::any_value(int id) const {
   require(id >= 0 && id < static_cast<int>(values_.size()), "an operation reads a value that is not there");
@@ -116,12 +131,16 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
   auto op = operation_on(Operation::Kind::kConvolution, {input});
   const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[2], shape[3]);
   require(shape[1] == g.channels / g.groups, "the weight has another number of input channels");
-  if (kernels_->transform_rows && row_transform_fits(g)) {
+  const std::int64_t terms = std::int64_t{shape[1]} * shape[2] * shape[3];
+  op->needs_finite = row_transform_fits(g);
+  if (kernels_->transform_rows && op->needs_finite) {
     op->transform = make_row_transform(g);
+    reserve_layout(shape[0], 2 * std::int64_t{shape[1]} * shape[2] * g.step_x * op->transform->points);
     const std::vector<float> weights = transform_weights(g, *op->transform, weight);
     op->weights = Aligned<float>(static_cast<std::int64_t>(weights.size()));
     std::copy(weights.begin(), weights.end(), op->weights.data());
   } else {
+    reserve_layout(shape[0], terms);
     op->weights = real_layout(g, weight);
   }
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
@@ -144,6 +163,7 @@ Emitted Engine::add_binary_convolution(int input, const std::uint8_t* weight, co
     epilogue.threshold[o] = static_cast<std::int32_t>(
         std::clamp<std::int64_t>(epilogue.flip[o] ? 1 - threshold : threshold, -kMaxThreshold, kMaxThreshold));
   }
+  reserve_layout(shape[0], 3 * std::int64_t{g.kernel_y} * g.kernel_x * round_up(g.channels / g.groups, 32) / 32);
   op->bit_weights = bit_layout(g, weight, epilogue.flip);
   op->pair_weights = pair_layout(g, op->bit_weights);
   op->all_rows_weights = all_rows_layout(g, op->bit_weights);
@@ -164,6 +184,7 @@ Emitted Engine::add_int8_convolution(int input, const std::int8_t* weight, const
   const std::int64_t row = std::int64_t{g.padded_width()} * g.channels;
   require(row <= kMaxElements / g.padded_height(), "a convolution is too large");
   op->levels = Levels{factor, zero, round_up(static_cast<int>(row), 4)};
+  reserve_layout(shape[0], 1 + std::int64_t{g.kernel_y} * g.row_runs() * g.run_quads());
   op->bit_weights = int8_layout(g, weight);
   op->initial = int8_initial_sums(g, weight, zero - kernels_->level_shift);
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
@@ -237,6 +258,9 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   require(static_cast<std::int64_t>(height) * width <= kMaxElements / round_up(channels, 32), "a value is too large");
   require(spec.real || spec.bits, "an operation emits neither a real value nor bits");
   op->channels = channels, op->height = height, op->width = width;
+  for (const std::size_t size :
+       {spec.multiplier.size(), spec.offset.size(), spec.slope.size(), spec.threshold.size()})
+    if (size) reserve_layout(channels, 1);
   op->multiplier = by_channel(spec.multiplier, channels, "multiplier needs one number for each channel");
   op->offset = by_channel(spec.offset, channels, "offset needs one number for each channel");
   op->slope = by_channel(spec.slope, channels, "slope needs one number for each channel");
@@ -279,6 +303,7 @@ void Engine::finish() {
   require(!finished_ && !outputs_.empty(), "the engine is finished, or has no result");
   pack_input();
   plan_memory();
+  reserve(arena_bytes_);
   finished_ = true;
   give_arena(std::make_unique<Arena>(arena_bytes_));
 }

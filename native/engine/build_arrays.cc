@@ -62,6 +62,7 @@ std::int64_t Engine::input_elements(std::size_t index) const {
 
 int Engine::add_constant(const float* elements, std::int64_t count) {
   const int id = make_array(count);
+  reserve(4 * values_[id].floats);
   constants_.emplace_back(values_[id].floats);
   std::copy(elements, elements + count, constants_.back().data());
   values_[id].constant = constants_.back().data();
@@ -99,7 +100,10 @@ int Engine::add_product(const View& left, const View& right, View result) {
   const float* constant = viewed(right).constant;
   const int id = make_result(result);
   auto product = std::make_unique<Product>(left, right, result);
-  if (constant) product->pack_constant(constant);
+  if (constant) {
+    reserve(4 * product->scratch_floats());
+    product->pack_constant(constant);
+  }
   if (const std::int64_t floats = product->scratch_floats()) product->set_scratch(make_array(floats));
   return finish_array(std::move(product), {left, right}, id);
 }
@@ -107,6 +111,7 @@ int Engine::add_product(const View& left, const View& right, View result) {
 int Engine::add_sample(const View& input, int axis, const std::vector<int>& index, const std::vector<float>& weight,
                        bool maximum, View result) {
   viewed(input);
+  reserve(4 * static_cast<std::int64_t>(index.size() + weight.size()));
   const int id = make_result(result);
   return finish_array(std::make_unique<Sample>(input, axis, index, weight, maximum, result), {input}, id);
 }

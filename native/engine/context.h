@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Context {
   std::uint8_t* arena;
   ThreadPool& pool;
   bool parallel;  // whether threads share the operation
+  std::atomic<bool>& failed;  // set by an operation that cannot compute its input, which is not finite
 
   std::uint8_t* memory(int id) const { return arena + values[id].offset; }
   float* real(int id) const { return reinterpret_cast<float*>(memory(id)); }

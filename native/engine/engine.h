@@ -8,7 +8,9 @@
 // weights, memory_plan.cc places the values, run.cc runs.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -52,8 +54,10 @@ struct Arena;
 class Engine {
  public:
   // For images (channels, height, width). choose.h says what `instruction_set` may be;
-  // `threads` share the work of a call.
-  Engine(int channels, int height, int width, const std::string& instruction_set, int threads);
+  // `threads` share the work of a call. An operation is refused before weights, constants and the values of one image
+  // together take more than `max_bytes` of memory.
+  Engine(int channels, int height, int width, const std::string& instruction_set, int threads,
+         std::int64_t max_bytes = std::numeric_limits<std::int64_t>::max());
   ~Engine();
 
   // Each adds an operation that reads the values whose ids are given; the input of the engine has id 0. The
@@ -98,7 +102,8 @@ class Engine {
   void finish();
 
   // Computes a result of each output for `count` images: inputs[0] are normalized images (count, C, H, W), the others
-  // are of the inputs in the order in which they were added. Many threads may call it at once.
+  // are of the inputs in the order in which they were added. Many threads may call it at once. std::domain_error says
+  // that the values of an image cannot be computed; the results are then undefined.
   void run(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results);
 
   // The seconds that each operation takes on an image: the median of `rounds` runs. The inputs are those of one image.
@@ -132,16 +137,23 @@ class Engine {
   int make_array(std::int64_t floats);
   int make_result(View& result);
   int finish_array(std::unique_ptr<ArrayOperation> array, const std::vector<View>& inputs, int result);
+  // Counts memory that is about to be allocated. `layout` is of weights: `floats` words of 32 bits for each output
+  // channel, in whole blocks of channels.
+  void reserve(std::int64_t bytes);
+  void reserve_layout(int out_channels, std::int64_t floats);
   void pack_input();
   void plan_memory();
   const Value* dying_residual(const Value& value) const;
   void read_image(const float* image, std::uint8_t* arena) const;
   void run_one(const std::vector<const float*>& inputs, const std::vector<float*>& results, std::int64_t image,
-               std::uint8_t* arena, bool parallel);
+               std::uint8_t* arena, bool parallel, std::atomic<bool>& failed);
+  void compute(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results,
+               std::atomic<bool>& failed);
   std::unique_ptr<Arena> take_arena();
   void give_arena(std::unique_ptr<Arena> arena);
 
   const Kernels* kernels_;
+  std::int64_t max_bytes_, reserved_bytes_ = 0;
   std::vector<Value> values_;
   std::vector<std::unique_ptr<Operation>> operations_;
   std::vector<int> inputs_;

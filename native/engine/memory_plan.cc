@@ -1,5 +1,6 @@
 // Where the values of one image are in the arena: values that are not needed at the same time share memory.
 #include <algorithm>
+#include <vector>
 
 #include "engine/engine.h"
 #include "engine/operation.h"
@@ -30,28 +31,29 @@ void Engine::pack_input() {
 // First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place
 // of its residual (see dying_residual), because that memory is in the cache.
 void Engine::plan_memory() {
-  std::vector<const Value*> placed;
+  // In the order of their places. Values are made in the order of their indices, so that those which are not read any
+  // more when one is made will never be alive again.
+  std::vector<const Value*> alive;
+  const auto lower = [](const Value* a, const Value* b) { return a->offset < b->offset; };
   for (Value& value : values_) {
     if (value.constant) continue;
     if (value.base >= 0) {
       value.offset = values_[value.base].offset + 4 * value.first;
       continue;
     }
-    placed.push_back(&value);
+    std::erase_if(alive, [&](const Value* other) { return other->last_read < value.made; });
+    std::int64_t offset = 0;
     if (const Value* residual = dying_residual(value)) {
       value.offset = residual->offset;
+      alive.insert(std::upper_bound(alive.begin(), alive.end(), &value, lower), &value);
       continue;
     }
-    std::int64_t offset = 0;
-    std::vector<const Value*> alive;
-    for (const Value* other : placed)
-      if (other != &value && other->last_read >= value.made && value.last_read >= other->made) alive.push_back(other);
-    std::sort(alive.begin(), alive.end(), [](const Value* a, const Value* b) { return a->offset < b->offset; });
     for (const Value* other : alive) {
       if (offset + value.bytes() <= other->offset) break;
       offset = std::max(offset, other->offset + other->bytes());
     }
     value.offset = offset;
+    alive.insert(std::upper_bound(alive.begin(), alive.end(), &value, lower), &value);
     arena_bytes_ = std::max(arena_bytes_, offset + value.bytes());
     require(arena_bytes_ <= kMaxBytes, "the program needs too much memory");
   }

@@ -78,6 +78,7 @@ struct Operation {
   Levels levels{};                        // kInt8Convolution, whose weights are in `bit_weights`
   Aligned<std::int32_t> initial;          // kInt8Convolution: what the sums begin with
   std::optional<RowTransform> transform;  // if set, the transformed rows are in `scratch`
+  bool needs_finite = false;              // set where some instruction sets transform rows, on all of them
   Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights;  // see BitWeights
   Aligned<float> multiplier, offset, slope;
   Aligned<std::int32_t> threshold;

@@ -1,7 +1,9 @@
 // Running an engine: its operations one after another on an image, and the time that each takes.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
+#include <stdexcept>
 
 #include "engine/arrays.h"
 #include "engine/context.h"
@@ -15,12 +17,32 @@ std::int64_t result_blocks(const Operation& op) {
   return std::int64_t{op.height} * op.width * round_up(op.channels, kLanes) / kLanes;
 }
 
+// Whether an image has a value that a convolution cannot compute alike on every instruction set: levels have no NaN, and
+// the row transform spreads what is not finite to neighbouring results.
+bool fails(const Operation& op, const float* x, const Value& value) {
+  const bool levels = op.kind == Operation::Kind::kInt8Convolution;
+  if (!levels && !op.needs_finite) return false;
+  for (std::int64_t p = 0; p < value.pixels(); ++p, x += value.stride) {
+    bool found = false;
+    if (levels)
+      for (int c = 0; c < value.channels; ++c) found |= x[c] != x[c];
+    else
+      for (int c = 0; c < value.channels; ++c) found |= x[c] - x[c] != 0;
+    if (found) return true;
+  }
+  return false;
+}
+
 void convolve(const Context& context, const Operation& op, const Epilogue& e) {
   const Kernels& kernels = context.kernels;
   const int input = op.inputs[0];
   Geometry g = op.geometry;
   g.stride = context.values[input].stride;
   const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x, blocks = result_blocks(op);
+  if (fails(op, context.real(input), context.values[input])) {
+    context.failed = true;
+    return;
+  }
   if (op.kind == Operation::Kind::kInt8Convolution) {
     std::uint8_t* levels = context.memory(op.scratch);
     context.split(g.padded_height(), std::int64_t{g.height} * g.width * g.channels / kLanes, [&](int begin, int end) {
@@ -136,6 +158,13 @@ void Engine::give_arena(std::unique_ptr<Arena> arena) {
 void Engine::run(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results) {
   require(finished_, "the engine is not finished");
   require(inputs.size() == inputs_.size() && results.size() == outputs_.size(), "another number of inputs or results");
+  std::atomic<bool> failed{false};
+  compute(inputs, count, results, failed);
+  if (failed) throw std::domain_error("a value that is not finite (NaN or infinite) reaches a convolution that needs finite ones");
+}
+
+void Engine::compute(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results,
+                     std::atomic<bool>& failed) {
   // With enough images for every thread, each thread computes whole images. With fewer, all threads share
   // the rows of each operation.
   const int threads = pool_.threads();
@@ -144,14 +173,14 @@ void Engine::run(const std::vector<const float*>& inputs, std::int64_t count, co
     pool_.run(parts, [&](int part) {
       auto arena = take_arena();
       for (std::int64_t image = count * part / parts; image < count * (part + 1) / parts; ++image)
-        run_one(inputs, results, image, arena->memory.data(), false);
+        run_one(inputs, results, image, arena->memory.data(), false, failed);
       give_arena(std::move(arena));
     });
     return;
   }
   auto arena = take_arena();
   for (std::int64_t image = 0; image < count; ++image)
-    run_one(inputs, results, image, arena->memory.data(), threads > 1);
+    run_one(inputs, results, image, arena->memory.data(), threads > 1, failed);
   give_arena(std::move(arena));
 }
 
@@ -169,8 +198,8 @@ void Engine::read_image(const float* image, std::uint8_t* arena) const {
 }
 
 void Engine::run_one(const std::vector<const float*>& inputs, const std::vector<float*>& results, std::int64_t image,
-                     std::uint8_t* arena, bool parallel) {
-  const Context context{*kernels_, values_, arena, pool_, parallel};
+                     std::uint8_t* arena, bool parallel, std::atomic<bool>& failed) {
+  const Context context{*kernels_, values_, arena, pool_, parallel, failed};
   read_image(inputs[0] + image * input_elements(0), arena);
   for (std::size_t i = 1; i < inputs_.size(); ++i) {
     const std::int64_t floats = input_elements(i);
@@ -191,8 +220,9 @@ std::vector<double> Engine::profile(const std::vector<const float*>& inputs, int
   for (const Output& output : outputs_) memory.emplace_back(output.copy.elements());
   for (auto& result : memory) results.push_back(result.data());
   auto arena = take_arena();
-  const Context context{*kernels_, values_, arena->memory.data(), pool_, pool_.threads() > 1};
-  run_one(inputs, results, 0, context.arena, context.parallel);
+  std::atomic<bool> failed{false};  // only the time matters
+  const Context context{*kernels_, values_, arena->memory.data(), pool_, pool_.threads() > 1, failed};
+  run_one(inputs, results, 0, context.arena, context.parallel, failed);
   std::vector<std::vector<double>> times(operations_.size());
   for (int round = 0; round < rounds; ++round)
     for (std::size_t i = 0; i < operations_.size(); ++i) {

@@ -30,8 +30,15 @@ struct Avx2 {
     return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
   }
   static Floats divide(Floats x, Floats y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
-  static Floats larger(Floats x, Floats y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
-  static Floats smaller(Floats x, Floats y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+  // These instructions give their second operand if one of the two is NaN.
+  static Floats larger(Floats x, Floats y) { return {_mm256_max_ps(y.a, x.a), _mm256_max_ps(y.b, x.b)}; }
+  static Floats smaller(Floats x, Floats y) { return {_mm256_min_ps(y.a, x.a), _mm256_min_ps(y.b, x.b)}; }
+  static Floats larger_or_nan(Floats x, Floats y) {
+    const auto one = [](__m256 v, __m256 w) {
+      return _mm256_blendv_ps(_mm256_max_ps(v, w), v, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    };
+    return {one(x.a, y.a), one(x.b, y.b)};
+  }
   static Floats prelu(Floats y, Floats slope) {
     const auto one = [](__m256 v, __m256 s) {
       return _mm256_blendv_ps(v, _mm256_mul_ps(v, s), _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ));

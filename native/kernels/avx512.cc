@@ -28,8 +28,12 @@ struct Avx512 {
   static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
-  static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
-  static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+  // These instructions give their second operand if one of the two is NaN.
+  static Floats larger(Floats a, Floats b) { return _mm512_max_ps(b, a); }
+  static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(b, a); }
+  static Floats larger_or_nan(Floats a, Floats b) {
+    return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+  }
   static Floats prelu(Floats y, Floats slope) {
     return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_LT_OQ), y, slope);
   }

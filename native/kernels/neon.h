@@ -52,6 +52,7 @@ struct Neon {
   static BIPER_INLINE Floats larger(Floats x, Floats y) {
     return each<Floats>([&](int i) BIPER_INLINE_LAMBDA { return vmaxq_f32(x.v[i], y.v[i]); });
   }
+  static BIPER_INLINE Floats larger_or_nan(Floats x, Floats y) { return larger(x, y); }
   static BIPER_INLINE Floats smaller(Floats x, Floats y) {
     return each<Floats>([&](int i) BIPER_INLINE_LAMBDA { return vminq_f32(x.v[i], y.v[i]); });
   }

@@ -35,7 +35,7 @@ void pool_pixel(const Pooling& p, const float* in, const Window& w, const Epilog
       for (int ix = w.x0; ix < w.x1; ++ix, x += stride)
         repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
           const auto value = Isa::load(x + v * kLanes);
-          y[0][v] = p.maximum ? Isa::larger(y[0][v], value) : Isa::add(y[0][v], value);
+          y[0][v] = p.maximum ? Isa::larger_or_nan(y[0][v], value) : Isa::add(y[0][v], value);
         });
     }
     if (!p.maximum) {

@@ -175,7 +175,7 @@ void pool(const Pooling& p, const float* in, const Epilogue& e, int begin, int e
         for (int iy = y0; iy < y1; ++iy)
           for (int ix = x0; ix < x1; ++ix) {
             const float x = in[static_cast<std::int64_t>(iy * p.width + ix) * stride + channel];
-            y = p.maximum ? std::max(y, x) : y + x;
+            y = p.maximum ? (y < x || x != x ? x : y) : y + x;
           }
         pixel.real(channel, p.maximum ? y : y / static_cast<float>(count));
       }

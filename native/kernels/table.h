@@ -3,8 +3,9 @@
 // A file for an instruction set (like avx512.cc) defines a struct Isa and calls kernels_of<Isa>(name). Isa has
 //   Floats, Integers         a block of 16 lanes of float or int32, in one or more vectors
 //   load, store, all         a block from or to memory that need not be aligned; the same number in all lanes
-//   multiply, add, multiply_add, divide, larger, smaller
-//                            lane by lane; multiply_add(a, b, c) = a * b + c
+//   multiply, add, multiply_add, divide, larger, smaller, larger_or_nan
+//                            lane by lane; multiply_add(a, b, c) = a * b + c; the larger and the smaller are NaN where
+//                            the first operand is, larger_or_nan where either is
 //   prelu(y, slope)          y < 0 ? y * slope : y
 //   not_negative(y), at_most(a, b)
 //                            16 bits: y >= 0, a <= b

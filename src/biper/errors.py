@@ -80,10 +80,26 @@ class LostProcessError(BiperError):
     exit_code = 75
 
 
+_LONGEST_WORD = 100
+
+
+def printable(text: str) -> str:
+    """A text in one line, without control characters: they are written as Python writes them, ``\\x1b`` for example.
+
+    Messages quote files that anyone may have made, and a terminal obeys control characters. Letters of all scripts stay
+    as they are; half a character (a surrogate) and characters that turn the direction of the text are escaped too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that is spelled most like ``word``; None if none is close."""
     import difflib
 
+    if len(word) > _LONGEST_WORD:  # comparing takes time in proportion to the square of the length
+        return None
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 

@@ -162,7 +162,7 @@ def test_a_damaged_header_in_the_middle_is_noticed(tmp_path: Path) -> None:
     told: list[str] = []
     assert labels_of(load(path, told)) == [0, 1, 2]
     assert len(told) == 1
-    assert " after n002 (it does not end with the mark of an archive's end); the rest is left out" in told[0]
+    assert " after n002 (a header of it is damaged); the rest is left out" in told[0]
 
 
 def test_files_that_are_no_tars_are_named_and_the_others_used(shards: Path) -> None:

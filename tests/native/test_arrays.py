@@ -201,6 +201,10 @@ def hostile_calls() -> dict[str, tuple[str, list[object]]]:
         return _native.View(value, sizes, strides, offset)
 
     good, huge = view([4], [1]), 2**62
+
+    def sample(index: list[int], weight: list[float]) -> list[object]:
+        return [good, 0, np.array(index, np.int32), np.array(weight, np.float32), False, view([2], [1])]
+
     return {
         "value": ("add_function", ["abs", [], [view([4], [1], value=7)], good]),
         "offset": ("add_function", ["abs", [], [view([4], [1], 12 * 16)], good]),
@@ -224,10 +228,10 @@ def hostile_calls() -> dict[str, tuple[str, list[object]]]:
         "kept": ("add_reduction", ["sum", good, [0], good]),
         "normal": ("add_normalization", [good, [0], True, 1.0, view([1], [1])]),
         "epsilon": ("add_normalization", [good, [0], True, -1.0, good]),
-        "index": ("add_sample", [good, 0, [0, 4], [], False, view([2], [1])]),
-        "index below": ("add_sample", [good, 0, [0, -1], [], False, view([2], [1])]),
-        "index length": ("add_sample", [good, 0, [0, 1, 2], [], False, view([2], [1])]),
-        "weight": ("add_sample", [good, 0, [0, 1], [1.0], False, view([2], [1])]),
+        "index": ("add_sample", sample([0, 4], [])),
+        "index below": ("add_sample", sample([0, -1], [])),
+        "index length": ("add_sample", sample([0, 1, 2], [])),
+        "weight": ("add_sample", sample([0, 1], [1.0])),
         "target": ("add_copies", [[good], [view([4], [1], 13)], False, 0.0, view([4], [1])]),
         "targets": ("add_copies", [[good, good], [good], False, 0.0, view([4], [1])]),
         "matrix": ("add_product", [view([2, 2], [2, 1]), view([3, 2], [2, 1]), view([2, 2], [16, 1])]),

@@ -39,7 +39,8 @@ def test_the_protection_protects() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc and its sanitizers")
 def test_native_tests_are_clean_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
-    """Build the extension with both sanitizers and run the other native tests with it, which takes some minutes."""
+    """Build the extension with both sanitizers, and run mutated files and the other native tests with it, which takes
+    some minutes."""
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
     nanobind = subprocess.run(
         [sys.executable, "-m", "nanobind", "--cmake_dir"], capture_output=True, text=True, check=True
@@ -75,6 +76,9 @@ import pytest
 from biper import _native
 assert _native.__file__ == {str(package / module.name)!r}, _native.__file__
 tests = [{str(ROOT / "tests/native/test_engine.py")!r}, {str(ROOT / "tests/native/test_arrays.py")!r}]
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from attacks.run_mutations import run
+assert not run(0, 5000)["faults"]
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *tests]))
 """
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)

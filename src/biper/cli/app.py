@@ -19,7 +19,7 @@ from biper.cli.flags import with_flags
 from biper.cli.hints import key_hint
 from biper.cli.interrupts import INTERRUPTED, ignore_interrupts
 from biper.cli.loading import WITH_TORCH, say_loading
-from biper.errors import BiperError, ModelError, optional_packages
+from biper.errors import BiperError, ModelError, optional_packages, printable
 from biper.training.distributed.launch import ProcessInfo, should_report
 
 app = typer.Typer(
@@ -73,7 +73,9 @@ def main() -> None:
     sys.path.append(os.getcwd())  # where a recipe's factory may lie; last, so that it hides no installed module
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if ProcessInfo.from_environment().rank == 0:
-        warnings.showwarning = lambda message, *_args, **_options: typer.echo(f"warning: {message}", err=True)
+        warnings.showwarning = lambda message, *_args, **_options: typer.echo(
+            f"warning: {printable(str(message))}", err=True
+        )
     else:
         warnings.simplefilter("ignore")
     try:
@@ -116,5 +118,5 @@ def _fail(message: str, status: int, debug: bool) -> int:
 
         traceback.print_exc()
     if should_report(sys.exception()):
-        typer.echo(f"error: {' '.join(message.split())}", err=True)
+        typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
     return status

@@ -14,10 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biper.data.names import Names
 from biper.errors import DataError
+from biper.io.files import read_regular
+from biper.io.toml import shortened
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """Endings of the file names of pictures, in small or capital letters; other files are ignored."""
+
+MAX_PICTURE = 1 << 28
+"""The largest file of a picture, in bytes."""
+
+MAX_ANNOTATIONS = 1 << 28
 
 _ANNOTATIONS = "val_annotations.txt"
 
@@ -42,18 +50,16 @@ class FolderImages:
         self.classes = tuple(names if classes is None or list(classes) == numbers else classes)
         label = _labels(names, self.classes, root)
         self.labels = np.array([label[name] for _, name in found], np.int64)
-        # one array: a list of a million strings would be copied into each worker process as it counts references
-        self._paths = np.array([os.fsencode(path) for path, _ in found])
+        self._paths = Names(path for path, _ in found)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def name(self, number: int) -> str:
-        return str(self.root / os.fsdecode(self._paths[number]))
+        return str(self.root / self._paths[number])
 
     def read(self, number: int) -> bytes:
-        with open(self.name(number), "rb") as file:
-            return file.read()
+        return read_regular(self.name(number), MAX_PICTURE)
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(len(self), generator=generator)
@@ -73,16 +79,17 @@ def _labels(names: Sequence[str], classes: Sequence[str], root: Path) -> dict[st
 
 def _in_class_folders(root: Path) -> list[tuple[str, str]]:
     """(path below the root, class) of each picture."""
-    found: list[tuple[str, str]] = []
     folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    places = {_identity(root): root.name}
     for folder in folders:
-        before = len(found)
-        for parent, below, files in os.walk(root / folder, followlinks=True):
-            below.sort()
-            place = os.path.relpath(parent, root)
-            pictures = sorted(file for file in files if file.lower().endswith(ENDINGS) and not file.startswith("."))
-            found += ((os.path.join(place, file), folder) for file in pictures)
-        if len(found) == before:
+        other = places.setdefault(_identity(root / folder), folder)
+        if other != folder:
+            raise DataError(f"{root / folder} and {other} are one folder, whose pictures would have two classes")
+    listed = [(path, folder) for folder in folders for path in _pictures_below(root, folder, set(places))]
+    found = _each_once(root, listed)
+    filled = {folder for _, folder in found}
+    for folder in folders:
+        if folder not in filled:
             raise DataError(
                 f"{root / folder} holds no picture ({', '.join(ENDINGS)}): each folder in {root} is a class; fill it "
                 "or remove it"
@@ -92,11 +99,61 @@ def _in_class_folders(root: Path) -> list[tuple[str, str]]:
     return found
 
 
+def _identity(path: Path | str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _pictures_below(root: Path, folder: str, seen: set[tuple[int, int]]) -> list[str]:
+    """The paths below the root of the pictures in a class folder, in order; a folder that was seen is passed over."""
+    paths: list[str] = []
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        files, below = [], []
+        with os.scandir(root / place) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    below.append(entry)
+                elif entry.is_file() and entry.name.lower().endswith(ENDINGS) and not entry.name.startswith("."):
+                    files.append(entry.name)
+        paths += (os.path.join(place, name) for name in sorted(files))
+        for inner in sorted(below, key=lambda entry: entry.name, reverse=True):
+            identity = _identity(inner.path)
+            if identity not in seen:  # else a link to a folder above, or to one that was read already
+                seen.add(identity)
+                waiting.append(os.path.join(place, inner.name))
+    return paths
+
+
+def _each_once(root: Path, listed: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pictures without links to pictures that are there already."""
+    links = {path for path, _ in listed if os.path.islink(root / path)}
+    if not links:
+        return listed
+    seen = {_identity(root / path) for path, _ in listed if path not in links}
+    once = []
+    for path, folder in listed:
+        if path in links:
+            identity = _identity(root / path)
+            if identity in seen:
+                continue
+            seen.add(identity)
+        once.append((path, folder))
+    return once
+
+
 def _annotated(root: Path) -> list[tuple[str, str]]:
     """(path below the root, class) of each picture that Tiny ImageNet's annotations name."""
     path = root / _ANNOTATIONS
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
+    try:
+        rows = [line.split("\t") for line in read_regular(path, MAX_ANNOTATIONS).decode().splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     short = next((number for number, row in enumerate(rows, 1) if len(row) < 2), None)
     if short is not None or not rows:
         raise DataError(f"{path} is corrupt: line {short or 1} should be a file, a tab, a class")
+    outside = next((row[0] for row in rows if "/" in row[0] or "\0" in row[0] or row[0] in ("", ".", "..")), None)
+    if outside is not None:
+        raise DataError(f"{path} names {shortened(outside)}, expected the name of a file in {root / 'images'}")
     return [(f"images/{row[0]}", row[1]) for row in rows]

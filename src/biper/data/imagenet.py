@@ -25,6 +25,10 @@ from biper.data.transforms import evaluation_crop
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import default_workers
 from biper.errors import DataError
+from biper.io.files import read_regular
+
+LONGEST_PATH = 4_096
+"""The longest path, in characters."""
 
 CLASS_NAMES_FILE = "classes.txt"
 """A file in the folder of tar shards, or the folder above: the names of the labels 0, 1 and so on, one a line."""
@@ -119,9 +123,11 @@ def load_folders(
 
 def _find(data_dir: Path, folders: Mapping[str, tuple[str, ...]]) -> dict[str, Path | list[Path]]:
     """The place of each split: a folder of class folders, or a list of shards. The training images come first."""
+    if len(str(data_dir)) > LONGEST_PATH:
+        raise DataError(f"data_dir=... is no path: it has {len(str(data_dir)):,} characters")
     if data_dir.suffix == ".tar" or ("{" in str(data_dir) and not data_dir.exists()):
         shards = [Path(path) for path in expand_braces(str(data_dir))]
-        missing = [path for path in shards if not path.is_file()]
+        missing = [path for path in shards if not _is_file(path)]
         if missing:
             raise DataError(f"{len(missing)} of {len(shards)} shards are missing, the first is {missing[0]}")
         return _split_shards(shards)
@@ -136,6 +142,13 @@ def _find(data_dir: Path, folders: Mapping[str, tuple[str, ...]]) -> dict[str, P
         return below
     shards = sorted(data_dir.glob("*.tar"))
     return _split_shards(shards) if shards else {"train": data_dir}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that the system cannot have
+        return False
 
 
 def _split_shards(shards: list[Path]) -> dict[str, Path | list[Path]]:
@@ -158,5 +171,9 @@ def _class_names(shard: Path) -> list[str] | None:
     """The class names in the folder of a shard, or in the folder above; None if there is no such file."""
     for folder in (shard.parent, shard.parent.parent):
         if (folder / CLASS_NAMES_FILE).is_file():
-            return (folder / CLASS_NAMES_FILE).read_text(encoding="utf-8").splitlines()
+            try:
+                return read_regular(folder / CLASS_NAMES_FILE, 1 << 26).decode().splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise DataError(f"cannot read {folder / CLASS_NAMES_FILE}: {reason}") from error
     return None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from biper.methods.fields import Positive, Settings, Share
+from biper.methods.fields import LARGEST_SIDE, MOST, Positive, Settings, Share
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -21,18 +21,18 @@ class DataRecipe(Settings):
     name: str
     """A data set of biper's; ``"images"`` for folders of your own pictures (`biper.data.imagenet`), ``"signals"`` for
     files of your own signals (`biper.data.signals`)."""
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, le=MOST)]
     """Images in one training step, counted over all processes."""
-    accumulate: Annotated[int, Field(ge=1)] = 1
+    accumulate: Annotated[int, Field(ge=1, le=MOST)] = 1
     """Number of parts into which a process divides its share of a batch, to save memory. The parts are computed one
     after the other and their gradients are averaged; batch norms use the statistics of each part alone."""
-    crop_padding: Annotated[int, Field(ge=0)] = 0
+    crop_padding: Annotated[int, Field(ge=0, le=LARGEST_SIDE)] = 0
     """Black pixels that are added on each side before a random crop of the original size; 0 does not crop."""
     flip: bool = False
     """Mirror half of the images, left to right."""
-    image_size: Annotated[int, Field(ge=8)] | None = None
+    image_size: Annotated[int, Field(ge=8, le=LARGEST_SIDE)] | None = None
     """Height and width to which images are resized, in pixels, where they are decoded from files (images, imagenet)."""
-    signal_length: Annotated[int, Field(ge=1)] | None = None
+    signal_length: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
     """Signals: the number of samples to which all are brought; default that of the longest training signal."""
     signal_fit: Literal["pad", "resample"] = "pad"
     """Signals: how those of another length are brought to it. ``"pad"`` appends the mean of each channel, which is 0
@@ -44,7 +44,7 @@ class DataRecipe(Settings):
     """Smallest and largest width divided by height of random-resized crops."""
     colour_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest distance from 1 of the random factors by which brightness, contrast and saturation are multiplied."""
-    max_unreadable: Annotated[int, Field(ge=0)] = 100
+    max_unreadable: Annotated[int, Field(ge=0, le=1 << 40)] = 100
     """Unreadable images that are left out and listed in the run folder; the run stops at one more."""
     evaluate_on: Literal["test", "train"] = "test"
     """``"train"`` measures accuracy on the unaugmented training images, and reports it as ``fit``. It is meant for data

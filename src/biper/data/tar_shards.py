@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +21,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from biper.data.image_folder import MAX_PICTURE
+from biper.data.names import Names
+from biper.data.tar_headers import members
 from biper.data.unreadable import UnreadableImages
 from biper.data.workers import one_line_worker_errors, worker_loader
 from biper.errors import DataError
+from biper.io.toml import shortened
 
 ENDINGS = ("jpg", "jpeg", "png", "webp")
 SHUFFLE_BUFFER = 16_384
 """Shuffling moves a picture by less than this many positions in the sequence of all pictures of the permuted shards."""
 
+MAX_SHARDS = 100_000
+"""The most paths that a pattern with braces may stand for."""
+
+MAX_BRACES = 20
+"""The most braces of a pattern."""
+
 _OPEN_SHARDS = 64
 _LABEL_BYTES = 20
-_END_OF_ARCHIVE = bytes(tarfile.BLOCKSIZE)
 
 
 class TarImages:
@@ -52,7 +62,7 @@ class TarImages:
         self.shards = tuple(shards)
         headers = _HeaderReader(self.shards)
         rows: list[tuple[int, int, int, int]] = []
-        keys: list[bytes] = []
+        keys: list[str] = []
         with one_line_worker_errors():
             for number, header in enumerate(worker_loader(headers, range(len(headers)), workers)):
                 for name, reason in header.unreadable:
@@ -63,7 +73,7 @@ class TarImages:
                         unreadable.add(name, f"its label is {picture.label}, expected 0 to {len(classes) - 1}")
                     else:
                         rows.append((number, picture.offset, picture.size, picture.label))
-                        keys.append(os.fsencode(picture.key))
+                        keys.append(picture.key)
         if not rows:
             raise DataError(
                 f"no picture with a label in {len(self.shards)} shards, the first is {self.shards[0]}: expected "
@@ -71,7 +81,7 @@ class TarImages:
             )
         table = np.array(rows, np.int64)
         self._shard, self._offset, self._size, self.labels = (np.ascontiguousarray(column) for column in table.T)
-        self._keys = np.array(keys)
+        self._keys = Names(keys)
         self.classes = tuple(map(str, range(self.labels.max() + 1)) if classes is None else classes)
         self._open: dict[int, int] = {}
 
@@ -79,7 +89,7 @@ class TarImages:
         return len(self.labels)
 
     def name(self, number: int) -> str:
-        return f"{self.shards[self._shard[number]]}: {os.fsdecode(self._keys[number])}"
+        return f"{self.shards[self._shard[number]]}: {self._keys[number]}"
 
     def read(self, number: int) -> bytes:
         size = int(self._size[number])
@@ -119,22 +129,41 @@ def expand_braces(pattern: str) -> list[str]:
     """All paths that a pattern with braces stands for, sorted: ``{000..127}`` is a range, ``{train,val}`` a list.
 
     Raises:
-        DataError: a brace is not closed, or the first number of a range is larger than the second.
+        DataError: a brace is not closed, the first number of a range is larger than the second, or the pattern stands
+            for more than `MAX_SHARDS` paths.
     """
+    shown = shortened(pattern)
+    if pattern.count("{") > MAX_BRACES:
+        raise DataError(f"{shown} has {pattern.count('{'):,} braces, expected at most {MAX_BRACES}")
+    paths, found = [pattern], {pattern}
+    while any("{" in path for path in found):
+        paths, found = sorted(found), set()
+        for path in paths:
+            found |= set(_expanded_once(path))
+            if len(found) > MAX_SHARDS:
+                raise DataError(f"{shown} stands for more than {MAX_SHARDS:,} shards")
+    return sorted(found)
+
+
+def _expanded_once(pattern: str) -> list[str]:
+    """The patterns without the innermost brace that begins last."""
     start = pattern.rfind("{")
     if start < 0:
         return [pattern]
     end = pattern.find("}", start)
+    shown = shortened(pattern)
     if end < 0:
-        raise DataError(f"the brace in {pattern} is not closed: expected something like shard-{{000..127}}.tar")
+        raise DataError(f"the brace in {shown} is not closed: expected something like shard-{{000..127}}.tar")
     inner = pattern[start + 1 : end]
     options = inner.split(",")
-    if counted := re.fullmatch(r"(\d+)\.\.(\d+)", inner):
+    if counted := re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", inner):
         first, last = counted.groups()
+        if int(last) - int(first) >= MAX_SHARDS:
+            raise DataError(f"{shown} stands for more than {MAX_SHARDS:,} shards")
         options = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
         if not options:
-            raise DataError(f"the range {{{inner}}} in {pattern} is empty: expected the smaller number first")
-    return sorted({path for option in options for path in expand_braces(pattern[:start] + option + pattern[end + 1 :])})
+            raise DataError(f"the range {{{inner}}} in {shown} is empty: expected the smaller number first")
+    return [pattern[:start] + option + pattern[end + 1 :] for option in options]
 
 
 class _Picture(NamedTuple):
@@ -170,24 +199,26 @@ def _read_header(shard: Path) -> _Header:
     unreadable: list[tuple[str, str]] = []
     key = ""
     try:
-        length = shard.stat().st_size
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
+        status = shard.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is a pipe, a device or a folder")
+        with open(shard, "rb") as file, open(shard, "rb") as contents:
+            for member in members(file):
                 folder, slash, base = member.name.rpartition("/")
                 stem, _, ending = base.partition(".")
                 key = folder + slash + stem
-                if not member.isreg() or member.offset_data + member.size > length:
+                if member.offset + member.size > status.st_size:
                     continue
                 if ending.lower() in ENDINGS:
-                    places[key] = member.offset_data, member.size
-                elif ending.lower() == "cls" and (content := tar.extractfile(member)) is not None:
-                    labels[key] = content.read(_LABEL_BYTES)
-            with open(shard, "rb") as file:  # tarfile treats a damaged header as the end of the archive
-                file.seek(tar.offset)
-                if file.read(tarfile.BLOCKSIZE) != _END_OF_ARCHIVE:
-                    raise tarfile.ReadError("it does not end with the mark of an archive's end")
+                    if member.size > MAX_PICTURE:
+                        unreadable.append((f"{shard}: {member.name}", f"it has {member.size:,} bytes"))
+                        continue
+                    places[key] = member.offset, member.size
+                elif ending.lower() == "cls":
+                    contents.seek(member.offset)
+                    labels[key] = contents.read(min(member.size, _LABEL_BYTES))
     except (tarfile.TarError, OSError, EOFError) as error:
-        after = f" after {key}" if key else ""
+        after = f" after {shortened(key)}" if key else ""
         unreadable.append((str(shard), f"truncated, corrupt, or no tar file{after} ({error}); the rest is left out"))
         if not (key in places and key in labels):  # the archive ends within this group, which is reported already
             places.pop(key, None)

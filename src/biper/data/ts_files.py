@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.errors import DataError
+from biper.io.files import read_regular
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def read_ts(path: Path) -> Series:
             values, another number of channels, or a class that the header does not name.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     classes, first = _header(path, lines)

@@ -6,7 +6,10 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from biper.errors import DataError
+from biper.errors import DataError, printable
+
+LONGEST = 2_000
+"""Longer names and reasons are cut. Those that fit stay whole, because a name tells whether an image is counted."""
 
 
 class UnreadableImages:
@@ -36,7 +39,7 @@ class UnreadableImages:
 
     def add(self, name: str, reason: str) -> None:
         """Record that an image cannot be read."""
-        name, reason = " ".join(name.split()), " ".join(reason.split())
+        name, reason = (printable(" ".join(text.split())[:LONGEST]) for text in (name, reason))
         if name in self.names:
             return
         self.names[name] = reason

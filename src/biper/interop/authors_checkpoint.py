@@ -17,8 +17,14 @@ from torch import Tensor, nn
 from biper.data.specs import dataset_spec
 from biper.errors import CheckpointError
 from biper.interop.authors_networks import datasets_of, load_reference_state_dict, our_network
+from biper.interop.plain_tensors import problem_of, require_uncompressed
+from biper.io.files import read_regular
+from biper.io.toml import shortened
 from biper.models.saved import MODEL_FILE, ModelInfo, save_model
 from biper.quantizers import Stage
+
+MAX_CONFIG = 1 << 20
+"""The largest ``config.txt``, in bytes."""
 
 _DATASETS = {"tinyimagenet": "tiny-imagenet"}
 """The authors' names of data sets, and our names, where they differ."""
@@ -78,7 +84,12 @@ def read_reference_checkpoint(
     state_dict = document.get("state_dict", document)
     if not isinstance(state_dict, Mapping) or not _names_tensors(state_dict):
         raise CheckpointError(f"{path} holds no state dict: expected a checkpoint of the authors' scripts")
+    for name, value in state_dict.items():
+        if isinstance(value, Tensor) and (problem := problem_of(value)):
+            raise CheckpointError(f"{path}: {shortened(name)} {problem}")
     said = document.get("model") if "state_dict" in document else None
+    if not isinstance(said, str | None):
+        raise CheckpointError(f"{path} names its network by a {type(said).__name__}, expected a text")
     if (frequency is None or stage is None) and said is not None and config.get("model", said) != said:
         raise CheckpointError(
             f"{path} is a {said}, but config.txt beside it is of a {config['model']}: "
@@ -102,7 +113,7 @@ def read_reference_checkpoint(
         stage=Stage.of(stage),
         state_dict=state_dict,
         epoch=epoch if isinstance(epoch, int) else None,
-        best_top1=float(best) if isinstance(best, int | float) else None,
+        best_top1=float(best) if isinstance(best, int | float) and abs(best) <= 100 else None,
     )
 
 
@@ -177,9 +188,12 @@ def import_reference(checkpoint: ReferenceCheckpoint, out: str | Path) -> ModelI
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     try:
+        require_uncompressed(path)
         document = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except CheckpointError:
+        raise
     except Exception as error:  # torch.load raises many kinds
         raise CheckpointError(
             f"{path} is no checkpoint, is corrupt, or holds more than tensors, numbers and texts, which is not loaded "
@@ -199,7 +213,7 @@ def _names_tensors(state_dict: Mapping[Any, Any]) -> bool:
 def _read_config(path: Path) -> dict[str, str]:
     """The options in a ``config.txt``; an empty mapping if there is no such file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(path, MAX_CONFIG).decode().splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:

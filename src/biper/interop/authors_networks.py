@@ -14,7 +14,7 @@ Source: the authors' published code, https://github.com/edmav4/BiPer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -24,8 +24,11 @@ from torch import Tensor, nn
 
 from biper.data.specs import SPECS, dataset_spec
 from biper.errors import CheckpointError, ModelError, did_you_mean
+from biper.interop.plain_tensors import problem_of
+from biper.io.toml import shortened
 from biper.models import create_model
 from biper.models.layers import Bits
+from biper.models.saved import require_classes
 from biper.nn import set_stage_
 from biper.quantizers import Stage
 
@@ -115,7 +118,7 @@ def reference_names(model: str, *, dataset: str) -> dict[str, str]:
     network = _network(model, dataset)
     with torch.device("meta"):  # only the names are needed, not the weights
         ours = create_model(network.name, dataset=dataset, bits=network.bits)
-    return _names(network, ours)
+    return _names(network, ours.state_dict())
 
 
 def load_reference_state_dict(
@@ -152,13 +155,28 @@ def load_reference_state_dict(
     stage = Stage.of(stage)
     entries = _without_prefix(state_dict)
     what = f"the state dict of {model} for {dataset}"
+    for name, value in entries.items():
+        if isinstance(value, Tensor) and (problem := problem_of(value)):
+            raise CheckpointError(f"{what}: {shortened(name)} {problem}")
     if num_classes is None:
         num_classes = _classes_of(model, dataset, entries)
         if num_classes is None:
             raise CheckpointError(f"{what} lacks {network.their_name('fc.weight')}, which says how many classes it has")
-    ours = create_model(network.name, dataset=dataset, num_classes=num_classes, bits=network.bits, frequency=frequency)
+    settings: dict[str, Any] = {
+        "dataset": dataset,
+        "num_classes": num_classes,
+        "bits": network.bits,
+        "frequency": frequency,
+    }
+    last = network.their_name("fc.weight")
+
+    def make(classes: int) -> nn.Module:
+        return create_model(network.name, **settings | {"num_classes": classes})
+
+    require_classes(f"{what}: {last}", entries.get(last), num_classes, make)
+    ours = make(num_classes)
     state = ours.state_dict()
-    names = _names(network, ours)
+    names = _names(network, state)
     _check_names(what, names, entries)
     for theirs, name in names.items():
         if theirs in entries:
@@ -204,9 +222,9 @@ def _no_network(model: str, known: Sequence[str], where: str = "") -> ModelError
     return ModelError(f"the authors have no network {model!r}{where}{did_you_mean(model, known)}")
 
 
-def _names(network: _Network, ours: nn.Module) -> dict[str, str]:
+def _names(network: _Network, ours: Iterable[str]) -> dict[str, str]:
     """``{theirs: ours}``; the quantizers' frequency and stage have no counterpart."""
-    return {network.their_name(name): name for name in ours.state_dict() if "_quantizer." not in name}
+    return {network.their_name(name): name for name in ours if "_quantizer." not in name}
 
 
 def _without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from mmap import mmap
 from pathlib import Path
 from typing import Any
 
+from biper.errors import printable
+
 _BLANK = "0" * 64
+_HASH = re.compile("[0-9a-f]{64}")
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000
 """The longest header in bytes that safetensors accepts."""
@@ -40,17 +44,24 @@ def seal(save: Callable[[Any, dict[str, str]], bytes], tensors: Any, document: M
     return blob.replace(_BLANK.encode(), hashlib.sha256(blob).hexdigest().encode(), 1)
 
 
-def open_sealed(blob: bytes | mmap, *, verify: bool = True) -> dict[str, Any]:
-    """The document of a container (bytes or a mapped file), after checking its hash unless ``verify=False``.
+def open_sealed(blob: bytes | mmap, *, dtypes: Collection[str], verify: bool = True) -> dict[str, Any]:
+    """The document of a container, after checking its hash and the types of its tensors.
+
+    Args:
+        blob: bytes, or a mapped file.
+        dtypes: the types that tensors may have, by their names in safetensors. Libraries differ in how they fail with
+            others.
+        verify: compare the hash.
 
     Raises:
-        ContainerError: the blob is truncated, changed since it was written, or not one of ours.
+        ContainerError: the blob is truncated, changed since it was written, or not one of ours, or has a tensor of
+            another type.
     """
     with memoryview(blob) as view:
         header = _header(view)
-        document = _document(header)
+        document = _document(header, dtypes)
         recorded = document.pop("sha256", None)
-        if not isinstance(recorded, str) or len(recorded) != len(_BLANK):
+        if not isinstance(recorded, str) or not _HASH.fullmatch(recorded):
             raise ContainerError("is a safetensors file, but not one that biper wrote")
         if verify and _blanked_hash(view, header.find(recorded.encode())) != recorded:
             raise ContainerError("is corrupt: its content does not match its checksum")
@@ -91,11 +102,20 @@ def _header(view: memoryview) -> bytes:
     return bytes(view[_LENGTH_BYTES : _LENGTH_BYTES + length])
 
 
-def _document(header: bytes) -> dict[str, Any]:
+def _document(header: bytes, dtypes: Collection[str] | None = None) -> dict[str, Any]:
+    """The document in a header, whose tensors must have one of the types, unless these are None."""
     try:
-        document = json.loads(json.loads(header).get("__metadata__", {}).get("biper", "{}"))
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        entries = json.loads(header)
+        document = json.loads(entries.pop("__metadata__", {}).get("biper", "{}"))
+        found = {name: entry["dtype"] for name, entry in entries.items()}
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise ContainerError("is corrupt: its header is not the JSON that biper writes") from error
     if not isinstance(document, dict):
         raise ContainerError("is corrupt: its document is no JSON object")
+    for name, dtype in found.items():
+        if dtypes is not None and (not isinstance(dtype, str) or dtype not in dtypes):
+            raise ContainerError(
+                f"has a tensor {printable(name[:100])} of type {printable(str(dtype)[:100])}, expected "
+                f"{', '.join(sorted(dtypes))}"
+            )
     return document

@@ -10,9 +10,12 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from biper.errors import CheckpointError
+from biper.errors import CheckpointError, printable
 from biper.io.container import ContainerError, open_sealed, seal
 from biper.io.files import atomic_write, read_regular
+
+DTYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
+"""The types that tensors of a model or a checkpoint may have, by their names in safetensors."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
@@ -38,11 +41,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         blob = read_regular(path)
-        document = open_sealed(blob)
+        document = open_sealed(blob, dtypes=DTYPES)
         return safetensors.torch.load(blob), document
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except ContainerError as error:
         raise CheckpointError(f"{path} {error}") from error
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is corrupt: {error}") from error
+        raise CheckpointError(f"{path} is corrupt: {printable(str(error))}") from error

@@ -6,6 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST = 1_000_000
+"""The most epochs, images in a batch and so on: more is a mistake, and could take memory before anyone sees it."""
+LARGEST_SIDE = 1 << 14
+"""The most pixels of a side, or of a padding."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A finite number above 0."""
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,4 +34,4 @@ def described(problem: Any) -> str:
         problem: an item of ``ValidationError.errors()``.
     """
     message = str(problem["msg"]).removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
-    return f"{message}, got {problem['input']!r}"
+    return f"{message}, got {repr(problem['input'])[:200]}"

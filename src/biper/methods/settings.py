@@ -127,7 +127,7 @@ def _choices_of(table: Mapping[str, Any]) -> dict[str, Any]:
     name = options.pop("name", None)
     given = {key: options.pop(key, None) for key in CHOICES}
     factor = {key: options.pop(key) for key in ("learning_rate_factor",) if key in options}
-    if name is not None and name not in METHODS:
+    if name is not None and (not isinstance(name, str) or name not in METHODS):
         raise ModelError(f"no method {name!r}{did_you_mean(str(name), METHODS)}")
     if name is not None and all(value is not None for value in given.values()):
         raise ModelError(
@@ -168,7 +168,7 @@ def _choice(key: str, value: Any, default: str) -> dict[str, Any]:
     if not isinstance(value, str | Mapping | None):
         raise ModelError(f"method.{key}: expected a name or a table with a name, got {value!r}")
     table = {"name": default} | ({} if value is None else {"name": value} if isinstance(value, str) else dict(value))
-    if table["name"] not in CHOICES[key]:
+    if not isinstance(table["name"], str) or table["name"] not in CHOICES[key]:
         raise ModelError(f"method.{key}: there is no {table['name']!r}{did_you_mean(str(table['name']), CHOICES[key])}")
     fields = CHOICES[key][table["name"]].model_fields
     for option in table:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,8 @@ from biper.binarize.replace import binarize_
 from biper.binarize.report import BinarizeReport
 from biper.binarize.run_once import run_once
 from biper.errors import ModelError, did_you_mean
+from biper.io.files import read_regular
+from biper.io.toml import MAX_BYTES, parse_toml
 from biper.methods.settings import Method, read_method
 from biper.nn import binary_layers
 from biper.nn.convert import make_real_
@@ -84,7 +85,7 @@ def factory_of_run(model_file: Path) -> Factory | None:
     if not recipe.is_file():
         return None
     try:
-        table = tomllib.loads(recipe.read_text(encoding="utf-8")).get("model", {})
+        table = parse_toml(read_regular(recipe, MAX_BYTES).decode()).get("model", {})
         path, arguments = table.get("factory"), dict(table.get("arguments", {}))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{recipe} cannot be read: {_line(error)}") from error

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from biper.data import load_dataset
 from biper.data.dataset import Dataset
 from biper.data.specs import SIGNALS, DatasetSpec, dataset_spec
 from biper.errors import BiperError, CheckpointError, ModelError
 from biper.io.tensors import load_tensors, save_tensors
+from biper.io.toml import shortened
 from biper.models import create_model
 from biper.models.own import OWN, Factory, factory_of_run, find_factory, make_own
 
@@ -23,6 +25,51 @@ if TYPE_CHECKING:
     from biper.recipes.schema import Recipe
 
 FORMAT = "biper model 1"
+
+FEW_CLASSES = 4_096
+MAX_CLASSES = 1 << 20
+MAX_SIDE = 1 << 16
+MAX_SAMPLE = 1 << 26
+"""Of a model that is read from a file: the classes that are made without looking, the most classes, the largest side,
+and the most numbers of one sample."""
+
+
+def _is_integer(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _is_list(kind: Callable[[Any], bool], most: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) <= most and all(map(kind, value))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e30
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_is_text, "a text"),
+    "dataset": (_is_text, "a text"),
+    "bits": (_is_text, "a text"),
+    "num_classes": (_is_integer(1, MAX_CLASSES), f"an integer from 1 to {MAX_CLASSES:,}"),
+    "frequency": (lambda value: _is_number(value) and value > 0, "a positive number"),
+    "mean": (_is_list(_is_number, MAX_SIDE), "a list of numbers"),
+    "std": (_is_list(_is_number, MAX_SIDE), "a list of numbers"),
+    "classes": (_is_list(_is_text, MAX_CLASSES), "a list of texts"),
+    "details": (lambda value: isinstance(value, dict), "an object"),
+    "image_size": (_is_integer(0, MAX_SIDE), f"an integer from 0 to {MAX_SIDE:,}"),
+    "method": (lambda value: isinstance(value, dict), "an object"),
+    "input_shape": (
+        lambda value: _is_list(_is_integer(1, 1 << 24), 3)(value) and math.prod(value) <= MAX_SAMPLE,
+        f"up to 3 integers with a product of at most {MAX_SAMPLE:,}",
+    ),
+}
+"""What each field of a saved description must be, and how an error says it."""
+
+_OPTIONAL: dict[str, Any] = {"details": {}, "image_size": 0, "method": {}}
 
 MODEL_FILE = "model.safetensors"
 """The name of the file of the final model in a run folder, and of an imported model."""
@@ -207,6 +254,9 @@ def load_model(path: str | Path, *, factory: str | Factory | None = None) -> tup
     elif isinstance(factory, str):
         factory = find_factory(factory)
     try:
+        if info.name != OWN:
+            last = "the last layer, fc.weight,"
+            require_classes(last, tensors.get("fc.weight"), info.num_classes, partial(_with_classes, info))
         model = info.create(factory)
     except (TypeError, BiperError) as error:
         if info.name == OWN:
@@ -216,10 +266,39 @@ def load_model(path: str | Path, *, factory: str | Factory | None = None) -> tup
     return model.eval(), info
 
 
+def _with_classes(info: ModelInfo, num_classes: int) -> nn.Module:
+    return replace(info, num_classes=num_classes).create()
+
+
+def require_classes(source: str, weight: Any, num_classes: int, make: Callable[[int], nn.Module]) -> None:
+    """Check that the last layer in a file has as many classes as a network is about to be made for.
+
+    Otherwise a small file could ask for a layer that takes all the memory. Few classes take little in any case.
+
+    Args:
+        source: where the weights come from, for the error message.
+        weight: those of the last layer, ``fc.weight`` (classes, features).
+        num_classes: the number of classes.
+        make: makes the network for a number of classes.
+
+    Raises:
+        CheckpointError: the weight has another shape than the network has.
+    """
+    if num_classes <= FEW_CLASSES:
+        return
+    expected = (num_classes, make(2).state_dict()["fc.weight"].shape[1])
+    found = tuple(weight.shape) if isinstance(weight, Tensor) else "no tensor"
+    if found != expected:
+        raise CheckpointError(f"{source} should have the shape {expected} for {num_classes:,} classes, got {found}")
+
+
 def _read_info(path: str | Path, document: Mapping[str, Any]) -> ModelInfo:
     """The description in the document of a model file."""
     try:
-        fields = {"input_shape": (), **document["info"]}
+        fields = {"input_shape": [], **document["info"]}
+        for name, (valid, expected) in _FIELDS.items():
+            if not valid(fields[name] if name not in _OPTIONAL else fields.get(name, _OPTIONAL[name])):
+                raise TypeError(f"expected {expected} as {name}, got {shortened(repr(fields[name]))}")
         for name in ("mean", "std", "classes", "input_shape"):
             fields[name] = tuple(fields[name])
         return ModelInfo(**fields)

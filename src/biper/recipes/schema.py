@@ -6,15 +6,14 @@ they are arguments of `biper.train`. Unknown keys, wrong types and values out of
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from biper.data.settings import DataRecipe
 from biper.errors import RecipeError
-from biper.methods.fields import Finite, NonNegative, Positive, Settings
+from biper.io.toml import toml_value
+from biper.methods.fields import MOST, Finite, NonNegative, Positive, Settings
 from biper.methods.settings import Method
 from biper.methods.weights import BiperWeights
 from biper.models.own import OWN
@@ -62,7 +61,7 @@ class ModelRecipe(Settings):
 class StageRecipe(Settings):
     """One training stage: an optimizer under one learning-rate schedule."""
 
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=MOST)]
     """How many times the stage sees every training image."""
     learning_rate: Positive
     """The learning rate after the warm-up, from which the schedule falls."""
@@ -85,7 +84,7 @@ class StageRecipe(Settings):
     """Strength τ of the periodic regularizer, τ times the sum over binary layers of mean sin²(ω w). A positive τ, as
     published, moves weights to the zeros of the sine; a negative τ moves them to its extremes, where the sine equals
     its sign; 0 switches the regularizer off."""
-    warmup_epochs: NonNegative = 0.0
+    warmup_epochs: Annotated[float, Field(ge=0, le=MOST)] = 0.0
     """Epochs, whole or fractional, in which the learning rate rises linearly from 0."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
@@ -103,7 +102,7 @@ class TeacherRecipe(Settings):
     arXiv:1503.02531.
     """
 
-    epochs: Annotated[int, Field(ge=2)]
+    epochs: Annotated[int, Field(ge=2, le=MOST)]
     """How many epochs the teacher is trained, both stages together."""
     learning_rate: Positive
     """Initial learning rate, which falls to 0 by the schedule of stage 1. All other settings of stage 1 hold for the
@@ -186,11 +185,14 @@ class Recipe(Settings):
         They are the epochs of both stages (at least 1 each), of their warm-up, and of the teacher (at least 2).
 
         Raises:
-            RecipeError: the factor is not a positive finite number.
+            RecipeError: the factor is not a positive finite number, or gives more than `MOST` epochs.
         """
         if not 0 < factor < float("inf"):
             raise RecipeError(f"factor=... must be a positive number, got {factor}")
         document = self.model_dump()
+        longest = max(stage.epochs for stage in (self.stage1, self.stage2, self.teacher) if stage is not None)
+        if longest * factor > MOST:
+            raise RecipeError(f"factor=... must give at most {MOST:,} epochs, got {factor} times {longest}")
         for stage in ("stage1", "stage2"):
             table = document[stage]
             table["epochs"] = max(1, round(table["epochs"] * factor))
@@ -212,18 +214,3 @@ class Recipe(Settings):
             if isinstance(table, dict)
         ]
         return "\n".join(scalars + ["\n".join(lines) for lines in tables]) + "\n"
-
-
-def toml_value(value: Any) -> str:
-    """A value as TOML writes it on one line; a table becomes an inline table, without the keys that are None."""
-    if isinstance(value, dict):
-        inside = (f"{_toml_key(str(key))} = {toml_value(part)}" for key, part in value.items() if part is not None)
-        return "{" + ", ".join(inside) + "}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml_value, value))}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _toml_key(key: str) -> str:
-    """A key as TOML writes it: bare where it may be, else quoted."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

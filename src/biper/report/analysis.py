@@ -29,7 +29,7 @@ from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.runs.folder import RunFolder
 from biper.runs.records import MetricsRow, Record, RunSummary
-from biper.runs.state import Position, entries
+from biper.runs.state import Position, entries, restoring
 from biper.runtime.bench import BenchReport, bench
 from biper.runtime.model import Model
 from biper.targets.packed.saved import pack_loaded
@@ -248,7 +248,8 @@ def _model(folder: RunFolder, found: RunAnalysis, source: _Sources) -> nn.Module
     info = ModelInfo.of_recipe(found.recipe, classes, spec)
     if folder.stage_file(1).exists():
         _, info = load_model(folder.stage_file(1), factory=source.factory)
-    model, position = info.create(source.factory), Position.from_json(document["position"])
+    with restoring(path):
+        model, position = info.create(source.factory), Position.from_json(document["position"])
     try:
         load_state(model, entries(tensors, "model/"), str(path), info.name)
     except CheckpointError as error:  # only a saved model has the number of classes of the user's own data

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from biper.errors import ModelError, RecipeError, did_you_mean
+from biper.io.toml import toml_value
 from biper.methods.presets import METHODS
 from biper.methods.settings import CHOICES, Method, read_method
 from biper.recipes.load import read_value
-from biper.recipes.schema import toml_value
 
 _LABEL = r"[\w.+-]+"
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from biper.errors import CheckpointError
+from biper.io.toml import shortened
 from biper.runs.fields import Fields
 from biper.runs.records import StageResult, stages_from_json, stages_to_json
 
@@ -85,7 +89,16 @@ class Position:
         Raises:
             ValueError, TypeError: it is not what `to_json` gave.
         """
-        return cls(**{**document, "results": stages_from_json(Fields(document["results"]))})
+        fields = Fields(document)
+        results = stages_from_json(Fields(fields.table("results")))
+        integers = ("stage", "epoch", "step", "correct", "images", "best_epoch", "metrics_bytes")
+        counts = {key: fields.integer(key) for key in integers}
+        numbers = {key: fields.number(key) for key in ("loss_sum", "best_accuracy", "seconds")}
+        wrong = next((key for key, value in counts.items() if not 0 <= value < 1 << 62), None)
+        if wrong is not None or not 1 <= counts["stage"] <= 2:
+            raise ValueError(f"expected stage 1 or 2 and counts from 0 on, got {wrong or 'stage'} of another size")
+        values: dict[str, Any] = {**counts, **numbers}
+        return cls(**values, results=results)
 
 
 def pack_state(
@@ -121,6 +134,20 @@ def pack_state(
     return tensors, document
 
 
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Turns what goes wrong with the content of a checkpoint in the ``with`` block into an error of one line.
+
+    Raises:
+        CheckpointError: a value is missing, of another type or shape, or out of range.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = shortened(" ".join(str(error).split()))
+        raise CheckpointError(f"{path} holds no state of this run: {type(error).__name__}: {reason}") from error
+
+
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], document: Mapping[str, Any]
 ) -> None:
@@ -134,9 +161,16 @@ def restore_optimizer(
         if name.startswith("optimizer/"):
             _, number, key = name.split("/", 2)
             parameter = parameters[int(number)]
+            if value.shape not in (parameter.shape, torch.Size()):
+                raise ValueError(f"{name} has the shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
             if value.shape == parameter.shape:
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(number), {})[key] = value
+    for saved, own in zip(document["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
+        for key, value in own.items():
+            is_number = isinstance(value, int | float)
+            if is_number and key in saved and not (type(saved[key]) in (int, float, bool) and abs(saved[key]) < 1e30):
+                raise ValueError(f"expected a number for {key} of the optimizer, got {saved[key]!r}")
     optimizer.load_state_dict({"state": state, "param_groups": document["optimizer"]["param_groups"]})
 
 

@@ -174,10 +174,10 @@ class ArrayBuilder:
 
     def sample(self, op: Operation, inputs: list[View]) -> View:
         axis, index = op.attributes["axis"], op.tensors["index"]
-        weight = op.tensors["weight"].reshape(-1).tolist() if "weight" in op.tensors else []
+        weight = op.tensors.get("weight", np.empty(0, np.float32)).reshape(-1)
         maximum = op.attributes["function"] == "max"
         result = self.result(op.shape, inputs)
-        places = index.reshape(-1).tolist()
+        places = np.ascontiguousarray(index.reshape(-1))
         return self.call("add_sample", self.native(inputs[0]), axis, places, weight, maximum, result=result)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from biper.errors import ModelFormatError
+from biper.errors import ModelFormatError, printable
 
 MAX_ELEMENTS = 1 << 26
 """The most elements of a value, 256 MiB in float32. A larger value is refused before memory is allocated for it."""
@@ -26,7 +26,19 @@ class Checker:
     def require(self, condition: bool, problem: str) -> None:
         """Raise ``ModelFormatError`` with ``where`` and the problem unless the condition holds."""
         if not condition:
-            raise ModelFormatError(f"{self.where} {problem}"[:LONGEST_MESSAGE])
+            raise ModelFormatError(printable(f"{self.where} {problem}"[:LONGEST_MESSAGE]))
+
+    def encodable(self, document: Any) -> None:
+        """Require that every text of a document, keys too, can be written as UTF-8: JSON can hold half a character."""
+        waiting = [document]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                waiting += [*value, *value.values()]
+            elif isinstance(value, list):
+                waiting += value
+            elif isinstance(value, str) and not value.isascii():
+                self.require(not any("\ud800" <= letter <= "\udfff" for letter in value), "has text that is no Unicode")
 
     def mapping(self, value: Any, name: str) -> Mapping[str, Any]:
         """Return the value, which must be a JSON object."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.errors import ModelFormatError
+from biper.errors import DataError, ModelFormatError
 from biper.runtime.arrays import ArrayBuilder
+from biper.runtime.budget import UNLIMITED
 from biper.runtime.operations import OPERATIONS
 from biper.runtime.program import Operation, Program, Shape
 from biper.runtime.views import View, dense_strides, image_strides
@@ -40,22 +41,30 @@ class Engine:
         instruction_set: ``"scalar"``, ``"avx2"``, ``"avx512"``, ``"neon"`` or ``"dotprod"``. With None the environment
             variable ``BIPER_ISA`` decides, or else the fastest set that this processor supports.
         threads: the number of threads that share the work of one call, including the calling thread.
+        max_memory: the most bytes that weights, constants and the values of one image may take.
 
     Raises:
         ModelFormatError: the native engine refuses the program, or the processor lacks the instruction set.
     """
 
-    def __init__(self, program: Program, instruction_set: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        instruction_set: str | None = None,
+        threads: int = 1,
+        max_memory: int = UNLIMITED,
+    ) -> None:
         name = os.environ.get(ISA_VARIABLE, "") if instruction_set is None else instruction_set
         self._outputs = program.outputs or {"": program.output}
         self._single = not program.outputs
         self._shapes = [program.shapes[value] for value in self._outputs.values()]
         self._inputs = {"image": program.input_shape} | dict(program.inputs)
         try:
-            self._engine = _native.Engine(*program.input_shape, name, threads)
+            self._engine = _native.Engine(*program.input_shape, name, threads, max_memory)
             self._arrays = ArrayBuilder(self._engine, _native.View)
             self._bits: dict[str, int] = {}
             self._views: dict[str, View] = {}
+            self._images: dict[str, int] = {}
             self._add_image("image", 0, program.input_shape)
             for other, shape in program.inputs.items():
                 value = int(self._engine.add_input(math.prod(shape)))
@@ -102,6 +111,8 @@ class Engine:
 
         Raises:
             ValueError: an input is missing, or has another shape.
+            DataError: a value that is not finite reaches a convolution that needs finite ones: NaN one of int8, or NaN
+                or infinity one of real values that some instruction sets compute by a transform.
         """
         results = self.run(images, others or {})
         return results[0] if self._single else dict(zip(self._outputs, results, strict=True))
@@ -117,7 +128,10 @@ class Engine:
             if array.shape != (len(images), *shape):
                 raise ValueError(f"the input {name!r} has the shape {array.shape}, expected {(len(images), *shape)}")
             arrays.append(array)
-        self._engine.run(arrays, results)
+        try:
+            self._engine.run(arrays, results)
+        except ValueError as error:
+            raise DataError(f"the model cannot compute these inputs: {error}") from error
         return results
 
     def profile(self, rounds: int = 100) -> list[float]:
@@ -139,8 +153,8 @@ class Engine:
             if op.operation == "binary_convolution":
                 inputs = [self._bits[name] for name in op.inputs]
             else:
-                inputs = [self._arrays.image(self._views[name]) for name in op.inputs]
-            residual = -1 if op.residual is None else self._arrays.image(self._views[op.residual])
+                inputs = [self._image(name) for name in op.inputs]
+            residual = -1 if op.residual is None else self._image(op.residual)
             method, arguments = self._call_for(op, inputs)
             real, bits = getattr(self._engine, method)(*arguments, _epilogue(op, residual))
             if op.real is not None:
@@ -152,6 +166,12 @@ class Engine:
             inputs_read = [self._views[name] for name in op.inputs]
             self._views[op.real] = self._arrays.add(op, inputs_read, for_images=op.real in wanted)
         return self.native_operations
+
+    def _image(self, name: str) -> int:
+        """The id under which operations on images read a value."""
+        if name not in self._images:
+            self._images[name] = self._arrays.image(self._views[name])
+        return self._images[name]
 
     def _add_image(self, name: str, value: int, shape: Shape) -> None:
         """Note a value that is an image (C, H, W) of the native engine."""
@@ -197,7 +217,7 @@ def _epilogue(op: Operation, residual: int) -> Any:
     epilogue = _native.Epilogue()
     for name in ("multiplier", "offset", "slope", "threshold", "flip"):
         if name in op.tensors:
-            setattr(epilogue, name, op.tensors[name].tolist())
+            setattr(epilogue, name, np.ascontiguousarray(op.tensors[name]))
     epilogue.activation = op.attributes.get("activation", "")
     if epilogue.activation == "clip":
         epilogue.low, epilogue.high = op.attributes["low"], op.attributes["high"]

@@ -20,6 +20,7 @@ from biper.io.pictures import UNREADABLE
 from biper.io.preprocessing import Preprocessing, squeezed
 from biper.runtime.arguments import MAX_THREADS, as_array, require_count, require_finite
 from biper.runtime.bench import OperationTime, profile
+from biper.runtime.budget import MAX_MEMORY, MAX_WORK, UNLIMITED
 from biper.runtime.engine import Engine, engine_is_built
 from biper.runtime.maps import PredictedMap, is_map, sigmoid
 from biper.runtime.program import Program, write_program
@@ -55,14 +56,15 @@ class Model:
     Args:
         program: a validated program.
         threads: the number of threads that share the work of one call, 1 to 1024. The first call starts them.
+        max_memory: the most bytes of memory that the engine may take.
 
     Raises:
         ModelError: ``threads`` is no such number.
     """
 
-    def __init__(self, program: Program, *, threads: int = 1) -> None:
+    def __init__(self, program: Program, *, threads: int = 1, max_memory: int = UNLIMITED) -> None:
         self.program, self.threads = program, require_count("threads", threads, MAX_THREADS)
-        self._engine = Engine(program, threads=self.threads) if engine_is_built() else None
+        self._engine = Engine(program, threads=self.threads, max_memory=max_memory) if engine_is_built() else None
 
     def __repr__(self) -> str:
         """The shape of the input, the number of classes, operations and bytes, and the threads."""
@@ -78,24 +80,40 @@ class Model:
         return _unpickle, (type(self), write_program(self.program), self.threads)
 
     @classmethod
-    def load(cls, source: str | PathLike[str] | bytes, *, verify: bool = True, threads: int = 1) -> Model:
+    def load(
+        cls,
+        source: str | PathLike[str] | bytes,
+        *,
+        verify: bool = True,
+        threads: int = 1,
+        max_memory: int = MAX_MEMORY,
+        max_work: int = MAX_WORK,
+    ) -> Model:
         """Read a `.biper` file, or its bytes.
 
         Args:
             source: the path of the file, or its content.
             verify: compare the checksum. Everything else about the file is checked in any case.
             threads: the number of threads that share the work of one call.
+            max_memory: the most bytes of memory that the file, the weights of the engine, and the values of one image
+                may take; a file that needs more is refused before they are allocated. Each further thread may need as
+                many for values again.
+            max_work: the most elementary operations for one image, each about a multiply-accumulate; see
+                `biper.runtime.budget`.
 
         Raises:
-            ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model.
+            ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model, or needs more
+                memory or work than it may.
             ModelError: ``threads`` is no number from 1 to 1024.
         """
         if not isinstance(source, str | PathLike | bytes):
             raise ModelFormatError(f"expected the path of a packed model, or its bytes, got {type(source).__name__}")
+        limits = {"max_memory": max_memory, "max_work": max_work}
         if isinstance(source, bytes):
-            return cls(read_program(source, verify=verify), threads=threads)
+            return cls(read_program(source, verify=verify, **limits), threads=threads, max_memory=max_memory)
         try:
-            return cls(read_program(Path(source), verify=verify), threads=threads)
+            program = read_program(Path(source), verify=verify, **limits)
+            return cls(program, threads=threads, max_memory=max_memory)
         except ModelFormatError as error:
             raise ModelFormatError(f"{source}: {error}") from error
 
@@ -304,4 +322,4 @@ class Model:
 
 
 def _unpickle(kind: type[Model], content: bytes, threads: int) -> Model:
-    return kind(read_program(content), threads=threads)
+    return kind(read_program(content, max_memory=UNLIMITED, max_work=UNLIMITED), threads=threads)

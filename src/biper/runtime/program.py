@@ -70,6 +70,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,7 @@ class Program:
         """The value that each result is, by the name of the result: for one without a name, that of the value."""
         return self.outputs or {self.output: self.output}
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, Shape]:
         """The shape of every value, real or bits, by name."""
         made = {name: op.shape for op in self.operations for name in (op.real, op.bits) if name is not None}

@@ -29,7 +29,7 @@ from biper.recipes.schema import Recipe, StageRecipe
 from biper.runs.folder import RunFolder
 from biper.runs.metrics import MetricsLog
 from biper.runs.records import MetricsRow, RunSummary, SplitScore, StageResult
-from biper.runs.state import Position, entries, pack_state, restore_optimizer, restore_random
+from biper.runs.state import Position, entries, pack_state, restore_optimizer, restore_random, restoring
 from biper.training.distributed.processes import Processes
 from biper.training.distributed.sync_batch_norm import synchronize_batch_norms_
 from biper.training.identity import check_identity, describe_identity
@@ -93,7 +93,8 @@ class Trainer:
         """Train both stages, from the newest checkpoint if there is one; see `biper.train`."""
         found = self.processes.on_rank_zero(self.folder.checkpoints.load_newest)
         if found is not None:
-            self._restore_model(*found)
+            with restoring(found[0]):
+                self._restore_model(*found)
         elif self.options.start_from is not None:
             take_weights_(
                 self.module, self.info, Path(self.options.start_from), self.recipe.method.stages[0], self.factory
@@ -124,8 +125,9 @@ class Trainer:
         self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(optimizer))
         if found is not None:
             _, tensors, document = found
-            restore_optimizer(self.optimizer, tensors, document)
-            restore_random(tensors, document)
+            with restoring(found[0]):
+                restore_optimizer(self.optimizer, tensors, document)
+                restore_random(tensors, document)
             self.best = entries(tensors, "best/") or None
         self.monitor = LayerMonitor(self.module, found[1] if found is not None else None, self.position.step)
         self.step = TrainingStep(

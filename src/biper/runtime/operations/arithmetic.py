@@ -80,6 +80,9 @@ UNARY: dict[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
 }
 """The functions of one value: the names of their parameters, and what they compute. ``round`` rounds halves to even."""
 
+_CHEAP = ("abs", "clip", "hardsigmoid", "hardswish", "leaky_relu", "negative", "reciprocal", "relu", "sign", "sqrt")
+"""The functions of one value that take a few instructions."""
+
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add,
     "divide": np.divide,
@@ -150,6 +153,7 @@ OPERATIONS = (
         ),
         _unary_rule,
         _unary,
+        work=lambda _inputs, _shape, attributes, _tensors: 4 if attributes["function"] in _CHEAP else 64,
     ),
     OperationSpec(
         "binary",
@@ -161,6 +165,7 @@ OPERATIONS = (
         _binary_rule,
         _binary,
         inputs=(2, 2),
+        work=lambda _inputs, _shape, attributes, _tensors: 64 if attributes["function"] == "power" else 4,
     ),
     OperationSpec(
         "select",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biper.errors import DataError
 from biper.runtime.checks import Checker
 from biper.runtime.operations.spec import Attributes, Checked, OperationSpec, Tensors
 from biper.runtime.program import Operation, Shape, unpack_weight
@@ -87,6 +88,8 @@ def convolve(op: Operation, x: Array, weight: Array) -> Array:
 def _convolution(op: Operation, inputs: list[Array]) -> Array:
     x, weight = inputs[0], op.tensors["weight"]
     if weight.dtype == np.int8:
+        if np.isnan(x).any():
+            raise DataError("a value that is not finite (NaN) reaches an int8 convolution")
         zero = np.float32(op.attributes["input_zero"])
         levels = np.rint(np.clip(x * np.float32(op.attributes["input_factor"]), -zero, 255 - zero))
         return convolve(op, levels.astype(np.float64), weight).astype(np.int32)  # float64 holds the sums exactly
@@ -100,10 +103,17 @@ def _binary_convolution(op: Operation, inputs: list[Array]) -> Array:
     return convolve(op, signs, weight).astype(np.int32)
 
 
-def _products(inputs: list[Shape], _shape: Shape, attributes: Attributes, tensors: Tensors) -> int:
+def _products(inputs: list[Shape], shape: Shape, attributes: Attributes, tensors: Tensors) -> int:
+    """The products of a sum, and for int8 weights the share of a result in rounding the padded input to levels."""
     weight = tensors["weight"]
     kernel = weight.shape[1:3] if weight.dtype == np.uint8 else weight.shape[2:]
-    return int(math.prod(kernel) * inputs[0][0] // attributes["groups"])
+    products = math.prod(kernel) * inputs[0][0] // attributes["groups"]
+    if weight.dtype != np.int8:
+        return int(products)
+    channels, height, width = inputs[0]
+    top, bottom, left, right = attributes["padding"]
+    levels = channels * (height + top + bottom) * (width + left + right)
+    return int(products + 4 * levels // math.prod(shape))
 
 
 OPERATIONS = (

@@ -37,7 +37,8 @@ def _pad_channels_rule(check: Checker, inputs: list[Shape], attributes: Attribut
 
 
 def _concatenate_rule(check: Checker, inputs: list[Shape], _attributes: Attributes, _tensors: Tensors) -> Checked:
-    check.require(len({shape[1:] for shape in inputs}) == 1, f"joins values of shapes {inputs}")
+    if len({shape[1:] for shape in inputs}) != 1:
+        check.require(False, f"joins values of shapes {inputs}")
     return Checked((sum(shape[0] for shape in inputs), *inputs[0][1:]), set(), set())
 
 
@@ -77,6 +78,12 @@ def _resize(op: Operation, inputs: list[Array]) -> Array:
     return x[:, :, rows][:, :, :, columns]
 
 
+def _windows(inputs: list[Shape], _shape: Shape, attributes: Attributes, _tensors: Tensors) -> int:
+    """Twice the places of a window that are inside the image."""
+    pairs = zip(attributes["kernel"], inputs[0][1:], strict=True)
+    return 2 * math.prod(min(window, extent) for window, extent in pairs)
+
+
 def _pad_channels(op: Operation, inputs: list[Array]) -> Array:
     return np.pad(inputs[0], ((0, 0), (op.attributes["before"], op.attributes["after"]), (0, 0), (0, 0)))
 
@@ -89,9 +96,7 @@ OPERATIONS = (
         _pool_rule,
         _pool,
         on_images=True,
-        work=lambda inputs, _shape, attributes, _tensors: math.prod(
-            min(window, extent) for window, extent in zip(attributes["kernel"], inputs[0][1:], strict=True)
-        ),
+        work=_windows,
     ),
     OperationSpec(
         "elementwise",

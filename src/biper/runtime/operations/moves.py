@@ -71,7 +71,8 @@ def _expand_rule(check: Checker, inputs: list[Shape], attributes: Attributes, _t
 def _join_rule(check: Checker, inputs: list[Shape], attributes: Attributes, _tensors: Tensors) -> Checked:
     (axis,) = check.integers([attributes.get("axis")], "axis", 1, 0, len(inputs[0]) - 1)
     others = {shape[:axis] + shape[axis + 1 :] for shape in inputs}
-    check.require(len(others) == 1 and len({len(shape) for shape in inputs}) == 1, f"joins values of shapes {inputs}")
+    if len(others) != 1 or len({len(shape) for shape in inputs}) != 1:
+        check.require(False, f"joins values of shapes {inputs}")
     total = sum(shape[axis] for shape in inputs)
     return Checked((*inputs[0][:axis], total, *inputs[0][axis + 1 :]), {"axis"}, set())
 
@@ -198,6 +199,6 @@ OPERATIONS = (
         ),
         _sample_rule,
         _sample,
-        work=lambda _inputs, _shape, _attributes, tensors: len(tensors["index"]),
+        work=lambda _inputs, _shape, _attributes, tensors: 8 * len(tensors["index"]),
     ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from biper.runtime.checks import Checker
 from biper.runtime.operations.arithmetic import broadcast
-from biper.runtime.operations.spec import Array, Attributes, Checked, OperationSpec, Tensors, elements
+from biper.runtime.operations.spec import Array, Attributes, Checked, OperationSpec, Tensors
 from biper.runtime.program import Operation, Shape
 
 REDUCTIONS: dict[str, Callable[..., Array]] = {
@@ -20,6 +21,9 @@ REDUCTIONS: dict[str, Callable[..., Array]] = {
     "sum": np.sum,
 }
 """What can be computed over axes."""
+
+
+_GATHERED = 4  # elementary operations for an element that is read, at any distance from the last
 
 
 def checked_axes(check: Checker, value: Any, rank: int) -> list[int]:
@@ -100,7 +104,7 @@ OPERATIONS = (
         ("sum", "mean", "amax", "amin", "max", "min", "prod"),
         _reduce_rule,
         _reduce,
-        work=lambda inputs, shape, _attributes, _tensors: elements(inputs[0]) // max(elements(shape), 1),
+        work=lambda inputs, shape, _attributes, _tensors: _GATHERED * math.prod(inputs[0]) // max(math.prod(shape), 1),
     ),
     OperationSpec(
         "softmax",
@@ -108,7 +112,7 @@ OPERATIONS = (
         ("softmax", "log_softmax"),
         _softmax_rule,
         _softmax,
-        work=lambda *_: 3,
+        work=lambda *_: 64,
     ),
     OperationSpec(
         "normalize",
@@ -116,7 +120,7 @@ OPERATIONS = (
         ("layer_norm", "group_norm", "instance_norm", "rms_norm"),
         _normalize_rule,
         _normalize,
-        work=lambda *_: 3,
+        work=lambda *_: 16,
     ),
     OperationSpec(
         "matmul",

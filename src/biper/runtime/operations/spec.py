@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -46,7 +45,8 @@ class OperationSpec:
         on_images: whether it reads and makes images (C, H, W) and may have an epilogue. Other operations read and make
             arrays of any shape, have no epilogue, and emit one real value.
         inputs: the least and the largest number of values that it reads.
-        work: how many multiply-accumulates, or values read, each element of the result takes.
+        work: how many elementary operations each element of the result takes, beside moving it; see
+            `biper.runtime.budget`.
     """
 
     name: str
@@ -56,9 +56,4 @@ class OperationSpec:
     compute: Compute
     on_images: bool = False
     inputs: tuple[int, int] = (1, 1)
-    work: Callable[[list[Shape], Shape, Attributes, Tensors], int] = lambda *_: 1
-
-
-def elements(shape: Shape) -> int:
-    """The number of elements of a value."""
-    return math.prod(shape)
+    work: Callable[[list[Shape], Shape, Attributes, Tensors], int] = lambda *_: 4

@@ -23,6 +23,7 @@ from biper.lowering.pack import pack_graph
 from biper.lowering.quantize import quantize_real_convolutions
 from biper.lowering.trace import Example, input_tensors
 from biper.lowering.verify import ExportReport, verify
+from biper.runtime.budget import UNLIMITED
 from biper.runtime.program import FORMATS, Program, write_program
 from biper.runtime.reader import read_program
 from biper.targets.operations import require_operations
@@ -150,7 +151,8 @@ def pack(
         program = quantize_real_convolutions(program, images.reshape(len(images), *program.input_shape))
     rounded = float_layers is not FloatLayers.float32
     blob = write_program(program)
-    report = verify(model, read_program(blob), example_input, file_bytes=len(blob), rounded=rounded)
+    written = read_program(blob, max_memory=UNLIMITED, max_work=UNLIMITED)
+    report = verify(model, written, example_input, file_bytes=len(blob), rounded=rounded)
     report.require_agreement()
     return blob, report
 
