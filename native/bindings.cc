@@ -76,11 +76,16 @@ NB_MODULE(_native, module) {
   nb::class_<EpilogueSpec>(module, "Epilogue",
                            "What happens to the result of an operation before it is stored; see biper.runtime.program.")
       .def(nb::init<>())
-      .def_prop_rw("multiplier", [](const EpilogueSpec& e) { return e.multiplier; }, number_setter(&EpilogueSpec::multiplier))
-      .def_prop_rw("offset", [](const EpilogueSpec& e) { return e.offset; }, number_setter(&EpilogueSpec::offset))
-      .def_prop_rw("slope", [](const EpilogueSpec& e) { return e.slope; }, number_setter(&EpilogueSpec::slope))
-      .def_prop_rw("threshold", [](const EpilogueSpec& e) { return e.threshold; }, number_setter(&EpilogueSpec::threshold))
-      .def_prop_rw("flip", [](const EpilogueSpec& e) { return e.flip; }, number_setter(&EpilogueSpec::flip))
+      .def_prop_rw(
+          "multiplier", [](const EpilogueSpec& e) { return e.multiplier; }, number_setter(&EpilogueSpec::multiplier))
+      .def_prop_rw(
+          "offset", [](const EpilogueSpec& e) { return e.offset; }, number_setter(&EpilogueSpec::offset))
+      .def_prop_rw(
+          "slope", [](const EpilogueSpec& e) { return e.slope; }, number_setter(&EpilogueSpec::slope))
+      .def_prop_rw(
+          "threshold", [](const EpilogueSpec& e) { return e.threshold; }, number_setter(&EpilogueSpec::threshold))
+      .def_prop_rw(
+          "flip", [](const EpilogueSpec& e) { return e.flip; }, number_setter(&EpilogueSpec::flip))
       .def_rw("activation", &EpilogueSpec::activation)
       .def_rw("low", &EpilogueSpec::low)
       .def_rw("high", &EpilogueSpec::high)

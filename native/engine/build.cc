@@ -258,8 +258,7 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   require(static_cast<std::int64_t>(height) * width <= kMaxElements / round_up(channels, 32), "a value is too large");
   require(spec.real || spec.bits, "an operation emits neither a real value nor bits");
   op->channels = channels, op->height = height, op->width = width;
-  for (const std::size_t size :
-       {spec.multiplier.size(), spec.offset.size(), spec.slope.size(), spec.threshold.size()})
+  for (const std::size_t size : {spec.multiplier.size(), spec.offset.size(), spec.slope.size(), spec.threshold.size()})
     if (size) reserve_layout(channels, 1);
   op->multiplier = by_channel(spec.multiplier, channels, "multiplier needs one number for each channel");
   op->offset = by_channel(spec.offset, channels, "offset needs one number for each channel");

@@ -20,7 +20,7 @@ struct Context {
   const std::vector<Value>& values;
   std::uint8_t* arena;
   ThreadPool& pool;
-  bool parallel;  // whether threads share the operation
+  bool parallel;              // whether threads share the operation
   std::atomic<bool>& failed;  // set by an operation that cannot compute its input, which is not finite
 
   std::uint8_t* memory(int id) const { return arena + values[id].offset; }

@@ -17,8 +17,8 @@ std::int64_t result_blocks(const Operation& op) {
   return std::int64_t{op.height} * op.width * round_up(op.channels, kLanes) / kLanes;
 }
 
-// Whether an image has a value that a convolution cannot compute alike on every instruction set: levels have no NaN, and
-// the row transform spreads what is not finite to neighbouring results.
+// Whether an image has a value that a convolution cannot compute alike on every instruction set: levels have no NaN,
+// and the row transform spreads what is not finite to neighbouring results.
 bool fails(const Operation& op, const float* x, const Value& value) {
   const bool levels = op.kind == Operation::Kind::kInt8Convolution;
   if (!levels && !op.needs_finite) return false;
@@ -160,7 +160,9 @@ void Engine::run(const std::vector<const float*>& inputs, std::int64_t count, co
   require(inputs.size() == inputs_.size() && results.size() == outputs_.size(), "another number of inputs or results");
   std::atomic<bool> failed{false};
   compute(inputs, count, results, failed);
-  if (failed) throw std::domain_error("a value that is not finite (NaN or infinite) reaches a convolution that needs finite ones");
+  if (failed)
+    throw std::domain_error(
+        "a value that is not finite (NaN or infinite) reaches a convolution that needs finite ones");
 }
 
 void Engine::compute(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results,

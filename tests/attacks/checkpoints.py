@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from attacks.containers import Container, Entry
 from attacks.gallery import Gallery
+from support.filled import filled_state_dict
 
 import biper
 from biper.models.saved import ModelInfo, save_model
@@ -205,19 +206,8 @@ def weights_of_another_shape() -> bytes:
 
 
 def _state(**changes: Any) -> dict[str, Any]:
-    """A state dict with the names of the authors' ResNet-20."""
-    return {name: torch.zeros(shape) for name, shape in _shapes().items()} | changes
-
-
-@cache
-def _shapes() -> dict[str, tuple[int, ...]]:
-    names = biper.interop.authors_networks.reference_names("resnet20_1w1a", dataset="cifar10")
-    with torch.device("meta"):
-        ours = biper.create_model("resnet20", dataset="cifar10").state_dict()
-    return {
-        theirs: (*ours[name].shape, 1, 1) if theirs.endswith(".alpha") else tuple(ours[name].shape)
-        for theirs, name in names.items()
-    }
+    """A state dict of the authors' ResNet-20."""
+    return filled_state_dict("resnet20_1w1a", "cifar10") | changes
 
 
 def _saved(document: object) -> bytes:

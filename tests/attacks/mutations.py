@@ -132,7 +132,8 @@ def near(old: Any, choice: random.Random) -> Any:
     if isinstance(old, bool) or old is None:
         return not old
     if isinstance(old, int):
-        return choice.choice((old - 1, old + 1, -old, old * 2, old * 1000, old // 2, float(old), str(old)))
+        as_float = float(old) if abs(old) < 1 << 1000 else float("inf")
+        return choice.choice((old - 1, old + 1, -old, old * 2, old * 1000, old // 2, as_float, str(old)))
     if isinstance(old, float):
         return choice.choice((-old, old * 1e9, old * 1e-9, int(old) if abs(old) < 1e300 else 0, str(old)))
     if isinstance(old, str):

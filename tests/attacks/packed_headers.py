@@ -214,7 +214,7 @@ def tensor_of_another_size() -> Container:
     return container
 
 
-@HEADERS.attack("the model is corrupt: *and/or element type")
+@HEADERS.attack("the model is corrupt: *")
 def shape_that_overflows() -> Container:
     """Sizes whose product is 0 in 64 bits."""
     container = images()
