@@ -273,8 +273,17 @@ def _attribute_docstrings(model: Any) -> dict[str, str]:
 # The operations of a program
 
 
+_HANDLED = """Export has a handler for each of these ATen operators. An operator that is not in this list is first
+decomposed into others, where torch knows how. If all of these are in the list, the operator is exported too:
+`torch.logaddexp` and `nn.Softshrink` are examples. An operator that is not exported is an error that names it."""
+
+
 def operators() -> str:
-    """Every operation of a program: the targets that have it, what it computes, and its torch operators."""
+    """Every operation of a program: the targets that have it, what it computes, and its torch operators.
+
+    At the end stands every torch operator that has a handler.
+    """
+    from biper.lowering.operators import HANDLERS
     from biper.runtime.operations import OPERATIONS
     from biper.runtime.operations.arithmetic import BINARY, UNARY
     from biper.runtime.operations.reductions import REDUCTIONS
@@ -296,6 +305,8 @@ def operators() -> str:
         for what, names in (("Functions", functions.get(name, ())), ("From torch", spec.torch)):
             if names:
                 parts.append(f"{what}: " + ", ".join(f"`{each}`" for each in names) + ".")
+    handled = sorted(name for name in HANDLERS if not name.startswith("_"))
+    parts += ["## Torch operators", _HANDLED, ", ".join(f"`{name}`" for name in handled) + "."]
     return "\n\n".join(parts)
 
 

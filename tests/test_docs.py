@@ -15,6 +15,7 @@ import typer
 
 from biper import load_recipe
 from biper.cli.app import app
+from biper.lowering.operators import HANDLERS
 from biper.runtime.operations import OPERATIONS
 from biper.targets.c import INTEGER_OPERATIONS
 
@@ -216,6 +217,8 @@ def test_the_operator_reference_has_every_operation_and_what_each_target_has() -
         section = page.split(f"## `{name}`\n")[1].split("\n## ")[0]
         assert spec.summary in section
         assert all(f"`{operator}`" in section for operator in spec.torch)
+    listed = page.split("## Torch operators\n")[1]
+    assert all(f"`{operator}`" in listed for operator in HANDLERS if not operator.startswith("_"))
 
 
 def test_the_picture_of_the_wave_is_what_its_script_draws() -> None:

@@ -15,8 +15,8 @@ from biper import BinarizeConfig, BinaryConv2d, BinaryLinear, binarize_
 from biper.errors import ExportError
 from biper.methods.build import make_activation
 from biper.methods.presets import METHODS
-from biper.methods.settings import read_method
-from biper.quantizers import AdaBinInput, AdaBinWeight, DoReFaInput, Quantizer, RPReLU, RSign
+from biper.methods.settings import CHOICES, read_method
+from biper.quantizers import AdaBinInput, AdaBinWeight, DoReFaInput, Quantizer, RPReLU, RSign, sign
 from biper.runtime import Model
 from biper.targets.packed.export import export
 
@@ -47,9 +47,17 @@ COMPOSED = {
 }
 """Methods that no published name stands for, by what they are."""
 
+UNPUBLISHED = {
+    f"{choice} {name}": {choice: name}
+    for choice, kinds in CHOICES.items()
+    for name in kinds
+    if name not in {getattr(preset, choice) for preset in METHODS.values()}
+}
+"""Each choice that no published method makes: a new quantizer is packed here as soon as it has settings."""
+
 
 def awkward_network(name: str, bits: str) -> nn.Module:
-    method = read_method(COMPOSED.get(name, name))
+    method = read_method({**COMPOSED, **UNPUBLISHED}.get(name, name))
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1),
         make_activation(method, 4) or nn.Hardtanh(),
@@ -71,7 +79,7 @@ def awkward_network(name: str, bits: str) -> nn.Module:
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch warns about its speed
 @pytest.mark.parametrize("bits", ["W1A1", "W1A32"])
-@pytest.mark.parametrize("name", [*METHODS, *COMPOSED])
+@pytest.mark.parametrize("name", [*METHODS, *COMPOSED, *UNPUBLISHED])
 def test_every_method_is_packed_as_it_is(name: str, bits: str, tmp_path: Path) -> None:
     model = awkward_network(name, bits)
     x = torch.randn(16, 1, 9, 7)
@@ -83,9 +91,11 @@ def test_every_method_is_packed_as_it_is(name: str, bits: str, tmp_path: Path) -
     assert equal.sum() >= 15  # a value within rounding of a threshold may flip a bit of an image
 
 
-@pytest.mark.parametrize("name", [*METHODS, *COMPOSED])
+@pytest.mark.parametrize("name", [*METHODS, *COMPOSED, *UNPUBLISHED])
 def test_every_method_packs_the_networks_here(name: str, tmp_path: Path) -> None:
-    model = learned_(biper.create_model("digits_cnn", dataset="digits", method=COMPOSED.get(name, name)))
+    model = learned_(
+        biper.create_model("digits_cnn", dataset="digits", method={**COMPOSED, **UNPUBLISHED}.get(name, name))
+    )
     x = torch.randn(4, 1, 8, 8)
     report = export(model, tmp_path / "m.biper", x)
     assert report.wrong_sums == 0
@@ -130,18 +140,54 @@ class TwoRegimes(DoReFaInput):
         return super().forward(x) * (x < 1.6)
 
 
+class WrongSigns(Quantizer):
+    """A quantizer whose signs are not those of its argument, which it does not name in `sign_argument`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sign(torch.cos(100 * x))
+
+
+class WrongShape(Quantizer):
+    """A quantizer that gives each element a scale of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * sign(x)
+
+    def scale_and_offset(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.abs(), x.new_zeros(())
+
+
 class ThreeValues(Quantizer):
     """A quantizer with the values -1, 0 and +1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sign(x).mul(x.abs() > 0.3)
+        return torch.sign(x).mul(x.abs() > 0.1)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight_quantizer": WrongLevels()}, "0: its weights have more than two values; put the model into stage 2"),
-        ({"weight_quantizer": ThreeValues()}, "0: its weights have more than two values"),
+        (
+            {"weight_quantizer": WrongLevels()},
+            "0: the two values of its weights are not .*; WrongLevels must",
+        ),
+        (
+            {"weight_quantizer": WrongSigns()},
+            "0: the two values of its weights are not .*; WrongSigns must",
+        ),
+        (
+            {"stage": "relaxed", "kernel_size": 1},
+            "0: its weights have more than two values; put the model into stage 2",
+        ),
+        (
+            {"weight_quantizer": WrongShape()},
+            r"0: scale_and_offset of WrongShape must .* \(3, 1, 1, 1\), got",
+        ),
+        ({"weight_quantizer": ThreeValues()}, "0: its weights have more than two values; put the model into stage 2"),
+        (
+            {"stage": "binary", "input_quantizer": WrongShape()},
+            r"0: scale_and_offset of WrongShape must .* \(1, 1, 1, 1",
+        ),
         ({"stage": "binary", "input_quantizer": ThreeValues()}, "0: its input quantizer has not the two values of a"),
         (
             {"stage": "binary", "input_quantizer": WrongReal()},
@@ -153,7 +199,7 @@ class ThreeValues(Quantizer):
 def test_quantizers_that_do_not_say_what_they_do_are_refused(
     options: dict[str, object], message: str, tmp_path: Path
 ) -> None:
-    model = nn.Sequential(BinaryConv2d(2, 3, 3, padding=1, **options))
+    model = nn.Sequential(BinaryConv2d(2, 3, **{"kernel_size": 3, "padding": 1, **options}))
     for module in model.modules():
         if isinstance(module, AdaBinInput):
             nn.init.constant_(module.offset, 0.5)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from biper.errors import ExportError
 from biper.lowering.custom_ops import NO_GEOMETRY, ExportedLayer, geometry_of
 from biper.nn import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear, binary_layers
-from biper.quantizers import Quantizer, sign
+from biper.quantizers import PeriodicSign, Quantizer, Stage, sign
 
 PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
 """Inputs on which an input quantizer is tried to find its two values."""
@@ -170,14 +170,40 @@ def _weight_bits(layer: BinaryLayer, name: str) -> tuple[Tensor, Levels]:
     levels = latent.new_ones(()), latent.new_zeros(())
     if isinstance(quantizer, Quantizer):
         bits, levels = sign(quantizer.sign_argument(latent)), quantizer.scale_and_offset(latent)
+        _require_levels(levels, (len(bits), *[1] * (bits.dim() - 1)), quantizer, name)
     else:
         bits = sign(values)
     if not torch.allclose(values, levels[1] + levels[0] * bits, rtol=1e-5, atol=0):
+        is_relaxed = isinstance(quantizer, PeriodicSign) and quantizer.stage is not Stage.BINARY
+        if not is_relaxed and _has_two_values(values):
+            raise ExportError(
+                f"{name}: the two values of its weights are not offset + scale * sign(sign_argument(weight)); "
+                f"{type(quantizer).__name__} must define these as biper.quantizers.Quantizer says"
+            )
         raise ExportError(
             f"{name}: its weights have more than two values; put the model into stage 2 first: "
             'biper.set_stage_(model, "binary")'
         )
     return bits, levels
+
+
+def _has_two_values(weight: Tensor) -> bool:
+    """Whether the weights of each output channel have at most two values."""
+    rows = weight.flatten(1)
+    low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+    return bool((torch.isclose(rows, low) | torch.isclose(rows, high)).all())
+
+
+def _require_levels(levels: Levels, shape: tuple[int, ...], quantizer: Quantizer, name: str) -> None:
+    """Check that the scale and the offset of a quantizer broadcast to a shape."""
+    for level in levels:
+        try:
+            level.expand(shape)
+        except RuntimeError:
+            raise ExportError(
+                f"{name}: scale_and_offset of {type(quantizer).__name__} must return tensors that broadcast to "
+                f"{shape}, got shape {tuple(level.shape)}"
+            ) from None
 
 
 def _input_levels(layer: BinaryLayer, name: str) -> tuple[Levels | None, bool]:
@@ -194,6 +220,7 @@ def _input_levels(layer: BinaryLayer, name: str) -> tuple[Levels | None, bool]:
     real = probe
     if isinstance(quantizer, Quantizer):
         real, levels = quantizer.sign_argument(probe), quantizer.scale_and_offset(probe)
+        _require_levels(levels, (1,) * probe.dim(), quantizer, name)
     if not torch.allclose(values, levels[1] + levels[0] * sign(real)):
         raise ExportError(
             f"{name}: its input quantizer has not the two values of a sign (with sign(0) = +1), nor is it the identity"

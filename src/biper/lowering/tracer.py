@@ -181,7 +181,7 @@ class Tracer:
         if handler is None:
             raise ExportError(
                 f"{source_of(node)}: operator {node.target} is not supported; write that module with operators that "
-                "are (the documentation lists them under Operators), or keep it out of the exported model"
+                "are (the documentation lists them under 'Operators by target'), or keep it out of the exported model"
             )
         return handler(self, node)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from torch import nn
 
 from biper.methods.closed_form import frequency_for_error
@@ -84,6 +86,8 @@ def make_weight_quantizer(method: Method, frequency: float, out_channels: int) -
             return PowerWeight(weights.order_end, weights.window, weights.flat)
         case AdaBinWeights() as weights:
             return AdaBinWeight(weights.t_start, weights.t_end)
+        case unknown:
+            assert_never(unknown)  # a settings class without a case here would otherwise train as BiPer
 
 
 def _make_periodic(weights: BiperWeights, frequency: float, out_channels: int) -> PeriodicSign:
@@ -135,6 +139,8 @@ def make_input_quantizer(method: Method, in_channels: int) -> Quantizer:
             return AdaBinInput()
         case RSignInputs():
             return RSign(in_channels)
+        case unknown:
+            assert_never(unknown)
 
 
 def make_activation(method: Method, channels: int) -> nn.Module | None:
@@ -156,6 +162,8 @@ def make_activation(method: Method, channels: int) -> nn.Module | None:
             return RPReLU(channels)
         case PReLUActivation():
             return nn.PReLU(channels)
+        case unknown:
+            assert_never(unknown)
 
 
 def choose_frequencies_(model: nn.Module, method: Method) -> nn.Module:

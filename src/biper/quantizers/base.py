@@ -27,8 +27,15 @@ class Quantizer(nn.Module):
 
     In evaluation mode, ``forward(x)`` equals ``offset + scale * sign(sign_argument(x))``, where `scale_and_offset`
     returns the two numbers. (A `PeriodicSign` must also be in stage ``"binary"``.) Export relies on this equation: it
-    packs the signs and keeps the two numbers. Subclasses override `sign_argument` and `scale_and_offset` where the
-    defaults do not hold.
+    packs the signs and keeps the two numbers.
+
+    A subclass defines ``forward``. It overrides
+
+    - `sign_argument` if the signs are not those of ``x`` itself,
+    - `scale_and_offset` if the two values are not -1 and +1, and for weights sets `has_own_scale` too, so that a layer
+      learns no second scale,
+    - `always_gives_scaled_signs` if the equation also holds in training mode, with an offset of 0. This lets the native
+      training kernels compute with bits. It does not change results.
 
     The attribute ``progress`` is the fraction of the training stage that is done; see `set_progress`.
     """
@@ -71,7 +78,8 @@ class Quantizer(nn.Module):
             x: the input of the quantizer.
 
         Returns:
-            The scale and the offset, each of a shape that broadcasts with ``x``. The base class returns 1 and 0.
+            The scale and the offset: one number, of shape (), or for weights (out, ...) one number for each output
+            channel, of shape (out, 1, ...). The base class returns 1 and 0.
         """
         return x.new_ones(()), x.new_zeros(())
 

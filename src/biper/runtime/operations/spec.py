@@ -39,7 +39,8 @@ class OperationSpec:
     Attributes:
         name: its name in the file.
         summary: what it computes, one sentence for the documentation.
-        torch: names of the torch operators that become this operation, without namespace and overload.
+        torch: for the documentation, the torch operators and options that a reader looks for under this operation. The
+            list need not be complete: `biper.lowering.operators.HANDLERS` has every operator that is exported.
         rule: checks it and gives the shape of its result.
         compute: what it computes, in NumPy.
         on_images: whether it reads and makes images (C, H, W) and may have an epilogue. Other operations read and make
