@@ -130,18 +130,19 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[tuple[str, Function, tuple[int, ...]]] = []
-        self.layers = nn.ModuleList()
+        self.steps: list[tuple[str, Function | None, tuple[int, ...]]] = []
+        self.layers = nn.ModuleDict()
 
     def add(self, name: str, function: Function, reads: tuple[int, ...]) -> None:
-        self.steps.append((name, function, reads))
-        if isinstance(function, nn.Module):
-            self.layers.append(function)
+        if isinstance(function, nn.Module):  # called through its parent, in which export replaces binary layers
+            self.layers[str(len(self.steps))] = function
+        self.steps.append((name, None if isinstance(function, nn.Module) else function, reads))
 
     def forward(self, x: Tensor) -> Tensor:
         values = [x]
-        for _, function, reads in self.steps:
-            values.append(function(*(values[number] for number in reads)))
+        for number, (_, function, reads) in enumerate(self.steps):
+            called = self.layers[str(number)] if function is None else function
+            values.append(called(*(values[read] for read in reads)))
         return values[-1]
 
     def __repr__(self) -> str:
