@@ -72,7 +72,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         noted = bool(inputs) and not self.inside_layer
         name = str(function.overloadpacket.__name__)
         signs = [
-            bool((tensor >= 0).all()) if step is None else step.non_negative
+            not tensor.is_complex() and bool((tensor >= 0).all()) if step is None else step.non_negative
             for tensor, step in zip(tensors, made_by, strict=True)
             if noted
         ]

@@ -90,7 +90,7 @@ def binarize_(
         )
     chosen = [name for name in order if layers[name].binary]
     if not chosen:
-        raise ModelError(_nothing_to_do(layers))
+        raise ModelError(_nothing_to_do(layers, _left_alone(model)))
     replaced = _replace_activations(model, flow, chosen, config)
     for name in chosen:
         _make_binary(candidates[name], config)
@@ -168,9 +168,10 @@ def _weights_of(module: nn.Module) -> int:
         return 0
 
 
-def _nothing_to_do(layers: Mapping[str, LayerChange]) -> str:
+def _nothing_to_do(layers: Mapping[str, LayerChange], others: Iterable[LayerChange]) -> str:
     reasons = list(dict.fromkeys(layer.reason for layer in layers.values()))
-    why = f": {'; '.join(reasons)}" if reasons else ""
+    kinds = list(dict.fromkeys(f"{other.kind} is {other.reason}" for other in others))
+    why = f": {'; '.join([*reasons, *kinds])}" if reasons or kinds else ""
     return (
         f"no layer was made binary, of {len(layers)} convolution and linear layers{why}; name layers with "
         "BinarizeConfig(include=...), or change keep_real"

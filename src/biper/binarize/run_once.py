@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from biper.errors import ModelError
 
@@ -46,7 +47,7 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
 
     Meanwhile torch's fast path of transformers is off, which would use the weights of layers without calling them.
     """
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers() if not is_lazy(buffer)}
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,7 +54,26 @@ def _(
     return F.conv2d(F.pad(x, padding), weight, bias, stride, 0, dilation, groups)
 
 
-class ExportedLayer(nn.Module):
+class Replacement(nn.Module):
+    """Stands for a layer while a model is traced; attributes that it lacks, such as ``kernel_size``, are the layer's."""
+
+    _replaced: tuple[nn.Module, ...] = ()
+
+    def standing_for(self, layer: nn.Module) -> Self:
+        """Take the attributes that are missing from a layer, which is not registered as a part; returns itself."""
+        self._replaced = (layer,)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if not self._replaced:
+                raise
+            return getattr(self._replaced[0], name)
+
+
+class ExportedLayer(Replacement):
     """Replaces a binary layer while a model is traced, by one operator: ``scale * conv(sign(x), bits) + bias``.
 
     Args:
@@ -89,14 +110,23 @@ class ExportedLayer(nn.Module):
         y: Tensor = binary_conv2d(maps, self.bits, self.scale, self.bias, *self.geometry, self.binary_input)
         if not self.is_linear:
             return y
-        return y.flatten(1) if x.dim() == 2 else y.squeeze(-1).transpose(1, 2).reshape(*x.shape[:-1], y.shape[1])
+        return y.flatten(1) if x.dim() == 2 and len(x) == 1 else from_maps(y, x)
 
 
 def as_maps(x: Tensor) -> Tensor:
-    """The input (N, ..., features) of a linear layer as maps (N, features, R, 1) whose pixels are its R rows."""
-    if x.dim() == 2:
+    """The input (..., features) of a linear layer as one map (1, features, R, 1) whose pixels are its R rows.
+
+    All rows are of one map, wherever the axis of the batch is: a model may have put it behind others, or windows or
+    frames of an image into it.
+    """
+    if x.dim() == 2 and len(x) == 1:
         return x.reshape(*x.shape, 1, 1)
-    return x.reshape(len(x), -1, x.shape[-1]).transpose(1, 2).unsqueeze(-1)
+    return x.reshape(1, -1, x.shape[-1]).transpose(1, 2).unsqueeze(-1)
+
+
+def from_maps(y: Tensor, x: Tensor) -> Tensor:
+    """The rows (..., out) of a map (1, out, R, 1), in the shape that ``x`` (..., features) has."""
+    return y.squeeze(-1).transpose(1, 2).reshape(*x.shape[:-1], y.shape[1]).contiguous()
 
 
 Geometry = tuple[list[int], list[int], list[int], int]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.errors import ExportError
-from biper.lowering.custom_ops import NO_GEOMETRY, ExportedLayer, geometry_of
+from biper.lowering.custom_ops import NO_GEOMETRY, ExportedLayer, Replacement, geometry_of
 from biper.nn import BinaryConv1d, BinaryConv2d, BinaryLayer, BinaryLinear, binary_layers
 from biper.quantizers import PeriodicSign, Quantizer, Stage, sign
 
@@ -28,7 +28,7 @@ PROBE = (-1.5, -0.25, -0.0, 0.0, 0.25, 1.5)
 """Inputs on which an input quantizer is tried to find its two values."""
 
 
-class ShiftedLayer(nn.Module):
+class ShiftedLayer(Replacement):
     """Replaces a binary layer whose weights or inputs have other values than -1 and +1.
 
     The module's docstring has the formula; ``signs``, ``sums`` and ``ones`` compute its three terms, the last only
@@ -85,7 +85,7 @@ class ShiftedLayer(nn.Module):
         return y
 
 
-class ExportedSignalLayer(nn.Module):
+class ExportedSignalLayer(Replacement):
     """Replaces a `BinaryConv1d`: the replacement of the `BinaryConv2d` that computes the same on images of height 1."""
 
     def __init__(self, layer: BinaryConv1d, name: str) -> None:
@@ -131,7 +131,7 @@ def _of_channels(numbers: Tensor, bits: Tensor) -> Tensor:
     return numbers.view(-1, *[1] * (bits.dim() - 1))
 
 
-def exported_layer(layer: BinaryLayer, name: str) -> nn.Module:
+def exported_layer(layer: BinaryLayer, name: str) -> Replacement:
     """A module that computes the same as a binary layer in evaluation mode, from constant bits, in few operators.
 
     Args:
@@ -253,7 +253,7 @@ def with_exported_layers(model: nn.Module) -> nn.Module:
     """
     model = copy.deepcopy(model).cpu().eval()
     replacements: dict[nn.Module | None, nn.Module] = {
-        layer: exported_layer(layer, name) for name, layer in binary_layers(model).items()
+        layer: exported_layer(layer, name).standing_for(layer) for name, layer in binary_layers(model).items()
     }
     if model in replacements:
         return replacements[model]

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._decomp import core_aten_decompositions, decomposition_table
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from biper.errors import ExportError
 from biper.lowering.exported_layers import with_exported_layers
 from biper.lowering.graph import Graph
 from biper.lowering.operators import HANDLERS
-from biper.lowering.torch_nodes import WRAPPED, operator_name
+from biper.lowering.torch_nodes import WRAPPED, operator_name, source_of
 from biper.lowering.tracer import LIKE, Tracer
 from biper.lowering.views import undo_scattered_views_
 
@@ -162,9 +163,9 @@ def _exported(model: nn.Module, inputs: Mapping[str, Tensor]) -> torch.export.Ex
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its own internals
-            program: torch.export.ExportedProgram = torch.export.export(
-                model, (image,), dict(others)
-            ).run_decompositions({})
+            program: torch.export.ExportedProgram = torch.export.export(model, (image,), dict(others))
+            _require_real(program)
+            program = program.run_decompositions({})
             known = {**decomposition_table, **core_aten_decompositions()}
             for _ in range(ROUNDS):
                 missing = {
@@ -177,9 +178,29 @@ def _exported(model: nn.Module, inputs: Mapping[str, Tensor]) -> torch.export.Ex
                 program = program.run_decompositions(missing)
     except ExportError:
         raise
+    except GuardOnDataDependentSymNode as error:
+        raise ExportError(
+            "torch.export cannot trace this model: a branch or a size depends on the values of its input; write it with "
+            f"torch.where, or keep it out of the exported model ({first_line(error)})"
+        ) from error
     except Exception as error:  # torch.export raises many kinds
         raise ExportError(f"torch.export cannot trace this model: {first_line(error)}") from error
     return program
+
+
+def _require_real(program: torch.export.ExportedProgram) -> None:
+    """Check that no operator makes complex numbers.
+
+    Raises:
+        ExportError: one does; the text names it and its module.
+    """
+    for node in program.graph.nodes:
+        made = node.meta.get("val")
+        if isinstance(made, Tensor) and made.is_complex():
+            raise ExportError(
+                f"{source_of(node)}: {node.target} gives complex numbers, which are not supported; compute their real "
+                "and imaginary parts"
+            )
 
 
 def _is_handled(node: torch.fx.Node) -> bool:

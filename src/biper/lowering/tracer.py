@@ -211,7 +211,11 @@ class Tracer:
     def _chosen(self, results: list[Value | None], index: int, node: torch.fx.Node) -> Value:
         value = results[index] if index < len(results) else None
         if value is None:
-            raise ExportError(f"{source_of(node)}: result {index} of {node} is not supported")
+            origin = node.args[0] if isinstance(node.args[0], torch.fx.Node) else node
+            raise ExportError(
+                f"{source_of(origin)}: result {index} of {origin.target} is not supported, which holds indices or what "
+                "training needs; use the first result alone"
+            )
         return value
 
     def form(self, form: str, argument: Any) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.errors import ExportError
-from biper.lowering.custom_ops import ExportedLayer, as_maps
+from biper.lowering.custom_ops import ExportedLayer
 from biper.lowering.engine_check import difference_at_first_flip
 from biper.lowering.exported_layers import with_exported_layers
 from biper.lowering.trace import Example, call, input_tensors, named_results
@@ -238,8 +238,7 @@ def _compare_layers(
         layer = prepared.get_submodule(op.source)
         assert isinstance(layer, ExportedLayer)
         bits = values[op.inputs[0]]
-        read = next(calls[layer])
-        real = (as_maps(read) if layer.is_linear else read).numpy().reshape(bits.shape)
+        real = _by_image(next(calls[layer]).numpy(), bits, layer.is_linear)
         differs = (real >= 0) != bits
         differing = differs.reshape(images, -1).any(1)
         first = differing & found.same_bits  # the images whose first layer with flips this is
@@ -255,6 +254,30 @@ def _compare_layers(
     return found
 
 
+def _by_image(read: NDArray[np.float32], bits: NDArray[np.bool_], is_linear: bool) -> NDArray[np.float32]:
+    """What a layer read in torch, in the shape (N, C, H, W) of the bits that its operation reads.
+
+    Torch may have the axis of the batch behind others, or merged with that of windows or frames, in either order. Of
+    all arrangements that is taken which gives the most of the bits.
+    """
+    images, best = len(bits), np.inf
+    result = read
+    for axis in range(read.ndim - 1 if is_linear else 1):
+        size = read.shape[axis]
+        for split in {(images, size // images), (size // images, images)} if size % images == 0 else ():
+            apart = read.reshape(*read.shape[:axis], *split, *read.shape[axis + 1 :])
+            moved = np.moveaxis(apart, axis if split[0] == images else axis + 1, 0)
+            if is_linear:
+                moved = moved.reshape(images, -1, read.shape[-1]).swapaxes(1, 2)
+            arranged = moved.reshape(bits.shape)
+            wrong = int(((arranged >= 0) != bits).sum())
+            if wrong < best:
+                best, result = wrong, arranged
+            if not wrong:
+                return arranged
+    return result
+
+
 def _sums(layer: ExportedLayer, bits: NDArray[np.bool_]) -> NDArray[np.int32]:
     """The integer sums that torch computes in a layer for given input bits."""
     signs = torch.from_numpy(bits).float() * 2 - 1
@@ -262,5 +285,8 @@ def _sums(layer: ExportedLayer, bits: NDArray[np.bool_]) -> NDArray[np.int32]:
     if layer.is_linear and signs[0].numel() == weight[0].numel():
         weight = weight.reshape(len(weight), *signs.shape[1:])
     stride, padding, dilation, groups = layer.geometry
+    images, channels = len(signs), weight.shape[1] * groups
+    signs = signs.reshape(-1, channels, *signs.shape[2:])  # the channels may be of several images that are parts of one
     with torch.inference_mode():
-        return F.conv2d(F.pad(signs, padding), weight, None, stride, 0, dilation, groups).numpy().astype(np.int32)
+        sums = F.conv2d(F.pad(signs, padding), weight, None, stride, 0, dilation, groups)
+    return sums.reshape(images, -1, *sums.shape[2:]).numpy().astype(np.int32)

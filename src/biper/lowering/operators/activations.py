@@ -19,7 +19,7 @@ from biper.lowering.values import Value, shape_in
 FUNCTIONS = {
     "abs": "abs", "ceil": "ceil", "cos": "cos", "erf": "erf", "exp": "exp", "expm1": "expm1", "floor": "floor",
     "hardsigmoid": "hardsigmoid", "hardswish": "hardswish", "log": "log", "log1p": "log1p", "mish": "mish",
-    "reciprocal": "reciprocal", "round": "round", "rsqrt": "rsqrt", "sigmoid": "sigmoid", "sgn": "sign",
+    "reciprocal": "reciprocal", "rsqrt": "rsqrt", "sigmoid": "sigmoid", "sgn": "sign",
     "sign": "sign", "silu": "silu", "sin": "sin", "sqrt": "sqrt", "tanh": "tanh",
 }  # fmt: skip
 """Torch operators without parameters, and the function of the operation ``unary`` that each is."""
@@ -143,6 +143,26 @@ def _tangent(tracer: Tracer, node: torch.fx.Node) -> Value:
     return binary(tracer, "divide", sine, cosine, sizes_of(node))
 
 
+def _arc_hyperbolic(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``asinh``, ``acosh`` and ``atanh`` by logarithms; asinh of the magnitude, with the sign put back."""
+    value, shape = tracer.value(node.args[0]), sizes_of(node)
+    kind = operator_name(node)
+    if kind == "atanh":
+        rise = unary(tracer, value, "log1p")
+        fall = unary(tracer, unary(tracer, value, "negative"), "log1p")
+        return binary(tracer, "multiply", binary(tracer, "subtract", rise, fall, shape), 0.5, shape)
+    size = unary(tracer, value, "abs")
+    square = binary(tracer, "multiply", size, size, shape)
+    root = unary(tracer, binary(tracer, "add" if kind == "asinh" else "subtract", square, 1.0, shape), "sqrt")
+    result = unary(tracer, binary(tracer, "add", size, root, shape), "log")
+    return result if kind == "acosh" else binary(tracer, "multiply", result, unary(tracer, value, "sign"), shape)
+
+
+def _complement(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``erfc(x) = 1 - erf(x)``."""
+    return binary(tracer, "subtract", 1.0, unary(tracer, node.args[0], "erf"), sizes_of(node))
+
+
 HANDLERS: Mapping[str, Handler] = {
     "clamp": _clamp,
     "elu": _elu,
@@ -151,6 +171,8 @@ HANDLERS: Mapping[str, Handler] = {
     "log10": _logarithm,
     "sinh": _hyperbolic,
     "cosh": _hyperbolic,
+    **dict.fromkeys(("asinh", "acosh", "atanh"), _arc_hyperbolic),
+    "erfc": _complement,
     "tan": _tangent,
     "gelu": _gelu,
     "hardtanh": _hardtanh,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ def _convolved(
 ) -> Value:
     """A convolution of images, or of signals, which are images of height 1."""
     kernel = _kernel(tracer, node, weight)
+    rank = kernel.ndim - 1  # of one image or signal with its channels
     if kernel.ndim == 3:
         kernel = kernel[:, :, None]
         stride, dilation = [1, *along_length(stride)], [1, *along_length(dilation)]
@@ -57,8 +59,57 @@ def _convolved(
         (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
     else:
         (top, left) = (bottom, right) = pair(padding)
-    attributes = geometry(stride, [left, right, top, bottom], dilation, groups)
-    return emit_convolution(tracer, tracer.image(x), sizes_of(node), kernel, tracer.constant(bias), attributes)
+    value, count = merged_images(tracer, tracer.value(x), kernel, rank)
+    attributes = geometry(stride, [left, right, top, bottom], dilation, groups * count)
+    return _emit_merged(tracer, value, count, kernel, tracer.constant(bias), attributes, rank)
+
+
+LARGEST_MERGED = 2**26
+"""How many weights a convolution of several images may have, which has its kernel once for each of them."""
+
+
+def merged_images(tracer: Tracer, value: Value, kernel: NDArray[Any], rank: int) -> tuple[Value, int]:
+    """One image whose channels are those of several, such as the windows or frames of an image; and their number.
+
+    A convolution of all of them is one with as many times the groups, and the kernel repeated.
+
+    Args:
+        tracer: the walk.
+        value: (..., C, H, W), or (..., C, L) of signals.
+        kernel: the weights of the convolution.
+        rank: of one image with its channels: 3 or 2.
+
+    Raises:
+        ExportError: the repeated kernels are too large.
+    """
+    lead, (channels, *sizes) = value.shape[:-rank], value.shape[-rank:]
+    if lead == (1,):
+        return value, 1
+    count = math.prod(lead)
+    if count * kernel.size > LARGEST_MERGED:
+        raise ExportError(
+            f"{source_of(tracer.node)}: {tracer.node.target} of {count} images at once, which are parts of one, is not "
+            f"supported with {kernel.size:,} weights; use fewer parts or a smaller convolution"
+        )
+    return reshaped(tracer, value, (1, count * channels, *sizes)), count
+
+
+def _emit_merged(
+    tracer: Tracer,
+    value: Value,
+    count: int,
+    kernel: NDArray[Any],
+    bias: NDArray[Any] | None,
+    attributes: dict[str, Any],
+    rank: int,
+) -> Value:
+    """A convolution of what `merged_images` made; its result has the shape that torch gives to it."""
+    shape = sizes_of(tracer.node)
+    merged = (1, count * shape[-rank], *shape[len(shape) - rank + 1 :])
+    if count > 1:
+        kernel = np.tile(kernel, (count, 1, 1, 1))
+        bias = None if bias is None else np.tile(bias, count)
+    return reshaped(tracer, emit_convolution(tracer, tracer.image(value), merged, kernel, bias, attributes), shape)
 
 
 def _kernel(tracer: Tracer, node: torch.fx.Node, weight: Any) -> NDArray[np.float32]:
@@ -139,24 +190,26 @@ def _transposed_by(
     groups: int,
 ) -> Value:
     """A transposed convolution of a value; ``settings`` are stride, padding, output padding and dilation."""
+    rank = kernel.ndim - 1
     if kernel.ndim == 3:
         kernel = kernel[:, :, None]
         settings = [[first, *along_length(item)] for first, item in zip((1, 0, 0, 1), settings, strict=True)]
     strides, pads, extra, spread = (pair(item) for item in settings)
     low = [d * (k - 1) - p for d, k, p in zip(spread, kernel.shape[2:], pads, strict=True)]
     high = [before + more for before, more in zip(low, extra, strict=True)]
+    value, count = merged_images(tracer, value, kernel, rank)
     shape = shape_in("image", value.shape)
-    if shape is None:
-        raise ExportError(f"{source_of(node)}: {node.target} reads shape {value.shape}, expected one image or signal")
+    assert shape is not None
     interior = [step - 1 for step in strides]
-    sizes = (n + (n - 1) * i + a + b for n, i, a, b in zip(shape[1:], interior, low, high, strict=True))
-    attributes = {"low": [0, *low], "high": [0, *high], "interior": [0, *interior], "value": 0.0}
-    source = tracer.emit("pad", [tracer.image(value)], (shape[0], *sizes), attributes=attributes)
+    sizes = tuple(n + (n - 1) * i + a + b for n, i, a, b in zip(shape[1:], interior, low, high, strict=True))
+    ends = {"low": [0, *low], "high": [0, *high], "interior": [0, *interior], "value": 0.0}
+    source = tracer.emit("pad", [tracer.image(value)], (shape[0], *sizes), attributes=ends)
+    spread_out = Value.image((1, shape[0], *sizes), source)
     inside, outside = kernel.shape[0] // groups, kernel.shape[1]
     grouped = kernel.reshape(groups, inside, outside, *kernel.shape[2:]).swapaxes(1, 2)[..., ::-1, ::-1]
     turned = np.ascontiguousarray(grouped.reshape(groups * outside, inside, *kernel.shape[2:]))
-    attributes = geometry(1, [0, 0, 0, 0], spread, groups)
-    return emit_convolution(tracer, source, sizes_of(node), turned, bias, attributes)
+    attributes = geometry(1, [0, 0, 0, 0], spread, groups * count)
+    return _emit_merged(tracer, spread_out, count, turned, bias, attributes, rank)
 
 
 def _fold(tracer: Tracer, node: torch.fx.Node) -> Value:
@@ -166,13 +219,13 @@ def _fold(tracer: Tracer, node: torch.fx.Node) -> Value:
     settings = zip(size, padding, dilation, kernel, stride, strict=True)
     maps = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in settings]
     taps = int(np.prod(kernel))
-    weight = np.tile(np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel), (shape[1], 1, 1, 1))
-    columns = reshaped(tracer, value, (1, shape[1] * taps, *maps))
+    weight = np.tile(np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel), (shape[-3], 1, 1, 1))
+    columns = reshaped(tracer, value, (*shape[:-3], shape[-3] * taps, *maps))
     extra = [
         n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
         for n, m, p, d, k, s in zip(size, maps, padding, dilation, kernel, stride, strict=True)
     ]
-    return _transposed_by(tracer, node, columns, weight, None, (stride, padding, extra, dilation), shape[1])
+    return _transposed_by(tracer, node, columns, weight, None, (stride, padding, extra, dilation), shape[-3])
 
 
 def _general(tracer: Tracer, node: torch.fx.Node) -> Value:
@@ -186,24 +239,27 @@ def _general(tracer: Tracer, node: torch.fx.Node) -> Value:
 def _binary_convolution(tracer: Tracer, node: torch.fx.Node) -> Value:
     """The custom operator of `biper.lowering.custom_ops`; all layers that read the same value share its bits."""
     x, weight, scale, bias, stride, padding, dilation, groups, binary_input = arguments_of(node)
-    source, scales = tracer.image(x), tracer.constant(scale)
-    kernel = tracer.raw_constant(weight)
+    kernel, scales, offset = tracer.raw_constant(weight), tracer.constant(scale), tracer.constant(bias)
     assert kernel is not None
     assert scales is not None
-    offset = tracer.constant(bias)
+    value, count = merged_images(tracer, tracer.value(x), kernel, 3)
+    source = tracer.image(value)
     tensors = {"multiplier": scales, "offset": np.zeros_like(scales) if offset is None else offset}
-    attributes = geometry(stride, list(padding), dilation, groups)
-    tensors["weight"] = np.asarray(kernel > 0)
+    tensors = {name: np.tile(numbers, count) for name, numbers in tensors.items()}
+    tensors["weight"] = np.tile(np.asarray(kernel > 0), (count, 1, 1, 1))
+    attributes = geometry(stride, list(padding), dilation, groups * count)
     shape = sizes_of(node)
-    made = image_shape(node)
-    if not binary_input:
-        return Value.image(shape, tracer.emit("convolution", [source], made, attributes=attributes, tensors=tensors))
-    bits = f"{source}.bits"
-    if not any(other.bits == bits for other in tracer.nodes):
-        read = shape_in("image", tracer.value(x).shape)
-        assert read is not None
-        tracer.nodes.append(Node("elementwise", [source], read, source_of(node), bits=bits))
-    return Value.image(shape, tracer.emit("binary_convolution", [bits], made, attributes=attributes, tensors=tensors))
+    made = (len(kernel) * count, *shape[2:])
+    if binary_input:
+        bits = f"{source}.bits"
+        if not any(other.bits == bits for other in tracer.nodes):
+            read = shape_in("image", value.shape)
+            assert read is not None
+            tracer.nodes.append(Node("elementwise", [source], read, source_of(node), bits=bits))
+        source = bits
+    operation = "binary_convolution" if binary_input else "convolution"
+    result = Value.image((1, *made), tracer.emit(operation, [source], made, attributes=attributes, tensors=tensors))
+    return reshaped(tracer, result, shape)
 
 
 HANDLERS: Mapping[str, Handler] = {

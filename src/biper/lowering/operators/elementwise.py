@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from biper.errors import ExportError
 from biper.lowering.graph import Shape
 from biper.lowering.operators.shapes import expanded
-from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of, source_of
 from biper.lowering.tracer import Handler, Tracer
 from biper.lowering.values import Value, shape_in
 
@@ -235,6 +236,32 @@ def _truncate(tracer: Tracer, node: torch.fx.Node) -> Value:
     return truncated(tracer, tracer.value(node.args[0]))
 
 
+def _cast(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """A value in another type: integers lose what is behind the point, and truth is 1 where a number is not 0."""
+    value = tracer.value(node.args[0])
+    before, after = (each.meta["val"].dtype for each in (node.args[0], node) if isinstance(each, torch.fx.Node))
+    if after == before or after in (torch.float32, torch.float64) or before == torch.bool:
+        return value
+    if after == torch.bool:
+        return binary(tracer, "not_equal", value, 0.0, value.shape)
+    if after.is_floating_point or after.is_complex or after == torch.uint8 or after.itemsize < 4:
+        raise ExportError(
+            f"{source_of(node)}: a conversion to {after} rounds numbers as no packed file does; use torch.float32 or "
+            "torch.int32"
+        )
+    return truncated(tracer, value) if before.is_floating_point else value
+
+
+def _round(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """The nearest whole number, or the nearest multiple of ``10^-decimals``."""
+    factor = float(10 ** node.kwargs.get("decimals", 0))  # type: ignore[operator]
+    value, shape = tracer.value(node.args[0]), sizes_of(node)
+    if factor == 1:
+        return unary(tracer, value, "round")
+    whole = unary(tracer, binary(tracer, "multiply", value, factor, shape), "round")
+    return binary(tracer, "divide", whole, factor, shape)
+
+
 def _remainder(tracer: Tracer, node: torch.fx.Node) -> Value:
     """``x - y * floor(x / y)``; ``fmod`` drops what is behind the point in place of the floor."""
     left, right = arguments_of(node)[:2]
@@ -261,6 +288,8 @@ def _power(tracer: Tracer, node: torch.fx.Node) -> Value:
 HANDLERS: Mapping[str, Handler] = {
     "neg": _negate,
     "copy": _copy,
+    **dict.fromkeys(("_to_copy", "to", "type_as", "convert_element_type"), _cast),
+    "round": _round,
     "trunc": _truncate,
     "fix": _truncate,
     "remainder": _remainder,

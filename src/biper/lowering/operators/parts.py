@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from biper.errors import ExportError
 from biper.lowering.graph import Shape
+from biper.lowering.operators.elementwise import choice
 from biper.lowering.operators.pooling import emit_pool
 from biper.lowering.operators.sampling import axes_in, sampled
 from biper.lowering.operators.shapes import permuted, reshaped
@@ -143,6 +145,11 @@ def padded(tracer: Tracer, value: Value, amounts: Sequence[int], number: float =
     if not any(low) and not any(high):
         return value
     shape = tuple(size + a + b for size, a, b in zip(value.shape, low, high, strict=True))
+    if not math.isfinite(number):  # the pads of packed files are finite, and their constants need not be
+        sides = [(max(a, 0), max(b, 0)) for a, b in zip(low, high, strict=True)]
+        inside = np.ones([size - a - b for size, (a, b) in zip(shape, sides, strict=True)], np.float32)
+        mask = np.pad(inside, sides)
+        return choice(tracer, [Value.array(shape, tracer.stored(mask)), padded(tracer, value, amounts), number], shape)
     only_channels = {axis for axis in range(rank) if low[axis] or high[axis]} == {1}
     if "image" in value.names and not low[0] and not high[0]:
         target = shape_in("image", shape)

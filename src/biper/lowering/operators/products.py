@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from biper.errors import ExportError
 from biper.lowering.graph import Shape
 from biper.lowering.operators.convolution import emit_convolution, geometry
 from biper.lowering.operators.elementwise import binary, choice
 from biper.lowering.operators.reductions import softmax
 from biper.lowering.operators.shapes import permuted, reshaped
-from biper.lowering.torch_nodes import arguments_of, keywords_of, operator_name, sizes_of
+from biper.lowering.torch_nodes import arguments_of, keywords_of, operator_name, sizes_of, source_of
 from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value
 
@@ -85,6 +86,23 @@ def _add_product(tracer: Tracer, node: torch.fx.Node) -> Value:
     return binary(tracer, "add", result, addend, shape)
 
 
+def _bilinear(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``_trilinear`` of `torch.nn.Bilinear`: ``y[o] = sum over i, j of left[i] * weight[o, i, j] * right[j]``."""
+    left, weights, right = arguments_of(node)[:3]
+    known = tracer.constant(weights)
+    expansions = [list(axes) for axes in arguments_of(node)[3:6]]
+    rank = len(sizes_of(node))
+    if known is None or expansions != [[rank - 1, rank + 1], list(range(rank - 1)), [rank - 1, rank]]:
+        raise ExportError(f"{source_of(node)}: {node.target} is supported as torch.nn.Bilinear alone; use matmul")
+    value, other = tracer.value(left), tracer.value(right)
+    outs, size, others = known.shape
+    turned = np.ascontiguousarray(known.transpose(0, 2, 1)).reshape(outs * others, size)
+    made = linear(tracer, value, turned, None, (*value.shape[:-1], outs * others))
+    apart = reshaped(tracer, made, (*value.shape[:-1], outs, others))
+    column = reshaped(tracer, other, (*other.shape, 1))
+    return product(tracer, apart, column, (*value.shape[:-1], outs))
+
+
 def _attention(tracer: Tracer, node: torch.fx.Node) -> Result:
     """``softmax(scale * query @ key^T + mask) @ value``, in all the forms that torch has for it."""
     known = keywords_of(node)
@@ -139,6 +157,7 @@ def _repeated(tracer: Tracer, value: Value, count: int) -> Value:
 
 HANDLERS: Mapping[str, Handler] = {
     "linear": _linear,
+    "_trilinear": _bilinear,
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _matmul),
     **dict.fromkeys(("addmm", "baddbmm"), _add_product),
     **dict.fromkeys(

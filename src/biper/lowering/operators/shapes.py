@@ -158,8 +158,7 @@ HANDLERS: Mapping[str, Handler] = {
     "native_dropout": _first_of_two,
     **dict.fromkeys(
         (
-            "clone", "detach", "dropout", "feature_dropout", "contiguous", "alias", "_to_copy", "to",
-            "lift_fresh_copy", "type_as",
+            "clone", "detach", "dropout", "feature_dropout", "contiguous", "alias", "lift_fresh_copy",
         ),
         _identity,
     ),
