@@ -1,4 +1,4 @@
-"""Random small networks of operators of all kinds, on images, signals and tokens, are packed and compute what torch does.
+"""Random small networks of operators of all kinds, on images, signals and tokens, compute what torch does when packed.
 
 A network is a list of steps. Each step reads one of the values that are there, in any shape with the batch first, and
 makes another; some steps read two. The shapes are tracked by running torch.
@@ -25,49 +25,102 @@ from biper.runtime.reader import read_program
 Function = Callable[..., Tensor]
 
 ANY: dict[str, Function] = {
-    "relu": F.relu, "silu": F.silu, "gelu": F.gelu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "mish": F.mish,
-    "hardswish": F.hardswish, "leaky": lambda x: F.leaky_relu(x, 0.2), "elu": F.elu, "softplus": F.softplus,
-    "clamp": lambda x: x.clamp(-0.5, 1), "abs": torch.abs, "negative": torch.neg, "sin": torch.sin, "square": lambda x: x * x.tanh(),
-    "affine": lambda x: 2 - x * 0.5, "quotient": lambda x: x / (x.abs() + 1), "scaled": lambda x: x / 3 + 0.1,
-    "softmax": lambda x: x.softmax(-1), "softmax of channels": lambda x: x.log_softmax(1), "layer norm": lambda x: F.layer_norm(x, x.shape[-1:]),
-    "row mean": lambda x: x - x.mean(-1, keepdim=True), "channel maximum": lambda x: x * x.amax(1, keepdim=True).tanh(),
-    "cumulative": lambda x: x.cumsum(-1), "flip": lambda x: x.flip(-1), "roll": lambda x: x.roll(1, 1), "pad": lambda x: F.pad(x, (1, 2)),
-    "first half": lambda x: x[:, : max(x.shape[1] // 2, 1)], "every other": lambda x: x[..., ::2],
-    "chunks": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), "where": lambda x: torch.where(x > 0, x, x * 0.1),
-    "swap": lambda x: x.transpose(1, -1), "repeat": lambda x: x.repeat_interleave(2, 1), "by constants": lambda x: x * torch.linspace(0.5, 1, x.shape[-1]),
-    "spread": lambda x: x + torch.linspace(-1, 1, x.shape[1]).view(-1, *[1] * (x.dim() - 2)), "stack": lambda x: torch.stack([x, x + 1], 1).flatten(1, 2),
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "leaky": lambda x: F.leaky_relu(x, 0.2),
+    "elu": F.elu,
+    "softplus": F.softplus,
+    "clamp": lambda x: x.clamp(-0.5, 1),
+    "abs": torch.abs,
+    "negative": torch.neg,
+    "sin": torch.sin,
+    "square": lambda x: x * x.tanh(),
+    "affine": lambda x: 2 - x * 0.5,
+    "quotient": lambda x: x / (x.abs() + 1),
+    "scaled": lambda x: x / 3 + 0.1,
+    "softmax": lambda x: x.softmax(-1),
+    "softmax of channels": lambda x: x.log_softmax(1),
+    "layer norm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "row mean": lambda x: x - x.mean(-1, keepdim=True),
+    "channel maximum": lambda x: x * x.amax(1, keepdim=True).tanh(),
+    "cumulative": lambda x: x.cumsum(-1),
+    "flip": lambda x: x.flip(-1),
+    "roll": lambda x: x.roll(1, 1),
+    "pad": lambda x: F.pad(x, (1, 2)),
+    "first half": lambda x: x[:, : max(x.shape[1] // 2, 1)],
+    "every other": lambda x: x[..., ::2],
+    "chunks": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "where": lambda x: torch.where(x > 0, x, x * 0.1),
+    "swap": lambda x: x.transpose(1, -1),
+    "repeat": lambda x: x.repeat_interleave(2, 1),
+    "by constants": lambda x: x * torch.linspace(0.5, 1, x.shape[-1]),
+    "spread": lambda x: x + torch.linspace(-1, 1, x.shape[1]).view(-1, *[1] * (x.dim() - 2)),
+    "stack": lambda x: torch.stack([x, x + 1], 1).flatten(1, 2),
     "gate": lambda x: x * x.mean(tuple(range(2, x.dim())) or (1,), keepdim=True).sigmoid(),
-}  # fmt: skip
+}
 """Functions of a value of any shape with at least one axis beside the batch."""
 
 MAPS: dict[str, Function] = {
-    "maximum": lambda x: F.max_pool2d(x, 3, 2, 1), "average": lambda x: F.avg_pool2d(x, 2, 1, 1), "adaptive": lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
-    "global": lambda x: F.adaptive_max_pool2d(x, 1), "reflect": lambda x: F.pad(x, (1, 0, 0, 1), mode="replicate"), "zeros": lambda x: F.pad(x, (1, 1, 0, 1)),
-    "nearest": lambda x: F.interpolate(x, scale_factor=1.5), "bilinear": lambda x: F.interpolate(x, size=(5, 6), mode="bilinear"),
-    "tokens": lambda x: x.flatten(2).transpose(1, 2), "channels last": lambda x: x.permute(0, 2, 3, 1), "columns": lambda x: x.mean(2),
-    "windows": lambda x: F.unfold(x, 2, padding=1, stride=2), "rows apart": lambda x: x.reshape(-1, 1, *x.shape[2:]).relu().view_as(x),
-    "instance norm": F.instance_norm, "group norm": lambda x: F.group_norm(x, 1), "vector": lambda x: x.mean((2, 3)),
-    "parts": lambda x: F.max_pool2d(x.reshape(-1, 1, *x.shape[2:]), 2, 1, 1).reshape(len(x), -1, x.shape[2] + 1, x.shape[3] + 1),
-}  # fmt: skip
+    "maximum": lambda x: F.max_pool2d(x, 3, 2, 1),
+    "average": lambda x: F.avg_pool2d(x, 2, 1, 1),
+    "adaptive": lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
+    "global": lambda x: F.adaptive_max_pool2d(x, 1),
+    "reflect": lambda x: F.pad(x, (1, 0, 0, 1), mode="replicate"),
+    "zeros": lambda x: F.pad(x, (1, 1, 0, 1)),
+    "nearest": lambda x: F.interpolate(x, scale_factor=1.5),
+    "bilinear": lambda x: F.interpolate(x, size=(5, 6), mode="bilinear"),
+    "tokens": lambda x: x.flatten(2).transpose(1, 2),
+    "channels last": lambda x: x.permute(0, 2, 3, 1),
+    "columns": lambda x: x.mean(2),
+    "windows": lambda x: F.unfold(x, 2, padding=1, stride=2),
+    "rows apart": lambda x: x.reshape(-1, 1, *x.shape[2:]).relu().view_as(x),
+    "instance norm": F.instance_norm,
+    "group norm": lambda x: F.group_norm(x, 1),
+    "vector": lambda x: x.mean((2, 3)),
+    "parts": lambda x: F.max_pool2d(x.reshape(-1, 1, *x.shape[2:]), 2, 1, 1).reshape(
+        len(x), -1, x.shape[2] + 1, x.shape[3] + 1
+    ),
+}
 """Functions of images (N, C, H, W)."""
 
 SIGNALS: dict[str, Function] = {
-    "maximum": lambda x: F.max_pool1d(x, 3, 2, 1), "average": lambda x: F.adaptive_avg_pool1d(x, 3), "linear": lambda x: F.interpolate(x, size=7, mode="linear"),
-    "as an image": lambda x: x.unsqueeze(1), "attention": lambda x: F.scaled_dot_product_attention(x, x, x), "product": lambda x: x @ x.transpose(1, 2) * 0.2,
-    "causal": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "flat": lambda x: x.flatten(1), "turned": lambda x: x.transpose(1, 2),
-    "as images": lambda x: x.reshape(len(x), -1, 1, 1), "last": lambda x: x[:, :, -1], "sequence first": lambda x: (x.transpose(0, 1) * 2).transpose(0, 1),
-}  # fmt: skip
+    "maximum": lambda x: F.max_pool1d(x, 3, 2, 1),
+    "average": lambda x: F.adaptive_avg_pool1d(x, 3),
+    "linear": lambda x: F.interpolate(x, size=7, mode="linear"),
+    "as an image": lambda x: x.unsqueeze(1),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x),
+    "product": lambda x: x @ x.transpose(1, 2) * 0.2,
+    "causal": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "flat": lambda x: x.flatten(1),
+    "turned": lambda x: x.transpose(1, 2),
+    "as images": lambda x: x.reshape(len(x), -1, 1, 1),
+    "last": lambda x: x[:, :, -1],
+    "sequence first": lambda x: (x.transpose(0, 1) * 2).transpose(0, 1),
+}
 """Functions of signals and tokens (N, A, B)."""
 
 VECTORS: dict[str, Function] = {
-    "outer": lambda x: x[:, :, None] * x[:, None, :8], "image": lambda x: x[:, :, None, None].expand(-1, -1, 3, 4), "signal": lambda x: x.unsqueeze(-1),
-}  # fmt: skip
+    "outer": lambda x: x[:, :, None] * x[:, None, :8],
+    "image": lambda x: x[:, :, None, None].expand(-1, -1, 3, 4),
+    "signal": lambda x: x.unsqueeze(-1),
+}
 """Functions of vectors (N, F)."""
 
 TWO: dict[str, Function] = {
-    "sum": torch.add, "difference": torch.sub, "product": lambda a, b: a * b.tanh(), "maximum": torch.maximum, "minimum": torch.minimum,
-    "quotient": lambda a, b: a / (b.abs() + 1), "beside": lambda a, b: torch.cat([a, b.expand_as(a)], 1), "choice": lambda a, b: torch.where(a > b, a, b * 0.3),
-}  # fmt: skip
+    "sum": torch.add,
+    "difference": torch.sub,
+    "product": lambda a, b: a * b.tanh(),
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "quotient": lambda a, b: a / (b.abs() + 1),
+    "beside": lambda a, b: torch.cat([a, b.expand_as(a)], 1),
+    "choice": lambda a, b: torch.where(a > b, a, b * 0.3),
+}
 """Functions of two values, the second of which broadcasts to the shape of the first."""
 
 

@@ -55,7 +55,7 @@ def _(
 
 
 class Replacement(nn.Module):
-    """Stands for a layer while a model is traced; attributes that it lacks, such as ``kernel_size``, are the layer's."""
+    """Stands for a layer while a model is traced; attributes that it lacks, as ``kernel_size``, are the layer's."""
 
     _replaced: tuple[nn.Module, ...] = ()
 

@@ -180,8 +180,8 @@ def _exported(model: nn.Module, inputs: Mapping[str, Tensor]) -> torch.export.Ex
         raise
     except GuardOnDataDependentSymNode as error:
         raise ExportError(
-            "torch.export cannot trace this model: a branch or a size depends on the values of its input; write it with "
-            f"torch.where, or keep it out of the exported model ({first_line(error)})"
+            "torch.export cannot trace this model: a branch or a size depends on the values of its input; write it "
+            f"with torch.where, or keep it out of the exported model ({first_line(error)})"
         ) from error
     except Exception as error:  # torch.export raises many kinds
         raise ExportError(f"torch.export cannot trace this model: {first_line(error)}") from error

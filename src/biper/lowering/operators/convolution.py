@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from biper.errors import ExportError
 from biper.lowering.graph import Node, Shape
 from biper.lowering.operators.shapes import reshaped
-from biper.lowering.torch_nodes import along_length, arguments_of, image_shape, pair, sizes_of, source_of
+from biper.lowering.torch_nodes import along_length, arguments_of, pair, sizes_of, source_of
 from biper.lowering.tracer import Handler, Tracer
 from biper.lowering.values import Value, shape_in
 
@@ -177,12 +177,11 @@ def _convolved_transposed(
     """
     kernel = _kernel(tracer, node, weight)
     settings = (stride, padding, output_padding, dilation)
-    return _transposed_by(tracer, node, tracer.value(x), kernel, tracer.constant(bias), settings, groups)
+    return _transposed_by(tracer, tracer.value(x), kernel, tracer.constant(bias), settings, groups)
 
 
 def _transposed_by(
     tracer: Tracer,
-    node: torch.fx.Node,
     value: Value,
     kernel: NDArray[np.float32],
     bias: NDArray[np.float32] | None,
@@ -225,7 +224,7 @@ def _fold(tracer: Tracer, node: torch.fx.Node) -> Value:
         n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
         for n, m, p, d, k, s in zip(size, maps, padding, dilation, kernel, stride, strict=True)
     ]
-    return _transposed_by(tracer, node, columns, weight, None, (stride, padding, extra, dilation), shape[-3])
+    return _transposed_by(tracer, columns, weight, None, (stride, padding, extra, dilation), shape[-3])
 
 
 def _general(tracer: Tracer, node: torch.fx.Node) -> Value:

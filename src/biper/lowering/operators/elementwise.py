@@ -254,7 +254,9 @@ def _cast(tracer: Tracer, node: torch.fx.Node) -> Value:
 
 def _round(tracer: Tracer, node: torch.fx.Node) -> Value:
     """The nearest whole number, or the nearest multiple of ``10^-decimals``."""
-    factor = float(10 ** node.kwargs.get("decimals", 0))  # type: ignore[operator]
+    decimals = node.kwargs.get("decimals", 0)
+    assert isinstance(decimals, int)
+    factor = 10.0**decimals
     value, shape = tracer.value(node.args[0]), sizes_of(node)
     if factor == 1:
         return unary(tracer, value, "round")
