@@ -85,8 +85,8 @@ def biper(tmp_path: Path) -> Biper:
 
 
 def error_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line of a failed command; fails if there is not exactly one."""
-    lines = result.stderr.strip().splitlines()
+    """The one line of a failed command, beside the JSON lines of epochs; fails if there is not exactly one."""
+    lines = [line for line in result.stderr.strip().splitlines() if not line.startswith("{")]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
     return lines[0]

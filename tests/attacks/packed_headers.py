@@ -12,7 +12,7 @@ from attacks.packed_base import images, on, program
 HEADERS = Gallery()
 
 
-@HEADERS.attack("the model is truncated or not a safetensors file (0 bytes)")
+@HEADERS.attack("the model is empty")
 def empty_file() -> bytes:
     """A file of no bytes, which cannot be mapped to memory."""
     return b""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,19 +22,19 @@ from biper.runtime.reader import read_program
 
 def test_a_file_that_is_replaced_while_it_is_read_is_one_of_the_two(tmp_path: Path) -> None:
     program = load_pretrained("cifar10-resnet20").program
-    other = write_program(type(program)(**{**vars(program), "classes": tuple(map(str, range(10)))}))
+    other = write_program(replace(program, classes=tuple(map(str, range(10)))))
     versions = [write_program(program), other]
     path = tmp_path / "model.biper"
     atomic_write(path, versions[0])
     stop = threading.Event()
 
-    def replace() -> None:
+    def write_both() -> None:
         while not stop.is_set():
             for content in versions:
                 (tmp_path / "new").write_bytes(content)
                 os.replace(tmp_path / "new", path)
 
-    thread = threading.Thread(target=replace)
+    thread = threading.Thread(target=write_both)
     thread.start()
     try:
         classes = {read_program(path).classes for _ in range(100)}

@@ -96,6 +96,8 @@ def _blanked_hash(view: memoryview, position: int) -> str:
 
 def _header(view: memoryview) -> bytes:
     """The header of a safetensors file, whose first 8 bytes give its length."""
+    if len(view) == 0:
+        raise ContainerError("is empty")
     length = int.from_bytes(view[:_LENGTH_BYTES], "little")
     if len(view) < _LENGTH_BYTES or length > len(view) - _LENGTH_BYTES:
         raise ContainerError(f"is truncated or not a safetensors file ({len(view):,} bytes)")
