@@ -51,7 +51,7 @@ def test_a_normalization_with_one_is_refused(changed: dict[str, tuple[float]], t
     tensors, document = load_tensors(tmp_path / "model.safetensors")
     document["info"] |= changed
     save_tensors(tmp_path / "changed.safetensors", tensors, document)
-    with pytest.raises(CheckpointError, match="expected (a list of numbers as|finite numbers for) (mean|std)"):
+    with pytest.raises(CheckpointError, match=r"expected (a list of numbers as|finite numbers for) (mean|std)"):
         load_model(tmp_path / "changed.safetensors")
 
 
