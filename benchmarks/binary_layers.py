@@ -141,7 +141,7 @@ def main() -> None:
                 times[name].append(turns[name]())
         median = {name: statistics.median(spent) for name, spent in times.items()}
         program = layer(size, channels, True)
-        macs = multiply_accumulates(program.operations[1], channels)
+        macs = multiply_accumulates(program.operations[1], [(channels, size, size)])
         row: list[Any] = [f"{size}x{size}x{channels}"]
         for out in ("bits", "sums"):
             row += [median[f"{name} {out}"] for name in sets] + [median[f"openvino {out}"]]
