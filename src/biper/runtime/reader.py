@@ -6,6 +6,7 @@ Every name, type, shape and size is checked before anything is computed or alloc
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,10 @@ def read_program(
         _count_file(budget, blob)
         document, tensors = open_sealed(blob, verify=verify, dtypes=DTYPES), safetensors.numpy.load(blob)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise ModelFormatError(
+                f"the model needs more than max_memory={max_memory:,} allows: {error.strerror}"
+            ) from error
         raise ModelFormatError(f"the model cannot be read: {error.strerror or error}") from error
     except ContainerError as error:
         raise ModelFormatError(f"the model {error}") from error
