@@ -101,6 +101,20 @@ BIPER_INLINE float clip_of(float x, float low, float high) {
 
 BIPER_INLINE float hardsigmoid_of(float x) { return clip_of(x + 3.0f, 0.0f, 6.0f) / 6.0f; }
 
+// By a polynomial up to tan(pi / 8), which was fitted to the function; the absolute error of the fit is 2e-8. Larger
+// numbers are turned by an eighth or a quarter of a circle.
+BIPER_INLINE float atan_of(float x) {
+  const float size = x < 0 ? -x : x;
+  const float eighth = (size - 1.0f) / (size + 1.0f), quarter = -1.0f / (size > 1.0f ? size : 1.0f);
+  const float r = size > 2.41421356f ? quarter : (size > 0.414213562f ? eighth : size), y = r * r;
+  const float turn = size > 2.41421356f ? 1.57079633f : (size > 0.414213562f ? 0.785398163f : 0.0f);
+  float fit = -0.138799384f + y * 0.0806054473f;
+  fit = 0.199779361f + y * fit;
+  fit = -0.333329558f + y * fit;
+  const float result = turn + (r + r * y * fit);
+  return x < 0 ? -result : result;
+}
+
 // The larger or the smaller of two numbers, or a NaN if one is.
 BIPER_INLINE float larger_of(float a, float b) { return a > b || a != a ? a : b; }
 BIPER_INLINE float smaller_of(float a, float b) { return a < b || a != a ? a : b; }

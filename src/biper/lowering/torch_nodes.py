@@ -52,12 +52,6 @@ def source_of(node: torch.fx.Node) -> str:
     return name.removeprefix(WRAPPED).removeprefix(".") or "the model itself"
 
 
-def module_kind_of(node: torch.fx.Node) -> str:
-    """The name of the class of the module that a torch node came from; empty for none."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][1]) if stack else ""
-
-
 WRAPPED = "wrapped_model"
 """The name of the model inside the module that names its results (`biper.lowering.trace`)."""
 

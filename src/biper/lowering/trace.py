@@ -17,7 +17,7 @@ from biper.errors import ExportError
 from biper.lowering.exported_layers import with_exported_layers
 from biper.lowering.graph import Graph
 from biper.lowering.operators import HANDLERS
-from biper.lowering.torch_nodes import WRAPPED, operator_name, source_of
+from biper.lowering.torch_nodes import WRAPPED, keywords_of, operator_name, source_of
 from biper.lowering.tracer import LIKE, Tracer
 from biper.lowering.views import undo_scattered_views_
 
@@ -164,7 +164,7 @@ def _exported(model: nn.Module, inputs: Mapping[str, Tensor]) -> torch.export.Ex
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its own internals
             program: torch.export.ExportedProgram = torch.export.export(model, (image,), dict(others))
-            _require_real(program)
+            _require_own_results(program)
             program = program.run_decompositions({})
             known = {**decomposition_table, **core_aten_decompositions()}
             for _ in range(ROUNDS):
@@ -188,8 +188,8 @@ def _exported(model: nn.Module, inputs: Mapping[str, Tensor]) -> torch.export.Ex
     return program
 
 
-def _require_real(program: torch.export.ExportedProgram) -> None:
-    """Check that no operator makes complex numbers.
+def _require_own_results(program: torch.export.ExportedProgram) -> None:
+    """Check that no operator makes complex numbers, and that none mixes the images of a batch.
 
     Raises:
         ExportError: one does; the text names it and its module.
@@ -200,6 +200,11 @@ def _require_real(program: torch.export.ExportedProgram) -> None:
             raise ExportError(
                 f"{source_of(node)}: {node.target} gives complex numbers, which are not supported; compute their real "
                 "and imaginary parts"
+            )
+        if node.op == "call_function" and operator_name(node) == "batch_norm" and keywords_of(node)["training"]:
+            raise ExportError(
+                f"{source_of(node)}: a batch norm without running statistics normalizes by the other images of the "
+                "batch; use track_running_stats=True, or an instance norm"
             )
 
 

@@ -83,7 +83,8 @@ class Tracer:
             if node.op == "placeholder" and node.name in stored:
                 self.constants[node] = tensors[stored[node.name]].detach()
             elif node.op == "placeholder":
-                self.input(node, graph)
+                if node.name in signature.user_inputs:  # torch adds others, which order operators with effects
+                    self.input(node, graph)
             elif node.op == "call_function" and self.is_constant(node):
                 self.constants[node] = self.evaluate(node)
             elif node.op == "call_function":
@@ -255,8 +256,17 @@ class Tracer:
         return None if argument is None or isinstance(argument, str) else np.asarray(argument)
 
     def stored(self, constant: NDArray[Any]) -> str:
-        """The name of a value that is a constant, which is emitted once."""
+        """The name of a value that is a constant, which is emitted once.
+
+        Raises:
+            ExportError: the constant has NaN, which no packed file has.
+        """
         array = np.array(constant, np.float32)
+        if np.isnan(array).any():
+            raise ExportError(
+                f"{source_of(self.node)}: {self.node.target} reads a constant that has NaN, which no packed file has; "
+                "use torch.where with a finite number in its place"
+            )
         key = (array.shape, array.tobytes())
         if key not in self._stored_constants:
             name = f"constant.{len(self._stored_constants)}"

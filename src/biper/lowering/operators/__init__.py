@@ -21,18 +21,22 @@ from biper.lowering.operators import (
     activations,
     convolution,
     elementwise,
+    indexing,
     normalization,
+    ordering,
     parts,
     pooling,
     products,
     reductions,
     resize,
     shapes,
+    trigonometry,
 )
 from biper.lowering.tracer import Handler
 
 FAMILIES = (
-    activations, convolution, elementwise, normalization, parts, pooling, products, reductions, resize, shapes,
+    activations, convolution, elementwise, indexing, normalization, ordering, parts, pooling, products, reductions,
+    resize, shapes, trigonometry,
 )  # fmt: skip
 """The modules whose ``HANDLERS`` are joined. No operator is in two of them."""
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.lowering.operators.elementwise import binary, choice, unary
-from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of, source_of
-from biper.lowering.tracer import Handler, Tracer
+from biper.lowering.torch_nodes import arguments_of, keywords_of, operator_name, sizes_of, source_of
+from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value, shape_in
 
 FUNCTIONS = {
-    "abs": "abs", "ceil": "ceil", "cos": "cos", "erf": "erf", "exp": "exp", "expm1": "expm1", "floor": "floor",
-    "hardsigmoid": "hardsigmoid", "hardswish": "hardswish", "log": "log", "log1p": "log1p", "mish": "mish",
-    "reciprocal": "reciprocal", "rsqrt": "rsqrt", "sigmoid": "sigmoid", "sgn": "sign",
-    "sign": "sign", "silu": "silu", "sin": "sin", "sqrt": "sqrt", "tanh": "tanh",
+    "abs": "abs", "atan": "atan", "ceil": "ceil", "cos": "cos", "erf": "erf", "exp": "exp", "expm1": "expm1",
+    "floor": "floor", "hardsigmoid": "hardsigmoid", "hardswish": "hardswish", "log": "log", "log1p": "log1p",
+    "mish": "mish", "reciprocal": "reciprocal", "rsqrt": "rsqrt", "sigmoid": "sigmoid", "sgn": "sign", "sign": "sign",
+    "silu": "silu", "sin": "sin", "sqrt": "sqrt", "tanh": "tanh",
 }  # fmt: skip
 """Torch operators without parameters, and the function of the operation ``unary`` that each is."""
 
@@ -93,7 +93,11 @@ def _prelu(tracer: Tracer, node: torch.fx.Node) -> Value:
 
 
 def _leaky_relu(tracer: Tracer, node: torch.fx.Node) -> Value:
-    _, slope = arguments_of(node, None, 0.01)
+    return _leaky(tracer, node, arguments_of(node, None, 0.01)[1])
+
+
+def _leaky(tracer: Tracer, node: torch.fx.Node, slope: float) -> Value:
+    """The first argument of a node, whose negative numbers are multiplied by one slope."""
     value = tracer.value(node.args[0])
     form = next((name for name in ("image", "rows") if name in value.names), None)
     if form is None:
@@ -101,6 +105,18 @@ def _leaky_relu(tracer: Tracer, node: torch.fx.Node) -> Value:
     shape = shape_in(form, value.shape)
     assert shape is not None
     return _fused(tracer, node, {"activation": "prelu"}, slope=np.full(shape[0], slope, np.float32))
+
+
+def _random_relu(tracer: Tracer, node: torch.fx.Node) -> Result:
+    """RReLU in evaluation mode: a leaky relu with the slope in the middle of its range."""
+    known = keywords_of(node)
+    low, high = known.get("lower", 1 / 8), known.get("upper", 1 / 3)
+    if known.get("training", False):
+        raise ExportError(
+            f"{source_of(node)}: an RReLU in training mode gives other numbers in every call; call eval()"
+        )
+    result = _leaky(tracer, node, (low + high) / 2)
+    return [result, None] if isinstance(node.meta["val"], list | tuple) else result
 
 
 def _gelu(tracer: Tracer, node: torch.fx.Node) -> Value:
@@ -129,35 +145,6 @@ def _logarithm(tracer: Tracer, node: torch.fx.Node) -> Value:
     return binary(tracer, "divide", unary(tracer, node.args[0], "log"), math.log(base), sizes_of(node))
 
 
-def _hyperbolic(tracer: Tracer, node: torch.fx.Node) -> Value:
-    """``sinh`` and ``cosh``: half the difference, or half the sum, of ``exp(x)`` and ``exp(-x)``."""
-    shape = sizes_of(node)
-    grows = unary(tracer, node.args[0], "exp")
-    falls = unary(tracer, binary(tracer, "multiply", node.args[0], -1.0, shape), "exp")
-    function = "subtract" if operator_name(node) == "sinh" else "add"
-    return binary(tracer, "multiply", binary(tracer, function, grows, falls, shape), 0.5, shape)
-
-
-def _tangent(tracer: Tracer, node: torch.fx.Node) -> Value:
-    sine, cosine = (unary(tracer, node.args[0], name) for name in ("sin", "cos"))
-    return binary(tracer, "divide", sine, cosine, sizes_of(node))
-
-
-def _arc_hyperbolic(tracer: Tracer, node: torch.fx.Node) -> Value:
-    """``asinh``, ``acosh`` and ``atanh`` by logarithms; asinh of the magnitude, with the sign put back."""
-    value, shape = tracer.value(node.args[0]), sizes_of(node)
-    kind = operator_name(node)
-    if kind == "atanh":
-        rise = unary(tracer, value, "log1p")
-        fall = unary(tracer, unary(tracer, value, "negative"), "log1p")
-        return binary(tracer, "multiply", binary(tracer, "subtract", rise, fall, shape), 0.5, shape)
-    size = unary(tracer, value, "abs")
-    square = binary(tracer, "multiply", size, size, shape)
-    root = unary(tracer, binary(tracer, "add" if kind == "asinh" else "subtract", square, 1.0, shape), "sqrt")
-    result = unary(tracer, binary(tracer, "add", size, root, shape), "log")
-    return result if kind == "acosh" else binary(tracer, "multiply", result, unary(tracer, value, "sign"), shape)
-
-
 def _complement(tracer: Tracer, node: torch.fx.Node) -> Value:
     """``erfc(x) = 1 - erf(x)``."""
     return binary(tracer, "subtract", 1.0, unary(tracer, node.args[0], "erf"), sizes_of(node))
@@ -169,11 +156,7 @@ HANDLERS: Mapping[str, Handler] = {
     "exp2": _exp2,
     "log2": _logarithm,
     "log10": _logarithm,
-    "sinh": _hyperbolic,
-    "cosh": _hyperbolic,
-    **dict.fromkeys(("asinh", "acosh", "atanh"), _arc_hyperbolic),
     "erfc": _complement,
-    "tan": _tangent,
     "gelu": _gelu,
     "hardtanh": _hardtanh,
     "leaky_relu": _leaky_relu,
@@ -181,6 +164,7 @@ HANDLERS: Mapping[str, Handler] = {
     "_prelu_kernel": _prelu,
     "relu": _relu,
     "relu6": _relu6,
+    **dict.fromkeys(("rrelu", "rrelu_with_noise", "rrelu_with_noise_functional"), _random_relu),
     "softplus": _softplus,
     **dict.fromkeys(FUNCTIONS, _function),
 }

@@ -287,9 +287,38 @@ def _power(tracer: Tracer, node: torch.fx.Node) -> Value:
     return binary(tracer, "power", x, exponent, sizes_of(node))
 
 
+def _sign_of_another(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``copysign``: the magnitude of the first operand with the sign of the second; a negative zero counts as zero."""
+    x, y = (tracer.value(argument) for argument in arguments_of(node)[:2])
+    size, shape = unary(tracer, x, "abs"), sizes_of(node)
+    return choice(tracer, [binary(tracer, "less", y, 0.0, y.shape), unary(tracer, size, "negative"), size], shape)
+
+
+def _is_negative(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``signbit``; a negative zero counts as zero."""
+    return binary(tracer, "less", node.args[0], 0.0, sizes_of(node))
+
+
+def _hypotenuse(tracer: Tracer, node: torch.fx.Node) -> Value:
+    x, y = (binary(tracer, "multiply", side, side, sizes_of(side)) for side in arguments_of(node)[:2])
+    return unary(tracer, binary(tracer, "add", x, y, sizes_of(node)), "sqrt")
+
+
+def _times_logarithm(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``xlogy``: ``x log(y)``, and 0 where x is 0."""
+    x, y = (tracer.value(argument) for argument in arguments_of(node)[:2])
+    shape = sizes_of(node)
+    product = binary(tracer, "multiply", x, unary(tracer, y, "log"), shape)
+    return choice(tracer, [binary(tracer, "equal", x, 0.0, x.shape), 0.0, product], shape)
+
+
 HANDLERS: Mapping[str, Handler] = {
     "neg": _negate,
     "copy": _copy,
+    "copysign": _sign_of_another,
+    "signbit": _is_negative,
+    "hypot": _hypotenuse,
+    "xlogy": _times_logarithm,
     **dict.fromkeys(("_to_copy", "to", "type_as", "convert_element_type"), _cast),
     "round": _round,
     "trunc": _truncate,

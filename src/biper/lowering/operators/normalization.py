@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from biper.errors import ExportError
 from biper.lowering.operators.elementwise import affine, binary, per_channel
 from biper.lowering.operators.sampling import axes_in
-from biper.lowering.torch_nodes import arguments_of, module_kind_of, operator_name, source_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, source_of
 from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value, shape_in
 
@@ -43,11 +43,6 @@ def _batch_norm(tracer: Tracer, node: torch.fx.Node) -> Result:
 def _no_statistics(tracer: Tracer, node: torch.fx.Node) -> Result:
     """Batch norm of one image without statistics, which is what an instance norm becomes."""
     x, weight, bias, _, _, epsilon = arguments_of(node)
-    if "BatchNorm" in module_kind_of(node):
-        raise ExportError(
-            f"{source_of(node)}: a batch norm without running statistics normalizes by the other images of the batch; "
-            "use track_running_stats=True, or an instance norm"
-        )
     value = tracer.value(x)
     result = normalized(tracer, value, list(range(2, len(value.shape))), float(epsilon))
     column = (-1,) + (1,) * (len(value.shape) - 2)

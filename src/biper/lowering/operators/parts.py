@@ -1,4 +1,4 @@
-"""Handlers of operators that take parts of tensors, put tensors together, pad them, or read them by an index."""
+"""Handlers of operators that take parts of tensors, put tensors together, or pad them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from biper.errors import ExportError
 from biper.lowering.graph import Shape
 from biper.lowering.operators.elementwise import choice
 from biper.lowering.operators.pooling import emit_pool
 from biper.lowering.operators.sampling import axes_in, sampled
 from biper.lowering.operators.shapes import permuted, reshaped
-from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of, source_of
+from biper.lowering.torch_nodes import arguments_of, operator_name, sizes_of
 from biper.lowering.tracer import Handler, Result, Tracer
 from biper.lowering.values import Value, shape_in
 
@@ -214,42 +213,6 @@ def _flip(tracer: Tracer, node: torch.fx.Node) -> Value:
     return value
 
 
-def _index_select(tracer: Tracer, node: torch.fx.Node) -> Value:
-    x, axis, index = arguments_of(node)
-    places = tracer.raw_constant(index)
-    value = tracer.value(x)
-    if places is None:
-        raise ExportError(f"{source_of(node)}: {node.target} by a computed index is not supported; use a constant one")
-    axis %= len(value.shape)
-    return sampled(tracer, value, axis, places.reshape(1, -1) % value.shape[axis])
-
-
-def _index(tracer: Tracer, node: torch.fx.Node) -> Value:
-    """``x[..., index, ...]`` with one or more constant index tensors for axes that follow each other."""
-    x, indices = arguments_of(node)
-    value = tracer.value(x)
-    axes = [axis for axis, index in enumerate(indices) if index is not None]
-    arrays = [tracer.raw_constant(indices[axis]) for axis in axes]
-    if any(array is None for array in arrays) or axes != list(range(axes[0], axes[-1] + 1)):
-        raise ExportError(
-            f"{source_of(node)}: {node.target} by computed indices, or by indices of axes that do not follow each "
-            "other, is not supported; use constant indices of neighbouring axes"
-        )
-    known = [array for array in arrays if array is not None]
-    if known[0].dtype == np.bool_:
-        known = list(np.nonzero(known[0]))
-        axes = list(range(axes[0], axes[0] + len(known)))
-    sizes = [value.shape[axis] for axis in axes]
-    broadcast = np.broadcast_arrays(*known)
-    flat = np.zeros(broadcast[0].shape, np.int64)
-    for array, size in zip(broadcast, sizes, strict=True):
-        flat = flat * size + array % size
-    first, last = axes[0], axes[-1]
-    together = (*value.shape[:first], int(np.prod(sizes)), *value.shape[last + 1 :])
-    taken = sampled(tracer, reshaped(tracer, value, together), first, flat.reshape(1, -1))
-    return reshaped(tracer, taken, sizes_of(node))
-
-
 def _unfold(tracer: Tracer, node: torch.fx.Node) -> Value:
     """``x.unfold(axis, size, step)``: windows along an axis, whose elements become a new last axis."""
     x, axis, size, step = arguments_of(node)
@@ -282,7 +245,4 @@ HANDLERS: Mapping[str, Handler] = {
     "roll": _roll,
     "unfold": _unfold,
     "flip": _flip,
-    "index_select": _index_select,
-    "index": _index,
-    "_unsafe_index": _index,
 }  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from biper.errors import ExportError
-from biper.lowering.operators.elementwise import binary, unary
+from biper.lowering.operators.elementwise import binary, choice, unary
 from biper.lowering.operators.pooling import emit_pool
 from biper.lowering.operators.sampling import axes_in, sampled
 from biper.lowering.operators.shapes import reshaped
@@ -51,7 +51,7 @@ def _axes(argument: Any) -> list[int]:
 
 
 def _reduce(tracer: Tracer, node: torch.fx.Node) -> Result:
-    """A reduction. ``max`` of an axis also gives indices, which no packed file has; ``max`` of two values is binary."""
+    """A reduction. ``max`` of an axis also gives the places; ``max`` of two values is binary."""
     kind = operator_name(node)
     if kind in ("max", "min") and len(node.args) > 1 and isinstance(node.args[1], torch.fx.Node):
         return binary(tracer, f"{kind}imum", node.args[0], node.args[1], sizes_of(node))
@@ -61,7 +61,20 @@ def _reduce(tracer: Tracer, node: torch.fx.Node) -> Result:
     if kind in ("all", "any"):
         value = binary(tracer, "not_equal", value, 0.0, value.shape)
     result = reshaped(tracer, reduced(tracer, value, function, axes), sizes_of(node))
-    return [result, None] if isinstance(node.meta["val"], list | tuple) else result
+    if not isinstance(node.meta["val"], list | tuple):
+        return result
+    place = first_place(tracer, value, reduced(tracer, value, function, axes), axes[0])
+    return [result, reshaped(tracer, place, sizes_of(node))]
+
+
+def first_place(tracer: Tracer, value: Value, extreme: Value, axis: int) -> Value:
+    """The first place along an axis where a value equals its extreme, as a number; the axis stays with size 1."""
+    axis %= len(value.shape)
+    count = value.shape[axis]
+    here = binary(tracer, "equal", value, extreme, value.shape)
+    numbers = np.arange(count, dtype=np.float32).reshape(-1, *[1] * (len(value.shape) - axis - 1))
+    places = choice(tracer, [here, Value.array(numbers.shape, tracer.stored(numbers)), float(count)], value.shape)
+    return reduced(tracer, places, "min", [axis])
 
 
 def variance(tracer: Tracer, value: Value, axes: Sequence[int], correction: float) -> tuple[Value, Value]:
@@ -93,21 +106,41 @@ def _variance(tracer: Tracer, node: torch.fx.Node) -> Result:
 def _vector_norm(tracer: Tracer, node: torch.fx.Node) -> Value:
     """``(sum |x|^p)^(1/p)``, or the largest or smallest magnitude."""
     _, order, axes = arguments_of(node, None, 2.0, ())[:3]
-    value = unary(tracer, node.args[0], "abs")
+    return reshaped(tracer, vector_norm(tracer, tracer.value(node.args[0]), order, _axes(axes)), sizes_of(node))
+
+
+def vector_norm(tracer: Tracer, value: Value, order: float, axes: Sequence[int]) -> Value:
+    """``(sum |x|^p)^(1/p)`` over axes, which stay with size 1; the largest magnitude for infinity."""
+    value = unary(tracer, value, "abs")
     if order in (math.inf, -math.inf):
-        return reshaped(tracer, reduced(tracer, value, "max" if order > 0 else "min", _axes(axes)), sizes_of(node))
+        return reduced(tracer, value, "max" if order > 0 else "min", axes)
     if order == 0:
         value = binary(tracer, "not_equal", value, 0.0, value.shape)
     elif order == 2:
         value = binary(tracer, "multiply", value, value, value.shape)
     elif order != 1:
         value = unary(tracer, value, "power", exponent=order)
-    total = reduced(tracer, value, "sum", _axes(axes))
+    total = reduced(tracer, value, "sum", axes)
     if order == 2:
         total = unary(tracer, total, "sqrt")
     elif order not in (0, 1):
         total = unary(tracer, total, "power", exponent=1 / order)
-    return reshaped(tracer, total, sizes_of(node))
+    return total
+
+
+def _distances(tracer: Tracer, node: torch.fx.Node) -> Value:
+    """``cdist``: the norm of the difference of each row of one tensor and each row of another."""
+    one, other, order = arguments_of(node)[:3]
+    left, right, shape = tracer.value(one), tracer.value(other), sizes_of(node)
+    size = left.shape[-1]
+    differences = binary(
+        tracer,
+        "subtract",
+        reshaped(tracer, left, (*left.shape[:-1], 1, size)),
+        reshaped(tracer, right, (*right.shape[:-2], 1, right.shape[-2], size)),
+        (*shape, size),
+    )
+    return reshaped(tracer, vector_norm(tracer, differences, order, [-1]), shape)
 
 
 def softmax(tracer: Tracer, value: Value, axis: int, log: bool = False) -> Value:
@@ -149,4 +182,5 @@ HANDLERS: Mapping[str, Handler] = {
     **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "_safe_softmax"), _softmax),
     "logsumexp": _logsumexp,
     "cumsum": _cumulative_sum,
+    "_cdist_forward": _distances,
 }

@@ -48,6 +48,7 @@ def _elu(x: Array, alpha: np.float32, scale: np.float32, input_scale: np.float32
 
 UNARY: dict[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
     "abs": ((), np.abs),
+    "atan": ((), np.arctan),
     "ceil": ((), np.ceil),
     "clip": (("low", "high"), np.clip),
     "cos": ((), np.cos),

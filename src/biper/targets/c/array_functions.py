@@ -9,6 +9,7 @@ _HARDSIGMOID = "(x < -3.0f ? 0.0f : x > 3.0f ? 6.0f : x + 3.0f) / 6.0f"
 
 UNARY = {
     "abs": "x < 0.0f ? -x : x",
+    "atan": "atanf(x)",
     "ceil": "ceilf(x)",
     "clip": "x < p[0] ? p[0] : x > p[1] ? p[1] : x",
     "cos": "cosf(x)",
@@ -61,7 +62,7 @@ BINARY = {
 REDUCTIONS = {"max": "maximum", "mean": "add", "min": "minimum", "product": "multiply", "sum": "add"}
 """By which function of two values elements are reduced."""
 
-_LIBRARY = re.compile(r"\b(?:ceil|cos|erf|exp|expm1|floor|log|log1p|pow|rint|sin|sqrt|tanh)f\(")
+_LIBRARY = re.compile(r"\b(?:atan|ceil|cos|erf|exp|expm1|floor|log|log1p|pow|rint|sin|sqrt|tanh)f\(")
 
 
 def definition(kind: str, name: str) -> str:

@@ -38,6 +38,7 @@ REDUCTIONS = {"max": "ReduceMax", "mean": "ReduceMean", "min": "ReduceMin", "pro
 
 UNARY = {
     "abs": "Abs",
+    "atan": "Atan",
     "ceil": "Ceil",
     "cos": "Cos",
     "erf": "Erf",

@@ -43,6 +43,7 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
 
 UNARY: dict[str, Callable[[Any], Any]] = {
     "abs": ov.absolute,
+    "atan": ov.atan,
     "ceil": ov.ceiling,
     "cos": ov.cos,
     "erf": ov.erf,
