@@ -169,13 +169,18 @@ def test_layers_whose_weight_is_computed_stay_real_and_say_so() -> None:
 
 
 def test_a_lazy_layer_is_left_alone_without_an_example_and_gets_its_shape_from_one() -> None:
-    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.LazyLinear(8), nn.Linear(8, 4))
-    report = binarize_(copy.deepcopy(model))
+    def network() -> nn.Sequential:
+        first, second = nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        return nn.Sequential(first, nn.LazyBatchNorm2d(), second, nn.Flatten(), nn.LazyLinear(8), nn.Linear(8, 4))
+
+    report = binarize_(network())
     assert "not checked" in str(report)
-    assert "lazy" in {layer.name: layer.reason for layer in report.layers}["3"]
+    assert "lazy" in {layer.name: layer.reason for layer in report.layers}["4"]
+    model = network()
     report = binarize_(model, example=torch.randn(4, 8, 6, 6))
-    assert report.changed == ("1", "3")
-    assert model[3].in_features == 32
+    assert report.changed == ("2", "4")
+    assert model[4].in_features == 32
+    assert model[1].num_features == 8
 
 
 def test_layers_without_a_binary_form_are_named() -> None:
