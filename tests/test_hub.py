@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from typer.testing import CliRunner
 
 import biper
 from biper.cli.app import app
+from biper.data.digits import load_digits
 from biper.errors import ExportError, HubError, ModelError, ModelFormatError
 from biper.measure.size import ModelSizes
 from biper.models.saved import ModelInfo
 from biper.runs.folder import RunFolder
 from biper.runs.records import RunSummary, SplitScore, StageResult
 from biper.runtime import Model, load_pretrained
+from biper.runtime.pretrained import pretrained_card, pretrained_names
 
 
 class StandIn:
@@ -126,6 +129,36 @@ def test_the_model_that_comes_along(cifar_dir: Path) -> None:
     assert 0.78 < correct.mean() < 0.88
     with pytest.raises(ModelError, match=r"no pretrained model 'cifar10-resnet2'.* did you mean 'cifar10-resnet20'"):
         load_pretrained("cifar10-resnet2")
+
+
+def test_a_card_says_what_the_file_reaches() -> None:
+    test = load_digits().split("test")
+    card = pretrained_card("digits-cnn")
+    correct = load_pretrained("digits-cnn")(test.first(len(test)).numpy()).argmax(1) == test.labels.numpy()
+    assert (int(correct.sum()), len(test)) == (card.correct, card.images)
+
+
+@pytest.mark.slow
+def test_the_card_of_the_cifar_model(cifar_dir: Path) -> None:
+    from biper.data import load_dataset
+
+    test = load_dataset("cifar10", cifar_dir).split("test")
+    card = pretrained_card("cifar10-resnet20")
+    correct = (
+        load_pretrained("cifar10-resnet20", threads=2)(test.first(10_000).numpy()).argmax(1) == test.labels.numpy()
+    )
+    assert (int(correct.sum()), len(test)) == (card.correct, card.images)
+
+
+def test_the_models_that_come_along_are_listed(biper: Biper) -> None:
+    text = biper("models").stdout
+    assert re.search(r"cifar10-resnet20 +cifar10 +83\.02% +55\.0 kB +ResNet-20 \(W1A1\) on CIFAR-10", text)
+    rows = json.loads(biper("models", "--json").stdout)
+    assert list(rows) == pretrained_names()
+    assert rows["digits-cnn"]["accuracy"] == pretrained_card("digits-cnn").accuracy
+    assert "biper train digits --seed 0 --threads 1" in biper("models", "digits-cnn").stdout
+    assert "accuracy 98.89% (356 of 360)" in biper("evaluate", "digits-cnn").stdout
+    assert "did you mean 'digits-cnn'" in error_line(biper("models", "digits", expect=1))
 
 
 def test_predict_works_on_a_fresh_install(biper: Biper, tmp_path: Path) -> None:

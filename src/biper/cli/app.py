@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train.quickstart, train.train, train.compare, train.recipes),
-    "Inspect": (inspect.evaluate, inspect.inspect, inspect.analyze, inspect.bench),
+    "Inspect": (inspect.models, inspect.evaluate, inspect.inspect, inspect.analyze, inspect.bench),
     "Deploy": (deploy.export, deploy.predict),
     "Share": (share.push, share.pull),
     "Files of others": (interop.import_reference,),

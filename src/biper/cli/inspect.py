@@ -1,4 +1,4 @@
-"""Commands that look at a network without changing it: evaluate, inspect, analyze, bench."""
+"""Commands that look at a network without changing it: evaluate, models, inspect, analyze, bench."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from biper.cli.options import AnyModel, DataDir, Device, DeviceOption, Json, Threads, Workers
+from biper.cli.options import AnyModel, DataDir, Device, DeviceOption, Json, Threads, Workers, complete_packed
 from biper.cli.paths import load_packed, model_file
 from biper.errors import ModelError
 
@@ -18,7 +18,8 @@ def evaluate(
     data_dir: DataDir = None,
     split: Annotated[str, typer.Option(help="The images to use: test, train or held-out.")] = "test",
     data: Annotated[
-        str | None, typer.Option(help="The name of the data set; needed for a packed model, which does not record it.")
+        str | None,
+        typer.Option(help="The name of the data set; needed for a packed model of yours."),
     ] = None,
     device: DeviceOption = Device.auto,
     threads: Threads = None,
@@ -35,12 +36,15 @@ def evaluate(
     from biper.measure.evaluation import evaluate_packed
     from biper.models.saved import load_model
     from biper.runtime import Model
+    from biper.runtime.pretrained import FOLDER, pretrained_card
     from biper.training.devices import choose_device, set_threads
 
     require_split(split)
     set_threads(threads)
     file = Path(model) if model.endswith(".biper") else model_file(model)
     if file.suffix == ".biper":
+        if data is None and file.parent == FOLDER:
+            data = pretrained_card(file.stem).data
         if data is None:
             raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
         packed = Model.load(file)
@@ -62,6 +66,30 @@ def evaluate(
             f"{name} on {split}: accuracy {scores.accuracy:.2%} ({scores.correct:,} of {scores.images:,}), "
             f"loss {scores.loss:.4f}"
         )
+
+
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The model whose card to print. Default: a table of all.", autocompletion=complete_packed),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the packed models that come with biper, or print the card of one: how it was trained and its accuracy."""
+    from dataclasses import asdict
+
+    from biper.cli import tables
+    from biper.runtime.pretrained import pretrained_card, pretrained_file, pretrained_names
+
+    cards = {each: pretrained_card(each) for each in ([name] if name is not None else pretrained_names())}
+    sizes = {each: pretrained_file(each).stat().st_size for each in cards}
+    if as_json:
+        rows = {each: asdict(card) | {"accuracy": card.accuracy, "bytes": sizes[each]} for each, card in cards.items()}
+        typer.echo(json.dumps(rows if name is None else rows[name]))
+    elif name is None:
+        tables.console.print(tables.model_table(cards, sizes))
+    else:
+        tables.console.print(tables.card_table(cards[name], sizes[name]))
 
 
 def inspect(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from biper.report.methods_table import MethodComparison
     from biper.runs.records import RunSummary
     from biper.runtime.bench import BenchReport
+    from biper.runtime.pretrained import ModelCard
     from biper.runtime.program import Program
 
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -83,6 +84,25 @@ def recipe_table(recipes: Mapping[str, Recipe]) -> TerminalTable:
     for name, recipe in recipes.items():
         epochs = f"{recipe.stage1.epochs} + {recipe.stage2.epochs}"
         table.add_row(name, recipe.model.bits, recipe.data.name, epochs, recipe.description)
+    return table
+
+
+def model_table(cards: Mapping[str, ModelCard], sizes: Mapping[str, int]) -> TerminalTable:
+    """The packed models that come with biper, one in each row."""
+    table = _compact("model", "data", "test accuracy", "size", "what it is")
+    for name, card in cards.items():
+        table.add_row(name, card.data, f"{card.accuracy:.2%}", size(sizes[name]), card.description)
+    return table
+
+
+def card_table(card: ModelCard, file_bytes: int) -> TerminalTable:
+    """How one of these models was trained, and what it reaches."""
+    table = TerminalTable(title=card.description, show_header=False)
+    table.add_row("test accuracy", f"{card.accuracy:.2%}, {card.correct:,} of {card.images:,} {card.data} test images")
+    table.add_row("size", size(file_bytes))
+    table.add_row("trained by", card.command)
+    table.add_row("epochs", f"{card.epochs}; the weights are {card.weights}")
+    table.add_row("on", card.machine)
     return table
 
 
