@@ -1,6 +1,12 @@
 #include "common/cpu.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <thread>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #if defined(__x86_64__) || defined(_M_X64)
 #if defined(_MSC_VER)
@@ -16,6 +22,14 @@
 #endif
 
 namespace biper {
+
+int usable_processors() {
+#if defined(__linux__)
+  cpu_set_t set;  // of 1,024 processors; a machine with more refuses to fill it
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(CPU_COUNT(&set), 1);
+#endif
+  return static_cast<int>(std::max(std::thread::hardware_concurrency(), 1u));
+}
 
 #if defined(__x86_64__) || defined(_M_X64)
 namespace {

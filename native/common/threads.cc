@@ -1,5 +1,6 @@
 #include "common/threads.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/cpu.h"
 #include "common/portability.h"
 
 #ifndef _WIN32
@@ -22,8 +24,12 @@ namespace biper {
 namespace {
 
 // Operations follow each other within microseconds, so that waking a thread for each would take longer than the work. A
-// thread checks this many times for new work before it goes to sleep.
+// thread checks this many times for new work before it goes to sleep, if every thread can have a processor of its own.
+// Otherwise it would take the processor from a thread that works.
 constexpr int kSpins = 4000;
+
+// After this many calls the number of processors is asked for again: it may change while a process runs.
+constexpr std::uint64_t kCallsBetweenQuestions = 256;
 
 // The number of this process, which differs after a fork; Windows does not fork.
 std::int64_t this_process() {
@@ -77,15 +83,22 @@ std::mutex& fork_safe_mutex() {
   return fork_mutex;
 }
 
+// Helpers join a round of work as long as it is open, and the caller waits only for those that have joined: a helper
+// that no processor runs at the moment delays nobody.
 struct ThreadPool::Shared {
+  // The state of the pool in one number: how many helpers are at work, whether more may join, and the round.
+  static constexpr std::uint64_t kHelpers = 0xffff, kOpen = 0x10000, kRound = 0x20000;
+
   const std::int64_t process = this_process();
   std::mutex owner;  // held by the caller that uses the pool
-  std::mutex mutex;  // guards `ending`, and changes of `round` against helpers that are about to sleep
+  std::mutex mutex;  // guards `ending`, and the opening of a round against helpers that are about to sleep
   std::condition_variable wake;
-  std::atomic<std::uint64_t> round{0};
-  std::atomic<int> busy{0};
+  std::atomic<std::uint64_t> state{0};
+  std::atomic<int> spins{0};
   Parts parts;
   bool ending = false;
+  std::uint64_t calls = 0;  // with `limit` of the owner alone
+  int limit = 0;            // the most helpers that work at once
   std::vector<std::thread> helpers;
 
   ~Shared() { stop(); }
@@ -114,18 +127,67 @@ struct ThreadPool::Shared {
     ending = false;
   }
 
+  // To be called by the owner, before a round.
+  void count_processors(int threads) {
+    if (calls++ % kCallsBetweenQuestions != 0) return;
+    const int processors = usable_processors();
+    limit = std::min(threads, processors) - 1;
+    spins.store(processors < threads ? 0 : kSpins, std::memory_order_relaxed);
+  }
+
+  void open_round() {
+    {
+      // With the mutex held no helper can be between its last check of the state and its sleep, and miss the change.
+      const std::lock_guard<std::mutex> lock(mutex);
+      state.store((state.load(std::memory_order_relaxed) / kRound + 1) * kRound + kOpen, std::memory_order_release);
+    }
+    if (limit == static_cast<int>(helpers.size())) {
+      wake.notify_all();
+    } else {
+      for (int i = 0; i < limit; ++i) wake.notify_one();
+    }
+  }
+
+  // Lets no helper join any more, and waits for those that have.
+  void close_round() {
+    std::uint64_t now = state.fetch_and(~kOpen, std::memory_order_acquire) & kHelpers;
+    for (int spin = 0; now != 0; ++spin) {
+      if (spin < kSpins) {
+        pause_in_loop();
+      } else {
+        std::this_thread::yield();
+      }
+      now = state.load(std::memory_order_acquire) & kHelpers;
+    }
+  }
+
+  // Whether a helper may take part in a round that it has not `seen`, which is then counted.
+  bool join(std::uint64_t& seen) {
+    std::uint64_t now = state.load(std::memory_order_acquire);
+    while ((now & kOpen) && now / kRound != seen) {
+      if (state.compare_exchange_weak(now, now + 1, std::memory_order_acquire)) {
+        seen = now / kRound;
+        return true;
+      }
+    }
+    return false;
+  }
+
   void help() {
     std::uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && round.load(std::memory_order_acquire) == seen; ++spin) pause_in_loop();
-      if (round.load(std::memory_order_acquire) == seen) {
-        std::unique_lock<std::mutex> lock(mutex);
-        wake.wait(lock, [&] { return ending || round.load(std::memory_order_acquire) != seen; });
-        if (ending) return;
+      bool joined = join(seen);
+      for (int spin = spins.load(std::memory_order_relaxed); spin > 0 && !joined; --spin) {
+        pause_in_loop();
+        joined = join(seen);
       }
-      seen = round.load(std::memory_order_acquire);
+      if (!joined) {
+        std::unique_lock<std::mutex> lock(mutex);
+        wake.wait(lock, [&] { return ending || (joined = join(seen)); });
+        if (!joined) return;
+      }
       parts.take();
-      busy.fetch_sub(1, std::memory_order_release);
+      state.fetch_sub(1, std::memory_order_release);
     }
   }
 };
@@ -165,16 +227,15 @@ void ThreadPool::run(int parts, void (*work)(void*, int), void* context) {
     return;
   }
   s->start(threads_ - 1);
-  s->parts.begin(parts, work, context);
-  s->busy.store(threads_ - 1, std::memory_order_relaxed);
-  {
-    // With the mutex held no helper can be between its last check of the round and its sleep, and miss the change.
-    const std::lock_guard<std::mutex> lock(s->mutex);
-    s->round.fetch_add(1, std::memory_order_release);
+  s->count_processors(threads_);
+  if (s->limit < 1) {
+    for (int part = 0; part < parts; ++part) work(context, part);
+    return;
   }
-  s->wake.notify_all();
+  s->parts.begin(parts, work, context);
+  s->open_round();
   s->parts.take();
-  while (s->busy.load(std::memory_order_acquire) != 0) pause_in_loop();
+  s->close_round();
   s->parts.throw_failure();
 }
 

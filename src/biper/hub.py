@@ -58,7 +58,9 @@ def push_to_hub(run: str | Path, repo_id: str, *, private: bool = False, token: 
     return str(address)
 
 
-def from_pretrained(repo_id: str, *, revision: str | None = None, token: str | None = None, threads: int = 1) -> Model:
+def from_pretrained(
+    repo_id: str, *, revision: str | None = None, token: str | None = None, threads: int | None = None
+) -> Model:
     """Download the packed model of a repository on the hub and load it. This needs no torch.
 
     ``huggingface_hub`` keeps the file in its cache, so that it is downloaded once.
@@ -67,7 +69,7 @@ def from_pretrained(repo_id: str, *, revision: str | None = None, token: str | N
         repo_id: the repository, ``"user/name"``.
         revision: a branch, tag or commit; default the newest.
         token: the token for a private repository.
-        threads: how many threads share the work of one call of the model.
+        threads: how many threads share the work of one call; see `Model`.
 
     Returns:
         The model, which is called on images of shape (N, H, W, C), uint8.

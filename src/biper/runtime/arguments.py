@@ -14,6 +14,9 @@ from biper.errors import DataError, ModelError
 MAX_THREADS = 1024
 """The most threads that may share the work of a call."""
 
+THREADS_VARIABLE = "BIPER_THREADS"
+"""The environment variable that says how many threads a model uses whose caller does not say it."""
+
 Float = TypeVar("Float", bound=np.floating[Any])
 
 
@@ -36,6 +39,20 @@ def require_count(name: str, given: SupportsIndex, most: int | None = None) -> i
         wanted = "a positive integer" if most is None else f"an integer from 1 to {most}"
         raise ModelError(f"{name}=... expects {wanted}, got {given!r}")
     return count
+
+
+def thread_count(given: SupportsIndex | None) -> int:
+    """How many threads share the work of a call: what the caller says, else ``BIPER_THREADS``, else 1.
+
+    Raises:
+        ModelError: it is no number from 1 to 1024.
+    """
+    if given is not None:
+        return require_count("threads", given, MAX_THREADS)
+    text = os.environ.get(THREADS_VARIABLE, "1")
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_THREADS):
+        raise ModelError(f"{THREADS_VARIABLE} expects an integer from 1 to {MAX_THREADS}, got {text[:40]!r}")
+    return int(text)
 
 
 def require_memory(name: str, given: int, each: int) -> None:

@@ -18,7 +18,7 @@ from biper.errors import BiperError, DataError, ModelError, ModelFormatError
 from biper.io.files import read_regular
 from biper.io.pictures import UNREADABLE
 from biper.io.preprocessing import Preprocessing, squeezed
-from biper.runtime.arguments import MAX_THREADS, as_array, require_count, require_finite
+from biper.runtime.arguments import as_array, require_count, require_finite, thread_count
 from biper.runtime.bench import OperationTime, profile
 from biper.runtime.budget import MAX_MEMORY, MAX_WORK, UNLIMITED
 from biper.runtime.engine import Engine, engine_is_built
@@ -55,15 +55,17 @@ class Model:
 
     Args:
         program: a validated program.
-        threads: the number of threads that share the work of one call, 1 to 1024. The first call starts them.
+        threads: the number of threads that share the work of one call, 1 to 1024. The first call starts them. At most
+            as many work at once as there are processors for the process. With None the environment variable
+            ``BIPER_THREADS`` decides, or else it is 1.
         max_memory: the most bytes of memory that the engine may take.
 
     Raises:
         ModelError: ``threads`` is no such number.
     """
 
-    def __init__(self, program: Program, *, threads: int = 1, max_memory: int = UNLIMITED) -> None:
-        self.program, self.threads = program, require_count("threads", threads, MAX_THREADS)
+    def __init__(self, program: Program, *, threads: int | None = None, max_memory: int = UNLIMITED) -> None:
+        self.program, self.threads = program, thread_count(threads)
         self._engine = Engine(program, threads=self.threads, max_memory=max_memory) if engine_is_built() else None
 
     def __repr__(self) -> str:
@@ -85,7 +87,7 @@ class Model:
         source: str | PathLike[str] | bytes,
         *,
         verify: bool = True,
-        threads: int = 1,
+        threads: int | None = None,
         max_memory: int = MAX_MEMORY,
         max_work: int = MAX_WORK,
     ) -> Model:
@@ -94,7 +96,7 @@ class Model:
         Args:
             source: the path of the file, or its content.
             verify: compare the checksum. Everything else about the file is checked in any case.
-            threads: the number of threads that share the work of one call.
+            threads: the number of threads that share the work of one call; see `Model`.
             max_memory: the most bytes of memory that the file, the weights of the engine, and the values of one image
                 may take; a file that needs more is refused before they are allocated. Each further thread may need as
                 many for values again.

@@ -70,12 +70,12 @@ def pretrained_card(name: str) -> ModelCard:
     return ModelCard(**tomllib.loads(pretrained_file(name).with_suffix(".toml").read_text(encoding="utf-8")))
 
 
-def load_pretrained(name: str, *, threads: int = 1) -> Model:
+def load_pretrained(name: str, *, threads: int | None = None) -> Model:
     """Load a packed model that comes with the package. This needs neither torch nor a network connection.
 
     Args:
         name: ``"cifar10-resnet20"`` or ``"digits-cnn"``; `pretrained_card` says how they were trained.
-        threads: the number of threads that share the work of one call.
+        threads: the number of threads that share the work of one call; see `Model`.
 
     Raises:
         ModelError: no model of this name comes with the package.
