@@ -23,7 +23,7 @@ def export(
         Path | None, typer.Option(help="The file to write. Default: beside the model, with its name.")
     ] = None,
     form: Annotated[
-        Format, typer.Option("--format", help="A packed file (biper), C source, a web page, or a graph.")
+        Format, typer.Option("--format", help="A packed file (biper), C source, a web page, a graph, or a library.")
     ] = Format.biper,
     data_dir: DataDir = None,
     float_layers: Annotated[
@@ -52,8 +52,8 @@ def export(
         say_loading()
     if is_packaged(source) and out is None and form is not Format.biper:
         out = Path(source.stem)  # beside the model would be inside the package
-    if form is not Format.c and (integer_only or flash or ram or input_kind):
-        raise ExportError("--integer-only, --flash, --ram and --input are for --format c")
+    if form not in (Format.c, Format.arduino, Format.esp_idf) and (integer_only or flash or ram or input_kind):
+        raise ExportError("--integer-only, --flash, --ram and --input are for --format c, arduino and esp-idf")
     if form is Format.biper and source.suffix == ".biper":
         raise ExportError(f"{source} is packed already: name another format with --format")
     if form is Format.biper:

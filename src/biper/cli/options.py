@@ -42,6 +42,8 @@ class Format(StrEnum):
     html = "html"
     onnx = "onnx"
     openvino = "openvino"
+    arduino = "arduino"
+    esp_idf = "esp-idf"
 
 
 class InputKind(StrEnum):

@@ -17,14 +17,18 @@ from biper.io.outputs import require_output
 from biper.runtime.agreement import compare_with_reference
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
+from biper.targets.c.projects import MARKERS, project_files, require_project_folder
 from biper.targets.c.sizes import STACK_BYTES
 from biper.targets.c.source import CSource, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.operations import require_usable_numbers
 from biper.targets.web.page import html_page
 
-SUFFIXES = {"c": ".c", "html": ".html", "onnx": ".onnx", "openvino": ".xml"}
-"""The formats, and the suffixes of their files."""
+SUFFIXES = {"c": ".c", "html": ".html", "onnx": ".onnx", "openvino": ".xml", "arduino": "", "esp-idf": ""}
+"""The formats, and the suffixes of their files; those without one are folders."""
+
+PROJECT_VERSION = "1.0.0"
+"""The version of a library or component that is written for the first time; its owner raises it."""
 
 BESIDE = {"c": (".h",), "openvino": (".bin",)}
 """The suffixes of the further files of formats that have them."""
@@ -90,8 +94,8 @@ def deploy(
     Args:
         opened: what to write.
         form: a format, one of `SUFFIXES`.
-        out: the file to write; if it does not end with the suffix of the format, the suffix is appended.
-        integer_only, flash, ram, numbers: see `write_c`; only for ``"c"``.
+        out: the file or folder to write; if a file does not end with the suffix of the format, the suffix is appended.
+        integer_only, flash, ram, numbers: see `write_c`; only for ``"c"``, ``"arduino"`` and ``"esp-idf"``.
 
     Returns:
         What was written, as data for JSON, and as text for people.
@@ -105,7 +109,7 @@ def deploy(
         return write_html(opened, out)
     if form in ("onnx", "openvino"):
         return write_graph(opened, form, out)
-    return write_c(opened, out, integer_only=integer_only, flash=flash, ram=ram, numbers=numbers)
+    return write_c(opened, out, form, integer_only=integer_only, flash=flash, ram=ram, numbers=numbers)
 
 
 def output_file(source: Path, form: str, out: Path) -> Path:
@@ -120,6 +124,9 @@ def output_file(source: Path, form: str, out: Path) -> Path:
         ExportError: the file, or the one that the format has beside it, may not be written.
     """
     suffix = SUFFIXES[form]
+    if form in MARKERS:
+        require_project_folder(form, out)
+        return out
     if out.suffix != suffix:
         out = out.with_name(out.name + suffix)
     for path in (out, *(out.with_suffix(other) for other in BESIDE.get(form, ()))):
@@ -130,17 +137,19 @@ def output_file(source: Path, form: str, out: Path) -> Path:
 def write_c(
     opened: OpenedProgram,
     out: Path,
+    form: str = "c",
     *,
     integer_only: bool = False,
     flash: str | None = None,
     ram: str | None = None,
     numbers: bool | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Write a program as C99: ``out``, whose name names the function, and a header beside it.
+    """Write a program as C99: ``out``, whose name names the function, and a header beside it; or a folder with both.
 
     Args:
         opened: what to write.
-        out: a ``.c`` file.
+        out: a ``.c`` file, or the folder of a library or component.
+        form: ``"c"``, or a form of `biper.targets.c.projects`.
         integer_only: use no floating point; see `biper.targets.c.fixed_point`.
         flash, ram: the memory of the device, such as ``"128k"``; None for no limit.
         numbers: True if the function takes normalized numbers, False if it takes pixels and normalizes them; None for
@@ -155,11 +164,12 @@ def write_c(
     """
     limits = {"flash": flash, "RAM": ram}
     budget = {name: parse_bytes(size) for name, size in limits.items() if size is not None}
-    forms = {"float32": c_source(opened.program, name=out.stem, numbers=numbers)}
+    function = out.stem if form == "c" else out.name
+    forms = {"float32": c_source(opened.program, name=function, numbers=numbers)}
     refused = {}
     try:
         fixed = to_fixed_point(opened.program, opened.images, numbers=numbers)
-        forms["integer-only"] = c_source(opened.program, name=out.stem, fixed=fixed)
+        forms["integer-only"] = c_source(opened.program, name=function, fixed=fixed)
     except ExportError as error:
         if integer_only:
             raise
@@ -171,10 +181,19 @@ def write_c(
         had = " and ".join(f"{limits[what]} of {what}" for what in budget)
         others = "; ".join(text for other, text in needs.items() if other != name)
         raise ExportError(f"{had} are too little: {needs[name]}; {others}")
-    atomic_write(out.with_suffix(".h"), chosen.header)
-    atomic_write(out, chosen.source)
+    if form == "c":
+        files = {out: chosen.source, out.with_suffix(".h"): chosen.header}
+    else:
+        project = project_files(form, function, chosen, PROJECT_VERSION)
+        files = {out / path: text for path, text in project.items()}
+        # A sketch or a manifest that its owner may have changed stays; the program is new.
+        files = {path: text for path, text in files.items() if path.stem == function or not path.exists()}
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, text)
+    written = ", ".join(map(str, files)) if form == "c" else f"{out}, {len(files)} files"
     row = {
-        "files": [str(out), str(out.with_suffix(".h"))],
+        "files": [str(path) for path in files],
         "form": name,
         "table_bytes": chosen.table_bytes,
         "code_bytes": chosen.code_bytes,
@@ -182,7 +201,7 @@ def write_c(
         "forms": {other: {**made.needs, "fits": _fits(made, budget)} for other, made in forms.items()},
     }
     lines = [
-        f"{out}, {out.with_suffix('.h')}: {name}, {chosen.table_bytes:,} bytes of tables, about "
+        f"{written}: {name}, {chosen.table_bytes:,} bytes of tables, about "
         f"{chosen.code_bytes:,} of code, an arena of {chosen.arena_bytes:,}, a stack of up to {STACK_BYTES:,}",
         *needs.values(),
     ]

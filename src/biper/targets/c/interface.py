@@ -93,6 +93,10 @@ class Interface:
 
     def signature(self) -> str:
         """The function without its body."""
+        return f"void {self.name}_run({(',' + chr(10) + '    ').join(self.arguments())})"
+
+    def arguments(self) -> list[str]:
+        """The arguments of the function: inputs, then results, each an array of known size."""
         upper, number = self.upper, "int16_t" if self.exponents is not None else "float"
         kind = number if self.numbers else "uint8_t"
         arguments = [f"const {kind} input[{upper}_HEIGHT * {upper}_WIDTH * {upper}_CHANNELS]"]
@@ -100,7 +104,12 @@ class Interface:
         arguments += [f"const {number} {variable}[{upper}_{variable.upper()}]" for variable in others]
         sizes = {variable: variable.upper() if self.several else "OUTPUTS" for variable in self.outputs.values()}
         arguments += [f"{number} {variable}[{upper}_{size}]" for variable, size in sizes.items()]
-        return f"void {self.name}_run({(',' + chr(10) + '    ').join(arguments)})"
+        return arguments
+
+    def call(self) -> str:
+        """A statement that calls the function with arrays that have the names of its arguments."""
+        variables = [*(self.inputs if self.numbers else {"": "input", **self.inputs}).values(), *self.outputs.values()]
+        return f"{self.name}_run({', '.join(variables)});"
 
     def definition(self, calls: Sequence[str], address: Callable[[str], str]) -> str:
         """The function: it copies numbers and further inputs to the arena, calls operators, and copies the results.

@@ -73,6 +73,9 @@ class CSource:
         table_bytes: size of the constant tables, exact.
         code_bytes: size of the machine code, an estimate for a Cortex-M3 at ``-Os``, which has no floating point.
         arena_bytes: size of the static memory that is written, exact; the stack takes up to `STACK_BYTES` beside it.
+        buffers: declarations of arrays for the inputs and the results, without a storage class.
+        call: the statement that computes the results in these arrays.
+        first_output: the name of the array of the first result.
     """
 
     header: str
@@ -80,6 +83,9 @@ class CSource:
     table_bytes: int
     code_bytes: int
     arena_bytes: int
+    buffers: tuple[str, ...] = ()
+    call: str = ""
+    first_output: str = ""
 
     @property
     def needs(self) -> dict[str, int]:
@@ -159,6 +165,9 @@ def _source(
             copies=len(program.results) + len(program.inputs) - 1,
         ),
         arena.nbytes(2 if integer else 4),
+        tuple(argument.removeprefix("const ") for argument in interface.arguments()),
+        interface.call(),
+        next(iter(interface.outputs.values())),
     )
 
 
