@@ -102,6 +102,6 @@ def test_a_folder_of_the_same_form_is_written_again_and_another_is_not(tmp_path:
     ):
         with pytest.raises(ExportError, match=message):
             output_file(source, "arduino", path)
-    with pytest.raises(ExportError, match="holds other files and no idf_component.yml"):
+    with pytest.raises(ExportError, match="holds other files and no idf_component"):
         output_file(source, "esp-idf", first)
     assert (tmp_path / "other" / "notes.txt").read_text() == "mine"
