@@ -371,6 +371,21 @@ def test_a_constant_computed_in_forward_is_folded() -> None:
 
 
 @pytest.mark.parametrize(
+    "layer", [nn.Conv2d(24, 4, 3, padding=1), nn.Conv2d(24, 4, 1, padding=1), nn.Conv2d(24, 4, 1, groups=2)]
+)
+def test_a_convolution_of_a_flattened_map_is_no_linear_layer(layer: nn.Conv2d) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x.flatten(1)[:, :, None, None])
+
+    require_equal(Model(), torch.randn(2, 4, 2, 3))
+
+
+@pytest.mark.parametrize(
     ("function", "message"),
     [
         (lambda x: torch.lgamma(x), r"prims\.lgamma.* is not supported"),

@@ -20,7 +20,7 @@ def fold_multipliers_(graph: Graph) -> None:
 def fold_flattening_(graph: Graph) -> None:
     """Turn a linear layer on a flattened (C, H, W) map into a convolution with an H x W kernel, in place."""
     for node in list(graph.nodes):
-        if node.operation not in ("convolution", "binary_convolution"):
+        if node.operation not in ("convolution", "binary_convolution") or not _is_linear(node):
             continue
         flatten = graph.producer(node.inputs[0])
         if flatten is None or not _only_flattens(flatten):
@@ -38,6 +38,12 @@ def fold_flattening_(graph: Graph) -> None:
         weight = node.tensors["weight"]
         node.tensors["weight"] = np.ascontiguousarray(weight.reshape(weight.shape[0], *shape))
         graph.drop_unread()
+
+
+def _is_linear(node: Node) -> bool:
+    """Whether a convolution of a map of one pixel multiplies that pixel by a matrix: no other taps, no groups."""
+    taps, alone = node.tensors["weight"].shape[2:], node.attributes.get("groups", 1) == 1
+    return taps == (1, 1) and alone and not any(node.attributes.get("padding", ()))
 
 
 def _only_flattens(node: Node) -> bool:
