@@ -271,6 +271,11 @@ IMAGES: dict[str, dict[str, Function]] = {
         "reflecting": nn.Conv2d(6, 4, 3, padding=1, padding_mode="reflect"),
         "circular": nn.Conv2d(6, 4, 3, padding=(2, 1), padding_mode="circular"),
         "same": nn.Conv2d(6, 4, (2, 4), padding="same", dilation=2),
+        "of volumes": nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Conv3d(2, 4, 3, padding=1)),
+        "of volumes, groups": nn.Sequential(
+            nn.Unflatten(1, (2, 3)), nn.Conv3d(2, 4, (2, 3, 2), (1, 2, 1), (1, 0, 2), (2, 1, 3), groups=2)
+        ),
+        "of volumes, same": nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv3d(1, 3, (2, 1, 4), padding="same")),
         "weight norm": nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 4, 3)),
     },
     "products": {
@@ -391,7 +396,7 @@ def test_a_convolution_of_a_flattened_map_is_no_linear_layer(layer: nn.Conv2d) -
         (lambda x: torch.lgamma(x), r"prims\.lgamma.* is not supported"),
         (lambda x: x.flatten(1).repeat(1, 99).sort(1)[0], "makes 35,283,600 comparisons, and at most 4,194,304"),
         (lambda x: x + torch.rand_like(x), "other numbers in every call"),
-        (lambda x: F.conv3d(x[:, None], torch.ones(1, 1, 2, 2, 2)), "a convolution of 3 dimensions is not supported"),
+        (lambda x: F.conv_transpose3d(x[:, None], torch.ones(1, 1, 2, 2, 2)), "convolution of 3 dimensions is not"),
         (lambda x: x.mean(0), "first axis is not the batch"),
         (lambda x: x[x > 0], "by a mask gives as many elements as the mask has; index by whole numbers"),
         (lambda x: x[:, x.argmax(1)], "by computed indices is not supported; use constant indices, or gather"),

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.lowering.graph import Node, Shape
-from biper.lowering.operators.shapes import reshaped
+from biper.lowering.operators.parts import padded
+from biper.lowering.operators.sampling import sampled
+from biper.lowering.operators.shapes import permuted, reshaped
 from biper.lowering.torch_nodes import along_length, arguments_of, pair, sizes_of, source_of
 from biper.lowering.tracer import Handler, Tracer
 from biper.lowering.values import Value, shape_in
@@ -45,8 +47,11 @@ def _convolved(
     dilation: Any,
     groups: int,
 ) -> Value:
-    """A convolution of images, or of signals, which are images of height 1."""
-    kernel = _kernel(tracer, node, weight)
+    """A convolution of images, of signals, which are images of height 1, or of volumes, which are many images."""
+    kernel = _kernel(tracer, node, weight, most=5)
+    if kernel.ndim == 5:
+        settings = (stride, padding, dilation)
+        return _convolved_volume(tracer, node, tracer.value(x), kernel, tracer.constant(bias), settings, groups)
     rank = kernel.ndim - 1  # of one image or signal with its channels
     if kernel.ndim == 3:
         kernel = kernel[:, :, None]
@@ -62,6 +67,50 @@ def _convolved(
     value, count = merged_images(tracer, tracer.value(x), kernel, rank)
     attributes = geometry(stride, [left, right, top, bottom], dilation, groups * count)
     return _emit_merged(tracer, value, count, kernel, tracer.constant(bias), attributes, rank)
+
+
+def _convolved_volume(
+    tracer: Tracer,
+    node: torch.fx.Node,
+    value: Value,
+    kernel: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    settings: Sequence[Any],
+    groups: int,
+) -> Value:
+    """A convolution of (1, C, D, H, W): each slice of the result is that of an image with the channels of K slices.
+
+    Args:
+        tracer: the walk.
+        node: the torch node.
+        value: the volume.
+        kernel: (O, C / groups, K, height, width).
+        bias: (O,) or None.
+        settings: stride, padding and dilation, each one number or three; padding may be ``"same"`` or ``"valid"``.
+        groups: the number of groups.
+    """
+    given: list[list[Any]] = [[item] if isinstance(item, int | str) else list(item) for item in settings]
+    strides, pads, spread = (item * (3 // len(item)) for item in given)
+    sides = []
+    for pad, size, step in zip(pads, kernel.shape[2:], spread, strict=True):
+        total = step * (size - 1) if pad == "same" else 0
+        sides.append((total // 2, total - total // 2) if isinstance(pad, str) else (pad, pad))
+    (front, back), (top, bottom), (left, right) = sides
+    value = padded(tracer, value, [0, 0, 0, 0, front, back])
+    shape, taps = sizes_of(node), kernel.shape[2]
+    depth = shape[2]
+    places = np.arange(depth)[:, None] * strides[0] + np.arange(taps) * spread[0]
+    channels, height, width = value.shape[1], *value.shape[3:]
+    slices = reshaped(
+        tracer, sampled(tracer, value, 2, places.reshape(1, -1)), (1, channels, depth, taps, height, width)
+    )
+    slices = permuted(tracer, slices, [0, 2, 1, 3, 4, 5])
+    images = reshaped(tracer, slices, (1, depth, channels * taps, height, width))
+    flat = kernel.reshape(len(kernel), -1, *kernel.shape[3:])
+    merged, count = merged_images(tracer, images, flat, 3)
+    attributes = geometry(strides[1:], [left, right, top, bottom], spread[1:], groups * count)
+    result = _emit_merged(tracer, merged, count, flat, bias, attributes, 3, (1, depth, shape[1], *shape[3:]))
+    return permuted(tracer, result, [0, 2, 1, 3, 4])
 
 
 LARGEST_MERGED = 2**26
@@ -102,9 +151,10 @@ def _emit_merged(
     bias: NDArray[Any] | None,
     attributes: dict[str, Any],
     rank: int,
+    shape: Shape | None = None,
 ) -> Value:
-    """A convolution of what `merged_images` made; its result has the shape that torch gives to it."""
-    shape = sizes_of(tracer.node)
+    """A convolution of what `merged_images` made; its result has this shape, or that which torch gives to it."""
+    shape = sizes_of(tracer.node) if shape is None else shape
     merged = (1, count * shape[-rank], *shape[len(shape) - rank + 1 :])
     if count > 1:
         kernel = np.tile(kernel, (count, 1, 1, 1))
@@ -112,19 +162,19 @@ def _emit_merged(
     return reshaped(tracer, emit_convolution(tracer, tracer.image(value), merged, kernel, bias, attributes), shape)
 
 
-def _kernel(tracer: Tracer, node: torch.fx.Node, weight: Any) -> NDArray[np.float32]:
-    """The weights of a convolution of signals or of images, which must be constant.
+def _kernel(tracer: Tracer, node: torch.fx.Node, weight: Any, most: int = 4) -> NDArray[np.float32]:
+    """The weights of a convolution, which must be constant and have at most so many axes.
 
     Raises:
-        ExportError: they are computed from the image, or the convolution has three dimensions.
+        ExportError: they are computed from the image, or have more axes.
     """
     kernel = tracer.constant(weight)
     if kernel is None:
         raise ExportError(f"{source_of(node)}: a convolution with computed weights is not supported; use matmul")
-    if kernel.ndim not in (3, 4):
+    if kernel.ndim > most:
         raise ExportError(
-            f"{source_of(node)}: a convolution of {kernel.ndim - 2} dimensions is not supported; write it as "
-            "convolutions of one or two dimensions"
+            f"{source_of(node)}: a transposed convolution of {kernel.ndim - 2} dimensions is not supported; write it "
+            "as transposed convolutions of one or two dimensions"
         )
     return kernel
 
