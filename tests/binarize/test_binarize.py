@@ -247,6 +247,19 @@ def test_a_subclass_becomes_binary_where_it_computes_what_its_base_computes() ->
     assert "Standardized, whose forward pass may be another" in report.layers[2].reason
 
 
+def test_other_subclasses_are_taken_for_their_base_where_the_configuration_says_so() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), Standardized(8, 8, 3), nn.ReLU(), Standardized(8, 8, 3), nn.Conv2d(8, 8, 1)
+    )
+    weight = model[3].weight
+    report = binarize_(model, BinarizeConfig(subclasses="replace"), example=IMAGES)
+    assert report.changed == ("1", "3")
+    assert type(model[3]) is BinaryConv2d
+    assert model[3].weight is weight
+    set_stage_(model.eval(), "binary")
+    assert model(IMAGES).std(0).max() > 0
+
+
 def test_layers_that_are_called_by_keyword() -> None:
     class ByKeyword(Net):
         def forward(self, x: Tensor) -> Tensor:

@@ -97,6 +97,11 @@ class BinarizeConfig(BaseModel):
     """What happens to a layer whose input still has one sign, because no activation module could be replaced: it gets
     a learned threshold for each channel in front of its sign, or a batch norm, or it stays real."""
 
+    subclasses: Literal["real", "replace"] = "real"
+    """What happens to a layer of a subclass of `Conv1d`, `Conv2d` or `Linear` with a forward pass of its own, such as a
+    convolution that standardizes its weight: it stays real, or it becomes the binary form of its base, which computes
+    from the weight alone what the base computes; what else its forward pass does is left out."""
+
     @property
     def signed_activation(self) -> Literal["hardtanh", "rprelu", "prelu", "keep"]:
         """What ``activation`` says, with the activation of the method in place of ``"method"``."""
@@ -106,8 +111,8 @@ class BinarizeConfig(BaseModel):
         return "hardtanh" if of_method == "network" else of_method
 
 
-def reason_untouchable(layer: nn.Module) -> str:
-    """Why a convolution or linear layer cannot become binary, whatever the configuration says; empty if it can."""
+def reason_untouchable(layer: nn.Module, config: BinarizeConfig) -> str:
+    """Why a convolution or linear layer cannot become binary, whichever layers are chosen; empty if it can."""
     if isinstance(layer, BINARY_LAYERS):
         return "already binary"
     if isinstance(layer, nn.modules.lazy.LazyModuleMixin) or isinstance(layer.weight, UninitializedParameter):
@@ -118,9 +123,12 @@ def reason_untouchable(layer: nn.Module) -> str:
         return "its weight is computed from other parameters, as by weight_norm or pruning"
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "the projection of an attention, which uses its weight without calling it"
-    if not _computes_as_base(type(layer)):
+    if config.subclasses == "real" and not _computes_as_base(type(layer)):
         kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
-        return f"a subclass of {_base(type(layer)).__name__}, {kind}, whose forward pass may be another"
+        return (
+            f"a subclass of {_base(type(layer)).__name__}, {kind}, whose forward pass may be another "
+            '(subclasses="replace" takes it for its base)'
+        )
     return ""
 
 

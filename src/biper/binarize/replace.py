@@ -77,7 +77,7 @@ def binarize_(
     layers: dict[str, LayerChange] = {}
     for number, name in enumerate(order):
         module = candidates[name]
-        reason = reason_untouchable(module) or reason_real(name, module, config, flow, order)
+        reason = reason_untouchable(module, config) or reason_real(name, module, config, flow, order)
         use = None if flow is None else flow.uses.get(name)
         layers[name] = LayerChange(
             name=name,
