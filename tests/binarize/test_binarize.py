@@ -236,6 +236,12 @@ class Plain(nn.Conv2d):
 
 
 class Standardized(nn.Conv2d):
+    scale = 1.0
+
+    def __init__(self, *arguments: int) -> None:
+        super().__init__(*arguments)
+        self.gain, self.eps = nn.Parameter(torch.ones(8, 1, 1, 1)), 1e-6
+
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight - self.weight.mean(), self.bias)
 
@@ -256,6 +262,8 @@ def test_other_subclasses_are_taken_for_their_base_where_the_configuration_says_
     assert report.changed == ("1", "3")
     assert type(model[3]) is BinaryConv2d
     assert model[3].weight is weight
+    assert not hasattr(model[3], "gain")
+    assert not hasattr(model[3], "eps")
     set_stage_(model.eval(), "binary")
     assert model(IMAGES).std(0).max() > 0
 

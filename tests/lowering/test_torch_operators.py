@@ -276,6 +276,9 @@ IMAGES: dict[str, dict[str, Function]] = {
             nn.Unflatten(1, (2, 3)), nn.Conv3d(2, 4, (2, 3, 2), (1, 2, 1), (1, 0, 2), (2, 1, 3), groups=2)
         ),
         "of volumes, same": nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv3d(1, 3, (2, 1, 4), padding="same")),
+        "weights by batch norm": lambda x: F.conv2d(
+            x, F.batch_norm(numbers(1, 4, 54), None, None, training=True).reshape(4, 6, 3, 3)
+        ),
         "weight norm": nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 4, 3)),
     },
     "products": {

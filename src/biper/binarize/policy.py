@@ -123,10 +123,10 @@ def reason_untouchable(layer: nn.Module, config: BinarizeConfig) -> str:
         return "its weight is computed from other parameters, as by weight_norm or pruning"
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "the projection of an attention, which uses its weight without calling it"
-    if config.subclasses == "real" and not _computes_as_base(type(layer)):
+    if config.subclasses == "real" and not computes_as_base(type(layer)):
         kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
         return (
-            f"a subclass of {_base(type(layer)).__name__}, {kind}, whose forward pass may be another "
+            f"a subclass of {base_of(type(layer)).__name__}, {kind}, whose forward pass may be another "
             '(subclasses="replace" takes it for its base)'
         )
     return ""
@@ -136,13 +136,14 @@ _HARMLESS = frozenset(("__init__", "reset_parameters", "extra_repr", "__annotate
 """What a subclass of a layer may define without computing something else."""
 
 
-def _base(kind: type[nn.Module]) -> type[nn.Module]:
+def base_of(kind: type[nn.Module]) -> type[nn.Conv1d | nn.Conv2d | nn.Linear]:
+    """The torch layer that a type of layers is or is derived from."""
     return next(base for base in REPLACEABLE if issubclass(kind, base))
 
 
-def _computes_as_base(kind: type[nn.Module]) -> bool:
+def computes_as_base(kind: type[nn.Module]) -> bool:
     """Whether a type is `torch.nn.Conv1d`, `Conv2d` or `Linear`, or a subclass that only sets up such a layer."""
-    own = kind.__mro__[: kind.__mro__.index(_base(kind))]
+    own = kind.__mro__[: kind.__mro__.index(base_of(kind))]
     names = {name for each in own for name, value in vars(each).items() if not name.startswith("__") or callable(value)}
     return names <= _HARMLESS
 

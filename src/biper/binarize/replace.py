@@ -13,7 +13,15 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from biper.binarize.check import Example, arguments_of
 from biper.binarize.dataflow import Flow, Step
-from biper.binarize.policy import UNTOUCHED, BinarizeConfig, input_channels, reason_real, reason_untouchable
+from biper.binarize.policy import (
+    UNTOUCHED,
+    BinarizeConfig,
+    base_of,
+    computes_as_base,
+    input_channels,
+    reason_real,
+    reason_untouchable,
+)
 from biper.binarize.record import record
 from biper.binarize.report import BinarizeReport, LayerChange
 from biper.binarize.run_once import run_once
@@ -178,7 +186,21 @@ def _nothing_to_do(layers: Mapping[str, LayerChange], others: Iterable[LayerChan
     )
 
 
+def _take_for_base_(layer: nn.Module) -> None:
+    """Turn a layer of a subclass with a forward pass of its own into one of its base, with weight and bias alone."""
+    base: Any = base_of(type(layer))
+    plain = base(1, 1) if base is nn.Linear else base(1, 1, 1)
+    for name in set(vars(layer)) - set(vars(plain)):
+        del vars(layer)[name]
+    for held in (layer._parameters, layer._buffers, layer._modules):
+        for name in set(held) - {"weight", "bias"}:
+            del held[name]
+    layer.__class__ = base
+
+
 def _make_binary(layer: nn.Module, config: BinarizeConfig) -> None:
+    if not isinstance(layer, LatentWeightLayer) and not computes_as_base(type(layer)):
+        _take_for_base_(layer)
     real_input = config.bits == "W1A32"
     channels = input_channels(layer)
     weights: Any = make_weight_quantizer(config.method, config.frequency, len(layer.weight))  # type: ignore[arg-type]

@@ -194,14 +194,18 @@ def _require_own_results(program: torch.export.ExportedProgram) -> None:
     Raises:
         ExportError: one does; the text names it and its module.
     """
+    computed: set[torch.fx.Node] = set()  # from the inputs of the user
     for node in program.graph.nodes:
+        if node.name in program.graph_signature.user_inputs or not computed.isdisjoint(node.all_input_nodes):
+            computed.add(node)
         made = node.meta.get("val")
         if isinstance(made, Tensor) and made.is_complex():
             raise ExportError(
                 f"{source_of(node)}: {node.target} gives complex numbers, which are not supported; compute their real "
                 "and imaginary parts"
             )
-        if node.op == "call_function" and operator_name(node) == "batch_norm" and keywords_of(node)["training"]:
+        mixes = node.op == "call_function" and operator_name(node) == "batch_norm" and keywords_of(node)["training"]
+        if mixes and node in computed:
             raise ExportError(
                 f"{source_of(node)}: a batch norm without running statistics normalizes by the other images of the "
                 "batch; use track_running_stats=True, or an instance norm"
