@@ -76,11 +76,11 @@ class _Recorder:
         self.calls: list[bytes] = []
         self.outputs: list[bytes] = []
 
-    def Engine(self, *arguments: Any) -> _RecordedEngine:  # noqa: N802  the name in the extension
+    def Engine(self, *arguments: Any) -> _RecordedEngine:
         return _RecordedEngine(self, _native.Engine(*arguments))
 
     @staticmethod
-    def View(value: int, sizes: Any, strides: Any, offset: int) -> _View:  # noqa: N802  the name in the extension
+    def View(value: int, sizes: Any, strides: Any, offset: int) -> _View:
         return _View(value, list(sizes), list(strides), offset)
 
 

@@ -21,8 +21,8 @@ namespace {
 using biper::EpilogueSpec;
 using biper::View;
 
-constexpr std::int64_t kMaxBytes = 256 << 10;   // of memory for an engine
-constexpr std::int64_t kMaxWork = 1 << 24;      // elements that operations on arrays may visit in a run
+constexpr std::int64_t kMaxBytes = 256 << 10;  // of memory for an engine
+constexpr std::int64_t kMaxWork = 1 << 24;     // elements that operations on arrays may visit in a run
 constexpr std::int64_t kMaxWeights = 1 << 20;  // elements of a weight, of an input or of a result
 
 class Calls {
@@ -56,7 +56,8 @@ class Calls {
       count = 0;
     }
     std::vector<T> values(static_cast<std::size_t>(count));
-    for (T& value : values) value = static_cast<T>(static_cast<int>((state_ = state_ * 1664525 + 1013904223) >> 28) - 8);
+    for (T& value : values)
+      value = static_cast<T>(static_cast<int>((state_ = state_ * 1664525 + 1013904223) >> 28) - 8);
     return values;
   }
   template <typename T>
@@ -68,7 +69,7 @@ class Calls {
   template <typename T>
   std::vector<T> weights(const std::vector<int>& shape) {
     std::int64_t count = 1;
-    for (const int size : shape) count = size < 0 || count > kMaxWeights ? -1 : count * size;
+    for (const int size : shape) count = size < 0 || count < 0 || count > kMaxWeights ? -1 : count * size;
     return numbers<T>(count);
   }
 
@@ -86,7 +87,9 @@ class Calls {
 
   // Counts work: a view whose strides are 0 has many elements in little memory.
   void visit(const std::vector<std::int64_t>& sizes, std::int64_t times = 1) {
-    for (const std::int64_t size : sizes) times = size < 1 || times > kMaxWork ? times : times * (size < kMaxWork ? size : kMaxWork);
+    times = std::clamp<std::int64_t>(times, 1, kMaxWork);
+    for (const std::int64_t size : sizes)
+      times = size < 1 || times > kMaxWork ? times : times * (size < kMaxWork ? size : kMaxWork);
     work_ += times;
     too_large_ |= work_ > kMaxWork;
   }
@@ -128,11 +131,12 @@ const std::vector<std::string>& sets() {
 // The numbers of the methods and of the functions are those of METHODS and FUNCTIONS in engine_calls.py.
 void call(biper::Engine& engine, Calls& in) {
   static const char* const kFunctions[] = {
-      "abs", "ceil", "clip", "cos", "elu", "erf", "exp", "expm1", "floor", "gelu", "gelu_tanh", "hardsigmoid",
-      "hardswish", "leaky_relu", "log", "log1p", "mish", "negative", "power_by", "reciprocal", "relu", "round", "rsqrt",
-      "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "square", "tanh", "add", "divide", "equal", "greater",
-      "greater_equal", "less", "less_equal", "maximum", "minimum", "multiply", "not_equal", "power", "subtract",
-      "select", "other"};
+      "abs",      "ceil",      "clip",      "cos",           "elu",       "erf",        "exp",     "expm1",
+      "floor",    "gelu",      "gelu_tanh", "hardsigmoid",   "hardswish", "leaky_relu", "log",     "log1p",
+      "mish",     "negative",  "power_by",  "reciprocal",    "relu",      "round",      "rsqrt",   "sigmoid",
+      "sign",     "silu",      "sin",       "softplus",      "sqrt",      "square",     "tanh",    "add",
+      "divide",   "equal",     "greater",   "greater_equal", "less",      "less_equal", "maximum", "minimum",
+      "multiply", "not_equal", "power",     "subtract",      "select",    "other"};
   static const char* const kReductions[] = {"sum", "mean", "max", "min", "product", "other"};
   switch (in.number<std::uint8_t>() % 19) {
     case 0: {
@@ -174,7 +178,8 @@ void call(biper::Engine& engine, Calls& in) {
       break;
     }
     case 5: {
-      const int input = in.number<std::int32_t>(), before = in.number<std::int32_t>(), after = in.number<std::int32_t>();
+      const int input = in.number<std::int32_t>(), before = in.number<std::int32_t>(),
+                after = in.number<std::int32_t>();
       engine.add_pad_channels(input, before, after, in.epilogue());
       break;
     }
@@ -184,7 +189,8 @@ void call(biper::Engine& engine, Calls& in) {
       break;
     }
     case 7: {
-      const int input = in.number<std::int32_t>(), height = in.number<std::int32_t>(), width = in.number<std::int32_t>();
+      const int input = in.number<std::int32_t>(), height = in.number<std::int32_t>(),
+                width = in.number<std::int32_t>();
       engine.add_resize(input, height, width, in.epilogue());
       break;
     }
@@ -193,9 +199,7 @@ void call(biper::Engine& engine, Calls& in) {
       engine.add_flatten(input, in.epilogue());
       break;
     }
-    case 9:
-      engine.add_input(in.number<std::int64_t>());
-      break;
+    case 9: engine.add_input(in.number<std::int64_t>()); break;
     case 10: {
       const std::vector<float> elements = in.counted<float>();
       if (!in.too_large()) engine.add_constant(elements.data(), static_cast<std::int64_t>(elements.size()));
@@ -283,7 +287,8 @@ void run(biper::Engine& engine, int images) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Calls in(data, size);
   try {
-    const int channels = in.number<std::int32_t>(), height = in.number<std::int32_t>(), width = in.number<std::int32_t>();
+    const int channels = in.number<std::int32_t>(), height = in.number<std::int32_t>(),
+              width = in.number<std::int32_t>();
     const std::string set = sets()[in.number<std::uint8_t>() % sets().size()];
     const int outputs = in.number<std::uint8_t>();
     biper::Engine engine(channels, height, width, set, 1, kMaxBytes);
@@ -297,7 +302,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t i = 0; i < engine.outputs(); ++i) most = std::max(most, engine.output_elements(i));
     if (!in.too_large() && most <= kMaxWeights) run(engine, 1 + outputs % 2);
   } catch (const std::invalid_argument&) {  // refused while it was built
-  } catch (const std::domain_error&) {  // values that cannot be computed
+  } catch (const std::domain_error&) {      // values that cannot be computed
   }
   return 0;
 }

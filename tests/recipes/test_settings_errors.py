@@ -1,4 +1,4 @@
-"""Tables of settings that are made in Python from wrong values: an error of biper in one line, never one of pydantic."""
+"""Tables of settings that are made in Python from wrong values: one line of biper, never an error of pydantic."""
 
 from __future__ import annotations
 

@@ -9,9 +9,14 @@ import sys
 from pathlib import Path
 
 import biper
+from biper.runtime.cpu import instruction_sets
 from support.compiled import require
 
 ROOT = Path(__file__).parents[2]
+AVX512 = (
+    "native/kernels/avx512.cc",
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "native/training").glob("*.cc")),
+)
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 
@@ -28,8 +33,10 @@ def build(folder: Path) -> Path:
     tools = Path(sys.executable).parent
     configure = [
         tools / "cmake", "-S", ROOT, "-B", folder / "build", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
-        "-DCMAKE_BUILD_TYPE=RelWithDebInfo", f"-DCMAKE_CXX_FLAGS={FLAGS}", f"-Dnanobind_DIR={nanobind.stdout.strip()}",
+        "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g", f"-DCMAKE_CXX_FLAGS={FLAGS}",
+        f"-Dnanobind_DIR={nanobind.stdout.strip()}",
         f"-DPython_EXECUTABLE={sys.executable}", "-DCMAKE_CXX_COMPILER=g++",
+        f"-DBIPER_NOT_SANITIZED={'' if 'avx512f' in instruction_sets() else ';'.join(AVX512)}",
     ]  # fmt: skip
     for command in (configure, [tools / "cmake", "--build", folder / "build"]):
         built = subprocess.run(command, capture_output=True, text=True)

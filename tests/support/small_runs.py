@@ -7,14 +7,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from support.disk import Step, watch
-from support.processes import alone
-
 from biper.io.tensors import load_tensors
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.runs.folder import RunFolder
 from biper.training.run import train
+from support.disk import Step, watch
+from support.processes import alone
 
 RUN = "run"
 """The name of the run folder below the folder that is watched."""
