@@ -11,7 +11,7 @@ import typer
 from biper.cli.loading import say_loading
 from biper.cli.options import AnyModel, DataDir, FloatLayers, Format, InputKind, Json, MaxMemory, MaxWork
 from biper.cli.paths import is_packaged, limits_of, load_packed, model_file
-from biper.errors import DataError, ExportError
+from biper.errors import DataError, ExportError, printable
 
 if TYPE_CHECKING:
     from biper.runtime.maps import PredictedMap
@@ -117,7 +117,7 @@ def predict(
     for answer in predict_all(packed, images, top_k):
         if answer.error:
             unreadable += 1
-            typer.echo(f"warning: {' '.join(f'{answer.name}: {answer.error}'.split())}", err=True)
+            typer.echo(f"warning: {printable(' '.join(f'{answer.name}: {answer.error}'.split()))}", err=True)
             continue
         if isinstance(answer.found, PredictedMap):
             row, line = _map_row(answer.found, files.write(answer))
