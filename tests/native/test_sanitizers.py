@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from attacks.mutations import ALLOWED_MEMORY, ALLOWED_WORK, bases, mutated
+from attacks.test_mutations import FUZZ_SECONDS
 from engine_calls import FUNCTIONS, METHODS, calls_of, seeds
 from support.engine_program import NATIVE, link
 
@@ -20,8 +21,6 @@ from biper.runtime.reader import read_program
 HERE = Path(__file__).parent
 RACE_SECONDS = int(os.environ.get("BIPER_RACE_SECONDS", "600"))
 """How long threads share engines under the thread sanitizer."""
-FUZZ_SECONDS = int(os.environ.get("BIPER_FUZZ_SECONDS", "300"))
-"""How long a fuzzer runs."""
 
 
 def programs(count: int) -> list[Program]:
