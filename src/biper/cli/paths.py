@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from biper.cli.loading import say_loading
 from biper.errors import ExportError, ModelError
@@ -45,13 +45,20 @@ def is_packaged(path: Path) -> bool:
     return path.resolve().parent == FOLDER
 
 
-def limits_of(max_memory: str | None, max_work: int | None) -> dict[str, int]:
+class Limits(TypedDict, total=False):
+    """What a packed file may need, where a flag says it; see `biper.runtime.budget`."""
+
+    max_memory: int
+    max_work: int
+
+
+def limits_of(max_memory: str | None, max_work: int | None) -> Limits:
     """The limits of a packed file that the flags ``--max-memory`` and ``--max-work`` give, by the names of arguments.
 
     Raises:
         ModelError: the memory is no size.
     """
-    limits = {} if max_work is None else {"max_work": max_work}
+    limits: Limits = {} if max_work is None else {"max_work": max_work}
     if max_memory is not None:
         from biper.targets.deploy import parse_bytes
 
