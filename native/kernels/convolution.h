@@ -77,11 +77,12 @@ void convolve_blocks(const Job<Kind>& job, int block) {
       }
     }
     if constexpr (Kind::kForm == Form::kTaps && requires { typename Kind::ThreeRows; }) {
-      if (job.all_rows && ys.last - ys.first == 3 && row_in <= kMaxAllRows) {
+      const std::int64_t before = std::int64_t{g.pad_left} * g.stride;  // where the image begins; the rest is not read
+      if (job.all_rows && ys.last - ys.first == 3 && before + row_in <= kMaxAllRows) {
         typename Kind::Input all[kMaxAllRows];
         const auto* x = at(0);
-        for (std::int64_t i = 0; i < row_in; ++i) all[i] = x[i] ^ x[i + runs.row_in] ^ x[i + 2 * runs.row_in];
-        from.all_rows = all - std::int64_t{g.pad_left} * g.stride;
+        for (std::int64_t i = 0; i < row_in; ++i) all[before + i] = x[i] ^ x[i + runs.row_in] ^ x[i + 2 * runs.row_in];
+        from.all_rows = all;
         from.all_rows_weights = job.all_rows + block * kernel_row;
         from.block_all_rows = kernel_row;
         runs.rows = 1;

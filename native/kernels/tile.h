@@ -62,6 +62,16 @@ struct Operands {
 template <typename Kind>
 using OperandsOf = Operands<typename Kind::Input, typename Kind::Weight>;
 
+// A step of Kind, or where the constant Single is true, the one with the lower 16 bits alone. It is a function so that
+// compilers which check the branches of a lambda inside a lambda, as Clang 14 does, never see a step that Kind lacks.
+template <typename Kind, typename Single, typename Sum, typename Input, typename Weight>
+BIPER_INLINE void step_once(Sum& sum, Input input, Weight weight) {
+  if constexpr (Kind::kForm == Form::kHalves && Single{})
+    Kind::step_single(sum, input, weight);
+  else
+    Kind::step(sum, input, weight);
+}
+
 // Computes P pixels side by side, starting at pixel `first` of the row, by V blocks of channels, starting at
 // `block`. Kind says what is multiplied and how (see table.h). Sums that would overflow soon (bytes) are
 // widened every kSteps steps.
@@ -111,10 +121,8 @@ BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first
             repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
               if constexpr (Kind::kForm == Form::kDepthwise)
                 Kind::step(totals[p][v], Kind::load(next + v * kLanes), loaded[v]);
-              else if constexpr (Kind::kForm == Form::kHalves && single)
-                Kind::step_single(totals[p][v], Kind::broadcast(next), loaded[v]);
               else
-                Kind::step(totals[p][v], Kind::broadcast(next), loaded[v]);
+                step_once<Kind, decltype(single)>(totals[p][v], Kind::broadcast(next), loaded[v]);
             });
           });
         }

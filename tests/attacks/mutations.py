@@ -64,6 +64,12 @@ def bases() -> tuple[Container, ...]:
 def mutated(choice: random.Random) -> bytes:
     """A valid file with one to three mutations of its structure."""
     container = choice.choice(bases()).copy()
+    change(container, choice)
+    return container.sealed()
+
+
+def change(container: Container, choice: random.Random) -> None:
+    """Make one to three mutations of the structure of a file."""
     for _ in range(choice.choice((1, 1, 1, 2, 3))):
         if choice.random() < 0.3:
             _nudge(container, choice)
@@ -71,7 +77,6 @@ def mutated(choice: random.Random) -> bytes:
             _mutate_tensor(container, choice)
         else:
             _mutate_document(container, choice)
-    return container.sealed()
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -179,13 +184,14 @@ def _mutate_tensor(container: Container, choice: random.Random) -> None:
             container.offsets[name] = [choice.choice((0, 4, len(entry.data), 1 << 63)), end]
 
 
-def attempt(blob: bytes, *, threads: int = 1) -> str:
+def attempt(blob: bytes, *, threads: int = 1, verify: bool = True) -> str:
     """Load a file and run it on one image: ``"ran"``, or the text of the error with which it was refused.
 
     Any other exception is a fault, and so is a warning.
     """
     try:
-        model = Model.load(blob, max_memory=2 * len(blob) + ALLOWED_MEMORY, max_work=ALLOWED_WORK, threads=threads)
+        most = 2 * len(blob) + ALLOWED_MEMORY
+        model = Model.load(blob, verify=verify, max_memory=most, max_work=ALLOWED_WORK, threads=threads)
     except ModelFormatError as error:
         return str(error)
     numbers = np.random.Generator(np.random.PCG64(1))

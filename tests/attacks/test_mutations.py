@@ -21,6 +21,9 @@ from biper.runtime.reference import run_reference
 MANY = int(os.environ.get("BIPER_MUTATIONS", "1000000"))
 """How many mutations the slow tier runs, on all cores."""
 
+FUZZ_SECONDS = int(os.environ.get("BIPER_FUZZ_SECONDS", "300"))
+"""How long a fuzzer runs."""
+
 MEBIBYTES = 48
 """How much more memory a process may take for a file than before: the budget is twice the file (at most 55 kB) and
 16 MiB, and the rest is what the interpreter and the allocator keep."""
@@ -48,6 +51,16 @@ def test_mutated_structures_are_refused_or_computed_within_their_budget(count: i
         assert result["slowest"] < 2, f"seed {result['slowest_seed']}"
     assert sum(result["ran"] for result in results) > count / 10
     assert sum(result["refused"] for result in results) > count / 4
+
+
+@pytest.mark.slow
+def test_a_fuzzer_of_the_reader_finds_nothing(tmp_path: Path) -> None:
+    """Coverage-guided, from the small valid files of the gallery."""
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    script = str(Path(__file__).with_name("fuzz_reader.py"))
+    options = [f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536"]
+    run = subprocess.run([sys.executable, script, "corpus", *options], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, (run.stdout + run.stderr)[-5000:]
 
 
 def test_every_truncation_is_refused() -> None:

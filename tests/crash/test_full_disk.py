@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import resource
 import shutil
 import signal
@@ -11,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import biper_command, error_line
+from conftest import SEED, biper_command, error_line
+from support.small_runs import newest_checkpoint, run, watched, weights_hash
 
+from biper.errors import CheckpointError
 from biper.io.tensors import load_tensors
 
 OPTIONS = ["--scale-epochs", "0.1", "--threads", "1", "--device", "cpu", "--json", "--resume"]
@@ -30,6 +34,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(small_disk: Path, tmp_path: Path) -> None:
     out = small_disk / "run"
     command = biper_command("train", "digits", "--out", str(out), *OPTIONS)
@@ -45,6 +50,41 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_checkpoint(small_disk:
     shutil.copytree(out, tmp_path / "moved")
     moved = biper_command("train", "digits", "--out", str(tmp_path / "moved"), *OPTIONS)
     subprocess.run(moved, check=True, capture_output=True, timeout=120)
+
+
+NEEDS_ROOM = ("create", "write", "make folder")
+
+
+@pytest.mark.parametrize(("places", "resumed"), [(10, 2), pytest.param(200, 200, marks=pytest.mark.slow)])
+def test_a_disk_that_is_full_from_any_moment_on_is_one_line(tmp_path: Path, places: int, resumed: int) -> None:
+    """A write that no longer fits has written a half. With room again, the run goes on to the same bits.
+
+    A run has fewer operations that need room than the slow tier has places: some are taken in a resumed run.
+    """
+    choice = random.Random(SEED)
+    steps, failed = watched(tmp_path)
+    assert failed is None
+    expected = weights_hash(tmp_path)
+    needing = [number for number, step in enumerate(steps) if step.kind in NEEDS_ROOM]
+    chosen = choice.sample(needing, places) if places < len(needing) else needing
+    to_resume = set(choice.sample(chosen, min(resumed, len(chosen))))
+    tried = 0
+    while tried < places:
+        for number in chosen[: places - tried]:
+            root = tmp_path / str(tried)
+            root.mkdir()
+            if tried >= len(needing):
+                assert watched(root, choice.randrange(20, len(steps))) == -signal.SIGKILL
+            done, error = watched(root, number, "full", resume=tried >= len(needing))
+            saved = [Path(step.other).name for step in done if step.kind == "rename" and "/checkpoints/" in step.other]
+            if number < len(done):
+                assert isinstance(error, CheckpointError), f"operation {number}, {steps[number]}: {error!r}"
+                assert re.fullmatch(r"could not save .*: No space left on device; .* are untouched", str(error))
+            assert newest_checkpoint(root) >= max(saved, default="")
+            if number in to_resume:
+                assert run(root, resume=True) is None
+                assert weights_hash(root) == expected
+            tried += 1
 
 
 def test_a_write_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:

@@ -93,3 +93,45 @@ def test_a_lost_terminal_requests_a_stop_unless_it_is_ignored() -> None:
             assert not stop.requested
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "arguments"),
+    [
+        ("biper.targets.deploy", "c_source", ["cifar10-resnet20", "--format", "c"]),
+        ("biper.targets.deploy", "atomic_write", ["cifar10-resnet20", "--format", "c"]),
+        pytest.param(
+            "biper.targets.deploy", "html_page", ["cifar10-resnet20", "--format", "html"], marks=pytest.mark.slow
+        ),
+        pytest.param("biper.targets.packed.export", "verify", ["MODEL"], marks=pytest.mark.slow),
+        pytest.param("biper.targets.packed.saved", "atomic_write", ["MODEL"], marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_in_the_middle_of_an_export_is_one_line_and_writes_nothing(
+    module: str, name: str, arguments: list[str], tmp_path: Path
+) -> None:
+    """The signal comes when the export calls a function: it computes, compares or is about to write."""
+    if arguments == ["MODEL"]:
+        from biper.models import create_model
+        from biper.models.saved import ModelInfo, save_model
+
+        info = ModelInfo("digits_cnn", "digits", 10, "W1A1", 20.0, (0.0,), (1.0,), ())
+        save_model(tmp_path / "model.safetensors", create_model("digits_cnn", dataset="digits"), info)
+        arguments = [str(tmp_path / "model.safetensors")]
+    out = tmp_path / "out"
+    out.mkdir()
+    code = (
+        "import importlib, os, signal, sys\n"
+        "from biper.__main__ import main\n"
+        f"module = importlib.import_module({module!r})\n"
+        f"function = getattr(module, {name!r})\n"
+        "def interrupted(*arguments, **options):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return function(*arguments, **options)\n"
+        f"setattr(module, {name!r}, interrupted)\n"
+        f"sys.argv = ['biper', 'export', *{arguments!r}, '--out', {str(out / 'model')!r}]\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "error: interrupted\n")
+    assert list(out.iterdir()) == []

@@ -51,6 +51,34 @@ def outcomes(count: int, function: Callable[..., Any], *arguments: Any) -> list[
             process.join()
 
 
+def alone(function: Callable[..., Any], *arguments: Any, kill_after: float | None = None) -> Any:
+    """Call ``function(*arguments)`` in a process of its own, without the variables of torchrun.
+
+    Args:
+        function, arguments: what is called.
+        kill_after: the process is killed after so many seconds, unless it has ended.
+
+    Returns:
+        What the function returned or raised, or the exit status of a process that was killed.
+    """
+    answer, send = _context.Pipe(duplex=False)
+    process = _context.Process(target=_run_alone, args=(send, function, arguments))
+    process.start()
+    send.close()
+    try:
+        if kill_after is not None and not answer.poll(kill_after):
+            process.kill()
+        assert answer.poll(SECONDS), f"no answer within {SECONDS} s"
+        try:
+            return answer.recv()
+        except EOFError:
+            process.join(SECONDS)
+            return process.exitcode
+    finally:
+        process.kill()
+        process.join()
+
+
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What ``function(*arguments)`` returns in each of ``count`` processes; an error in one of them is raised here."""
     found = outcomes(count, function, *arguments)
@@ -71,6 +99,10 @@ def _run(send: Any, rank: int, count: int, port: int, function: Callable[..., An
     variables |= {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     variables |= {"MASTER_ADDR": "127.0.0.1"}
     os.environ |= {name: str(value) for name, value in variables.items()}
+    _run_alone(send, function, arguments)
+
+
+def _run_alone(send: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     try:
         answer = function(*arguments)

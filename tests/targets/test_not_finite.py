@@ -92,10 +92,3 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
         biper.export(torch.nn.Linear(2, 2), out, np.zeros((2, 2), np.float32))  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"model=\.\.\. expects a torch\.nn\.Module, got ndarray"):
         biper.export(np.zeros(2), out, torch.zeros(2, 2))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("settings", [{"method": "nonsense"}, {"bits": "W2A2"}, {"colour": 1}, {"frequency": math.nan}])
-def test_a_wrong_setting_of_binarization_is_an_error_of_biper(settings: dict[str, object]) -> None:
-    key, value = next(iter(settings.items()))
-    with pytest.raises(ModelError, match=rf"BinarizeConfig\({key}={value!r}\): .*; the settings are include, exclude"):
-        biper.BinarizeConfig(**settings)

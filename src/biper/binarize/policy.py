@@ -6,14 +6,14 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from biper.binarize.dataflow import Flow
-from biper.errors import ModelError
-from biper.methods.settings import Method
+from biper.methods.fields import Settings
+from biper.methods.settings import Method, explain_method
 from biper.nn import BINARY_LAYERS
 
 FEW_CHANNELS = 8
@@ -49,7 +49,7 @@ UNTOUCHED: dict[type[nn.Module], str] = {
 """Layer types with weights that `biper.binarize_` knows and leaves alone, and why."""
 
 
-class BinarizeConfig(BaseModel):
+class BinarizeConfig(Settings):
     """Which layers `biper.binarize_` changes, and into what.
 
     Without ``include``, every `torch.nn.Conv1d`, `Conv2d` and `Linear` becomes binary but the kinds in ``keep_real``.
@@ -60,18 +60,7 @@ class BinarizeConfig(BaseModel):
         ModelError: there is no such setting, or a value is not of its kind.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = problem["loc"][0]
-            raise ModelError(
-                f"BinarizeConfig({key}={settings.get(str(key))!r}): {problem['msg']}; the settings are "
-                f"{', '.join(type(self).model_fields)}"
-            ) from error
+    model_config = ConfigDict(strict=False)
 
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
@@ -101,6 +90,12 @@ class BinarizeConfig(BaseModel):
     """What happens to a layer of a subclass of `Conv1d`, `Conv2d` or `Linear` with a forward pass of its own, such as a
     convolution that standardizes its weight: it stays real, or it becomes the binary form of its base, which computes
     from the weight alone what the base computes; what else its forward pass does is left out."""
+
+    @classmethod
+    def _explain(cls, problem: Any) -> str:
+        if problem["loc"][:1] == ("method",):
+            return explain_method({**problem, "loc": problem["loc"][1:]})
+        return super()._explain(problem)
 
     @property
     def signed_activation(self) -> Literal["hardtanh", "rprelu", "prelu", "keep"]:

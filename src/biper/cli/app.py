@@ -97,7 +97,8 @@ def main() -> None:
             raise
         verb = next((word for word in arguments if not word.startswith("-")), "")
         shown = f"biper {verb}" if verb in VERBS else "biper"
-        message = error.format_message() + _hint(verb, getattr(error, "option_name", ""))
+        message = error.format_message().replace(": Value error, ", ": ", 1)  # typer's own word for a wrong choice
+        message += _hint(verb, getattr(error, "option_name", ""))
         status = _fail(f"{message} (see {shown} --help)", getattr(error, "exit_code", 2), debug)
     sys.exit(status)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biper.cli.loading import say_loading
-from biper.cli.options import AnyModel, DataDir, FloatLayers, Format, InputKind, Json
-from biper.cli.paths import is_packaged, model_file
-from biper.errors import DataError, ExportError
+from biper.cli.options import AnyModel, DataDir, FloatLayers, Format, InputKind, Json, MaxMemory, MaxWork
+from biper.cli.paths import is_packaged, limits_of, load_packed, model_file
+from biper.errors import DataError, ExportError, printable
 
 if TYPE_CHECKING:
     from biper.runtime.maps import PredictedMap
@@ -40,6 +40,8 @@ def export(
             "Default: pixels of pictures, numbers of signals.",
         ),
     ] = None,
+    max_memory: MaxMemory = None,
+    max_work: MaxWork = None,
     as_json: Json = False,
 ) -> None:
     """Pack a trained model into one small file, after comparing both on real images; or write another format."""
@@ -69,7 +71,8 @@ def export(
             if size is not None:
                 parse_bytes(size)
         out = output_file(source, form.value, out or source.with_suffix(""))
-        opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value)
+        limits = limits_of(max_memory, max_work)
+        opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value, **limits)
         row, text = deploy(
             opened,
             form.value,
@@ -95,17 +98,18 @@ def predict(
         Path | None,
         typer.Option(help="For a model that gives maps: the picture to write; for several images, the folder."),
     ] = None,
+    max_memory: MaxMemory = None,
+    max_work: MaxWork = None,
     as_json: Json = False,
 ) -> None:
     """Name the most likely classes of pictures, or write their maps as pictures. A packed file needs no torch."""
     from dataclasses import asdict
 
     from biper.cli import tables
-    from biper.cli.paths import load_packed
     from biper.cli.pictures import MapFiles, predict_all
     from biper.runtime.maps import PredictedMap, is_map
 
-    packed = load_packed(model)
+    packed = load_packed(model, max_memory=max_memory, max_work=max_work)
     if out is not None and not is_map(packed.program.output_shape):
         raise DataError(f"out=... is for a model that gives maps; {model} names the classes of images")
     files = MapFiles(out, images)
@@ -113,7 +117,7 @@ def predict(
     for answer in predict_all(packed, images, top_k):
         if answer.error:
             unreadable += 1
-            typer.echo(f"warning: {' '.join(f'{answer.name}: {answer.error}'.split())}", err=True)
+            typer.echo(f"warning: {printable(' '.join(f'{answer.name}: {answer.error}'.split()))}", err=True)
             continue
         if isinstance(answer.found, PredictedMap):
             row, line = _map_row(answer.found, files.write(answer))

@@ -23,6 +23,8 @@ FLAGS = {
     "instruction_set": "--isa",
     "integer_only": "--integer-only",
     "machines": "--nodes",
+    "max_memory": "--max-memory",
+    "max_work": "--max-work",
     "methods": "--methods",
     "model": "--model",
     "out": "--out",

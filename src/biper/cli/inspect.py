@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biper.cli.options import AnyModel, DataDir, Device, DeviceOption, Json, Threads, Workers, complete_packed
+from biper.cli.options import (
+    AnyModel,
+    DataDir,
+    Device,
+    DeviceOption,
+    Json,
+    MaxMemory,
+    MaxWork,
+    Threads,
+    Workers,
+    complete_packed,
+)
 from biper.cli.paths import load_packed, model_file
 from biper.errors import ModelError
+
+if TYPE_CHECKING:
+    from biper.runtime.program import Program
 
 
 def evaluate(
@@ -24,6 +38,8 @@ def evaluate(
     device: DeviceOption = Device.auto,
     threads: Threads = None,
     workers: Workers = None,
+    max_memory: MaxMemory = None,
+    max_work: MaxWork = None,
     as_json: Json = False,
 ) -> None:
     """Measure top-1 accuracy and loss of a trained model on a split of its data set."""
@@ -35,7 +51,6 @@ def evaluate(
     from biper.measure.evaluation import evaluate as evaluate_model
     from biper.measure.evaluation import evaluate_packed
     from biper.models.saved import load_model
-    from biper.runtime import Model
     from biper.runtime.pretrained import FOLDER, pretrained_card
     from biper.training.devices import choose_device, set_threads
 
@@ -47,7 +62,7 @@ def evaluate(
             data = pretrained_card(file.stem).data
         if data is None:
             raise ModelError(f"{model} is a packed model: name its data set with --data, such as --data cifar10")
-        packed = Model.load(file)
+        packed = load_packed(file, max_memory=max_memory, max_work=max_work)
         size = packed.program.input_shape[-1]
         dataset = load_dataset(data, data_dir, image_size=size, classes=packed.classes, workers=workers)
         name, scores = model, evaluate_packed(packed, dataset.split(split))
@@ -102,6 +117,8 @@ def inspect(
     ],
     dataset: Annotated[str, typer.Option(help="For the name of a network: the data set that it is for.")] = "cifar10",
     bits: Annotated[str, typer.Option(help="For the name of a network: W1A1, W1A32 or W32A32.")] = "W1A1",
+    max_memory: MaxMemory = None,
+    max_work: MaxWork = None,
     as_json: Json = False,
 ) -> None:
     """Show the layers of a network: shapes, parameters, bits, multiply-accumulates, float and packed size."""
@@ -111,7 +128,9 @@ def inspect(
     from biper.runtime.pretrained import pretrained_file, pretrained_names
 
     if target.endswith(".biper") or (target in pretrained_names() and not Path(target).exists()):
-        _inspect_packed(Path(target) if target.endswith(".biper") else pretrained_file(target), as_json)
+        path = Path(target) if target.endswith(".biper") else pretrained_file(target)
+        packed = load_packed(path, max_memory=max_memory, max_work=max_work)
+        _show_packed(packed.program, path.stat().st_size, as_json)
         return
     from biper.data.specs import dataset_spec
     from biper.measure.size import model_sizes, summarize
@@ -134,13 +153,10 @@ def inspect(
         tables.console.print(tables.drawn(network_table(layers, sizes)))
 
 
-def _inspect_packed(path: Path, as_json: bool) -> None:
-    """Show the operations of a packed model; needs no torch."""
+def _show_packed(program: Program, size: int, as_json: bool) -> None:
+    """Show the operations of a packed model, whose file has ``size`` bytes; needs no torch."""
     from biper.cli import tables
-    from biper.runtime import Model
 
-    program = Model.load(path).program
-    size = path.stat().st_size
     if as_json:
         rows = [
             {"source": op.source, "operation": op.operation, "shape": op.shape, "bytes": op.nbytes}
@@ -222,6 +238,8 @@ def bench(
     seconds: Annotated[
         float, typer.Option(min=0.01, help="Approximate time to measure; with --against, for each engine.")
     ] = 2.0,
+    max_memory: MaxMemory = None,
+    max_work: MaxWork = None,
     as_json: Json = False,
 ) -> None:
     """Measure how fast a packed model runs here, and what share of the measured popcount peak it reaches."""
@@ -232,7 +250,7 @@ def bench(
     from biper.report.run_tables import operation_table
     from biper.runtime.bench import bench as measure
 
-    program = load_packed(model).program
+    program = load_packed(model, max_memory=max_memory, max_work=max_work).program
     settings: dict[str, Any] = {"batch": batch, "threads": threads, "instruction_set": isa, "seconds": seconds}
     comparison = None if against is None else compare_engines(program, against.split(","), **settings)
     report = measure(program, **settings)

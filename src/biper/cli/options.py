@@ -98,4 +98,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe: stage1.epochs=10. Repeatable."),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="The most memory that a packed file may need, such as 64M. Default: 1G."),
+]
+MaxWork = Annotated[
+    int | None,
+    typer.Option(min=1, help="The most elementary operations that a packed file may need for an image. Default: 2^38."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]

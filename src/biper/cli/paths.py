@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from biper.cli.loading import say_loading
-from biper.errors import ModelError
+from biper.errors import ExportError, ModelError
 
 if TYPE_CHECKING:
     from biper.runtime import Model
@@ -45,25 +45,52 @@ def is_packaged(path: Path) -> bool:
     return path.resolve().parent == FOLDER
 
 
-def load_packed(model: str | Path, *, threads: int = 1) -> Model:
+class Limits(TypedDict, total=False):
+    """What a packed file may need, where a flag says it; see `biper.runtime.budget`."""
+
+    max_memory: int
+    max_work: int
+
+
+def limits_of(max_memory: str | None, max_work: int | None) -> Limits:
+    """The limits of a packed file that the flags ``--max-memory`` and ``--max-work`` give, by the names of arguments.
+
+    Raises:
+        ModelError: the memory is no size.
+    """
+    limits: Limits = {} if max_work is None else {"max_work": max_work}
+    if max_memory is not None:
+        from biper.targets.deploy import parse_bytes
+
+        try:
+            limits["max_memory"] = parse_bytes(max_memory)
+        except ExportError as error:
+            raise ModelError(f"max_memory=...: {error}") from error
+    return limits
+
+
+def load_packed(
+    model: str | Path, *, threads: int = 1, max_memory: str | None = None, max_work: int | None = None
+) -> Model:
     """The packed model that a word of the command line stands for, see `model_file`.
 
     Of a run folder it is ``model.biper``, if there is one. A model that is not packed is packed in memory, which needs
-    torch.
+    torch and has no limits.
 
     Raises:
-        ModelError: see `model_file`.
-        BiperError: the model cannot be read or packed.
+        ModelError: see `model_file` and `limits_of`.
+        BiperError: the model cannot be read or packed, or needs more than the limits allow.
     """
     from biper.runtime import Model
 
+    limits = limits_of(max_memory, max_work)
     path = Path(model)
     packed = path / "model.biper" if path.is_dir() else path
     if packed.suffix == ".biper" and (packed.exists() or not path.is_dir()):
-        return Model.load(packed, threads=threads)
+        return Model.load(packed, threads=threads, **limits)
     file = model_file(model)
     if file.suffix == ".biper":
-        return Model.load(file, threads=threads)
+        return Model.load(file, threads=threads, **limits)
     say_loading()
     from biper.targets.deploy import open_program
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from biper.cli.options import Json
+from biper.cli.options import Json, MaxMemory, MaxWork
+from biper.cli.paths import limits_of
 
 Repository = Annotated[str, typer.Argument(help="The repository on the Hugging Face Hub, USER/NAME.")]
 
@@ -34,6 +35,8 @@ def pull(
     repository: Repository,
     out: Annotated[Path | None, typer.Option(help="The file to write. Default: NAME.biper in this folder.")] = None,
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit. Default: the newest.")] = None,
+    max_memory: MaxMemory = None,
+    max_work: MaxWork = None,
     as_json: Json = False,
 ) -> None:
     """Download a packed model from the Hugging Face Hub; needs no torch."""
@@ -44,10 +47,11 @@ def pull(
     from biper.runtime import Model
     from biper.runtime.program import FORMATS
 
+    limits = limits_of(max_memory, max_work)
     out = out or Path(repository.rsplit("/", 1)[-1] + ".biper")
     require_output(out, suffix=".biper", formats=FORMATS)
     content = read_regular(download(repository, revision=revision))
-    model = Model.load(content)
+    model = Model.load(content, **limits)
     atomic_write(out, content)
     if as_json:
         typer.echo(json.dumps({"file": str(out), "bytes": len(content)}))

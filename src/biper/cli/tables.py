@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from biper.report.table import Table, size
+from biper.report.terminal import PlainConsole
 
 if TYPE_CHECKING:
     from biper.lowering.verify import ExportReport
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from biper.runtime.pretrained import ModelCard
     from biper.runtime.program import Program
 
-console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+console = PlainConsole(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Standard output. Lines of text are not wrapped; tables have the width of the terminal, or 160 columns elsewhere."""
 
 

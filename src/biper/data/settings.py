@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from biper.methods.fields import LARGEST_SIDE, MOST, Positive, Settings, Share
+from biper.methods.fields import LARGEST_SIDE, MOST, Positive, RecipeTable, Share
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -15,7 +15,7 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-class DataRecipe(Settings):
+class DataRecipe(RecipeTable):
     """The images or signals of a run, how they are augmented, and how the weights that a stage returns are selected."""
 
     name: str

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
@@ -31,8 +32,26 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _flush_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, so that they are there even after a loss of power.
+
+    Raises:
+        OSError: it cannot be made, or something else has its name.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        with suppress(PermissionError):  # a folder that one may write to, but not read
+            _flush_folder(each.parent)
+
+
+def _flush_folder(path: Path) -> None:
+    """Write the names in a folder to the disk; on Windows, which cannot do that, nothing happens."""
     if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

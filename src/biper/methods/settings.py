@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from biper.errors import ModelError, did_you_mean, nearest
@@ -64,6 +64,10 @@ class Method(Settings):
         short = names | factor | options
         return short if _choices_of(short) == choices | factor else choices | factor
 
+    @classmethod
+    def _explain(cls, problem: Any) -> str:
+        return explain_method(problem)
+
     @property
     def preset(self) -> str | None:
         """The name of the published method that has these three choices, whatever their options; None if none has."""
@@ -95,12 +99,7 @@ def read_method(value: Method | str | Mapping[str, Any] | None) -> Method:
     Raises:
         ModelError: there is no such method or choice, or an option is unknown or has a wrong value.
     """
-    if isinstance(value, Method):
-        return value
-    try:
-        return Method.model_validate({} if value is None else value)
-    except ValidationError as error:
-        raise ModelError("; ".join(explain_method(problem) for problem in error.errors())) from error
+    return value if isinstance(value, Method) else Method.read({} if value is None else value)
 
 
 def explain_method(problem: Any) -> str:

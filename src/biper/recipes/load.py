@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from biper.errors import RecipeError, nearest, printable
+from biper.errors import RecipeError, printable
 from biper.io.files import read_regular
 from biper.io.toml import MAX_BYTES, MAX_DEPTH, parse_toml, require_plain, shortened
-from biper.methods.fields import described
-from biper.methods.settings import CHOICES, explain_method
+from biper.methods.settings import CHOICES
 from biper.recipes.packaged import recipe_names, recipe_text
 from biper.recipes.schema import Recipe
 
 __all__ = ["load_recipe", "recipe_from_document", "recipe_names"]
-
-MAX_PROBLEMS = 10
-"""How many wrong keys an error names."""
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -67,12 +60,7 @@ def recipe_from_document(document: dict[str, Any], source: str) -> Recipe:
     """
     try:
         require_plain(document)
-        return Recipe(**document)
-    except ValidationError as error:
-        problems = [shortened(problem) for problem in islice(_explain(error), MAX_PROBLEMS)]
-        more = error.error_count() - len(problems)
-        problems += [f"and {more} more"] if more > 0 else []
-        raise RecipeError(f"recipe {source}: " + "; ".join(problems)) from error
+        return Recipe.read(document, f"recipe {source}")
     except ValueError as error:
         raise RecipeError(f"recipe {source}: {error}") from error
 
@@ -106,37 +94,3 @@ def read_value(text: str) -> Any:
         return parse_toml(f"value = {text.strip()}")["value"]
     except (tomllib.TOMLDecodeError, KeyError):
         return text.strip()
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors(include_url=False, include_context=False):
-        near: str | None
-        path = [str(part) for part in problem["loc"]]
-        if path[0] == "method":
-            yield explain_method({**problem, "loc": problem["loc"][1:]})
-            continue
-        key = ".".join(path)
-        match problem["type"]:
-            case "extra_forbidden":
-                near = _nearest_key(path)
-                yield f"unknown key {key!r}" + (f"; did you mean {near!r}?" if near else "")
-            case "missing":
-                yield f"missing key {key!r}"
-            case _:
-                yield f"{key}: {described(problem)}"
-
-
-def _nearest_key(path: list[str]) -> str | None:
-    """The valid key nearest to an unknown one: in its own table first, else in any table."""
-    tables: dict[str, type[BaseModel]] = {"": Recipe}
-    for name, field in Recipe.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                tables[name] = kind
-    table = ".".join(path[:-1])
-    near = nearest(path[-1], tables[table].model_fields if table in tables else ())
-    if near:
-        return ".".join([*path[:-1], near])
-    everywhere = {key: f"{name}.{key}".lstrip(".") for name, kind in tables.items() for key in kind.model_fields}
-    near = nearest(path[-1], everywhere)
-    return everywhere[near] if near else None

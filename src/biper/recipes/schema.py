@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 from biper.data.settings import DataRecipe
 from biper.errors import RecipeError
 from biper.io.toml import toml_value
-from biper.methods.fields import MOST, Finite, NonNegative, Positive, Settings
-from biper.methods.settings import Method
+from biper.methods.fields import MOST, Finite, NonNegative, Positive, RecipeTable
+from biper.methods.settings import Method, explain_method
 from biper.methods.weights import BiperWeights
 from biper.models.own import OWN
 
@@ -23,7 +23,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 _IMPORT_PATH = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*$"
 
 
-class ModelRecipe(Settings):
+class ModelRecipe(RecipeTable):
     """The network: one of biper's by its name, or a network of your own by the code that makes it.
 
     The data set determines the form of biper's networks, their input channels and their number of classes.
@@ -58,7 +58,7 @@ class ModelRecipe(Settings):
         return self
 
 
-class StageRecipe(Settings):
+class StageRecipe(RecipeTable):
     """One training stage: an optimizer under one learning-rate schedule."""
 
     epochs: Annotated[int, Field(ge=1, le=MOST)]
@@ -94,7 +94,7 @@ class StageRecipe(Settings):
     """The share of the target that is spread evenly over all classes in the cross-entropy."""
 
 
-class TeacherRecipe(Settings):
+class TeacherRecipe(RecipeTable):
     """A full-precision network, trained first, whose outputs both stages learn from together with the labels.
 
     The loss of a stage becomes ``(1 - share) CE(y, z) + share T² KL(softmax(t / T) || softmax(z / T))`` for labels y,
@@ -115,7 +115,7 @@ class TeacherRecipe(Settings):
     """T of the loss: both networks' logits are divided by it, so that small differences count."""
 
 
-class Recipe(Settings):
+class Recipe(RecipeTable):
     """A training run: stage 1 trains with the sine, stage 2 with the square wave of the same period.
 
     A method that is binary from the start trains one stage. It has the settings of stage 1, the epochs of both stages,
@@ -133,6 +133,12 @@ class Recipe(Settings):
     stage1: StageRecipe
     stage2: StageRecipe
     teacher: TeacherRecipe | None = None
+
+    @classmethod
+    def _explain(cls, problem: Any) -> str:
+        if problem["loc"][:1] == ("method",):
+            return explain_method({**problem, "loc": problem["loc"][1:]})
+        return super()._explain(problem)
 
     @property
     def stages(self) -> tuple[StageRecipe, ...]:
@@ -187,8 +193,8 @@ class Recipe(Settings):
         Raises:
             RecipeError: the factor is not a positive finite number, or gives more than `MOST` epochs.
         """
-        if not 0 < factor < float("inf"):
-            raise RecipeError(f"factor=... must be a positive number, got {factor}")
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+            raise RecipeError(f"factor=... must be a positive number, got {factor!r}")
         document = self.model_dump()
         longest = max(stage.epochs for stage in (self.stage1, self.stage2, self.teacher) if stage is not None)
         if longest * factor > MOST:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor, nn
 
 from biper.binarize.report import BinarizeReport
@@ -28,6 +27,7 @@ from biper.recipes.load import load_recipe, recipe_from_document
 from biper.recipes.schema import Recipe
 from biper.report.analysis import analyze_run
 from biper.report.run_page import write_report
+from biper.report.terminal import PlainConsole
 from biper.runs.folder import RunFolder
 from biper.runs.records import RunSummary
 from biper.targets.packed.saved import pack_loaded, require_packable
@@ -145,7 +145,7 @@ def fit(
     """
     options = (options or RunOptions()).changed(changes, "fit")
     alone = ProcessInfo.from_environment().rank == 0
-    progress = progress or (RichProgress(Console(soft_wrap=True)) if alone else Progress())
+    progress = progress or (RichProgress(PlainConsole(soft_wrap=True)) if alone else Progress())
     wanted = _recipe(recipe, overrides)
     dataset = given_dataset(
         train,

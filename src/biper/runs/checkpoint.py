@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from biper.errors import CheckpointError
+from biper.io.files import make_folder
 from biper.io.tensors import load_tensors, save_tensors
 from biper.runs.state import Position
 
@@ -45,7 +46,7 @@ class CheckpointFolder:
         Raises:
             CheckpointError: the file could not be written; earlier checkpoints are not changed.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         name = f"stage{position.stage}-epoch{position.epoch:05d}-step{position.step:07d}.safetensors"
         save_tensors(self.path / name, tensors, {"format": FORMAT, **document})
         stages = {path.name.split("-")[0]: path for path in reversed(self.newest_first())}

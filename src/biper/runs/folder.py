@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,13 +13,16 @@ from typing import Any
 
 from biper.data.specs import DatasetSpec
 from biper.errors import CheckpointError, DataError, RecipeError
-from biper.io.files import atomic_write, remove_abandoned
+from biper.io.files import atomic_write, make_folder, remove_abandoned
 from biper.models.saved import MODEL_FILE
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.runs.checkpoint import CheckpointFolder
 from biper.runs.fields import Fields
 from biper.runs.records import MetricsRow, RunSummary
+
+_NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS")} - {None}
+"""What the system says where a disk is full, or may not be written."""
 
 _FREE = ("description", "max_unreadable")
 """Keys of a recipe that may have another value when a run is resumed."""
@@ -130,7 +134,7 @@ class RunFolder:
         self.check(recipe, resume=resume)
         if self.exists() and resume:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         same = self.exists() and not list(_differences(load_recipe(self.recipe_file).model_dump(), recipe.model_dump()))
         for file in (self.environment_file, self.metrics_file, self.unreadable_file, self.data_file):
             file.unlink(missing_ok=True)
@@ -250,6 +254,23 @@ class RunFolder:
             return None
         with _one_line_corrupt(str(self.environment_file)):
             return Fields(json.loads(_read_text(self.environment_file))).document
+
+
+@contextmanager
+def saving_into(folder: Path) -> Iterator[None]:
+    """Turns an error of a disk that is full or may not be written, in the ``with`` block, into one line.
+
+    Raises:
+        CheckpointError: there is no space, or no right to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise CheckpointError(
+            f"could not save {error.filename or folder}: {error.strerror}; earlier checkpoints are untouched"
+        ) from error
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

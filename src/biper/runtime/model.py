@@ -106,8 +106,10 @@ class Model:
         Raises:
             ModelFormatError: the file cannot be read, is truncated, corrupt, or not a packed model, or needs more
                 memory or work than it may.
-            ModelError: ``threads`` is no number from 1 to 1024.
+            ModelError: ``threads`` is no number from 1 to 1024, or a limit is no positive integer.
         """
+        max_memory = min(require_count("max_memory", max_memory), UNLIMITED)
+        max_work = min(require_count("max_work", max_work), UNLIMITED)
         if not isinstance(source, str | PathLike | bytes):
             raise ModelFormatError(f"expected the path of a packed model, or its bytes, got {type(source).__name__}")
         limits = {"max_memory": max_memory, "max_work": max_work}

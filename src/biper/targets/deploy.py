@@ -15,6 +15,7 @@ from biper.errors import ExportError, optional_packages
 from biper.io.files import atomic_write
 from biper.io.outputs import require_output
 from biper.runtime.agreement import compare_with_reference
+from biper.runtime.budget import MAX_MEMORY, MAX_WORK, UNLIMITED
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
 from biper.targets.c.projects import MARKERS, project_files, require_project_folder
@@ -51,25 +52,35 @@ class OpenedProgram:
     images: NDArray[np.float32] | None = None
 
 
-def open_program(model: Path, *, data_dir: Path | None = None, float_layers: str = "float32") -> OpenedProgram:
+def open_program(
+    model: Path,
+    *,
+    data_dir: Path | None = None,
+    float_layers: str = "float32",
+    max_memory: int = MAX_MEMORY,
+    max_work: int = MAX_WORK,
+) -> OpenedProgram:
     """Read the program of a packed file, or pack a saved model, which needs torch.
 
     Args:
         model: a ``.biper`` file, or what `biper.save_model` or a run wrote.
         data_dir: where the data set of a saved model lies; see `biper.targets.packed.saved.pack_saved`.
         float_layers: how a saved model's float layers are stored; see `biper.export`.
+        max_memory, max_work: what a ``.biper`` file may need; see `biper.runtime.budget`.
 
     Raises:
+        ModelFormatError: the file is no packed model, or needs more than it may.
         ExportError: ``float_layers`` is given for a file that is packed already, or the model cannot be packed.
     """
     if model.suffix == ".biper":
         if float_layers != "float32":
             raise ExportError(f"{model} is packed already: choose its float layers when packing it")
-        return OpenedProgram(read_program(model), _title(model), model)
+        program = read_program(model, max_memory=max_memory, max_work=max_work)
+        return OpenedProgram(program, _title(model), model)
     from biper.targets.packed.saved import pack_saved
 
     packed = pack_saved(model, data_dir=data_dir, float_layers=float_layers)
-    program = read_program(packed.blob)
+    program = read_program(packed.blob, max_memory=UNLIMITED, max_work=UNLIMITED)
     images = packed.images.reshape(len(packed.images), *program.input_shape)  # a signal is an image of height 1
     return OpenedProgram(program, _title(model), model, images)
 
@@ -244,15 +255,15 @@ def write_graph(opened: OpenedProgram, form: str, out: Path) -> tuple[dict[str, 
 
 
 def parse_bytes(text: str) -> int:
-    """Read a size such as ``128k``, ``1.5M`` or ``4096`` as bytes; k is 1024, as in data sheets of processors.
+    """Read a size such as ``128k``, ``1.5M``, ``1G`` or ``4096`` as bytes; k is 1024, as in data sheets of processors.
 
     Raises:
         ExportError: the text is no size.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:i?[bB])?", text)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:i?[bB])?", text)
     if not match or float(match[1]) <= 0:
         raise ExportError(f"{text!r} is no size: expected bytes, such as 4096, 128k or 1M")
-    return int(float(match[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20}[match[2].lower()])
+    return int(float(match[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[match[2].lower()])
 
 
 def _fits(source: CSource, budget: dict[str, int]) -> bool:

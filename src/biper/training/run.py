@@ -6,6 +6,7 @@ everything to `biper.training.trainer.Trainer`, which has the loop.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from biper.fast.availability import keep_freed_memory
 from biper.nn import describe_fast_path
 from biper.recipes.schema import Recipe
-from biper.runs.folder import RunFolder
+from biper.runs.folder import RunFolder, saving_into
 from biper.runs.lock import RunLock
 from biper.runs.records import RunSummary
 from biper.training.distributed.processes import PRECISION_DTYPES, Processes, join
@@ -103,7 +104,9 @@ def _train_into(
     """Train a recipe into its folder, after its teacher; a finished run is not trained again."""
     recipe.require_even_shares(processes.count)
     lock = RunLock(folder.path)
-    try:
+    with ExitStack() as stack:
+        stack.callback(lock.release)
+        stack.enter_context(saving_into(folder.path))
         summary = processes.on_rank_zero(lambda: read_or_lock(folder, recipe, options, lock))
         if summary is not None:
             return summary
@@ -121,8 +124,6 @@ def _train_into(
         progress.message(banner(recipe, folder, images))
         progress.message(f"{options.precision} on {device}, channels-last, fused optimizer; {fast_path}")
         return trainer.run()
-    finally:
-        lock.release()
 
 
 def banner(recipe: Recipe, folder: RunFolder, images: RunImages) -> str:

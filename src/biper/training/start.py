@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from biper.errors import CheckpointError, ModelError
+from biper.io.files import make_folder
 from biper.models.own import OWN, require_outputs
 from biper.models.saved import ModelInfo
 from biper.recipes.schema import Recipe
@@ -79,7 +80,7 @@ def begin(
     images: RunImages,
 ) -> None:
     """Make and lock the run folder, and write what a run writes before it trains."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path)
     lock.acquire()
     began = _identity_before(folder) if options.resume else {}
     folder.create(recipe, resume=options.resume)

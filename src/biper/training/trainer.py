@@ -8,14 +8,13 @@ same loop side by side, each on its share of every batch. What process 0 does fo
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from biper.binarize.check import check_binary_inputs, warn_of_one_signed_inputs
 from biper.data.workers import one_line_worker_errors
@@ -26,6 +25,7 @@ from biper.measure.size import model_sizes
 from biper.models.saved import ModelInfo, load_state, save_model
 from biper.nn import set_progress_, set_stage_
 from biper.recipes.schema import Recipe, StageRecipe
+from biper.runs.events import EventLog
 from biper.runs.folder import RunFolder
 from biper.runs.metrics import MetricsLog
 from biper.runs.records import MetricsRow, RunSummary, SplitScore, StageResult
@@ -106,8 +106,7 @@ class Trainer:
         steps = [stage.epochs * len(self.batches) for stage in self.recipe.stages]
         self.progress.begin(sum(steps), self._steps_done(), "teacher: " if self.is_teacher else "")
         try:
-            writer: Any = SummaryWriter(str(self.folder.tensorboard)) if self.processes.rank_zero else nullcontext()
-            with self._stop, one_line_worker_errors(), writer as self._events:
+            with self._stop, one_line_worker_errors(), closing(EventLog(self.folder.tensorboard)) as self._events:
                 for number in range(self.position.stage, len(self.recipe.stages) + 1):
                     if number > self.position.stage:
                         self.position, found = self.position.next_stage(), None
@@ -217,8 +216,7 @@ class Trainer:
         numbers = dict(row.scalars())
         for measure, values in row.layers.to_json().items():
             numbers |= {f"{measure}/{layer}": value for layer, value in values.items()}
-        for key, number in numbers.items():
-            self._events.add_scalar(f"stage{row.stage}/{key}", number, row.epoch)
+        self._events.write({f"stage{row.stage}/{key}": number for key, number in numbers.items()}, row.epoch)
         self.progress.epoch(row)
 
     def _end_stage(self) -> None:
