@@ -155,9 +155,10 @@ def test_an_environment_variable_says_how_many_threads_there_are(monkeypatch: py
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the platform does not choose processors")
 def test_more_threads_than_processors_cost_no_time() -> None:
-    """Eight images on one processor. Threads that waited for each other in a loop took 3.7 times as long.
+    """Eight images on one processor. Threads that waited for each other in a loop took up to 3.7 times as long.
 
-    Measured is the time of the processor, which other processes do not change; a thread that waits in a loop takes it.
+    Measured is the time of the processor, which other processes do not change. A thread that waits in a loop takes it:
+    1.15 to 1.24 times as much on a busy machine.
     """
     run = script("""
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -168,11 +169,11 @@ for turn in range(25):
         start = time.process_time()
         model(images[:8])
         each.append(time.process_time() - start)
-one, *others = map(min, times)
+one, *others = map(sum, times)
 print(max(others) / one)
 """)
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < 1.5
+    assert float(run.stdout) < 1.08
 
 
 def test_sixteen_threads_share_a_model_and_get_its_bits() -> None:
