@@ -30,12 +30,14 @@ int main(int count, char** arguments) {
   }
   std::vector<std::uint8_t> reader(static_cast<std::size_t>(channels));
   for (auto& byte : reader) byte = static_cast<std::uint8_t>(random());
-  engine.finish(
+  const int result =
       engine.add_binary_convolution(value, reader.data(), {8, 1, 1, channels / 8}, {1, 1, 0, 0, 0, 0, 1, 1, 1}, real)
-          .real);
+          .real;
+  engine.add_output({result, {8, size, size}, {1, 16 * size, 16}, 0});  // pixels have whole blocks of 16 channels
+  engine.finish();
   std::vector<float> image(static_cast<std::size_t>(channels) * size * size), results(8u * size * size);
   for (auto& x : image) x = static_cast<float>(random() % 3) - 1.0f;
-  for (int run = 0; run < std::atoi(arguments[5]); ++run) engine.run(image.data(), 1, results.data());
+  for (int run = 0; run < std::atoi(arguments[5]); ++run) engine.run({image.data()}, 1, {results.data()});
   double sum = 0;
   for (std::size_t i = 0; i < results.size(); ++i) sum += results[i] * static_cast<double>(i % 97);
   std::printf("%.0f\n", sum);

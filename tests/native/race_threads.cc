@@ -22,7 +22,7 @@ using biper::Engine;
 using biper::EpilogueSpec;
 using biper::View;
 
-constexpr int kThreads = 16, kChannels = 40, kSide = 24, kImages = 6;
+constexpr int kThreads = 16, kChannels = 40, kSide = 16, kImages = 6;
 
 // A real convolution, one of bits, one of int8, a pool, and operations on arrays: a network that uses every kind of
 // scratch memory, and whose operations are large enough to be shared by the threads of a pool.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,7 +30,9 @@ TESTS: list[tuple[Any, dict[str, st.SearchStrategy[Any]]]] = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("test", "drawn"), TESTS, ids=[test.__name__ for test, _ in TESTS])
 def test_many_random_programs(test: Any, drawn: dict[str, st.SearchStrategy[Any]]) -> None:
-    run: Callable[[], None] = given(**drawn)(test.hypothesis.inner_test)
+    def run(**values: Any) -> None:  # a new function, without the settings of the other test
+        test.hypothesis.inner_test(**values)
+
     options = settings(
         max_examples=EACH,
         deadline=None,
@@ -39,4 +40,4 @@ def test_many_random_programs(test: Any, drawn: dict[str, st.SearchStrategy[Any]
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    seed(SEED + 1)(options(run))()
+    seed(SEED + 1)(options(given(**drawn)(run)))()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biper.errors import CheckpointError, ModelError, RecipeError
+from biper.errors import CheckpointError
 from biper.io.toml import shortened
 from biper.runs.fields import Fields
 from biper.runs.records import StageResult, stages_from_json, stages_to_json
@@ -134,10 +134,6 @@ def pack_state(
     return tensors, document
 
 
-_WRONG = (RecipeError, ModelError)
-"""What biper raises for wrong settings."""
-
-
 @contextmanager
 def restoring(path: Path) -> Iterator[None]:
     """Turns what goes wrong with the content of a checkpoint in the ``with`` block into an error of one line.
@@ -147,7 +143,7 @@ def restoring(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (*_WRONG, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         reason = shortened(" ".join(str(error).split()))
         raise CheckpointError(f"{path} holds no state of this run: {type(error).__name__}: {reason}") from error
 

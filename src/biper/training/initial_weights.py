@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from biper.errors import CheckpointError
+from biper.errors import CheckpointError, ModelError, RecipeError
 from biper.methods.settings import read_method
 from biper.models.own import Factory
 from biper.models.saved import ModelInfo, load_model, load_state
@@ -55,8 +55,12 @@ def check_checkpoint(path: Path, document: dict[str, Any], recipe: Recipe, train
     Raises:
         CheckpointError: the checkpoint is of another model, or of another number of training images.
     """
-    was, now = ModelRecipe(**document["recipe"]["model"]), recipe.model
-    if (was, read_method(document["recipe"].get("method"))) != (now, recipe.method):
+    try:
+        was, method = ModelRecipe(**document["recipe"]["model"]), read_method(document["recipe"].get("method"))
+    except (RecipeError, ModelError) as error:
+        raise CheckpointError(f"{path} holds no recipe of a run: {error}") from error
+    now = recipe.model
+    if (was, method) != (now, recipe.method):
         raise CheckpointError(f"{path} is a checkpoint of another model: expected {now}, got {was}")
     trained = document.get("training_images")
     if trained not in (None, training_images):
