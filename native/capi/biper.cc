@@ -46,17 +46,46 @@ constexpr std::size_t kLongestText = 500;
 
 thread_local char error_text[kLongestText + 1];
 
-// Keeps a text in one line; files may contain anything, and a terminal obeys control characters.
+// Whether a terminal shows a letter as it is: no control character, none that turns the direction of the text or that
+// has no width or no meaning.
+bool is_shown(std::uint32_t letter) {
+  struct Range {
+    std::uint32_t first, last;
+  };
+  static constexpr Range kHidden[] = {
+      {0, 0x1f},        {0x7f, 0xa0},     {0xad, 0xad},     {0x600, 0x605},   {0x61c, 0x61c},     {0x6dd, 0x6dd},
+      {0x70f, 0x70f},   {0x180e, 0x180e}, {0x2000, 0x200f}, {0x2028, 0x202f}, {0x205f, 0x206f},   {0x3000, 0x3000},
+      {0xd800, 0xf8ff}, {0xfe00, 0xfe0f}, {0xfeff, 0xfeff}, {0xfff0, 0xffff}, {0x1d173, 0x1d17a}, {0xe0000, 0x10ffff}};
+  return std::none_of(std::begin(kHidden), std::end(kHidden),
+                      [&](const Range& range) { return letter >= range.first && letter <= range.last; });
+}
+
+// Keeps a text of UTF-8 in one line, cut to what has room. Files may contain anything, and a terminal obeys control
+// characters: these are written as bytes, "\x1b" for example.
 void remember(const char* text) noexcept {
   std::size_t used = 0;
-  for (; *text && used + 4 < kLongestText; ++text) {
-    const auto letter = static_cast<unsigned char>(*text);
-    if (letter < 0x20 || letter == 0x7f)
-      used += static_cast<std::size_t>(std::snprintf(error_text + used, 5, "\\x%02x", letter));
-    else
-      error_text[used++] = *text;
+  while (*text) {
+    const auto first = static_cast<unsigned char>(*text);
+    int length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    std::uint32_t letter = first < 0x80 ? first : first & (0x7f >> length);
+    for (int i = 1; i < length; ++i) {
+      const auto next = static_cast<unsigned char>(text[i]);
+      if ((next & 0xc0) != 0x80) {  // no UTF-8: a text that was cut, or of the system
+        length = i, letter = 0;
+        break;
+      }
+      letter = letter << 6 | (next & 0x3f);
+    }
+    const bool shown = is_shown(letter);
+    if (used + static_cast<std::size_t>(shown ? length : 4 * length) > kLongestText) break;
+    for (int i = 0; i < length; ++i, ++text) {
+      if (shown)
+        error_text[used++] = *text;
+      else
+        used += static_cast<std::size_t>(
+            std::snprintf(error_text + used, 5, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(*text))));
+    }
   }
-  while (*text && used && (static_cast<unsigned char>(error_text[used - 1]) & 0x80)) --used;  // no half letter
   error_text[used] = '\0';
 }
 
@@ -131,8 +160,7 @@ void fill_classes(biper_model& model, const Program& program, const Shape& shape
   const bool is_map = shape.size() == 3 && product(shape[1], shape[2]) > 1;
   const std::int64_t count = is_map ? shape[0] : product(shape);
   if (count == 1) model.classes = {"positive"};
-  for (std::int64_t number = 0; count > 1 && number < count; ++number)
-    model.classes.push_back(std::to_string(number));
+  for (std::int64_t number = 0; count > 1 && number < count; ++number) model.classes.push_back(std::to_string(number));
 }
 
 std::unique_ptr<biper_model> load(std::string_view bytes, const biper_options& options) {
@@ -172,8 +200,8 @@ std::unique_ptr<biper_model> load(std::string_view bytes, const biper_options& o
     model->preprocessing = *program.preprocessing;
   } else {  // the whole picture is squeezed to the size of the input
     const std::int64_t height = program.image[1], width = program.image[2];
-    model->preprocessing = {height, width, height, width, "bilinear", program.image[0] == 1 ? "L" : "RGB",
-                            {255, 255, 255}, 0, true, 0};
+    model->preprocessing = {height,          width, height, width, "bilinear", program.image[0] == 1 ? "L" : "RGB",
+                            {255, 255, 255}, 0,     true,   0};
   }
   return model;
 }
@@ -244,8 +272,12 @@ const char* biper_error_text(void) { return error_text; }
 
 void biper_options_init(biper_options* options) {
   if (!options) return;
-  *options = {sizeof(biper_options), 1, 1, static_cast<std::uint64_t>(kMaxMemory),
-              static_cast<std::uint64_t>(kMaxWork), nullptr};
+  *options = {sizeof(biper_options),
+              1,
+              1,
+              static_cast<std::uint64_t>(kMaxMemory),
+              static_cast<std::uint64_t>(kMaxWork),
+              nullptr};
 }
 
 biper_status biper_load(const char* path, const biper_options* options, biper_model** model) {
@@ -299,8 +331,15 @@ biper_status biper_preprocessing_of(const biper_model* model, biper_preprocessin
       throw DataError("the model takes " + std::to_string(channels) + " channels, which is no picture");
     const Preprocessing& p = model->preprocessing;
     const auto whole = [](std::int64_t number) { return static_cast<int>(number); };
-    *preprocessing = {whole(p.height), whole(p.width), whole(p.resize_height), whole(p.resize_width),
-                      p.interpolation.c_str(), p.channels.c_str(), {}, p.exif_orientation, p.white,
+    *preprocessing = {whole(p.height),
+                      whole(p.width),
+                      whole(p.resize_height),
+                      whole(p.resize_width),
+                      p.interpolation.c_str(),
+                      p.channels.c_str(),
+                      {},
+                      p.exif_orientation,
+                      p.white,
                       whole(p.draft_margin)};
     for (int i = 0; i < 3; ++i) preprocessing->background[i] = static_cast<std::uint8_t>(p.background[i]);
   });

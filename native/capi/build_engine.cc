@@ -34,8 +34,7 @@ std::vector<int> joined(const Attributes& attributes, std::initializer_list<cons
 
 class EngineBuilder {
  public:
-  EngineBuilder(const Program& program, Engine& engine)
-      : program_(program), engine_(engine), arrays_(engine) {}
+  EngineBuilder(const Program& program, Engine& engine) : program_(program), engine_(engine), arrays_(engine) {}
 
   void build() {
     add_image("image", 0, program_.image);

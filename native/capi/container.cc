@@ -138,8 +138,7 @@ Container open_container(std::string_view bytes, bool verify) {
       countable &= bytes_needed <= static_cast<std::int64_t>(data.size());
     }
     const bool fits = countable && offsets.size() == 2 && offsets[0] <= offsets[1] &&
-                      offsets[1] <= static_cast<std::int64_t>(data.size()) &&
-                      offsets[1] - offsets[0] == bytes_needed;
+                      offsets[1] <= static_cast<std::int64_t>(data.size()) && offsets[1] - offsets[0] == bytes_needed;
     if (!fits) refuse("is corrupt: the tensor " + member.key + " has another size than its shape");
     tensor.data = data.data() + offsets[0];
     const auto place = container.tensors.emplace(member.key, std::move(tensor)).first;

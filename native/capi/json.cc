@@ -35,9 +35,8 @@ const Object* Json::object() const {
 }
 
 const Json* Object::find(std::string_view key) const {
-  const auto place = std::lower_bound(sorted.begin(), sorted.end(), key, [&](std::uint32_t index, std::string_view k) {
-    return members[index].key < k;
-  });
+  const auto place = std::lower_bound(sorted.begin(), sorted.end(), key,
+                                      [&](std::uint32_t index, std::string_view k) { return members[index].key < k; });
   return place != sorted.end() && members[*place].key == key ? &members[*place].value : nullptr;
 }
 

@@ -79,8 +79,8 @@ struct Program {
   std::vector<double> mean, std;
   std::vector<std::string> classes;
   std::vector<Step> steps;
-  std::vector<NamedShape> inputs;  // beside the image
-  std::vector<Result> results;     // one or more
+  std::vector<NamedShape> inputs;                  // beside the image
+  std::vector<Result> results;                     // one or more
   std::map<std::string, Shape, std::less<>> real;  // the shapes of all real values
   std::optional<Preprocessing> preprocessing;
 };

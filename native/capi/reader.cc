@@ -120,8 +120,7 @@ class Reader {
       check_.require(value && program_.real.count(*value), "has no real value for one of its outputs");
       program_.results.push_back({member.key, *value});
     }
-    check_.require(program_.results.empty() || program_.results[0].value == first,
-                   "has another output than its first");
+    check_.require(program_.results.empty() || program_.results[0].value == first, "has another output than its first");
   }
 
   // A map has a name for each channel.
@@ -139,17 +138,18 @@ class Reader {
     const auto* info = std::find_if(std::begin(kOperations), std::end(kOperations),
                                     [&](const OperationInfo& known) { return kind == known.name; });
     check_.require(info != std::end(kOperations) && (info->version_1 || !version_1_), "is an unknown operation");
-    check_.where += std::string(" (") + info->name + " of " + check_.text(entry.find("source"), "source").substr(0, 100) + ")";
+    check_.where +=
+        std::string(" (") + info->name + " of " + check_.text(entry.find("source"), "source").substr(0, 100) + ")";
     static const std::set<std::string_view> allowed{"operation", "source",   "inputs",     "real",
                                                     "bits",      "residual", "attributes", "tensors"};
-    for (const Member& member : entry.members)
-      check_.require(allowed.count(member.key), "has an unknown entry");
+    for (const Member& member : entry.members) check_.require(allowed.count(member.key), "has an unknown entry");
     Step step{info, check_.texts(entry.find("inputs"), "has no inputs"), {}, {}, {}, {}, {}, {}};
     const auto& known = info->kind == Kind::kBinaryConvolution ? bits_ : program_.real;
     std::vector<Shape> shapes;
     for (const std::string& name : step.inputs) {
       const auto found = known.find(name);
-      if (found == known.end()) check_.fail("reads " + name.substr(0, 100) + ", which no earlier operation emits as it needs it");
+      if (found == known.end())
+        check_.fail("reads " + name.substr(0, 100) + ", which no earlier operation emits as it needs it");
       shapes.push_back(found->second);
       check_.require(!info->on_images || found->second.size() == 3, "reads a value that is no image");
     }
@@ -160,8 +160,8 @@ class Reader {
     Checked checked = check_rule(check_, info->kind, shapes, step.attributes, step.tensors);
     check_.size(checked.shape);
     step.shape = checked.shape;
-    budget_.add_operation(shapes, step.shape,
-                          work_of(info->kind, shapes, step.shape, step.attributes, step.tensors), info->on_images);
+    budget_.add_operation(shapes, step.shape, work_of(info->kind, shapes, step.shape, step.attributes, step.tensors),
+                          info->on_images);
     step.real = optional_text(check_, entry.find("real"), "real value");
     step.bits = optional_text(check_, entry.find("bits"), "bits");
     step.residual = optional_text(check_, entry.find("residual"), "residual");
@@ -191,7 +191,8 @@ class Reader {
 
   void emit(const std::optional<std::string>& name, const Step& step, std::map<std::string, Shape, std::less<>>& to) {
     if (!name) return;
-    if (program_.real.count(*name) || bits_.count(*name)) check_.fail("emits " + name->substr(0, 100) + " a second time");
+    if (program_.real.count(*name) || bits_.count(*name))
+      check_.fail("emits " + name->substr(0, 100) + " a second time");
     to[*name] = step.shape;
     if (step.info->on_images) images_.insert(*name);
   }
@@ -213,7 +214,8 @@ Program read_program(std::string_view bytes, bool verify, std::int64_t max_memor
     std::uint64_t header = 0;
     for (int i = 0; i < 8; ++i) header |= std::uint64_t{static_cast<unsigned char>(bytes[i])} << 8 * i;
     if (header <= bytes.size() - 8) {
-      check.require(header <= static_cast<std::uint64_t>(kMaxHeader), "has a header that is too large for a packed file");
+      check.require(header <= static_cast<std::uint64_t>(kMaxHeader),
+                    "has a header that is too large for a packed file");
       budget.add_memory(kHeaderFactor * static_cast<std::int64_t>(header), "its header");
       budget.add_memory(static_cast<std::int64_t>(bytes.size() - header), "its tensors");
     }
@@ -236,7 +238,8 @@ Preprocessing read_preprocessing(const Checker& check, const Json* given, const 
   made.height = size[0], made.width = size[1];
   if (entry.find("resize")->integer()) {
     made.resize_height = check.integer(entry.find("resize"), "resize of preprocessing", 1, kMaxSide);
-    check.require(made.resize_height >= std::max(made.height, made.width), "has preprocessing that resizes to less than it cuts out");
+    check.require(made.resize_height >= std::max(made.height, made.width),
+                  "has preprocessing that resizes to less than it cuts out");
   } else {
     const Shape resize = check.integers(entry.find("resize"), "resize of preprocessing", 2, 1, kMaxSide);
     made.resize_height = resize[0], made.resize_width = resize[1];
@@ -259,7 +262,8 @@ Preprocessing read_preprocessing(const Checker& check, const Json* given, const 
   }
   made.exif_orientation = check.flag(entry.find("exif_orientation"), "exif_orientation");
   made.draft_margin = check.integer(entry.find("draft_margin"), "draft_margin", 0, 64);
-  check.require(image == Shape{order->channels, made.height, made.width}, "has preprocessing to another shape than its images");
+  check.require(image == Shape{order->channels, made.height, made.width},
+                "has preprocessing to another shape than its images");
   return made;
 }
 

@@ -37,10 +37,10 @@ Checked check_convolution(const Checker& check, bool binary, const Shape& input,
   check.require(kernel[0] >= 1 && kernel[1] >= 1, "has an empty kernel");
   Checked checked{{sizes[0]}, {"groups", "stride", "dilation", "padding"}, {"weight"}};
   for (int i = 0; i < 2; ++i)
-    checked.shape.push_back(floor_div(input[i + 1] + padding[2 * i] + padding[2 * i + 1] -
-                                          product(dilation[i], kernel[i] - 1) - 1,
-                                      stride[i]) +
-                            1);
+    checked.shape.push_back(
+        floor_div(input[i + 1] + padding[2 * i] + padding[2 * i + 1] - product(dilation[i], kernel[i] - 1) - 1,
+                  stride[i]) +
+        1);
   if (weight->type == Type::kInt8) {
     check.require(groups == 1, "has int8 weights and groups");
     check.require(tensors.has("multiplier"), "has int8 weights without multiplier");

@@ -79,7 +79,8 @@ Checked check_matmul(const Checker& check, Shape left, Shape right) {
 
 Checked check_permute(const Checker& check, const Shape& input, const Attributes& attributes) {
   const auto rank = static_cast<std::int64_t>(input.size());
-  const Shape order = check.integers(attributes.find("order"), "order", input.size(), 0, std::max<std::int64_t>(rank - 1, 0));
+  const Shape order =
+      check.integers(attributes.find("order"), "order", input.size(), 0, std::max<std::int64_t>(rank - 1, 0));
   Shape sorted = order, all(input.size());
   std::sort(sorted.begin(), sorted.end());
   std::iota(all.begin(), all.end(), 0);

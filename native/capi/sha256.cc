@@ -64,8 +64,8 @@ void Sha256::compress(const unsigned char* block) {
   auto s = state_;
   for (int i = 0; i < 64; ++i) {
     const std::uint32_t e = s[4], a = s[0];
-    const std::uint32_t first = s[7] + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) +
-                                ((e & s[5]) ^ (~e & s[6])) + kRounds[i] + w[i];
+    const std::uint32_t first =
+        s[7] + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + kRounds[i] + w[i];
     const std::uint32_t second =
         (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
     s = {first + second, s[0], s[1], s[2], s[3] + first, s[4], s[5], s[6]};
