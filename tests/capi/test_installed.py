@@ -15,7 +15,7 @@ from attacks.mutations import ALLOWED_MEMORY, ALLOWED_WORK, attempt, bases, muta
 from attacks.packed_budgets import BUDGETS, MAX_MEMORY, MAX_WORK
 from attacks.packed_headers import HEADERS
 from attacks.packed_operations import OPERATIONS
-from support.capi import OK, QUICK, ROOT, CModel, Failure, build, library, run
+from support.capi import QUICK, ROOT, CModel, Failure, build, library, run
 from support.compiled import require
 
 from biper.errors import ModelFormatError
@@ -121,13 +121,12 @@ def test_mutated_files_are_refused_as_python_refuses_them() -> None:
 def load(loaded: object, blob: bytes, **limits: int) -> CModel | None:
     try:
         return CModel(loaded, blob, **limits)
-    except Failure as failure:
-        assert failure.code != OK
+    except Failure:
         return None
 
 
 def main(path: str, count: int) -> None:
-    """Load the gallery and ``count`` mutated files, run those that are valid, and print how many were refused and ran."""
+    """Load the gallery and ``count`` mutated files, and run the valid ones; print how many were refused and ran."""
     loaded, refused, ran = library(Path(path)), 0, 0
     made = [attack.make() for gallery in (HEADERS, OPERATIONS, BUDGETS) for attack in gallery.attacks]
     blobs = [each.sealed() if isinstance(each, Container) else each for each in made]
