@@ -80,7 +80,7 @@ Operation::~Operation() = default;
 
 void Engine::reserve(std::int64_t bytes) {
   if (bytes > max_bytes_ - reserved_bytes_)
-    throw std::invalid_argument("it needs more memory than max_memory=" + std::to_string(max_bytes_) + " allows");
+    throw EngineLimitError("it needs more memory than max_memory=" + std::to_string(max_bytes_) + " allows");
   reserved_bytes_ += bytes;
 }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,11 @@ struct EpilogueSpec {
   float low = 0, high = 0;
   int residual = -1;
   bool real = false, bits = false;
+};
+
+// What an engine throws that would take more memory than it may.
+struct EngineLimitError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
 };
 
 // The ids of the values that an operation emits; -1 stands for none.

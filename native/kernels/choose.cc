@@ -18,7 +18,9 @@ const Kernels* choose_kernels(const std::string& name) {
   [[maybe_unused]] const auto supports = [&](const char* set) {
     return std::find(has.begin(), has.end(), set) != has.end();
   };
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(BIPER_SCALAR_ONLY)
+  // The build has no other kernels.
+#elif defined(__x86_64__) || defined(_M_X64)
   const bool avx512 = supports("avx512f") && supports("avx512bw") && supports("avx512vl") &&
                       supports("avx512vpopcntdq") && supports("avx512vnni");
   const bool avx2 = supports("avx2") && supports("fma");
