@@ -16,7 +16,7 @@ class Value:
 
     Attributes:
         name: of the value.
-        size: in elements.
+        size: in bytes, a multiple of 4.
         first, last: the numbers of these steps.
         replaces: a value in whose place it is written, element by element, if nothing reads that one later.
     """
@@ -35,7 +35,7 @@ def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
         values: in the order in which they are made.
 
     Returns:
-        The offsets by name, and the size of the whole, in elements.
+        The offsets by name, and the size of the whole, in bytes.
     """
     shared: dict[str, Value] = {}
     for value in values:
@@ -60,27 +60,36 @@ def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
 
 @dataclass(frozen=True)
 class Arena:
-    """The arena of a program.
+    """The arena of a program: values of all types share its memory, each while it is needed.
 
     Attributes:
-        offsets: where each value begins among those of its kind, real or bits, in elements.
-        elements: how many elements of each kind there are: ``"real"`` values; ``"bits"``, in words; the ``"window"``
-            of words that a binary convolution gathers for one pixel; and the ``"levels"`` of an int8 convolution, its
-            inputs rounded to bytes.
+        offsets: where each value begins, in bytes.
+        size: of the whole, in bytes.
+        real_bytes: the size of a real value.
+        values: what was placed.
     """
 
     offsets: Mapping[str, int]
-    elements: Mapping[str, int]
+    size: int
+    real_bytes: int
+    values: tuple[Value, ...] = ()
 
     def members(self) -> str:
-        """The members of its C struct; ``real_t`` is the C type of real values."""
-        kinds = {"real": "real_t", "bits": "uint32_t", "window": "uint32_t", "levels": "uint8_t"}
-        return " ".join(f"{kinds[kind]} {kind}[{self.elements[kind]}];" for kind in kinds if self.elements[kind])
+        """The members of its C union; ``real_t`` is the C type of real values."""
+        kinds = {"real_t real": self.real_bytes, "uint16_t bits": 2, "uint32_t words": 4, "uint8_t levels": 1}
+        return " ".join(f"{kind}[{max(self.size, 4) // size}];" for kind, size in kinds.items())
 
-    def nbytes(self, real_bytes: int) -> int:
-        """Its size, where a real value takes ``real_bytes``; each kind takes whole words of 4 bytes."""
-        each = {"real": real_bytes, "bits": 4, "window": 4, "levels": 1}
-        return sum(-(-size * each[kind] // 4) * 4 for kind, size in self.elements.items())
+    def address(self, value: str, kind: str, offset: int = 0) -> str:
+        """The C expression of the address of an element of a value.
+
+        Args:
+            value: its name.
+            kind: ``"real"``, ``"bits"`` (units of 16), ``"words"`` or ``"levels"``.
+            offset: counts elements from its first.
+        """
+        size = {"real": self.real_bytes, "bits": 2, "words": 4, "levels": 1}[kind]
+        offset += self.offsets[value] // size
+        return f"arena.{kind} + {offset}" if offset else f"arena.{kind}"
 
 
 IN_PLACE = frozenset({"elementwise", "unary", "binary", "select", "softmax", "normalize", "reshape"})
@@ -97,10 +106,15 @@ def _replaceable(op: Operation, shapes: Mapping[str, Shape]) -> Iterator[str]:
         yield op.inputs[0]
 
 
-def arena_of(program: Program) -> Arena:
+def arena_of(program: Program, real_bytes: int, scratch: Mapping[int, int]) -> Arena:
     """Lay out the values of a program; some operations write over an input where nothing reads it later.
 
     Constants are no part of the arena. Further inputs are copied into it before the first operation.
+
+    Args:
+        program: a validated program.
+        real_bytes: the size of a real value.
+        scratch: the bytes that an operation, by its number, needs while it runs; they are called ``"scratch 7"``.
     """
     operations, shapes = program.operations, program.shapes
     last = dict.fromkeys(program.results.values(), len(operations))
@@ -108,26 +122,26 @@ def arena_of(program: Program) -> Arena:
         for name in (*op.inputs, op.residual):
             if name is not None:
                 last[name] = max(last.get(name, 0), index)
-    values: dict[str, list[Value]] = {"real": [], "bits": []}
-    for name, shape in program.inputs.items():
-        values["real"].append(Value(name, math.prod(shape), 0, last.get(name, 0)))
-    alive = {value.name for value in values["real"]}
+    values = [
+        Value(name, _whole_words(math.prod(shape) * real_bytes), 0, last.get(name, 0))
+        for name, shape in program.inputs.items()
+    ]
+    alive = {value.name for value in values}
     for index, op in enumerate(operations):
         if op.real is not None and op.operation != "constant":
             replaces = next((name for name in _replaceable(op, shapes) if name in alive and last[name] == index), None)
-            values["real"].append(Value(op.real, math.prod(op.shape), index, last.get(op.real, index), replaces))
+            size = _whole_words(math.prod(op.shape) * real_bytes)
+            values.append(Value(op.real, size, index, last.get(op.real, index), replaces))
             alive.add(op.real)
         if op.bits is not None:
             channels, height, width = op.shape
-            size = -(-channels // 32) * height * width
-            values["bits"].append(Value(op.bits, size, index, last.get(op.bits, index)))
-    placed = {kind: place_values(entries) for kind, entries in values.items()}
-    windows = [
-        -(-shapes[op.inputs[0]][0] // 32) * math.prod(op.tensors["weight"].shape[1:3])
-        for op in operations
-        if op.operation == "binary_convolution" and op.attributes["groups"] == 1
-    ]
-    levels = [math.prod(shapes[op.inputs[0]]) for op in operations if "input_factor" in op.attributes]
-    elements = {kind: total for kind, (_, total) in placed.items()}
-    elements |= {"window": max(windows, default=0), "levels": max(levels, default=0)}
-    return Arena(placed["real"][0] | placed["bits"][0], elements)
+            size = _whole_words(2 * -(-channels // 16) * height * width)
+            values.append(Value(op.bits, size, index, last.get(op.bits, index)))
+        if index in scratch:
+            values.append(Value(f"scratch {index}", _whole_words(scratch[index]), index, index))
+    offsets, size = place_values(values)
+    return Arena(offsets, size, real_bytes, tuple(values))
+
+
+def _whole_words(size: int) -> int:
+    return -(-size // 4) * 4

@@ -25,8 +25,10 @@ class OperatorBytes:
 
 OPERATOR_BYTES = {
     "read_pixels": OperatorBytes(80, (4, 4)),
-    "binary_convolution": OperatorBytes(800, (40, 40)),
+    "binary_convolution": OperatorBytes(800, (44, 44)),
+    "lookup_convolution": OperatorBytes(900, (44, 44)),
     "grouped_binary_convolution": OperatorBytes(520, (52, 52)),
+    "pixel_convolution": OperatorBytes(600, (36, 36)),
     "convolution": OperatorBytes(520, (40, 40)),
     "signed_convolution": OperatorBytes(520, (40, 40)),
     "transfer": OperatorBytes(240, (20, 20)),
@@ -62,7 +64,7 @@ LIBRARY_CODE_BYTES = 500
 COPY_CODE_BYTES = 24
 """Machine code that copies a result or a further input, each after the first."""
 
-EPILOGUE_BYTES = 44, 48
+EPILOGUE_BYTES = 44, 52
 """Bytes of the epilogue in the description of a call: in float32, and in integers."""
 
 COMMON_CODE_BYTES = 560

@@ -19,7 +19,17 @@ from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Operation, Program, Shape, pack_weight, unpack_weight
 from biper.runtime.reference import run_reference
 from biper.targets.c import INTEGER_OPERATIONS
-from biper.targets.c.fixed_point import IMAGE, INT16, INT32, PIXELS, FixedOperation, FixedProgram, window_of
+from biper.targets.c.fixed_point import (
+    FROM_PIXELS,
+    IMAGE,
+    INT16,
+    INT32,
+    PIXEL_CONVOLUTION,
+    PIXELS,
+    FixedOperation,
+    FixedProgram,
+    window_of,
+)
 from biper.targets.operations import require_operations, require_usable_numbers
 
 Array = NDArray[Any]
@@ -29,6 +39,9 @@ _LARGEST_TERM = 1 << 30
 
 _LARGEST_NUMBER = 8.0
 """The magnitude that normalized numbers are taken to stay below where none were seen: 8 standard deviations."""
+
+_MOST_EXACT_WEIGHTS = 1024
+"""The most weights that a convolution of pixels has in int32; larger ones have int8 weights."""
 
 _LEAST = 2.0**-14
 """The magnitude that every value is taken to reach, so that the exponent of a value that is always 0 is finite."""
@@ -48,6 +61,26 @@ def with_input(program: Program, numbers: bool | None = None) -> Program:
     tensors = {"multiplier": 1 / (255 * std), "offset": -(np.array(program.mean, np.float32) / std)}
     first = Operation(PIXELS, "normalization", (), program.input_shape, real=IMAGE, tensors=tensors)
     return replace(program, operations=(first, *program.operations))
+
+
+def with_folded_pixels(program: Program) -> Program:
+    """The program without the normalization of pixels, if only small convolutions read the normalized image."""
+    first = program.operations[0]
+    readers = [op for op in program.operations if IMAGE in (*op.inputs, op.residual)]
+    if first.operation != PIXELS or not all(map(_reads_pixels, readers)) or IMAGE in program.results.values():
+        return program
+    folded = (
+        replace(op, operation=PIXEL_CONVOLUTION, inputs=()) if IMAGE in op.inputs else op
+        for op in program.operations[1:]
+    )
+    return replace(program, operations=tuple(folded))
+
+
+def _reads_pixels(op: Operation) -> bool:
+    weight = op.tensors.get("weight")
+    plain = op.operation == "convolution" and op.attributes["groups"] == 1 and op.residual is None
+    plain = plain and "slope" not in op.tensors
+    return plain and weight is not None and weight.dtype != np.uint8 and weight.size <= _MOST_EXACT_WEIGHTS
 
 
 def without_flips(program: Program) -> Program:
@@ -88,6 +121,7 @@ def to_fixed_point(
     plain = without_flips(program)
     program = with_input(plain, numbers)
     seen = {} if images is None else run_reference(plain, images)
+    program = with_folded_pixels(program)
     converter = _Converter(
         program, {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool}
     )
@@ -121,6 +155,7 @@ class _Sums:
         unit: the real number that an integer sum of 1 stands for, by channel.
         limit: the largest magnitude that the integer sums, and the partial sums on the way to them, can have.
         exponents: of the inputs, where the sums are the inputs themselves.
+        exact: the exponent of the sums, if all channels have the same and the offset may be added to them.
     """
 
     step: FixedOperation
@@ -129,12 +164,14 @@ class _Sums:
     unit: Array
     limit: int
     exponents: tuple[int, ...] = ()
+    exact: int | None = None
 
 
 class _Converter:
     """Converts operations in order, and remembers the range of every real value."""
 
     def __init__(self, program: Program, seen: dict[str, float]) -> None:
+        self.program = program
         self.shapes: dict[str, Shape] = program.shapes
         self.seen = seen
         self.ranges: dict[str, _Range] = {}
@@ -152,7 +189,7 @@ class _Converter:
 
     def fixed(self, op: Operation) -> FixedOperation:
         """Convert one operation; the range of its result is remembered."""
-        if op.operation != PIXELS and not TABLE[op.operation].on_images:
+        if op.operation not in FROM_PIXELS and not TABLE[op.operation].on_images:
             return self.array(op)
         return FixedOperation(op) if "threshold" in op.tensors else self.epilogue(self.sums(op))
 
@@ -191,6 +228,8 @@ class _Converter:
             inside = self.shapes[op.inputs[0]][0] // op.attributes["groups"]
             terms = inside * math.prod(op.tensors["weight"].shape[1:3])
             return _Sums(FixedOperation(op), -terms * ones, terms * ones, ones, terms)
+        if op.operation == PIXEL_CONVOLUTION:
+            return self.pixel_convolution(op)
         inputs = [self.ranges[name] for name in op.inputs]
         if op.operation == "convolution":
             return self.convolution(op, inputs[0])
@@ -238,6 +277,25 @@ class _Converter:
             max(int(_magnitudes(weight).max()) * x.largest, 1),
         )
 
+    def pixel_convolution(self, op: Operation) -> _Sums:
+        """The sums of a convolution of pixels, with everything that is multiplied in its weights, at one exponent."""
+        mean, std = (np.array(each, np.float64).reshape(-1, 1, 1) for each in (self.program.mean, self.program.std))
+        real = op.real_weight(len(mean)).astype(np.float64)
+        if "multiplier" in op.tensors:
+            real = real * op.tensors["multiplier"].astype(np.float64).reshape(-1, 1, 1, 1)
+        weight, tap_offset = real / (255 * std), -(real * (mean / std)).sum(1)
+        offset = op.tensors.get("offset", np.zeros(1, np.float32)).astype(np.float64)
+        most = np.abs(weight).sum((1, 2, 3)) * 255 + np.abs(tap_offset).sum((1, 2)) + np.abs(offset)
+        exponent = _floor_log2(_LARGEST_TERM / max(float(most.max()), _LEAST))
+        tensors = {key: value for key, value in op.tensors.items() if key != "multiplier"}
+        weight, tap_offset = (np.rint(each * 2.0**exponent).astype(np.int32) for each in (weight, tap_offset))
+        ends = np.minimum(real * (0 - mean) / std, real * (1 - mean) / std), np.maximum(
+            real * (0 - mean) / std, real * (1 - mean) / std
+        )
+        low, high = np.minimum(ends[0], 0).sum((1, 2, 3)), np.maximum(ends[1], 0).sum((1, 2, 3))
+        step = FixedOperation(replace(op, tensors=tensors), weight=weight, tap_offset=tap_offset)
+        return _Sums(step, low, high, np.full(len(real), 2.0**-exponent), _LARGEST_TERM, exact=exponent)
+
     def average(self, op: Operation, x: _Range) -> _Sums:
         """The sums of an average pool: a factor multiplies those of cut windows, so that one divisor fits all."""
         counts = [self.counts(op, axis) for axis in (0, 1)]
@@ -279,7 +337,15 @@ class _Converter:
             top = max(top, residual.largest * 2.0**-residual.exponent)
         steepest = max(float(np.abs(slope).max()), 1e-30)
         e = _floor_log2(_LARGEST_TERM / 2 / (top * max(steepest, 1)))
-        if sums.exponents and "multiplier" not in tensors:
+        if sums.exact is not None:
+            e = min(e + 1, sums.exact)
+        direct = op.operation == "binary_convolution" and "slope" not in tensors and top * 2.0**e * 2 > sums.limit << 14
+        if direct:
+            multiplier = np.rint(factor * 2.0**e).astype(np.int32)
+            step = replace(step, multiplier=multiplier, direct=True)
+        elif sums.exact is not None:
+            step = replace(step, up=(e - sums.exact,))
+        elif sums.exponents and "multiplier" not in tensors:
             step = replace(step, up=tuple(e - exponent for exponent in sums.exponents))
         else:
             headroom = _floor_log2(INT32 / sums.limit)
@@ -303,7 +369,18 @@ class _Converter:
                 step = replace(step, slope=np.rint(slope * 2.0 ** (16 - by)).astype(np.int16), slope_up=by)
                 bent = [np.where(side < 0, side * slope, side) for side in (low, high)]
                 low, high = np.minimum(np.minimum(*bent), 0), np.maximum(np.maximum(*bent), 0)
-        return step if op.real is None else self.stored(step, e, low, high)
+        return self.without_clip(step if op.real is None else self.stored(step, e, low, high))
+
+    def without_clip(self, step: FixedOperation) -> FixedOperation:
+        """Leave out a clip that changes no bit and whose ends are those of int16, to which results are saturated."""
+        op = step.op
+        if op.attributes.get("activation") != "clip":
+            return step
+        ends = [float(op.attributes[key]) * 2.0**step.exponent for key in ("low", "high")]
+        if not ends[0] < 0 < ends[1] or (op.real is not None and ends != [-INT16 - 1, INT16 + 1]):
+            return step
+        attributes = {key: value for key, value in op.attributes.items() if key not in ("activation", "low", "high")}
+        return replace(step, op=replace(op, attributes=attributes))
 
     def stored(self, step: FixedOperation, e: int, low: Array, high: Array) -> FixedOperation:
         """Choose the exponent of the real result of an operation, and remember the range."""
@@ -312,6 +389,8 @@ class _Converter:
         if name in self.seen:
             most = min(most, 2 * max(self.seen[name], _LEAST))
         exponent = _floor_log2((INT16 - 1) / most)
+        if step.op.attributes.get("activation") == "clip" and math.frexp(most)[0] == 0.5:
+            exponent += 1  # the end of the clip is that of int16, less one unit
         reach = (INT16 + 1) * 2.0**-exponent
         self.ranges[name] = _Range(np.clip(low, -reach, reach), np.clip(high, -reach, reach), exponent)
         return replace(step, exponent=exponent, down=exponent - e)

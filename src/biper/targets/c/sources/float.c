@@ -10,8 +10,8 @@ typedef struct {
     const int32_t *threshold; /* for bits alone: sum >= threshold */
     float low, high;
     float *real;
-    uint32_t *bits;
-    int16_t channels, words;
+    uint16_t *bits;
+    int16_t channels, units; /* units of 16 bits */
     uint8_t activation;
 } epilogue_t;
 
@@ -32,6 +32,17 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, float y)
     }
     if (e->real) e->real[at] = y;
     if (e->bits) put_bit(e, pixel, channel, y >= 0);
+}
+
+/* @section finish_counts */
+/* Finishes 16 channels of a pixel, or those that there are: each of `products` agrees or differs, and counts say how
+   many agree, two channels in a word. */
+static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int32_t products, const uint32_t *counts)
+{
+    const int32_t channels = e->channels - first < 16 ? e->channels - first : 16;
+    int32_t i;
+    for (i = 0; i < channels; ++i)
+        finish_sum(e, pixel, first + i, 2 * (int32_t)(counts[i >> 1] >> 16 * (i & 1) & 0xffffu) - products);
 }
 
 /* @section pool */

@@ -1,0 +1,135 @@
+/* @section lookup */
+/* Binary convolutions without an instruction that counts bits. A table says, for every value that 4 bits of an input can
+   have, in how many of them it agrees with the weights of 16 output channels: 16 numbers of 4 bits, in two words. The
+   numbers of up to three parts of an input are added in their 4 bits, then all in bytes. */
+enum { UNIT_TABLE = 128, MOST_UNITS = 15 }; /* words of the table of 16 inputs; units whose sums fit into a byte */
+
+/* Sums of 16 channels in bytes: channels 0, 2, 1, 3 in the first word, then 4, 6, 5, 7, and so on. */
+typedef struct {
+    uint32_t a, b, c, d;
+} byte_sums_t;
+
+/* Fills the table of `units` units. Each word of weights has 4 bits of 8 channels: 0, 4, 2, 6, 1, 5, 3 and 7. */
+static void fill_table(uint32_t *table, const uint32_t *weight, int32_t units)
+{
+    int32_t part, half, i;
+    for (part = 0; part < 4 * units; ++part, table += 30)
+        for (half = 0; half < 2; ++half, ++table) {
+            const uint32_t w = *weight++, each = 0x11111111u;
+            const uint32_t w0 = w & each, w1 = w >> 1 & each, w2 = w >> 2 & each, w3 = w >> 3 & each;
+            /* An input that becomes 1 agrees once more where the weight is 1, and once less where it is 0. */
+            const uint32_t d0 = 2 * w0 - each, d1 = 2 * w1 - each, d2 = 2 * w2 - each, d3 = 2 * w3 - each;
+            table[0] = 4 * each - w0 - w1 - w2 - w3;
+            table[2] = table[0] + d0;
+            table[4] = table[0] + d1;
+            table[6] = table[2] + d1;
+            for (i = 0; i < 8; i += 2) {
+                const uint32_t n = table[i], with2 = n + d2;
+                table[i + 8] = with2;
+                table[i + 16] = n + d3;
+                table[i + 24] = with2 + d3;
+            }
+        }
+}
+
+/* Adds what the table says of `units` units of an input, at least one. */
+static void look_up(const uint16_t *in, int32_t units, const uint32_t *table, byte_sums_t *sums)
+{
+    uint32_t a = sums->a, b = sums->b, c = sums->c, d = sums->d;
+#if defined(__GNUC__) && defined(__OPTIMIZE__) && defined(__thumb2__)
+    /* What follows `#else`, two units at a time, with loads of two words that compilers do not make of it. */
+    uint32_t x, n0, n1, m0, m1;
+#define READ "ldrh %[x], [%[in]], #2\n"
+#define FIRST(part, at) part "add %[n0], %[table], %[n0], lsl #3\n ldrd %[n0], %[n1], [%[n0], #" at "]\n"
+#define NEXT(part, at)                                                              \
+    part "add %[m0], %[table], %[m0], lsl #3\n ldrd %[m0], %[m1], [%[m0], #" at "]\n" \
+         "add %[n0], %[n0], %[m0]\n add %[n1], %[n1], %[m1]\n"
+#define BYTES                                                                                                       \
+    "and %[m0], %[low], %[n0]\n add %[a], %[a], %[m0]\n and %[m0], %[low], %[n0], lsr #4\n add %[b], %[b], %[m0]\n" \
+    "and %[m0], %[low], %[n1]\n add %[c], %[c], %[m0]\n and %[m0], %[low], %[n1], lsr #4\n add %[d], %[d], %[m0]\n"
+    __asm__("subs %[units], %[units], #2\n bmi 2f\n1: " READ
+            FIRST("and %[n0], %[x], #15\n", "0") NEXT("ubfx %[m0], %[x], #4, #4\n", "128")
+            NEXT("ubfx %[m0], %[x], #8, #4\n", "256") BYTES FIRST("lsr %[n0], %[x], #12\n", "384") READ
+            NEXT("and %[m0], %[x], #15\n", "512") NEXT("ubfx %[m0], %[x], #4, #4\n", "640") BYTES
+            FIRST("ubfx %[n0], %[x], #8, #4\n", "768") NEXT("lsr %[m0], %[x], #12\n", "896") BYTES
+            "add %[table], %[table], #1024\n subs %[units], %[units], #2\n bpl 1b\n"
+            "2: adds %[units], %[units], #1\n bmi 3f\n" READ
+            FIRST("and %[n0], %[x], #15\n", "0") NEXT("ubfx %[m0], %[x], #4, #4\n", "128")
+            NEXT("ubfx %[m0], %[x], #8, #4\n", "256") BYTES FIRST("lsr %[n0], %[x], #12\n", "384") BYTES "3:\n"
+            : [in] "+r"(in), [table] "+r"(table), [units] "+r"(units), [a] "+r"(a), [b] "+r"(b), [c] "+r"(c),
+              [d] "+r"(d), [x] "=&r"(x), [n0] "=&r"(n0), [n1] "=&r"(n1), [m0] "=&r"(m0), [m1] "=&r"(m1)
+            : [low] "r"(0x0f0f0f0fu)
+            : "cc", "memory");
+#else
+    for (; units > 0; --units, table += UNIT_TABLE) {
+        const uint32_t x = *in++, low = 0x0f0f0f0fu;
+        const uint32_t *t0 = table + ((x & 15u) << 1), *t1 = table + 32 + ((x >> 4 & 15u) << 1);
+        const uint32_t *t2 = table + 64 + ((x >> 8 & 15u) << 1), *t3 = table + 96 + (x >> 12 << 1);
+        const uint32_t n0 = t0[0] + t1[0] + t2[0], n1 = t0[1] + t1[1] + t2[1];
+        a += (n0 & low) + (t3[0] & low), b += (n0 >> 4 & low) + (t3[0] >> 4 & low);
+        c += (n1 & low) + (t3[1] & low), d += (n1 >> 4 & low) + (t3[1] >> 4 & low);
+    }
+#endif
+    sums->a = a, sums->b = b, sums->c = c, sums->d = d;
+}
+
+/* Writes sums in bytes as counts of 16 channels, two in a word, or adds them to those, and sets the sums to 0. */
+static void move_sums(byte_sums_t *sums, uint32_t *counts, int add)
+{
+    const uint32_t low = 0x00ff00ffu, a = sums->a, b = sums->b, c = sums->c, d = sums->d;
+    sums->a = sums->b = sums->c = sums->d = 0;
+    if (add) {
+        counts[0] += a & low, counts[1] += a >> 8 & low, counts[2] += b & low, counts[3] += b >> 8 & low;
+        counts[4] += c & low, counts[5] += c >> 8 & low, counts[6] += d & low, counts[7] += d >> 8 & low;
+    } else {
+        counts[0] = a & low, counts[1] = a >> 8 & low, counts[2] = b & low, counts[3] = b >> 8 & low;
+        counts[4] = c & low, counts[5] = c >> 8 & low, counts[6] = d & low, counts[7] = d >> 8 & low;
+    }
+}
+
+/* @section lookup_convolution */
+/* Weights [16 output channels][ky][kx][unit][4 bits], as fill_table takes them. */
+static void lookup_convolution(const binary_convolution_t *o)
+{
+    const geometry_t *g = &o->geometry;
+    const int32_t units = o->units, row_units = g->kernel_x * units, all = g->kernel_y * row_units;
+    const uint32_t *weight = o->weight;
+    int32_t first, row, column, ky, part;
+    for (first = 0; first < g->out_channels; first += 16, weight += 8 * all) {
+        int32_t pixel = 0;
+        fill_table(o->scratch, weight, all);
+        for (row = 0; row < g->out_height; ++row) {
+            const int32_t top = row * g->step_y - g->pad_top;
+            const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
+            for (column = 0; column < g->out_width; ++column, ++pixel) {
+                const int32_t left = column * g->step_x - g->pad_left;
+                const range_t xs = taps_inside(left, g->dilation_x, g->kernel_x, g->width);
+                const int32_t taps = xs.last - xs.first, parts = g->dilation_x == 1 ? taps > 0 : taps;
+                const int32_t run = g->dilation_x == 1 ? taps * units : units, skip = (g->dilation_x - 1) * units;
+                int32_t used = 0;
+                int moved_before = 0;
+                byte_sums_t sums = {0, 0, 0, 0};
+                uint32_t counts[8];
+                for (ky = ys.first; ky < ys.last; ++ky) {
+                    const int32_t y = (top + ky * g->dilation_y) * g->width + left;
+                    const uint16_t *in = o->in + (y + xs.first * g->dilation_x) * units;
+                    const uint32_t *table = o->scratch + (ky * row_units + xs.first * units) * UNIT_TABLE;
+                    for (part = 0; part < parts; ++part, in += skip) {
+                        int32_t ahead = run, now;
+                        for (; ahead > 0; ahead -= now, used += now, in += now, table += now * UNIT_TABLE) {
+                            if (used + ahead > MOST_UNITS && used > 0) {
+                                move_sums(&sums, counts, moved_before);
+                                used = 0;
+                                moved_before = 1;
+                            }
+                            now = ahead < MOST_UNITS ? ahead : MOST_UNITS;
+                            look_up(in, now, table, &sums);
+                        }
+                    }
+                }
+                move_sums(&sums, counts, moved_before);
+                finish_counts(&o->epilogue, pixel, first, (ys.last - ys.first) * taps * g->channels, counts);
+            }
+        }
+    }
+}
