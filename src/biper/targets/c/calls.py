@@ -208,7 +208,7 @@ class OperatorCalls:
                 if (numbers := getattr(step, key)) is not None:
                     fields[key] = self.table(index, key, np.broadcast_to(numbers, op.shape[0]))
             fields |= {"up": step.up[part], "residual_up": step.residual_up, "slope_up": step.slope_up}
-            fields["down"] = step.down
+            fields |= {"down": step.down, "floor": int(step.floor)}
         else:
             for key in ("multiplier", "offset", "slope"):
                 if key in op.tensors:

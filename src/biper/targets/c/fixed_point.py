@@ -65,6 +65,7 @@ class FixedOperation:
         up: the power of 2 by which the sums, or the elements, of each input are multiplied.
         residual_up, slope_up, down: the powers of 2 by which the residual, the negative side of a prelu and the result
             are multiplied.
+        floor: whether the result is rounded down: its integers then stand for midpoints.
         low, high: the ends of a clip.
         factors: by what the sums of an average pool are multiplied, for rows and for columns, where windows are cut at
             the border.
@@ -82,6 +83,7 @@ class FixedOperation:
     residual_up: int = 0
     slope_up: int = 0
     down: int = 0
+    floor: bool = False
     low: int = -INT32
     high: int = INT32
     factors: tuple[Array, Array] | None = None
@@ -138,7 +140,8 @@ def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
         if op.bits is not None:
             values[op.bits] = y >= 0
         if op.real is not None:
-            values[op.real] = np.clip(_moved(y, step.down), -INT16 - 1, INT16)
+            stored = y >> -step.down if step.floor and step.down < 0 else _moved(y, step.down)
+            values[op.real] = np.clip(stored, -INT16 - 1, INT16)
     return values
 
 

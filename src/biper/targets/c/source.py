@@ -14,6 +14,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from biper.errors import ExportError
 from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Program
@@ -141,7 +143,7 @@ def _source(
         top_comment,
         *(["#include <math.h>\n"] if library or any("INFINITY" in table for table in calls.tables) else []),
         f'#include "{name}.h"\n',
-        *sections("fixed" if integer else "float", ["types"]),
+        *_types(integer, steps),
         *sections("operators", ["fence"]),
         f"static union {{ {arena.members()} }} arena;\n",
         *_operator_text(calls.operators - set(ARRAY_OPERATORS), integer, has_bits),
@@ -163,6 +165,13 @@ def _source(
         ),
         max(arena.size, 4),
     )
+
+
+def _types(integer: bool, steps: Sequence[FixedOperation]) -> Iterable[str]:
+    """The types of values; weights of real convolutions are int16 where they were made so."""
+    (types,) = sections("fixed" if integer else "float", ["types"])
+    wide = any(step.weight is not None and step.weight.dtype == np.int16 for step in steps)
+    yield types.replace("typedef int8_t weight_t", "typedef int16_t weight_t") if wide else types
 
 
 def scratch_of(program: Program) -> dict[int, int]:

@@ -21,7 +21,7 @@ typedef struct {
     uint16_t *bits;
     int16_t channels, units; /* units of 16 bits */
     int8_t up, residual_up, slope_up, down;
-    uint8_t activation;
+    uint8_t activation, floor; /* floor: the result is not rounded to nearest but down */
 } epilogue_t;
 
 /* @section finish */
@@ -68,7 +68,7 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t 
     }
     if (e->bits) put_bit(e, pixel, channel, y >= 0);
     if (e->real) {
-        y = moved(y, e->down);
+        y = e->floor && e->down < 0 ? shifted(y, -e->down) : moved(y, e->down);
         e->real[at] = saturated(y);
     }
 }
@@ -79,7 +79,7 @@ static void finish_values(const epilogue_t *e, int32_t pixel, int32_t first, int
 {
     int32_t i;
     if (e->real && e->offset && !e->affine && !e->multiplier && !e->residual && !e->activation && e->up == 0 && e->down < 0) {
-        const int32_t by = -e->down, half = (int32_t)1 << (by - 1), at = pixel * e->channels + first;
+        const int32_t by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1), at = pixel * e->channels + first;
         const int32_t *offset = e->offset + first;
         int16_t *real = e->real + at;
         uint32_t negative = 0;
@@ -103,7 +103,7 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
     const int32_t channels = e->channels - first < 16 ? e->channels - first : 16;
     int32_t i;
     if (channels == 16 && e->affine && e->residual && e->real && !e->activation && e->down < 0 && e->residual_up >= 0) {
-        const int32_t at = pixel * e->channels + first, by = -e->down, half = (int32_t)1 << (by - 1);
+        const int32_t at = pixel * e->channels + first, by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1);
         const int32_t one = (int32_t)1 << e->residual_up;
         const affine_t *affine = e->affine + first;
         const int16_t *residual = e->residual + at;
