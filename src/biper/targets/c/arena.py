@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from biper.runtime.program import Operation, Program, Shape
 from biper.targets.c.layout import same_order
+from biper.targets.c.streams import Stream
+
+
+SCRATCH = "scratch "
+"""What the names of memory begin with that an operation needs while it runs."""
 
 
 @dataclass
@@ -28,11 +33,12 @@ class Value:
     replaces: str | None = None
 
 
-def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
+def place_values(values: Sequence[Value], together: int = 0) -> tuple[dict[str, int], int]:
     """Give each value the lowest offset that is free from its first to its last step, the largest value first.
 
     Args:
         values: in the order in which they are made.
+        together: how many of the first steps take turns: values that they make are needed until the last of them.
 
     Returns:
         The offsets by name, and the size of the whole, in bytes.
@@ -46,6 +52,9 @@ def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
         else:
             shared[value.name] = Value(value.name, value.size, value.first, value.last)
     blocks = {block.name: block for block in shared.values()}.values()
+    for block in blocks:
+        if block.first < together and not block.name.startswith(SCRATCH):
+            block.first, block.last = 0, max(block.last, together - 1)
     placed: list[tuple[int, Value]] = []
     for block in sorted(blocks, key=lambda block: -block.size):
         offset = 0
@@ -67,12 +76,14 @@ class Arena:
         size: of the whole, in bytes.
         real_bytes: the size of a real value.
         values: what was placed.
+        rings: how many rows of values are kept, where those are not all.
     """
 
     offsets: Mapping[str, int]
     size: int
     real_bytes: int
     values: tuple[Value, ...] = ()
+    rings: Mapping[str, int] = field(default_factory=dict)
 
     def members(self) -> str:
         """The members of its C union; ``real_t`` is the C type of real values."""
@@ -106,7 +117,9 @@ def _replaceable(op: Operation, shapes: Mapping[str, Shape]) -> Iterator[str]:
         yield op.inputs[0]
 
 
-def arena_of(program: Program, real_bytes: int, scratch: Mapping[int, int]) -> Arena:
+def arena_of(
+    program: Program, real_bytes: int, scratch: Mapping[int, int], stream: Stream | None = None
+) -> Arena:
     """Lay out the values of a program; some operations write over an input where nothing reads it later.
 
     Constants are no part of the arena. Further inputs are copied into it before the first operation.
@@ -115,6 +128,7 @@ def arena_of(program: Program, real_bytes: int, scratch: Mapping[int, int]) -> A
         program: a validated program.
         real_bytes: the size of a real value.
         scratch: the bytes that an operation, by its number, needs while it runs; they are called ``"scratch 7"``.
+        stream: the first operations, if they run row by row.
     """
     operations, shapes = program.operations, program.shapes
     last = dict.fromkeys(program.results.values(), len(operations))
@@ -126,21 +140,54 @@ def arena_of(program: Program, real_bytes: int, scratch: Mapping[int, int]) -> A
         Value(name, _whole_words(math.prod(shape) * real_bytes), 0, last.get(name, 0))
         for name, shape in program.inputs.items()
     ]
+    replaced: dict[str, str] = {}
     alive = {value.name for value in values}
     for index, op in enumerate(operations):
         if op.real is not None and op.operation != "constant":
-            replaces = next((name for name in _replaceable(op, shapes) if name in alive and last[name] == index), None)
-            size = _whole_words(math.prod(op.shape) * real_bytes)
-            values.append(Value(op.real, size, index, last.get(op.real, index), replaces))
+            for name in _replaceable(op, shapes):
+                if name in alive and last[name] == index:
+                    replaced[op.real] = name
+                    break
             alive.add(op.real)
+    rings = {} if stream is None else _rings(program, stream, last, replaced)
+    for index, op in enumerate(operations):
+        if op.real is not None and op.operation != "constant":
+            size = math.prod(op.shape) * real_bytes
+            if op.real in rings:
+                size = size // op.shape[1] * rings[op.real]
+            values.append(Value(op.real, _whole_words(size), index, last.get(op.real, index), replaced.get(op.real)))
         if op.bits is not None:
             channels, height, width = op.shape
-            size = _whole_words(2 * -(-channels // 16) * height * width)
+            size = _whole_words(2 * -(-channels // 16) * rings.get(op.bits, height) * width)
             values.append(Value(op.bits, size, index, last.get(op.bits, index)))
         if index in scratch:
-            values.append(Value(f"scratch {index}", _whole_words(scratch[index]), index, index))
-    offsets, size = place_values(values)
-    return Arena(offsets, size, real_bytes, tuple(values))
+            values.append(Value(f"{SCRATCH}{index}", _whole_words(scratch[index]), index, index))
+    offsets, size = place_values(values, 0 if stream is None else len(stream.bands))
+    return Arena(offsets, size, real_bytes, tuple(values), rings)
+
+
+def _rings(
+    program: Program, stream: Stream, last: Mapping[str, int], replaced: Mapping[str, str]
+) -> dict[str, int]:
+    """How many rows are kept of each value that only the operations of a stream read, values in one place together."""
+    groups: dict[str, list[str]] = {}
+    of: dict[str, str] = {}
+    made: dict[str, int] = {}
+    for index, op in enumerate(program.operations[: len(stream.bands)]):
+        for name in (op.real, op.bits):
+            if name is not None:
+                made[name] = index
+                of[name] = of[replaced[name]] if replaced.get(name) in of else name
+                groups.setdefault(of[name], []).append(name)
+    rings = {}
+    for first, names in groups.items():
+        if any(last.get(name, made[name]) >= len(stream.bands) for name in names):
+            continue
+        low = max((low for (_, name), low in stream.lows.items() if name in names), default=0)
+        rows = stream.bands[made[first]] - stream.lags[made[first]] + low
+        height = program.shapes[first][1]
+        rings |= dict.fromkeys(names, min(rows, height))
+    return rings
 
 
 def _whole_words(size: int) -> int:

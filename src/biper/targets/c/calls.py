@@ -16,10 +16,15 @@ from biper.targets.c.array_functions import definition
 from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
 from biper.targets.c.kernels import binary_layer
 from biper.targets.c.layout import places_of
+from biper.targets.c.streams import Stream
 from biper.targets.c.sizes import description_bytes
 from biper.targets.c.text import comment, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
 
 Array = NDArray[Any]
+
+
+BY_ROWS = frozenset({"binary_convolution", "lookup_convolution", "pixel_convolution", "pool"})
+"""The operators that compute some rows of their result."""
 
 
 class OperatorCalls:
@@ -29,6 +34,7 @@ class OperatorCalls:
         program: a program whose first operation reads the pixels, or whose input is numbers.
         arena: where its values lie.
         integer: whether the operators compute in integers alone.
+        stream: the first operations, if they run row by row.
 
     Attributes:
         tables: definitions of constants, in the order in which they are to stand.
@@ -38,8 +44,8 @@ class OperatorCalls:
         table_bytes: the size of all constants.
     """
 
-    def __init__(self, program: Program, arena: Arena, integer: bool) -> None:
-        self.program, self.arena, self.integer = program, arena, integer
+    def __init__(self, program: Program, arena: Arena, integer: bool, stream: Stream | None = None) -> None:
+        self.program, self.arena, self.integer, self.stream = program, arena, integer, stream
         self.shapes = program.shapes
         self.bits = {op.bits for op in program.operations}
         self.tables: list[str] = []
@@ -86,7 +92,7 @@ class OperatorCalls:
         if layer is not None:
             units = units_of(positive)
             fields["scratch"] = self.arena.address(f"scratch {index}", "words")
-            fields["units"] = units.shape[-1]
+            fields |= {"units": units.shape[-1], "rows": layer.kernel_rows // layer.passes}
             if layer.by_tables:
                 fields["weight"] = self.either_table(index, "weight", pairs_of(units), lanes_of(units))
                 self.call(index, step, "lookup_convolution", fields | geometry)
@@ -190,6 +196,7 @@ class OperatorCalls:
         dilation = a.get("dilation", [1, 1])
         out = op.shape[0] // a.get("groups", 1)
         numbers = [channels, *reads[1:], out, *op.shape[1:], *kernel, *a["stride"], *padding, *dilation]
+        numbers.append(self.arena.rings.get(op.inputs[0], reads[1]) if op.inputs else reads[1])
         return "{" + ", ".join(map(str, numbers)) + "}"
 
     def epilogue(self, index: int, step: FixedOperation, part: int) -> str:
@@ -224,6 +231,8 @@ class OperatorCalls:
         for key, value in (("residual", op.residual), ("real", op.real), ("bits", op.bits)):
             if value is not None:
                 fields[key] = self.address(value)
+                if value in self.arena.rings:
+                    fields[f"{key}_ring"] = self.arena.rings[value] * op.shape[2]
         fields["channels"] = op.shape[0]
         if op.bits is not None:
             fields["units"] = -(-op.shape[0] // 16)
@@ -235,7 +244,17 @@ class OperatorCalls:
         epilogue = f"\n    .epilogue = {self.epilogue(index, step, part)}}}"
         body = initializer(fields).removesuffix("}") + "," + epilogue
         self.tables.append(f"/* {comment(step.op.source)} */\nstatic const {operator}_t {variable} = {body};\n")
-        self.calls.append(f"    {operator}(&{variable}{', input' if operator in ('read_pixels', 'pixel_convolution') else ''});")
+        given = ["input"] if operator in ("read_pixels", "pixel_convolution") else []
+        streamed = self.stream is not None and index < len(self.stream.bands)
+        if streamed and self.stream is not None:
+            given += self.stream.rows(index, "i", step.op.shape[1])
+        elif operator in BY_ROWS:
+            given += ["0", str(step.op.shape[1])]
+        if self.stream is not None and index == 0:
+            self.calls.append(f"    for (i = 0; i < {self.stream.steps}; ++i) {{")
+        self.calls.append(f"{' ' * 8 if streamed else ' ' * 4}{operator}({', '.join([f'&{variable}', *given])});")
+        if self.stream is not None and index == len(self.stream.bands) - 1:
+            self.calls.append("    }")
         self.operators.add(operator)
         self.table_bytes += description_bytes(operator, integer=self.integer)
 

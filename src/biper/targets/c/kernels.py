@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from biper.runtime.program import Operation, Shape
+from biper.runtime.program import Operation, Program, Shape
 
 UNIT = 16
 """The inputs in a unit of bits, and the output channels that share a table."""
@@ -27,12 +27,14 @@ class BinaryLayer:
         outputs: channels of the result.
         pixels: of the result.
         products: of signs in a sum.
+        kernel_rows: rows of a kernel.
     """
 
     units: int
     outputs: int
     pixels: int
     products: int
+    kernel_rows: int
 
     @property
     def blocks(self) -> int:
@@ -50,9 +52,17 @@ class BinaryLayer:
         return self.pixels * (12 * self.units + self.outputs * (11.5 * self.units + 20))
 
     @property
+    def passes(self) -> int:
+        """Over the rows of a kernel, one table each, where that and all counts take less memory than one table."""
+        return self.kernel_rows if self._table_bytes(self.kernel_rows) < self._table_bytes(1) else 1
+
+    def _table_bytes(self, passes: int) -> int:
+        return TABLE_BYTES * self.units // passes + (2 * UNIT * self.pixels if passes > 1 else 0)
+
+    @property
     def scratch_bytes(self) -> int:
         """The memory of the operator that is faster without an instruction that counts bits."""
-        return TABLE_BYTES * self.units if self.by_tables else self.window_bytes
+        return max(self._table_bytes(self.passes), self.window_bytes) if self.by_tables else self.window_bytes
 
     @property
     def window_bytes(self) -> int:
@@ -65,9 +75,15 @@ class BinaryLayer:
         return self.products <= 0xFFFF and self.lookup_instructions < self.counting_instructions
 
 
+def binary_layers(program: Program) -> dict[int, BinaryLayer]:
+    """The sizes of all binary convolutions of one group, by the numbers of the operations."""
+    found = ((index, binary_layer(op, program.shapes[op.inputs[0]])) for index, op in enumerate(program.operations) if op.inputs)
+    return {index: layer for index, layer in found if layer is not None}
+
+
 def binary_layer(op: Operation, reads: Shape) -> BinaryLayer | None:
     """The sizes of an operation, if it is a binary convolution of one group."""
     if op.operation != "binary_convolution" or op.attributes["groups"] != 1:
         return None
     taps = math.prod(op.tensors["weight"].shape[1:3])
-    return BinaryLayer(-(-reads[0] // UNIT) * taps, op.shape[0], math.prod(op.shape[1:]), reads[0] * taps)
+    return BinaryLayer(-(-reads[0] // UNIT) * taps, op.shape[0], math.prod(op.shape[1:]), reads[0] * taps, op.tensors["weight"].shape[1])

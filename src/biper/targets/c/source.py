@@ -25,8 +25,9 @@ from biper.targets.c.array_functions import library_functions
 from biper.targets.c.calls import OperatorCalls
 from biper.targets.c.fixed_point import FROM_PIXELS, FixedOperation, FixedProgram
 from biper.targets.c.interface import Interface
-from biper.targets.c.kernels import binary_layer
+from biper.targets.c.kernels import binary_layers
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
+from biper.targets.c.streams import stream_of
 from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_input, without_flips
 from biper.targets.operations import require_operations, require_usable_numbers
@@ -131,8 +132,13 @@ def _source(
         raise ExportError(f"a value has {large:,} channels, rows or columns; the C operators take up to {MAX_EXTENT:,}")
     integer = exponents is not None
     interface = Interface(program, name, exponents)
-    arena = arena_of(program, 2 if integer else 4, scratch_of(program))
-    calls = OperatorCalls(program, arena, integer)
+    scratch = scratch_of(program)
+    arena, stream = arena_of(program, 2 if integer else 4, scratch), stream_of(program, binary_layers(program))
+    if stream is not None and (by_rows := arena_of(program, 2, scratch, stream)).size < arena.size:
+        arena = by_rows
+    else:
+        stream = None
+    calls = OperatorCalls(program, arena, integer, stream)
     for index, step in enumerate(steps):
         calls.add(index, step)
     has_bits = any(op.bits is not None for op in program.operations)
@@ -149,6 +155,7 @@ def _source(
         *_operator_text(calls.operators - set(ARRAY_OPERATORS), integer, has_bits),
         *array_text,
         *calls.tables,
+        *(sections("operators", ["row_inside"]) if stream is not None else []),
         interface.definition(calls.calls, calls.address),
     ]
     return CSource(
@@ -176,12 +183,9 @@ def _types(integer: bool, steps: Sequence[FixedOperation]) -> Iterable[str]:
 
 def scratch_of(program: Program) -> dict[int, int]:
     """The bytes that operations need while they run, by their numbers."""
-    scratch = {}
+    scratch = {index: layer.scratch_bytes for index, layer in binary_layers(program).items()}
     for index, op in enumerate(program.operations):
-        layer = binary_layer(op, program.shapes[op.inputs[0]]) if op.inputs else None
-        if layer is not None:
-            scratch[index] = layer.scratch_bytes
-        elif "input_factor" in op.attributes:
+        if "input_factor" in op.attributes and op.inputs:
             scratch[index] = math.prod(program.shapes[op.inputs[0]])
     return scratch
 

@@ -4,21 +4,22 @@ typedef struct {
     const uint32_t *weight;
     uint32_t *scratch; /* a window and its mask, or a table */
     int16_t units;     /* of 16 bits, of a pixel of the input */
+    int16_t rows;      /* of a kernel that a table holds */
     geometry_t geometry;
     epilogue_t epilogue;
 } binary_convolution_t, lookup_convolution_t;
 
 /* @section binary_convolution */
-/* Sums of products of signs, by xor and a count of bits; weight [out channel][ky][kx][unit], two units in a word. The
+/* Output rows [from, to): sums of products of signs, by xor and a count of bits; weight [out channel][ky][kx][unit], two units in a word. The
    units that the taps of a pixel read are copied side by side once for all output channels; a mask leaves out the taps
    outside the image, which add nothing. */
-static void binary_convolution(const binary_convolution_t *o)
+static void binary_convolution(const binary_convolution_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
     const int32_t units = o->units, size = g->kernel_y * g->kernel_x * units, words = (size + 1) >> 1;
     uint32_t *window = o->scratch, *mask = o->scratch + words;
-    int32_t row, column, channel, ky, kx, i, pixel = 0;
-    for (row = 0; row < g->out_height; ++row) {
+    int32_t row, column, channel, ky, kx, i, pixel = from * g->out_width;
+    for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
         for (column = 0; column < g->out_width; ++column, ++pixel) {
@@ -31,7 +32,7 @@ static void binary_convolution(const binary_convolution_t *o)
             for (ky = 0; ky < g->kernel_y; ++ky)
                 for (kx = 0; kx < g->kernel_x; ++kx) {
                     const int inside = ky >= ys.first && ky < ys.last && kx >= xs.first && kx < xs.last;
-                    const int32_t x = inside ? (top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x : 0;
+                    const int32_t x = inside ? ring_row(g, top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x : 0;
                     for (i = 0; i < units; ++i, ++at) {
                         const uint32_t seen = inside ? o->in[x * units + i] : 0u, whole = inside ? 0xffffu : 0u;
                         window[at >> 1] = at & 1 ? window[at >> 1] | seen << 16 : seen;
@@ -83,7 +84,7 @@ static void grouped_binary_convolution(const grouped_binary_convolution_t *o)
                     int32_t differing = 0;
                     for (ky = ys.first; ky < ys.last; ++ky)
                         for (kx = xs.first; kx < xs.last; ++kx) {
-                            const int32_t at = (top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
+                            const int32_t at = ring_row(g, top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
                             const uint16_t *x = o->in + at * o->in_units + o->first[group];
                             for (i = 0; i < units; ++i) {
                                 const uint32_t bits = x[i] & mask[i], w = weight[ky * row_units + kx * units + i];

@@ -11,7 +11,7 @@
 /* The bits of a pixel are written from channel 0 up; the first bit of a unit of 16 clears the unit. */
 static void put_bit(const epilogue_t *e, int32_t pixel, int32_t channel, uint32_t bit)
 {
-    uint16_t *unit = e->bits + pixel * e->units + (channel >> 4);
+    uint16_t *unit = e->bits + PLACE(pixel, e->bits_ring) * e->units + (channel >> 4);
     MODEL_BIT(e, pixel, channel, bit);
     *unit = (uint16_t)((channel & 15 ? *unit : 0u) | bit << (channel & 15));
 }

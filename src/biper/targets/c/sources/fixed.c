@@ -19,10 +19,19 @@ typedef struct {
     int32_t low, high;
     int16_t *real;
     uint16_t *bits;
-    int16_t channels, units; /* units of 16 bits */
+    int16_t channels, units;                  /* units of 16 bits */
+    uint16_t real_ring, residual_ring, bits_ring; /* how many pixels are kept, each where one before it lay; 0: all */
     int8_t up, residual_up, slope_up, down;
     uint8_t activation, floor; /* floor: the result is not rounded to nearest but down */
 } epilogue_t;
+
+#define PLACE(pixel, ring) kept_at(pixel, ring)
+static int32_t kept_at(int32_t pixel, int32_t ring)
+{
+    if (ring > 0)
+        while (pixel >= ring) pixel -= ring;
+    return pixel;
+}
 
 /* @section finish */
 /* floor(x / 2^n); C99 leaves it to the compiler what a shift of a negative number gives. */
@@ -49,7 +58,6 @@ static int16_t saturated(int32_t x) { return (int16_t)(x > 32767 ? 32767 : x < -
 
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t y)
 {
-    const int32_t at = pixel * e->channels + channel;
     if (e->affine) {
         y = y * e->affine[channel].multiplier + e->affine[channel].offset;
     } else {
@@ -57,7 +65,7 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t 
         if (e->multiplier) y = scaled(y, e->multiplier[channel]);
         if (e->offset) y += e->offset[channel];
     }
-    if (e->residual) y += moved(e->residual[at], e->residual_up);
+    if (e->residual) y += moved(e->residual[kept_at(pixel, e->residual_ring) * e->channels + channel], e->residual_up);
     if (e->activation == CLIP) {
         if (y < e->low) y = e->low;
         if (y > e->high) y = e->high;
@@ -69,7 +77,7 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t 
     if (e->bits) put_bit(e, pixel, channel, y >= 0);
     if (e->real) {
         y = e->floor && e->down < 0 ? shifted(y, -e->down) : moved(y, e->down);
-        e->real[at] = saturated(y);
+        e->real[kept_at(pixel, e->real_ring) * e->channels + channel] = saturated(y);
     }
 }
 
@@ -79,9 +87,9 @@ static void finish_values(const epilogue_t *e, int32_t pixel, int32_t first, int
 {
     int32_t i;
     if (e->real && e->offset && !e->affine && !e->multiplier && !e->residual && !e->activation && e->up == 0 && e->down < 0) {
-        const int32_t by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1), at = pixel * e->channels + first;
+        const int32_t by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1);
         const int32_t *offset = e->offset + first;
-        int16_t *real = e->real + at;
+        int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
         uint32_t negative = 0;
         for (i = channels; i-- > 0;) {
             const int32_t y = sums[i] + offset[i];
@@ -89,7 +97,7 @@ static void finish_values(const epilogue_t *e, int32_t pixel, int32_t first, int
             MODEL_BIT(e, pixel, first + i, y >= 0);
             real[i] = saturated(shifted(y + half, by));
         }
-        if (e->bits) e->bits[pixel * e->units + (first >> 4)] = (uint16_t)(~negative & ((1u << channels) - 1u));
+        if (e->bits) e->bits[kept_at(pixel, e->bits_ring) * e->units + (first >> 4)] = (uint16_t)(~negative & ((1u << channels) - 1u));
         return;
     }
     for (i = 0; i < channels; ++i) finish(e, pixel, first + i, sums[i]);
@@ -103,11 +111,11 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
     const int32_t channels = e->channels - first < 16 ? e->channels - first : 16;
     int32_t i;
     if (channels == 16 && e->affine && e->residual && e->real && !e->activation && e->down < 0 && e->residual_up >= 0) {
-        const int32_t at = pixel * e->channels + first, by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1);
+        const int32_t by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1);
         const int32_t one = (int32_t)1 << e->residual_up;
         const affine_t *affine = e->affine + first;
-        const int16_t *residual = e->residual + at;
-        int16_t *real = e->real + at;
+        const int16_t *residual = e->residual + kept_at(pixel, e->residual_ring) * e->channels + first;
+        int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
         uint32_t negative = 0;
         for (i = 16; i-- > 0;) {
             const int32_t sum = 2 * (int32_t)(i & 1 ? counts[i >> 1] >> 16 : counts[i >> 1] & 0xffffu) - products;
@@ -117,7 +125,7 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
             negative = negative << 1 | (uint32_t)y >> 31;
             real[i] = saturated(shifted(y + half, by));
         }
-        if (e->bits) e->bits[pixel * e->units + (first >> 4)] = (uint16_t)~negative;
+        if (e->bits) e->bits[kept_at(pixel, e->bits_ring) * e->units + (first >> 4)] = (uint16_t)~negative;
         return;
     }
     for (i = 0; i < channels; ++i)
@@ -133,11 +141,11 @@ typedef struct {
     epilogue_t epilogue;
 } pool_t;
 
-static void pool(const pool_t *o)
+static void pool(const pool_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    int32_t row, column, channel, ky, kx, pixel = 0;
-    for (row = 0; row < g->out_height; ++row) {
+    int32_t row, column, channel, ky, kx, pixel = from * g->out_width;
+    for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, 1, g->kernel_y, g->height);
         for (column = 0; column < g->out_width; ++column, ++pixel) {
@@ -148,7 +156,7 @@ static void pool(const pool_t *o)
                 int32_t y = o->maximum ? -32768 : 0;
                 for (ky = ys.first; ky < ys.last; ++ky)
                     for (kx = xs.first; kx < xs.last; ++kx) {
-                        const int32_t x = o->in[((top + ky) * g->width + left + kx) * g->channels + channel];
+                        const int32_t x = o->in[(ring_row(g, top + ky) * g->width + left + kx) * g->channels + channel];
                         if (!o->maximum) y += x;
                         else if (x > y) y = x;
                     }
@@ -214,12 +222,12 @@ typedef struct {
     epilogue_t epilogue;
 } pixel_convolution_t;
 
-static void pixel_convolution(const pixel_convolution_t *o, const uint8_t *input)
+static void pixel_convolution(const pixel_convolution_t *o, const uint8_t *input, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
     const int32_t size = g->kernel_y * g->kernel_x, inside = g->channels;
-    int32_t row, column, first, channel, ky, kx, i, pixel = 0;
-    for (row = 0; row < g->out_height; ++row) {
+    int32_t row, column, first, channel, ky, kx, i, pixel = from * g->out_width;
+    for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
         for (column = 0; column < g->out_width; ++column, ++pixel) {

@@ -15,6 +15,9 @@ typedef struct {
     uint8_t activation;
 } epilogue_t;
 
+/* All rows of a value are kept. */
+#define PLACE(pixel, ring) (pixel)
+
 /* @section finish */
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, float y)
 {
@@ -55,11 +58,11 @@ typedef struct {
 
 static int32_t extent(int32_t start, int32_t window, int32_t end) { return (start + window < end ? start + window : end) - start; }
 
-static void pool(const pool_t *o)
+static void pool(const pool_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    int32_t row, column, channel, ky, kx, pixel = 0;
-    for (row = 0; row < g->out_height; ++row) {
+    int32_t row, column, channel, ky, kx, pixel = from * g->out_width;
+    for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, 1, g->kernel_y, g->height);
         for (column = 0; column < g->out_width; ++column, ++pixel) {
@@ -72,7 +75,7 @@ static void pool(const pool_t *o)
                 float y = 0;
                 for (ky = ys.first; ky < ys.last; ++ky)
                     for (kx = xs.first; kx < xs.last; ++kx) {
-                        const float x = o->in[((top + ky) * g->width + left + kx) * g->channels + channel];
+                        const float x = o->in[(ring_row(g, top + ky) * g->width + left + kx) * g->channels + channel];
                         if (!o->maximum) y += x;
                         else if (x > y || (ky == ys.first && kx == xs.first)) y = x;
                     }
@@ -125,7 +128,7 @@ static void levels_convolution(const levels_convolution_t *o)
                 int32_t sum = 0;
                 for (ky = ys.first; ky < ys.last; ++ky)
                     for (kx = xs.first; kx < xs.last; ++kx) {
-                        const int32_t at = (top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
+                        const int32_t at = ring_row(g, top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
                         const uint8_t *x = o->levels + at * g->channels;
                         const int8_t *w = weight + (ky * g->kernel_x + kx) * g->channels;
                         for (i = 0; i < g->channels; ++i) sum += ((int32_t)x[i] - o->zero) * w[i];

@@ -88,48 +88,56 @@ static void move_sums(byte_sums_t *sums, uint32_t *counts, int add)
 }
 
 /* @section lookup_convolution */
-/* Weights [16 output channels][ky][kx][unit][4 bits], as fill_table takes them. */
-static void lookup_convolution(const binary_convolution_t *o)
+/* Output rows [from, to); weights [16 output channels][ky][kx][unit][4 bits], as fill_table takes them. The table holds
+   `rows` rows of a kernel at a time; where those are not all, counts of all pixels lie behind it. */
+static void lookup_convolution(const binary_convolution_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    const int32_t units = o->units, row_units = g->kernel_x * units, all = g->kernel_y * row_units;
+    const int32_t units = o->units, row_units = g->kernel_x * units;
     const uint32_t *weight = o->weight;
-    int32_t first, row, column, ky, part;
-    for (first = 0; first < g->out_channels; first += 16, weight += 8 * all) {
-        int32_t pixel = 0;
-        fill_table(o->scratch, weight, all);
-        for (row = 0; row < g->out_height; ++row) {
-            const int32_t top = row * g->step_y - g->pad_top;
-            const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
-            for (column = 0; column < g->out_width; ++column, ++pixel) {
-                const int32_t left = column * g->step_x - g->pad_left;
-                const range_t xs = taps_inside(left, g->dilation_x, g->kernel_x, g->width);
-                const int32_t taps = xs.last - xs.first, parts = g->dilation_x == 1 ? taps > 0 : taps;
-                const int32_t run = g->dilation_x == 1 ? taps * units : units, skip = (g->dilation_x - 1) * units;
-                int32_t used = 0;
-                int moved_before = 0;
-                byte_sums_t sums = {0, 0, 0, 0};
-                uint32_t counts[8];
-                for (ky = ys.first; ky < ys.last; ++ky) {
-                    const int32_t y = (top + ky * g->dilation_y) * g->width + left;
-                    const uint16_t *in = o->in + (y + xs.first * g->dilation_x) * units;
-                    const uint32_t *table = o->scratch + (ky * row_units + xs.first * units) * UNIT_TABLE;
-                    for (part = 0; part < parts; ++part, in += skip) {
-                        int32_t ahead = run, now;
-                        for (; ahead > 0; ahead -= now, used += now, in += now, table += now * UNIT_TABLE) {
+    int32_t first, begin, row, column, ky;
+    for (first = 0; first < g->out_channels && from < to; first += 16)
+        for (begin = 0; begin < g->kernel_y; begin += o->rows) {
+            const int32_t end = begin + o->rows < g->kernel_y ? begin + o->rows : g->kernel_y;
+            uint32_t *kept = o->rows < g->kernel_y ? o->scratch + o->rows * row_units * UNIT_TABLE : 0;
+            int32_t pixel = from * g->out_width;
+            fill_table(o->scratch, weight, (end - begin) * row_units);
+            weight += (end - begin) * row_units * 8;
+            for (row = from; row < to; ++row) {
+                const int32_t top = row * g->step_y - g->pad_top;
+                const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
+                const int32_t y_begin = ys.first > begin ? ys.first : begin, y_end = ys.last < end ? ys.last : end;
+                for (column = 0; column < g->out_width; ++column, ++pixel) {
+                    const int32_t left = column * g->step_x - g->pad_left;
+                    const range_t xs = taps_inside(left, g->dilation_x, g->kernel_x, g->width);
+                    const int32_t taps = xs.last - xs.first, run = g->dilation_x == 1 ? taps * units : units;
+                    uint32_t own[8], *counts = kept ? kept : own;
+                    int add = begin > 0;
+                    int32_t used = 0;
+                    byte_sums_t sums = {0, 0, 0, 0};
+                    if (kept) kept += 8;
+                    for (ky = y_begin; ky < y_end; ++ky) {
+                        const int32_t y = ring_row(g, top + ky * g->dilation_y) * g->width + left;
+                        const uint16_t *in = o->in + (y + xs.first * g->dilation_x) * units;
+                        const uint32_t *table = o->scratch + ((ky - begin) * row_units + xs.first * units) * UNIT_TABLE;
+                        int32_t part = taps * units, ahead = run < part ? run : part, now;
+                        for (; part > 0; part -= now, used += now, table += now * UNIT_TABLE) {
+                            if (ahead == 0) ahead = run, in += (g->dilation_x - 1) * units;
                             if (used + ahead > MOST_UNITS && used > 0) {
-                                move_sums(&sums, counts, moved_before);
+                                move_sums(&sums, counts, add);
+                                add = 1;
                                 used = 0;
-                                moved_before = 1;
                             }
                             now = ahead < MOST_UNITS ? ahead : MOST_UNITS;
                             look_up(in, now, table, &sums);
+                            in += now;
+                            ahead -= now;
                         }
                     }
+                    move_sums(&sums, counts, add);
+                    if (end == g->kernel_y)
+                        finish_counts(&o->epilogue, pixel, first, (ys.last - ys.first) * taps * g->channels, counts);
                 }
-                move_sums(&sums, counts, moved_before);
-                finish_counts(&o->epilogue, pixel, first, (ys.last - ys.first) * taps * g->channels, counts);
             }
         }
-    }
 }

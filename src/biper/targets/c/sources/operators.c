@@ -13,7 +13,14 @@ enum { CLIP = 1, RELU = 2, PRELU = 3 };
 typedef struct {
     int16_t channels, height, width, out_channels, out_height, out_width;
     int16_t kernel_y, kernel_x, step_y, step_x, pad_top, pad_left, dilation_y, dilation_x;
+    int16_t ring; /* how many rows of the input are kept: a row lies where the one so many before it lay */
 } geometry_t;
+
+static int32_t ring_row(const geometry_t *g, int32_t row)
+{
+    while (row >= g->ring) row -= g->ring;
+    return row;
+}
 
 typedef struct {
     int32_t first, last;
@@ -71,7 +78,7 @@ static void convolution(const convolution_t *o)
                     sum_t sum = 0;
                     for (ky = ys.first; ky < ys.last; ++ky)
                         for (kx = xs.first; kx < xs.last; ++kx) {
-                            const int32_t at = (top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
+                            const int32_t at = ring_row(g, top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
                             const real_t *x = o->in + at * stride + group * inside;
                             const weight_t *w = weight + (ky * g->kernel_x + kx) * inside;
                             for (i = 0; i < inside; ++i) sum += (sum_t)x[i] * (sum_t)w[i];
@@ -109,7 +116,7 @@ static void signed_convolution(const signed_convolution_t *o)
                     sum_t sum = 0;
                     for (ky = ys.first; ky < ys.last; ++ky)
                         for (kx = xs.first; kx < xs.last; ++kx) {
-                            const int32_t at = (top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
+                            const int32_t at = ring_row(g, top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
                             const real_t *x = o->in + at * stride + group * inside;
                             const uint32_t *w = weight + (ky * g->kernel_x + kx) * words;
                             for (i = 0; i < inside; ++i)
@@ -163,3 +170,6 @@ static void flatten(const flatten_t *o)
     for (channel = 0; channel < o->channels; ++channel)
         for (pixel = 0; pixel < o->pixels; ++pixel) finish(&o->epilogue, 0, at++, (sum_t)o->in[pixel * o->channels + channel]);
 }
+
+/* @section row_inside */
+static int32_t row_inside(int32_t row, int32_t height) { return row < 0 ? 0 : row > height ? height : row; }
