@@ -81,7 +81,7 @@ def main() -> None:
 
 def profiled(source: str) -> str:
     """C source that prints the instructions of each operation after its call."""
-    counted = re.sub(r"^    (\w+)\(&(op\w+)(.*)\);$", r'    \g<0> board_report("\1 \2");', source, flags=re.MULTILINE)
+    counted = re.sub(r"^ +(\w+)\(&(op\w+)(.*)\);$", r'\g<0> board_report("\1 \2");', source, flags=re.MULTILINE)
     return '#include "board.h"\n' + counted
 
 

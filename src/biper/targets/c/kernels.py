@@ -14,6 +14,9 @@ from biper.runtime.program import Operation, Program, Shape
 UNIT = 16
 """The inputs in a unit of bits, and the output channels that share a table."""
 
+MOST_ROWS = 16
+"""The most rows of a kernel whose inputs are looked up."""
+
 TABLE_BYTES = 512
 """The table of one unit."""
 
@@ -72,7 +75,7 @@ class BinaryLayer:
     @property
     def by_tables(self) -> bool:
         """Whether tables are faster; their sums have 16 bits."""
-        return self.products <= 0xFFFF and self.lookup_instructions < self.counting_instructions
+        return self.products <= 0xFFFF and self.kernel_rows <= MOST_ROWS and self.lookup_instructions < self.counting_instructions
 
 
 def binary_layers(program: Program) -> dict[int, BinaryLayer]:

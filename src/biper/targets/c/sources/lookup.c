@@ -2,7 +2,9 @@
 /* Binary convolutions without an instruction that counts bits. A table says, for every value that 4 bits of an input can
    have, in how many of them it agrees with the weights of 16 output channels: 16 numbers of 4 bits, in two words. The
    numbers of up to three parts of an input are added in their 4 bits, then all in bytes. */
-enum { UNIT_TABLE = 128, MOST_UNITS = 15 }; /* words of the table of 16 inputs; units whose sums fit into a byte */
+enum { UNIT_TABLE = 128 }; /* words of the table of 16 inputs */
+enum { MOST_UNITS = 15 };  /* units whose sums fit into a byte */
+enum { MOST_ROWS = 16 };   /* of a kernel */
 
 /* Sums of 16 channels in bytes: channels 0, 2, 1, 3 in the first word, then 4, 6, 5, 7, and so on. */
 typedef struct {
@@ -87,56 +89,82 @@ static void move_sums(byte_sums_t *sums, uint32_t *counts, int add)
     }
 }
 
+/* The rows of an input that a pixel reads, and the words of a table for a row of a kernel. */
+typedef struct {
+    const uint16_t *in[MOST_ROWS];
+    int32_t rows, step;
+} look_t;
+
+/* Counts for 16 channels how many of the inputs agree in `units` units of each row, from `at` on. */
+static void count_agreeing(const look_t *look, int32_t at, const uint32_t *table, int32_t units, uint32_t *counts, int add)
+{
+    byte_sums_t sums = {0, 0, 0, 0};
+    int32_t row, used = 0;
+    for (row = 0; row < look->rows; ++row, table += look->step) {
+        const uint16_t *in = look->in[row] + at;
+        const uint32_t *part = table;
+        int32_t left = units, now = units;
+        for (; left > 0; left -= now, in += now, part += now * UNIT_TABLE) {
+            if (used + left > MOST_UNITS) {
+                if (used > 0) {
+                    move_sums(&sums, counts, add);
+                    add = 1;
+                    used = 0;
+                }
+                now = left < MOST_UNITS ? left : MOST_UNITS;
+            }
+            look_up(in, now, part, &sums);
+            used += now;
+        }
+    }
+    move_sums(&sums, counts, add);
+}
+
 /* @section lookup_convolution */
 /* Output rows [from, to); weights [16 output channels][ky][kx][unit][4 bits], as fill_table takes them. The table holds
    `rows` rows of a kernel at a time; where those are not all, counts of all pixels lie behind it. */
 static void lookup_convolution(const binary_convolution_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    const int32_t units = o->units, row_units = g->kernel_x * units;
+    const int32_t units = o->units, row_units = g->kernel_x * units, step_x = g->step_x, spread = g->dilation_x;
+    const int32_t reach = (g->kernel_x - 1) * spread, last = g->width - reach;
     const uint32_t *weight = o->weight;
-    int32_t first, begin, row, column, ky;
+    int32_t first, begin, row, column, i;
     for (first = 0; first < g->out_channels && from < to; first += 16)
         for (begin = 0; begin < g->kernel_y; begin += o->rows) {
             const int32_t end = begin + o->rows < g->kernel_y ? begin + o->rows : g->kernel_y;
-            uint32_t *kept = o->rows < g->kernel_y ? o->scratch + o->rows * row_units * UNIT_TABLE : 0;
+            uint32_t own[8], *counts = own;
             int32_t pixel = from * g->out_width;
+            if (o->rows < g->kernel_y) counts = o->scratch + o->rows * row_units * UNIT_TABLE;
             fill_table(o->scratch, weight, (end - begin) * row_units);
             weight += (end - begin) * row_units * 8;
             for (row = from; row < to; ++row) {
                 const int32_t top = row * g->step_y - g->pad_top;
                 const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
                 const int32_t y_begin = ys.first > begin ? ys.first : begin, y_end = ys.last < end ? ys.last : end;
-                for (column = 0; column < g->out_width; ++column, ++pixel) {
-                    const int32_t left = column * g->step_x - g->pad_left;
-                    const range_t xs = taps_inside(left, g->dilation_x, g->kernel_x, g->width);
-                    const int32_t taps = xs.last - xs.first, run = g->dilation_x == 1 ? taps * units : units;
-                    uint32_t own[8], *counts = kept ? kept : own;
-                    int add = begin > 0;
-                    int32_t used = 0;
-                    byte_sums_t sums = {0, 0, 0, 0};
-                    if (kept) kept += 8;
-                    for (ky = y_begin; ky < y_end; ++ky) {
-                        const int32_t y = ring_row(g, top + ky * g->dilation_y) * g->width + left;
-                        const uint16_t *in = o->in + (y + xs.first * g->dilation_x) * units;
-                        const uint32_t *table = o->scratch + ((ky - begin) * row_units + xs.first * units) * UNIT_TABLE;
-                        int32_t part = taps * units, ahead = run < part ? run : part, now;
-                        for (; part > 0; part -= now, used += now, table += now * UNIT_TABLE) {
-                            if (ahead == 0) ahead = run, in += (g->dilation_x - 1) * units;
-                            if (used + ahead > MOST_UNITS && used > 0) {
-                                move_sums(&sums, counts, add);
-                                add = 1;
-                                used = 0;
-                            }
-                            now = ahead < MOST_UNITS ? ahead : MOST_UNITS;
-                            look_up(in, now, table, &sums);
-                            in += now;
-                            ahead -= now;
-                        }
-                    }
-                    move_sums(&sums, counts, add);
+                const uint32_t *table = o->scratch + (y_begin - begin) * row_units * UNIT_TABLE;
+                const int32_t products = (ys.last - ys.first) * g->channels;
+                int32_t left = -g->pad_left;
+                look_t look;
+                look.rows = y_end > y_begin ? y_end - y_begin : 0;
+                look.step = row_units * UNIT_TABLE;
+                for (i = 0; i < look.rows; ++i)
+                    look.in[i] = o->in + ring_row(g, top + (y_begin + i) * g->dilation_y) * g->width * units;
+                for (column = 0; column < g->out_width; ++column, ++pixel, left += step_x) {
+                    range_t xs;
+                    xs.first = 0;
+                    xs.last = g->kernel_x;
+                    if (left < 0 || left >= last) xs = taps_inside(left, spread, g->kernel_x, g->width);
+                    if (spread == 1 || xs.first == xs.last)
+                        count_agreeing(&look, (left + xs.first) * units, table + xs.first * units * UNIT_TABLE,
+                                       (xs.last - xs.first) * units, counts, begin > 0);
+                    else
+                        for (i = xs.first; i < xs.last; ++i)
+                            count_agreeing(&look, (left + i * spread) * units, table + i * units * UNIT_TABLE, units,
+                                           counts, begin > 0 || i > xs.first);
                     if (end == g->kernel_y)
-                        finish_counts(&o->epilogue, pixel, first, (ys.last - ys.first) * taps * g->channels, counts);
+                        finish_counts(&o->epilogue, pixel, first, products * (xs.last - xs.first), counts);
+                    if (o->rows < g->kernel_y) counts += 8;
                 }
             }
         }
