@@ -186,7 +186,10 @@ class OperatorCalls:
             before = op.attributes["before"] if op.operation == "pad_channels" else first
             ends = (first, first + channels) if op.operation == "concatenate" else (0, op.shape[0])
             fields |= {"out_height": op.shape[1], "out_width": op.shape[2], "first": before}
-            self.call(index, step, "transfer", fields | {"begin": ends[0], "end": ends[1]}, part)
+            stays = not self.integer or step.up[part] + step.down == 0
+            changed = op.tensors or op.residual or op.bits or "activation" in op.attributes
+            fields |= {"begin": ends[0], "end": ends[1], "plain": int(stays and not changed)}
+            self.call(index, step, "transfer", fields, part)
             first += channels
 
     def geometry(self, op: Operation, reads: Shape, kernel: Sequence[int], channels: int) -> str:

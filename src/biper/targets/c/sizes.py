@@ -31,7 +31,7 @@ OPERATOR_BYTES = {
     "pixel_convolution": OperatorBytes(600, (40, 40)),
     "convolution": OperatorBytes(520, (40, 40)),
     "signed_convolution": OperatorBytes(520, (44, 44)),
-    "transfer": OperatorBytes(240, (20, 20)),
+    "transfer": OperatorBytes(400, (24, 24)),
     "flatten": OperatorBytes(120, (12, 12)),
     "pool": OperatorBytes(400, (36, 48)),
     "levels_convolution": OperatorBytes(760, (48, 48)),

@@ -27,7 +27,7 @@ from biper.targets.c.fixed_point import FROM_PIXELS, FixedOperation, FixedProgra
 from biper.targets.c.interface import Interface
 from biper.targets.c.kernels import binary_layers
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
-from biper.targets.c.streams import stream_of
+from biper.targets.c.streams import BANDS, stream_of
 from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_input, without_flips
 from biper.targets.operations import require_operations, require_usable_numbers
@@ -133,11 +133,11 @@ def _source(
     integer = exponents is not None
     interface = Interface(program, name, exponents)
     scratch = scratch_of(program)
-    arena, stream = arena_of(program, 2 if integer else 4, scratch), stream_of(program, binary_layers(program))
-    if stream is not None and (by_rows := arena_of(program, 2, scratch, stream)).size < arena.size:
-        arena = by_rows
-    else:
-        stream = None
+    arena, stream = arena_of(program, 2 if integer else 4, scratch), None
+    for band in BANDS:
+        other = stream_of(program, binary_layers(program), band)
+        if other is not None and (by_rows := arena_of(program, 2, scratch, other)).size < arena.size:
+            arena, stream = by_rows, other
     calls = OperatorCalls(program, arena, integer, stream)
     for index, step in enumerate(steps):
         calls.add(index, step)
@@ -201,7 +201,7 @@ def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterab
     yield finish if has_bits else re.sub(r"\n    if \(e->bits\).*", "", finish)
     if operators & set(BINARY_OPERATORS):
         yield from sections("bits", ["finish_sum"])
-    if operators & {"pixel_convolution"}:
+    if integer and operators & {"pixel_convolution", "pool"}:
         yield from sections(own, ["finish_values"])
     if operators & {"binary_convolution", "lookup_convolution"}:
         yield from sections(own, ["finish_counts"])

@@ -18,6 +18,10 @@ LEAST_OPERATIONS = 3
 """The fewest operations that are worth it."""
 
 
+BANDS = 8, 4, 2
+"""How many rows the first operation may compute in a step; the more, the fewer times are tables filled."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """The first operations of a program, which run row by row.
@@ -42,8 +46,14 @@ class Stream:
         return first, end
 
 
-def stream_of(program: Program, layers: Mapping[int, BinaryLayer]) -> Stream | None:
-    """The operations at the begin of a program that can run row by row; None if they are too few."""
+def stream_of(program: Program, layers: Mapping[int, BinaryLayer], rows: int) -> Stream | None:
+    """The operations at the begin of a program that can run row by row; None if they are too few.
+
+    Args:
+        program: a program in integers.
+        layers: its binary convolutions, by the numbers of the operations.
+        rows: how many rows the first operation computes in a step.
+    """
     made: dict[str, int] = {}
     bands: list[int] = []
     lags: list[int] = []
@@ -55,7 +65,7 @@ def stream_of(program: Program, layers: Mapping[int, BinaryLayer]) -> Stream | N
             break
         if not _runs_by_rows(op, layers.get(index)):
             break
-        band, lag = 2, 0
+        band, lag = rows, 0
         if index > 0:
             source = made[op.inputs[0]]
             stride, above, below = _reach(op)

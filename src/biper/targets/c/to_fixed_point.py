@@ -424,6 +424,8 @@ class _Converter:
         if direct:
             multiplier = np.rint(factor * 2.0**e).astype(np.int32)
             step = replace(step, multiplier=multiplier, direct=True)
+        elif moves and op.operation == "pool" and "activation" not in op.attributes and _is_power_of_2(factor):
+            e = 1 - math.frexp(float(factor[0]))[1]  # the sums are the results, at an exponent of their own
         elif sums.exact is not None:
             step = replace(step, up=(e - sums.exact,))
         elif sums.exponents and "multiplier" not in tensors:
@@ -507,6 +509,10 @@ class _Converter:
 def _magnitudes(weight: NDArray[np.int8]) -> NDArray[np.int64]:
     """The sum of the magnitudes of each output channel's weights."""
     return np.asarray(np.abs(weight.astype(np.int64)).sum((1, 2, 3)), np.int64)
+
+
+def _is_power_of_2(factor: Array) -> bool:
+    return bool((factor == factor[0]).all()) and math.frexp(float(factor[0]))[0] == 0.5
 
 
 def _floor_log2(value: float) -> int:

@@ -86,13 +86,13 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t 
 static void finish_values(const epilogue_t *e, int32_t pixel, int32_t first, int32_t channels, const int32_t *sums)
 {
     int32_t i;
-    if (e->real && e->offset && !e->affine && !e->multiplier && !e->residual && !e->activation && e->up == 0 && e->down < 0) {
+    if (e->real && !e->affine && !e->multiplier && !e->residual && !e->activation && e->up == 0 && e->down < 0) {
         const int32_t by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1);
-        const int32_t *offset = e->offset + first;
+        const int32_t *offset = e->offset ? e->offset + first : 0;
         int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
         uint32_t negative = 0;
         for (i = channels; i-- > 0;) {
-            const int32_t y = sums[i] + offset[i];
+            const int32_t y = offset ? sums[i] + offset[i] : sums[i];
             negative = negative << 1 | (uint32_t)y >> 31;
             MODEL_BIT(e, pixel, first + i, y >= 0);
             real[i] = saturated(shifted(y + half, by));
@@ -117,14 +117,21 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
         const int16_t *residual = e->residual + kept_at(pixel, e->residual_ring) * e->channels + first;
         int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
         uint32_t negative = 0;
-        for (i = 16; i-- > 0;) {
-            const int32_t sum = 2 * (int32_t)(i & 1 ? counts[i >> 1] >> 16 : counts[i >> 1] & 0xffffu) - products;
-            const int32_t y = sum * affine[i].multiplier + affine[i].offset + residual[i] * one;
-            MODEL_SUM(e, pixel, first + i, sum);
-            MODEL_BIT(e, pixel, first + i, y >= 0);
-            negative = negative << 1 | (uint32_t)y >> 31;
-            real[i] = saturated(shifted(y + half, by));
+#define FINISH(at, count)                                                                                            \
+    do {                                                                                                             \
+        const int32_t sum = 2 * (int32_t)(count)-products;                                                           \
+        const int32_t y = sum * affine[at].multiplier + affine[at].offset + residual[at] * one;                      \
+        MODEL_SUM(e, pixel, first + (at), sum);                                                                      \
+        MODEL_BIT(e, pixel, first + (at), y >= 0);                                                                   \
+        negative = negative << 1 | (uint32_t)y >> 31;                                                                \
+        real[at] = saturated(shifted(y + half, by));                                                                 \
+    } while (0)
+        for (i = 14; i >= 0; i -= 2) {
+            const uint32_t both = counts[i >> 1];
+            FINISH(i + 1, both >> 16);
+            FINISH(i, both & 0xffffu);
         }
+#undef FINISH
         if (e->bits) e->bits[kept_at(pixel, e->bits_ring) * e->units + (first >> 4)] = (uint16_t)~negative;
         return;
     }
@@ -144,7 +151,7 @@ typedef struct {
 static void pool(const pool_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    int32_t row, column, channel, ky, kx, pixel = from * g->out_width;
+    int32_t row, column, first, channel, ky, kx, pixel = from * g->out_width;
     for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, 1, g->kernel_y, g->height);
@@ -152,15 +159,24 @@ static void pool(const pool_t *o, int32_t from, int32_t to)
             const int32_t left = column * g->step_x - g->pad_left;
             const range_t xs = taps_inside(left, 1, g->kernel_x, g->width);
             const int32_t factor = o->row_factor ? (int32_t)o->row_factor[row] * o->column_factor[column] : 1;
-            for (channel = 0; channel < g->channels; ++channel) {
-                int32_t y = o->maximum ? -32768 : 0;
-                for (ky = ys.first; ky < ys.last; ++ky)
-                    for (kx = xs.first; kx < xs.last; ++kx) {
-                        const int32_t x = o->in[(ring_row(g, top + ky) * g->width + left + kx) * g->channels + channel];
-                        if (!o->maximum) y += x;
-                        else if (x > y) y = x;
-                    }
-                finish(&o->epilogue, pixel, channel, y * factor);
+            for (first = 0; first < g->channels; first += 16) {
+                const int32_t channels = g->channels - first < 16 ? g->channels - first : 16;
+                int32_t sums[16];
+                for (channel = 0; channel < channels; ++channel) sums[channel] = o->maximum ? -32768 : 0;
+                for (ky = ys.first; ky < ys.last; ++ky) {
+                    const int32_t at = ring_row(g, top + ky) * g->width + left + xs.first;
+                    const int16_t *in = o->in + at * g->channels + first;
+                    for (kx = xs.first; kx < xs.last; ++kx, in += g->channels)
+                        if (!o->maximum) {
+                            for (channel = 0; channel < channels; ++channel) sums[channel] += in[channel];
+                        } else {
+                            for (channel = 0; channel < channels; ++channel)
+                                if (in[channel] > sums[channel]) sums[channel] = in[channel];
+                        }
+                }
+                if (factor != 1)
+                    for (channel = 0; channel < channels; ++channel) sums[channel] *= factor;
+                finish_values(&o->epilogue, pixel, first, channels, sums);
             }
         }
     }

@@ -136,6 +136,7 @@ typedef struct {
     int16_t out_height, out_width; /* the nearest of the input's rows and columns is read */
     int16_t first;                 /* of the result's channels, the one that is the input's channel 0 */
     int16_t begin, end;            /* the result's channels that are written; those beside the input's are 0 */
+    uint8_t plain;                 /* whether values stay as they are */
     epilogue_t epilogue;
 } transfer_t;
 
@@ -146,7 +147,13 @@ static void transfer(const transfer_t *o)
         x = x_left = 0;
         for (column = 0; column < o->out_width; ++column, ++pixel) {
             const real_t *in = o->in + (y * o->width + x) * o->channels;
-            for (channel = o->begin; channel < o->end; ++channel) {
+            real_t *out = o->epilogue.real + pixel * o->epilogue.channels;
+            if (o->plain) {
+                for (channel = o->begin; channel < o->first; ++channel) out[channel] = 0;
+                for (channel = 0; channel < o->channels; ++channel) out[o->first + channel] = in[channel];
+                for (channel = o->first + o->channels; channel < o->end; ++channel) out[channel] = 0;
+            }
+            for (channel = o->plain ? o->end : o->begin; channel < o->end; ++channel) {
                 const int32_t c = channel - o->first;
                 finish(&o->epilogue, pixel, channel, c >= 0 && c < o->channels ? (sum_t)in[c] : (sum_t)0);
             }
