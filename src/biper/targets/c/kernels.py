@@ -14,6 +14,9 @@ from biper.runtime.program import Operation, Program, Shape
 UNIT = 16
 """The inputs in a unit of bits, and the output channels that share a table."""
 
+MOST_CHANNELS = 241
+"""Fewer channels than these have an input whose bits are looked up."""
+
 MOST_ROWS = 16
 """The most rows of a kernel whose inputs are looked up."""
 
@@ -31,6 +34,7 @@ class BinaryLayer:
         pixels: of the result.
         products: of signs in a sum.
         kernel_rows: rows of a kernel.
+        channels: of the input.
     """
 
     units: int
@@ -38,6 +42,7 @@ class BinaryLayer:
     pixels: int
     products: int
     kernel_rows: int
+    channels: int
 
     @property
     def blocks(self) -> int:
@@ -74,8 +79,9 @@ class BinaryLayer:
 
     @property
     def by_tables(self) -> bool:
-        """Whether tables are faster; their sums have 16 bits."""
-        return self.products <= 0xFFFF and self.kernel_rows <= MOST_ROWS and self.lookup_instructions < self.counting_instructions
+        """Whether tables are faster; sums of a pixel of the input have 8 bits, those of all taps 16."""
+        fits = self.products <= 0xFFFF and self.channels < MOST_CHANNELS and self.kernel_rows <= MOST_ROWS
+        return fits and self.lookup_instructions < self.counting_instructions
 
 
 def binary_layers(program: Program) -> dict[int, BinaryLayer]:
@@ -89,4 +95,4 @@ def binary_layer(op: Operation, reads: Shape) -> BinaryLayer | None:
     if op.operation != "binary_convolution" or op.attributes["groups"] != 1:
         return None
     taps = math.prod(op.tensors["weight"].shape[1:3])
-    return BinaryLayer(-(-reads[0] // UNIT) * taps, op.shape[0], math.prod(op.shape[1:]), reads[0] * taps, op.tensors["weight"].shape[1])
+    return BinaryLayer(-(-reads[0] // UNIT) * taps, op.shape[0], math.prod(op.shape[1:]), reads[0] * taps, op.tensors["weight"].shape[1], reads[0])

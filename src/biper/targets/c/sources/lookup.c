@@ -95,29 +95,20 @@ typedef struct {
     int32_t rows, step;
 } look_t;
 
-/* Counts for 16 channels how many of the inputs agree in `units` units of each row, from `at` on. */
-static void count_agreeing(const look_t *look, int32_t at, const uint32_t *table, int32_t units, uint32_t *counts, int add)
+/* Counts for 16 channels how many of the inputs agree in `units` units of each row, from `at` on; in up to `most` rows
+   at a time, so that sums in bytes do not overflow. */
+static void count_agreeing(const look_t *look, int32_t at, const uint32_t *table, int32_t units, int32_t most,
+                           uint32_t *counts, int add)
 {
     byte_sums_t sums = {0, 0, 0, 0};
-    int32_t row, used = 0;
-    for (row = 0; row < look->rows; ++row, table += look->step) {
-        const uint16_t *in = look->in[row] + at;
-        const uint32_t *part = table;
-        int32_t left = units, now = units;
-        for (; left > 0; left -= now, in += now, part += now * UNIT_TABLE) {
-            if (used + left > MOST_UNITS) {
-                if (used > 0) {
-                    move_sums(&sums, counts, add);
-                    add = 1;
-                    used = 0;
-                }
-                now = left < MOST_UNITS ? left : MOST_UNITS;
-            }
-            look_up(in, now, part, &sums);
-            used += now;
-        }
+    const uint16_t *const *in = look->in, *const *end = look->in + (units > 0 ? look->rows : 0);
+    for (;;) {
+        const uint16_t *const *until = end - in > most ? in + most : end;
+        for (; in < until; ++in, table += look->step) look_up(*in + at, units, table, &sums);
+        move_sums(&sums, counts, add);
+        if (in == end) return;
+        add = 1;
     }
-    move_sums(&sums, counts, add);
 }
 
 /* @section lookup_convolution */
@@ -127,7 +118,8 @@ static void lookup_convolution(const binary_convolution_t *o, int32_t from, int3
 {
     const geometry_t *g = &o->geometry;
     const int32_t units = o->units, row_units = g->kernel_x * units, step_x = g->step_x, spread = g->dilation_x;
-    const int32_t reach = (g->kernel_x - 1) * spread, last = g->width - reach;
+    const int32_t last = g->width - (g->kernel_x - 1) * spread;
+    const int32_t together = spread == 1 && row_units <= MOST_UNITS, most = MOST_UNITS / (together ? row_units : units);
     const uint32_t *weight = o->weight;
     int32_t first, begin, row, column, i;
     for (first = 0; first < g->out_channels && from < to; first += 16)
@@ -155,12 +147,12 @@ static void lookup_convolution(const binary_convolution_t *o, int32_t from, int3
                     xs.first = 0;
                     xs.last = g->kernel_x;
                     if (left < 0 || left >= last) xs = taps_inside(left, spread, g->kernel_x, g->width);
-                    if (spread == 1 || xs.first == xs.last)
+                    if (together || xs.first == xs.last)
                         count_agreeing(&look, (left + xs.first) * units, table + xs.first * units * UNIT_TABLE,
-                                       (xs.last - xs.first) * units, counts, begin > 0);
+                                       (xs.last - xs.first) * units, most, counts, begin > 0);
                     else
                         for (i = xs.first; i < xs.last; ++i)
-                            count_agreeing(&look, (left + i * spread) * units, table + i * units * UNIT_TABLE, units,
+                            count_agreeing(&look, (left + i * spread) * units, table + i * units * UNIT_TABLE, units, most,
                                            counts, begin > 0 || i > xs.first);
                     if (end == g->kernel_y)
                         finish_counts(&o->epilogue, pixel, first, products * (xs.last - xs.first), counts);
