@@ -146,11 +146,11 @@ class OperatorCalls:
             self.call(index, step, "convolution", fields | geometry)
 
     def pixel_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
-        """Weights [4 output channels][ky][kx][channel][4]; the offset has what all taps add, and a table what is missing."""
+        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, and a table what is missing."""
         assert step.weight is not None and step.tap_offset is not None
-        weight = np.pad(step.weight, ((0, -len(step.weight) % 4), (0, 0), (0, 0), (0, 0)))
+        weight = np.pad(step.weight, ((0, -len(step.weight) % 8), (0, 0), (0, 0), (0, 0)))
         kernel = weight.shape[2:]
-        ordered = weight.reshape(-1, 4, reads[0], *kernel).transpose(0, 3, 4, 2, 1)
+        ordered = weight.reshape(-1, 8, reads[0], *kernel).transpose(0, 3, 4, 2, 1)
         fields = {"weight": self.table(index, "weight", ordered)}
         if any(step.op.attributes["padding"]):
             fields["missing"] = self.table(index, "missing", -step.tap_offset)

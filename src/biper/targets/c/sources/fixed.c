@@ -232,7 +232,7 @@ static void sample(const sample_t *o)
 
 /* @section pixel_convolution */
 typedef struct {
-    const int32_t *weight;  /* [4 output channels][ky][kx][channel][output channel] */
+    const int32_t *weight;  /* [8 output channels][ky][kx][channel][output channel] */
     const int32_t *missing; /* [output channel][ky][kx]: what a tap outside the image adds */
     geometry_t geometry;
     epilogue_t epilogue;
@@ -255,19 +255,21 @@ static void pixel_convolution(const pixel_convolution_t *o, const uint8_t *input
             for (first = 0; first < g->out_channels; first += 16) {
                 const int32_t channels = g->out_channels - first < 16 ? g->out_channels - first : 16;
                 int32_t sums[16];
-                for (channel = 0; channel < channels; channel += 4, weight += 4 * size * inside) {
-                    int32_t a = 0, b = 0, c = 0, d = 0;
+                for (channel = 0; channel < channels; channel += 8, weight += 8 * size * inside) {
+                    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
                     for (ky = ys.first; ky < ys.last; ++ky) {
                         const int32_t y = (top + ky * g->dilation_y) * g->width + left;
                         const uint8_t *in = input + (y + xs.first * g->dilation_x) * inside;
-                        const int32_t *w = weight + 4 * (ky * g->kernel_x + xs.first) * inside;
+                        const int32_t *w = weight + 8 * (ky * g->kernel_x + xs.first) * inside;
                         for (kx = 0; kx < parts; ++kx, in += (g->dilation_x - 1) * inside)
-                            for (i = 0; i < run; ++i, w += 4) {
+                            for (i = run; i > 0; --i, w += 8) {
                                 const int32_t x = *in++;
-                                a += x * w[0], b += x * w[1], c += x * w[2], d += x * w[3];
+                                s0 += x * w[0], s1 += x * w[1], s2 += x * w[2], s3 += x * w[3];
+                                s4 += x * w[4], s5 += x * w[5], s6 += x * w[6], s7 += x * w[7];
                             }
                     }
-                    sums[channel] = a, sums[channel + 1] = b, sums[channel + 2] = c, sums[channel + 3] = d;
+                    sums[channel] = s0, sums[channel + 1] = s1, sums[channel + 2] = s2, sums[channel + 3] = s3;
+                    sums[channel + 4] = s4, sums[channel + 5] = s5, sums[channel + 6] = s6, sums[channel + 7] = s7;
                 }
                 if (!whole)
                     for (channel = 0; channel < channels; ++channel)
