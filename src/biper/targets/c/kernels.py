@@ -80,7 +80,7 @@ class BinaryLayer:
     @property
     def by_tables(self) -> bool:
         """Whether tables are faster; sums of a pixel of the input have 8 bits, those of all taps 16."""
-        fits = self.products <= 0xFFFF and self.channels < MOST_CHANNELS and self.kernel_rows <= MOST_ROWS
+        fits = UNIT * self.units <= 0xFFFF and self.channels < MOST_CHANNELS and self.kernel_rows <= MOST_ROWS
         return fits and self.lookup_instructions < self.counting_instructions
 
 

@@ -15,14 +15,14 @@ def units_of(bits: NDArray[np.bool_]) -> NDArray[np.uint16]:
     """Pack bits (O, I, kh, kw) into units [O][kh][kw][ceil(I / 16)], the first channel in the lowest bit."""
     spare = -bits.shape[1] % 16
     padded = np.pad(bits, ((0, 0), (0, spare), (0, 0), (0, 0))).transpose(0, 2, 3, 1)
-    return np.packbits(padded, axis=-1, bitorder="little").view("<u2")
+    return np.ascontiguousarray(np.packbits(padded, axis=-1, bitorder="little")).view("<u2")
 
 
 def words_of(bits: NDArray[np.bool_]) -> NDArray[np.uint32]:
     """Pack bits (O, I, kh, kw) into words [O][kh][kw][ceil(I / 32)], the first channel in the lowest bit."""
     spare = -bits.shape[1] % 32
     padded = np.pad(bits, ((0, 0), (0, spare), (0, 0), (0, 0))).transpose(0, 2, 3, 1)
-    return np.packbits(padded, axis=-1, bitorder="little").view("<u4")
+    return np.ascontiguousarray(np.packbits(padded, axis=-1, bitorder="little")).view("<u4")
 
 
 def pairs_of(units: NDArray[np.uint16]) -> NDArray[np.uint32]:

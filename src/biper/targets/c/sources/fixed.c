@@ -104,8 +104,8 @@ static void finish_values(const epilogue_t *e, int32_t pixel, int32_t first, int
 }
 
 /* @section finish_counts */
-/* Finishes 16 channels of a pixel, or those that there are: each of `products` agrees or differs, and counts say how
-   many agree, two channels in a word. */
+/* Finishes 16 channels of a pixel, or those that there are; a sum is twice the count of what agrees, two channels in a
+   word, less `products`. */
 static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int32_t products, const uint32_t *counts)
 {
     const int32_t channels = e->channels - first < 16 ? e->channels - first : 16;

@@ -135,7 +135,8 @@ static void lookup_convolution(const binary_convolution_t *o, int32_t from, int3
                 const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
                 const int32_t y_begin = ys.first > begin ? ys.first : begin, y_end = ys.last < end ? ys.last : end;
                 const uint32_t *table = o->scratch + (y_begin - begin) * row_units * UNIT_TABLE;
-                const int32_t products = (ys.last - ys.first) * g->channels;
+                /* Bits of a unit beyond the channels are 0 in inputs and weights, and agree. */
+                const int32_t products = (ys.last - ys.first) * (32 * units - g->channels);
                 int32_t left = -g->pad_left;
                 look_t look;
                 look.rows = y_end > y_begin ? y_end - y_begin : 0;
