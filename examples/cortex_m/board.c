@@ -33,3 +33,23 @@ void board_count_start(void)
 }
 
 uint32_t board_count(void) { return ((start - systick[2]) & (TICKS - 1)) * NANOSECONDS_A_TICK; }
+
+void board_write_number(uint32_t number)
+{
+    char digits[11], *at = digits + 10;
+    *at = 0;
+    do *--at = (char)('0' + number % 10);
+    while (number /= 10);
+    board_write(at);
+}
+
+void board_report(const char *name)
+{
+    static uint32_t last;
+    const uint32_t now = board_count();
+    board_write_number(now > last ? now - last : now);
+    board_write(" ");
+    board_write(name);
+    board_write("\n");
+    last = board_count();
+}

@@ -5,15 +5,6 @@
 
 static const char *const classes[] = {MODEL_CLASSES};
 
-static void write_number(uint32_t number)
-{
-    char digits[11], *at = digits + 10;
-    *at = 0;
-    do *--at = (char)('0' + number % 10);
-    while (number /= 10);
-    board_write(at);
-}
-
 int main(void)
 {
     uint32_t image, output, same = 0, correct = 0, instructions = 0;
@@ -34,13 +25,13 @@ int main(void)
             board_write("\n");
         }
     }
-    write_number(same);
+    board_write_number(same);
     board_write(" of ");
-    write_number(IMAGES);
+    board_write_number(IMAGES);
     board_write(" as expected, ");
-    write_number(correct);
+    board_write_number(correct);
     board_write(" right, ");
-    write_number(instructions);
+    board_write_number(instructions);
     board_write(" instructions an image\n");
     return same == IMAGES ? 0 : 1;
 }

@@ -9,6 +9,7 @@ Needs arm-none-eabi-gcc and qemu-system-arm. For a real board, change `board.c` 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/cortex_m"), help="where to build")
+    parser.add_argument("--profile", action="store_true", help="print the instructions of every operation")
     options = parser.parse_args()
 
     model = options.model / "model.biper" if options.model.is_dir() else options.model
@@ -65,6 +67,9 @@ def main() -> None:
     options.build.mkdir(parents=True, exist_ok=True)
     _, text = write_c(opened, options.build / "model.c", integer_only=options.integer_only)
     print(text, flush=True)
+    if options.profile:
+        model_c = options.build / "model.c"
+        model_c.write_text(profiled(model_c.read_text()))
     (options.build / "images.h").write_text(images_header(given, labels, expected, options.integer_only))
     sources = [*(str(HERE / name) for name in ("startup.c", "board.c", "main.c")), str(options.build / "model.c")]
     image = options.build / "model.elf"
@@ -72,6 +77,12 @@ def main() -> None:
     subprocess.run([*compiler, "-lgcc"], check=True)
     subprocess.run(["arm-none-eabi-size", str(image)], check=True)
     subprocess.run(["qemu-system-arm", *BOARD, "-kernel", str(image)], check=True)
+
+
+def profiled(source: str) -> str:
+    """C source that prints the instructions of each operation after its call."""
+    counted = re.sub(r"^ +(\w+)\(&(op\w+)(.*)\);$", r'\g<0> board_report("\1 \2");', source, flags=re.MULTILINE)
+    return '#include "board.h"\n' + counted
 
 
 def images_header(given: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:

@@ -14,20 +14,31 @@ from numpy.typing import NDArray
 
 from biper.targets.c.source import CSource
 
+CALLS = 40
+"""The most operations that make sums, or bits."""
+
 WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-ffreestanding"]
 
 TRACE = """
-static int32_t sums[{size}], sum_count;
-static uint8_t bits[{size}];
-static int32_t bit_count;
-#define MODEL_SUM(sum) (sums[sum_count++] = (sum))
-#define MODEL_BIT(bit) (bits[bit_count++] = (uint8_t)(bit))
+static int32_t sums[{calls}][{size}];
+static uint8_t bits[{calls}][{size}];
+static const void *sum_calls[{calls}], *bit_calls[{calls}];
+static int trace_call(const void **calls, const void *epilogue)
+{{
+    int i = 0;
+    while (calls[i] != 0 && calls[i] != epilogue) ++i;
+    calls[i] = epilogue;
+    return i;
+}}
+#define MODEL_SUM(e, pixel, channel, sum) (sums[trace_call(sum_calls, e)][(pixel) * (e)->channels + (channel)] = (sum))
+#define MODEL_BIT(e, pixel, channel, bit) \\
+    (bits[trace_call(bit_calls, e)][(pixel) * (e)->channels + (channel)] = (uint8_t)(bit))
 """
 GETTERS = """
 const int32_t *{name}_sums(void);
 const uint8_t *{name}_bits(void);
-const int32_t *{name}_sums(void) {{ sum_count = bit_count = 0; return sums; }}
-const uint8_t *{name}_bits(void) {{ return bits; }}
+const int32_t *{name}_sums(void) {{ return sums[0]; }}
+const uint8_t *{name}_bits(void) {{ return bits[0]; }}
 """
 
 
@@ -42,7 +53,7 @@ def require(tool: str) -> str:
 class Compiled:
     """Functions of generated sources, by their names.
 
-    ``trace`` is the most sums or bits that an image makes; with it, `traced` can return them.
+    ``trace`` is the most sums or bits that an operation makes; with it, `traced` can return them.
     """
 
     def __init__(
@@ -53,7 +64,7 @@ class Compiled:
             text = source.source
             if trace:
                 include = f'#include "{name}.h"\n'
-                text = text.replace(include, include + TRACE.format(size=trace)) + GETTERS.format(name=name)
+                text = text.replace(include, include + TRACE.format(size=trace, calls=CALLS)) + GETTERS.format(name=name)
             (folder / f"{name}.h").write_text(source.header)
             (folder / f"{name}.c").write_text(text)
             files.append(str(folder / f"{name}.c"))
@@ -61,6 +72,7 @@ class Compiled:
         command = [require(compiler), *WARNINGS, *flags.split(), "-shared", "-fPIC", "-o", str(library), *files]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        self.trace = trace
         self.path, self.library = library, ctypes.CDLL(str(library))
 
     def __call__(self, name: str, pixels: NDArray[np.uint8], outputs: int, dtype: type) -> NDArray:
@@ -72,14 +84,13 @@ class Compiled:
         return results
 
     def traced(
-        self, name: str, image: NDArray[np.uint8], outputs: int, dtype: type, sums: int, bits: int
+        self, name: str, image: NDArray[np.uint8], outputs: int, dtype: type
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """The results of one image, and its first ``sums`` integer sums and ``bits`` bits, as they were made."""
+        """The results of one image, and what its operations made, in their order: sums and bits, (`CALLS`, trace)."""
         pointers = [getattr(self.library, f"{name}_{what}") for what in ("sums", "bits")]
         for pointer in pointers:
             pointer.restype = ctypes.c_void_p
-        at = [pointer() for pointer in pointers]
         result = self(name, image[None], outputs, dtype)
-        made = np.ctypeslib.as_array((ctypes.c_int32 * sums).from_address(at[0])).copy()
-        seen = np.ctypeslib.as_array((ctypes.c_uint8 * bits).from_address(at[1])).copy()
-        return result[0], made, seen
+        made = np.ctypeslib.as_array((ctypes.c_int32 * (CALLS * self.trace)).from_address(pointers[0]())).copy()
+        seen = np.ctypeslib.as_array((ctypes.c_uint8 * (CALLS * self.trace)).from_address(pointers[1]())).copy()
+        return result[0], made.reshape(CALLS, -1), seen.reshape(CALLS, -1)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from biper.runtime.program import Operation, Program, Shape
 from biper.targets.c.layout import same_order
+from biper.targets.c.streams import Stream
+
+
+SCRATCH = "scratch "
+"""What the names of memory begin with that an operation needs while it runs."""
 
 
 @dataclass
@@ -16,7 +21,7 @@ class Value:
 
     Attributes:
         name: of the value.
-        size: in elements.
+        size: in bytes, a multiple of 4.
         first, last: the numbers of these steps.
         replaces: a value in whose place it is written, element by element, if nothing reads that one later.
     """
@@ -28,14 +33,15 @@ class Value:
     replaces: str | None = None
 
 
-def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
+def place_values(values: Sequence[Value], together: int = 0) -> tuple[dict[str, int], int]:
     """Give each value the lowest offset that is free from its first to its last step, the largest value first.
 
     Args:
         values: in the order in which they are made.
+        together: how many of the first steps take turns: values that they make are needed until the last of them.
 
     Returns:
-        The offsets by name, and the size of the whole, in elements.
+        The offsets by name, and the size of the whole, in bytes.
     """
     shared: dict[str, Value] = {}
     for value in values:
@@ -46,6 +52,9 @@ def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
         else:
             shared[value.name] = Value(value.name, value.size, value.first, value.last)
     blocks = {block.name: block for block in shared.values()}.values()
+    for block in blocks:
+        if block.first < together and not block.name.startswith(SCRATCH):
+            block.first, block.last = 0, max(block.last, together - 1)
     placed: list[tuple[int, Value]] = []
     for block in sorted(blocks, key=lambda block: -block.size):
         offset = 0
@@ -60,27 +69,38 @@ def place_values(values: Sequence[Value]) -> tuple[dict[str, int], int]:
 
 @dataclass(frozen=True)
 class Arena:
-    """The arena of a program.
+    """The arena of a program: values of all types share its memory, each while it is needed.
 
     Attributes:
-        offsets: where each value begins among those of its kind, real or bits, in elements.
-        elements: how many elements of each kind there are: ``"real"`` values; ``"bits"``, in words; the ``"window"``
-            of words that a binary convolution gathers for one pixel; and the ``"levels"`` of an int8 convolution, its
-            inputs rounded to bytes.
+        offsets: where each value begins, in bytes.
+        size: of the whole, in bytes.
+        real_bytes: the size of a real value.
+        values: what was placed.
+        rings: how many rows of values are kept, where those are not all.
     """
 
     offsets: Mapping[str, int]
-    elements: Mapping[str, int]
+    size: int
+    real_bytes: int
+    values: tuple[Value, ...] = ()
+    rings: Mapping[str, int] = field(default_factory=dict)
 
     def members(self) -> str:
-        """The members of its C struct; ``real_t`` is the C type of real values."""
-        kinds = {"real": "real_t", "bits": "uint32_t", "window": "uint32_t", "levels": "uint8_t"}
-        return " ".join(f"{kinds[kind]} {kind}[{self.elements[kind]}];" for kind in kinds if self.elements[kind])
+        """The members of its C union; ``real_t`` is the C type of real values."""
+        kinds = {"real_t real": self.real_bytes, "uint16_t bits": 2, "uint32_t words": 4, "uint8_t levels": 1}
+        return " ".join(f"{kind}[{max(self.size, 4) // size}];" for kind, size in kinds.items())
 
-    def nbytes(self, real_bytes: int) -> int:
-        """Its size, where a real value takes ``real_bytes``; each kind takes whole words of 4 bytes."""
-        each = {"real": real_bytes, "bits": 4, "window": 4, "levels": 1}
-        return sum(-(-size * each[kind] // 4) * 4 for kind, size in self.elements.items())
+    def address(self, value: str, kind: str, offset: int = 0) -> str:
+        """The C expression of the address of an element of a value.
+
+        Args:
+            value: its name.
+            kind: ``"real"``, ``"bits"`` (units of 16), ``"words"`` or ``"levels"``.
+            offset: counts elements from its first.
+        """
+        size = {"real": self.real_bytes, "bits": 2, "words": 4, "levels": 1}[kind]
+        offset += self.offsets[value] // size
+        return f"arena.{kind} + {offset}" if offset else f"arena.{kind}"
 
 
 IN_PLACE = frozenset({"elementwise", "unary", "binary", "select", "softmax", "normalize", "reshape"})
@@ -97,10 +117,18 @@ def _replaceable(op: Operation, shapes: Mapping[str, Shape]) -> Iterator[str]:
         yield op.inputs[0]
 
 
-def arena_of(program: Program) -> Arena:
+def arena_of(
+    program: Program, real_bytes: int, scratch: Mapping[int, int], stream: Stream | None = None
+) -> Arena:
     """Lay out the values of a program; some operations write over an input where nothing reads it later.
 
     Constants are no part of the arena. Further inputs are copied into it before the first operation.
+
+    Args:
+        program: a validated program.
+        real_bytes: the size of a real value.
+        scratch: the bytes that an operation, by its number, needs while it runs; they are called ``"scratch 7"``.
+        stream: the first operations, if they run row by row.
     """
     operations, shapes = program.operations, program.shapes
     last = dict.fromkeys(program.results.values(), len(operations))
@@ -108,26 +136,59 @@ def arena_of(program: Program) -> Arena:
         for name in (*op.inputs, op.residual):
             if name is not None:
                 last[name] = max(last.get(name, 0), index)
-    values: dict[str, list[Value]] = {"real": [], "bits": []}
-    for name, shape in program.inputs.items():
-        values["real"].append(Value(name, math.prod(shape), 0, last.get(name, 0)))
-    alive = {value.name for value in values["real"]}
+    values = [
+        Value(name, _whole_words(math.prod(shape) * real_bytes), 0, last.get(name, 0))
+        for name, shape in program.inputs.items()
+    ]
+    replaced: dict[str, str] = {}
+    alive = {value.name for value in values}
     for index, op in enumerate(operations):
         if op.real is not None and op.operation != "constant":
-            replaces = next((name for name in _replaceable(op, shapes) if name in alive and last[name] == index), None)
-            values["real"].append(Value(op.real, math.prod(op.shape), index, last.get(op.real, index), replaces))
+            for name in _replaceable(op, shapes):
+                if name in alive and last[name] == index:
+                    replaced[op.real] = name
+                    break
             alive.add(op.real)
+    rings = {} if stream is None else _rings(program, stream, last, replaced)
+    for index, op in enumerate(operations):
+        if op.real is not None and op.operation != "constant":
+            size = math.prod(op.shape) * real_bytes
+            if op.real in rings:
+                size = size // op.shape[1] * rings[op.real]
+            values.append(Value(op.real, _whole_words(size), index, last.get(op.real, index), replaced.get(op.real)))
         if op.bits is not None:
             channels, height, width = op.shape
-            size = -(-channels // 32) * height * width
-            values["bits"].append(Value(op.bits, size, index, last.get(op.bits, index)))
-    placed = {kind: place_values(entries) for kind, entries in values.items()}
-    windows = [
-        -(-shapes[op.inputs[0]][0] // 32) * math.prod(op.tensors["weight"].shape[1:3])
-        for op in operations
-        if op.operation == "binary_convolution" and op.attributes["groups"] == 1
-    ]
-    levels = [math.prod(shapes[op.inputs[0]]) for op in operations if "input_factor" in op.attributes]
-    elements = {kind: total for kind, (_, total) in placed.items()}
-    elements |= {"window": max(windows, default=0), "levels": max(levels, default=0)}
-    return Arena(placed["real"][0] | placed["bits"][0], elements)
+            size = _whole_words(2 * -(-channels // 16) * rings.get(op.bits, height) * width)
+            values.append(Value(op.bits, size, index, last.get(op.bits, index)))
+        if index in scratch:
+            values.append(Value(f"{SCRATCH}{index}", _whole_words(scratch[index]), index, index))
+    offsets, size = place_values(values, 0 if stream is None else len(stream.bands))
+    return Arena(offsets, size, real_bytes, tuple(values), rings)
+
+
+def _rings(
+    program: Program, stream: Stream, last: Mapping[str, int], replaced: Mapping[str, str]
+) -> dict[str, int]:
+    """How many rows are kept of each value that only the operations of a stream read, values in one place together."""
+    groups: dict[str, list[str]] = {}
+    of: dict[str, str] = {}
+    made: dict[str, int] = {}
+    for index, op in enumerate(program.operations[: len(stream.bands)]):
+        for name in (op.real, op.bits):
+            if name is not None:
+                made[name] = index
+                of[name] = of[replaced[name]] if replaced.get(name) in of else name
+                groups.setdefault(of[name], []).append(name)
+    rings = {}
+    for first, names in groups.items():
+        if any(last.get(name, made[name]) >= len(stream.bands) for name in names):
+            continue
+        low = max((low for (_, name), low in stream.lows.items() if name in names), default=0)
+        rows = stream.bands[made[first]] - stream.lags[made[first]] + low
+        height = program.shapes[first][1]
+        rings |= dict.fromkeys(names, min(rows, height))
+    return rings
+
+
+def _whole_words(size: int) -> int:
+    return -(-size // 4) * 4

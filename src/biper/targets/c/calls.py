@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,18 @@ from biper.runtime.program import Operation, Program, Shape, unpack_weight
 from biper.targets.c.arena import Arena
 from biper.targets.c.array_calls import ArrayCalls
 from biper.targets.c.array_functions import definition
-from biper.targets.c.fixed_point import PIXELS, FixedOperation
+from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
+from biper.targets.c.kernels import binary_layer
 from biper.targets.c.layout import places_of
+from biper.targets.c.streams import Stream
 from biper.targets.c.sizes import description_bytes
-from biper.targets.c.text import comment, initializer, number, rows, words_of
+from biper.targets.c.text import comment, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
 
 Array = NDArray[Any]
+
+
+BY_ROWS = frozenset({"binary_convolution", "lookup_convolution", "pixel_convolution", "pool"})
+"""The operators that compute some rows of their result."""
 
 
 class OperatorCalls:
@@ -27,6 +34,7 @@ class OperatorCalls:
         program: a program whose first operation reads the pixels, or whose input is numbers.
         arena: where its values lie.
         integer: whether the operators compute in integers alone.
+        stream: the first operations, if they run row by row.
 
     Attributes:
         tables: definitions of constants, in the order in which they are to stand.
@@ -36,8 +44,8 @@ class OperatorCalls:
         table_bytes: the size of all constants.
     """
 
-    def __init__(self, program: Program, arena: Arena, integer: bool) -> None:
-        self.program, self.arena, self.integer = program, arena, integer
+    def __init__(self, program: Program, arena: Arena, integer: bool, stream: Stream | None = None) -> None:
+        self.program, self.arena, self.integer, self.stream = program, arena, integer, stream
         self.shapes = program.shapes
         self.bits = {op.bits for op in program.operations}
         self.tables: list[str] = []
@@ -55,6 +63,8 @@ class OperatorCalls:
         match op.operation:
             case _ if op.operation == PIXELS:
                 self.call(index, step, "read_pixels", {"pixels": reads[1] * reads[2]})
+            case _ if op.operation == PIXEL_CONVOLUTION:
+                self.pixel_convolution(index, step, reads)
             case "binary_convolution":
                 self.binary_convolution(index, step, reads)
             case "convolution":
@@ -72,35 +82,42 @@ class OperatorCalls:
                 self.arrays.add(index, op, step.up)
 
     def binary_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
-        """Weights in words; in groups, a word may belong to two of them, and a mask keeps the bits of one."""
+        """Weights in words; in groups, a unit may belong to two of them, and a mask keeps the bits of one."""
         op = step.op
         groups, inside = op.attributes["groups"], reads[0] // op.attributes["groups"]
         positive = unpack_weight(op.tensors["weight"], inside) > 0
         fields: dict[str, Any] = {"in": self.address(op.inputs[0])}
         geometry = {"geometry": self.geometry(op, reads, positive.shape[2:], inside)}
-        if groups == 1:
-            words = words_of(positive)
-            fields |= {"weight": self.table(index, "weight", words), "words": words.shape[-1]}
-            self.call(index, step, "binary_convolution", fields | geometry)
+        layer = binary_layer(op, reads)
+        if layer is not None:
+            units = units_of(positive)
+            fields["scratch"] = self.arena.address(f"scratch {index}", "words")
+            fields |= {"units": units.shape[-1], "rows": layer.kernel_rows // layer.passes}
+            if layer.by_tables:
+                fields["weight"] = self.either_table(index, "weight", pairs_of(units), lanes_of(units))
+                self.call(index, step, "lookup_convolution", fields | geometry)
+            else:
+                fields["weight"] = self.table(index, "weight", pairs_of(units))
+                self.call(index, step, "binary_convolution", fields | geometry)
             return
-        firsts = np.arange(groups) * inside // 32
-        span = int(max((np.arange(1, groups + 1) * inside - 1) // 32 - firsts)) + 1
-        in_words = -(-reads[0] // 32)
-        firsts = np.minimum(firsts, in_words - span)
-        shifted = np.zeros((len(positive), span * 32, *positive.shape[2:]), bool)
-        mask = np.zeros((groups, span * 32, 1, 1), bool)
+        firsts = np.arange(groups) * inside // 16
+        span = int(max((np.arange(1, groups + 1) * inside - 1) // 16 - firsts)) + 1
+        in_units = -(-reads[0] // 16)
+        firsts = np.minimum(firsts, in_units - span)
+        shifted = np.zeros((len(positive), span * 16, *positive.shape[2:]), bool)
+        mask = np.zeros((groups, span * 16, 1, 1), bool)
         for group in range(groups):
-            start = group * inside - 32 * int(firsts[group])
+            start = group * inside - 16 * int(firsts[group])
             own = slice(group * (len(positive) // groups), (group + 1) * (len(positive) // groups))
             shifted[own, start : start + inside] = positive[own]
             mask[group, start : start + inside] = True
         fields |= {
-            "weight": self.table(index, "weight", words_of(shifted)),
-            "mask": self.table(index, "mask", words_of(mask)),
+            "weight": self.table(index, "weight", units_of(shifted)),
+            "mask": self.table(index, "mask", units_of(mask)),
             "first": self.table(index, "first", firsts.astype(np.int16)),
             "groups": groups,
-            "words": span,
-            "in_words": in_words,
+            "units": span,
+            "in_units": in_units,
         }
         self.call(index, step, "grouped_binary_convolution", fields | geometry)
 
@@ -116,7 +133,8 @@ class OperatorCalls:
             fields |= {"weight": self.table(index, "weight", words), "groups": groups, "words": words.shape[-1]}
             self.call(index, step, "signed_convolution", fields | geometry)
         elif weight.dtype == np.int8 and not self.integer:
-            fields |= {"levels": "arena.levels", "weight": self.table(index, "weight", weight.transpose(0, 2, 3, 1))}
+            fields["levels"] = self.arena.address(f"scratch {index}", "levels")
+            fields |= {"weight": self.table(index, "weight", weight.transpose(0, 2, 3, 1))}
             fields |= {
                 "factor": number(np.float32(op.attributes["input_factor"])),
                 "zero": op.attributes["input_zero"],
@@ -126,6 +144,21 @@ class OperatorCalls:
             table = op.real_weight(reads[0]) if step.weight is None else step.weight
             fields |= {"weight": self.table(index, "weight", table.transpose(0, 2, 3, 1)), "groups": groups}
             self.call(index, step, "convolution", fields | geometry)
+
+    def pixel_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
+        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, and a table what is missing."""
+        assert step.weight is not None and step.tap_offset is not None
+        weight = np.pad(step.weight, ((0, -len(step.weight) % 8), (0, 0), (0, 0), (0, 0)))
+        kernel = weight.shape[2:]
+        ordered = weight.reshape(-1, 8, reads[0], *kernel).transpose(0, 3, 4, 2, 1)
+        fields = {"weight": self.table(index, "weight", ordered)}
+        if any(step.op.attributes["padding"]):
+            fields["missing"] = self.table(index, "missing", -step.tap_offset)
+        whole = step.tap_offset.sum((1, 2)) * 2.0 ** step.up[0]
+        offset = np.zeros(1, np.int32) if step.offset is None else step.offset
+        step = replace(step, offset=np.broadcast_to(offset, whole.shape) + whole.astype(np.int32))
+        fields["geometry"] = self.geometry(step.op, reads, kernel, reads[0])
+        self.call(index, step, "pixel_convolution", fields)
 
     def pool(self, index: int, step: FixedOperation, reads: Shape) -> None:
         """A maximum or an average; in integers, tables say by what the sums of cut windows are multiplied."""
@@ -153,7 +186,10 @@ class OperatorCalls:
             before = op.attributes["before"] if op.operation == "pad_channels" else first
             ends = (first, first + channels) if op.operation == "concatenate" else (0, op.shape[0])
             fields |= {"out_height": op.shape[1], "out_width": op.shape[2], "first": before}
-            self.call(index, step, "transfer", fields | {"begin": ends[0], "end": ends[1]}, part)
+            stays = not self.integer or step.up[part] + step.down == 0
+            changed = op.tensors or op.residual or op.bits or "activation" in op.attributes
+            fields |= {"begin": ends[0], "end": ends[1], "plain": int(stays and not changed)}
+            self.call(index, step, "transfer", fields, part)
             first += channels
 
     def geometry(self, op: Operation, reads: Shape, kernel: Sequence[int], channels: int) -> str:
@@ -163,6 +199,7 @@ class OperatorCalls:
         dilation = a.get("dilation", [1, 1])
         out = op.shape[0] // a.get("groups", 1)
         numbers = [channels, *reads[1:], out, *op.shape[1:], *kernel, *a["stride"], *padding, *dilation]
+        numbers.append(self.arena.rings.get(op.inputs[0], reads[1]) if op.inputs else reads[1])
         return "{" + ", ".join(map(str, numbers)) + "}"
 
     def epilogue(self, index: int, step: FixedOperation, part: int) -> str:
@@ -172,11 +209,16 @@ class OperatorCalls:
         if "threshold" in op.tensors:
             fields["threshold"] = self.table(index, "threshold", op.tensors["threshold"])
         elif self.integer:
-            for key in ("multiplier", "offset", "slope"):
+            if step.direct:
+                assert step.multiplier is not None
+                offset = np.zeros(1, np.int32) if step.offset is None else step.offset
+                pairs = np.stack([np.broadcast_to(each, op.shape[0]) for each in (step.multiplier, offset)], 1)
+                fields["affine"] = self.affine_table(index, pairs)
+            for key in ("slope",) if step.direct else ("multiplier", "offset", "slope"):
                 if (numbers := getattr(step, key)) is not None:
                     fields[key] = self.table(index, key, np.broadcast_to(numbers, op.shape[0]))
             fields |= {"up": step.up[part], "residual_up": step.residual_up, "slope_up": step.slope_up}
-            fields["down"] = step.down
+            fields |= {"down": step.down, "floor": int(step.floor)}
         else:
             for key in ("multiplier", "offset", "slope"):
                 if key in op.tensors:
@@ -192,9 +234,11 @@ class OperatorCalls:
         for key, value in (("residual", op.residual), ("real", op.real), ("bits", op.bits)):
             if value is not None:
                 fields[key] = self.address(value)
+                if value in self.arena.rings:
+                    fields[f"{key}_ring"] = self.arena.rings[value] * op.shape[2]
         fields["channels"] = op.shape[0]
         if op.bits is not None:
-            fields["words"] = -(-op.shape[0] // 32)
+            fields["units"] = -(-op.shape[0] // 16)
         return initializer({key: value for key, value in fields.items() if value != 0})
 
     def call(self, index: int, step: FixedOperation, operator: str, fields: Mapping[str, Any], part: int = 0) -> None:
@@ -203,7 +247,17 @@ class OperatorCalls:
         epilogue = f"\n    .epilogue = {self.epilogue(index, step, part)}}}"
         body = initializer(fields).removesuffix("}") + "," + epilogue
         self.tables.append(f"/* {comment(step.op.source)} */\nstatic const {operator}_t {variable} = {body};\n")
-        self.calls.append(f"    {operator}(&{variable}{', input' if operator == 'read_pixels' else ''});")
+        given = ["input"] if operator in ("read_pixels", "pixel_convolution") else []
+        streamed = self.stream is not None and index < len(self.stream.bands)
+        if streamed and self.stream is not None:
+            given += self.stream.rows(index, "i", step.op.shape[1])
+        elif operator in BY_ROWS:
+            given += ["0", str(step.op.shape[1])]
+        if self.stream is not None and index == 0:
+            self.calls.append(f"    for (i = 0; i < {self.stream.steps}; ++i) {{")
+        self.calls.append(f"{' ' * 8 if streamed else ' ' * 4}{operator}({', '.join([f'&{variable}', *given])});")
+        if self.stream is not None and index == len(self.stream.bands) - 1:
+            self.calls.append("    }")
         self.operators.add(operator)
         self.table_bytes += description_bytes(operator, integer=self.integer)
 
@@ -232,13 +286,29 @@ class OperatorCalls:
         """The C expression of the address of an element of a value; ``offset`` counts from its first."""
         array = self.constants.get(value)
         if array is None:
-            array = "arena.bits" if value in self.bits else "arena.real"
-            offset += self.arena.offsets[value]
+            return self.arena.address(value, "bits" if value in self.bits else "real", offset)
         return f"{array} + {offset}" if offset else array
+
+    def affine_table(self, index: int, pairs: Array) -> str:
+        """Define the multiplier and the offset of each channel; returns the name of the array."""
+        name = f"op{index}_affine"
+        entries = [f"{{{multiplier}, {offset}}}" for multiplier, offset in pairs.tolist()]
+        self.tables.append(f"static const affine_t {name}[{len(pairs)}] = {{\n{rows(entries)}}};\n")
+        self.table_bytes += 8 * len(pairs)
+        return name
+
+    def either_table(self, index: int, what: str, counted: Array, looked_up: Array) -> str:
+        """Define the weights of a binary convolution, in one order where bits are counted, and else in another."""
+        name, before, size = self.table(index, what, counted), self.tables.pop(), self.table_bytes
+        size -= -(-counted.nbytes // 4) * 4
+        self.table_bytes = size
+        self.table(index, what, looked_up)
+        self.tables.append(f"#ifdef MODEL_POPCOUNT\n{before}#else\n{self.tables.pop()}#endif\n")
+        return name
 
     def table(self, index: int, what: str, numbers: Array) -> str:
         """Define a constant array, once; returns its name."""
-        kinds = {"f": "float", "u4": "uint32_t", "i4": "int32_t", "i2": "int16_t", "i1": "int8_t"}
+        kinds = {"f": "float", "u4": "uint32_t", "u2": "uint16_t", "i4": "int32_t", "i2": "int16_t", "i1": "int8_t"}
         flat = np.ascontiguousarray(numbers).reshape(-1)
         code = flat.dtype.kind if flat.dtype.kind == "f" else f"{flat.dtype.kind}{flat.dtype.itemsize}"
         name = f"op{index}_{what}"

@@ -7,13 +7,15 @@ twice the largest magnitude on them instead, and what is beyond saturates. Real 
 
     convolution: sum of x_q w_q        binary convolution: sum of products of signs        pool: maximum, or sum
 
-are integers. Their epilogue computes in int32 at an exponent of its own, ``e``, the largest that cannot overflow:
+are integers. A small real convolution of pixels has int32 weights with the normalization, ``w_q = round(w 2^e)``, and
+no scale. The epilogue computes in int32 at an exponent of its own, ``e``, the largest that cannot overflow:
 
     y = floor((sum << up) * multiplier / 2^16) + offset        multiplier int16, offset int32, a channel each
     y = y + residual << residual_up                            activation: clip, relu, prelu, at the same exponent
     bits = y >= 0                                              result = saturate(round(y >> (e - exponent)))
 
-which needs products of 32 by 16 bits and no division. Operations on arrays move integers to other places; a result
+which needs products of 32 by 16 bits and no division. Where the sums are small, as those of signs are, the multiplier
+is an int32 without a shift, ``y = sum * multiplier + offset``; a clip at the ends of int16 is left to saturation. Operations on arrays move integers to other places; a result
 has the exponent of its input, or the least of several. Pictures are pixels, 0 to 255, and the first operation is
 their normalization. Signals and vectors are normalized numbers, int16 at an exponent of their own.
 (Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.)
@@ -36,6 +38,12 @@ Array = NDArray[Any]
 PIXELS = "pixels"
 """The name of the first operation, which reads the image as bytes; its affine is the normalization."""
 
+PIXEL_CONVOLUTION = "pixel_convolution"
+"""The name of a real convolution that reads the image as bytes; the normalization is folded into its weights."""
+
+FROM_PIXELS = frozenset({PIXELS, PIXEL_CONVOLUTION})
+"""The operations that read the image as bytes."""
+
 IMAGE = "image"
 """The name of the normalized input."""
 
@@ -50,11 +58,14 @@ class FixedOperation:
     Attributes:
         op: the operation of the program.
         exponent: of its real result.
-        weight: int8 (O, I / groups, kh, kw), of a real convolution.
+        weight: int8 (O, I / groups, kh, kw), of a real convolution; int32 of one that reads pixels.
+        tap_offset: int32 (O, kh, kw), of a convolution that reads pixels: each tap inside the image adds its own.
         multiplier, offset, slope: one integer for each channel.
+        direct: whether the sums are multiplied by int32 multipliers without a shift.
         up: the power of 2 by which the sums, or the elements, of each input are multiplied.
         residual_up, slope_up, down: the powers of 2 by which the residual, the negative side of a prelu and the result
             are multiplied.
+        floor: whether the result is rounded down: its integers then stand for midpoints.
         low, high: the ends of a clip.
         factors: by what the sums of an average pool are multiplied, for rows and for columns, where windows are cut at
             the border.
@@ -63,13 +74,16 @@ class FixedOperation:
     op: Operation
     exponent: int = 0
     weight: Array | None = None
+    tap_offset: Array | None = None
     multiplier: Array | None = None
     offset: Array | None = None
     slope: Array | None = None
+    direct: bool = False
     up: tuple[int, ...] = (0,)
     residual_up: int = 0
     slope_up: int = 0
     down: int = 0
+    floor: bool = False
     low: int = -INT32
     high: int = INT32
     factors: tuple[Array, Array] | None = None
@@ -114,7 +128,7 @@ def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
         values[PIXELS] = images.astype(np.int64).transpose(0, 3, 1, 2)
     for step in fixed.operations:
         op = step.op
-        if op.operation != PIXELS and not OPERATIONS[op.operation].on_images:
+        if op.operation not in FROM_PIXELS and not OPERATIONS[op.operation].on_images:
             values[op.real or ""] = _array(step, [values[name] for name in op.inputs], len(images))
             continue
         sums = [_in_int32(part) for part in _sums(step, [values[name] for name in op.inputs or (PIXELS,)])]
@@ -126,7 +140,8 @@ def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
         if op.bits is not None:
             values[op.bits] = y >= 0
         if op.real is not None:
-            values[op.real] = np.clip(_moved(y, step.down), -INT16 - 1, INT16)
+            stored = y >> -step.down if step.floor and step.down < 0 else _moved(y, step.down)
+            values[op.real] = np.clip(stored, -INT16 - 1, INT16)
     return values
 
 
@@ -140,6 +155,11 @@ def _array(step: FixedOperation, inputs: list[Array], count: int) -> Array:
 def _sums(step: FixedOperation, inputs: list[Array]) -> list[Array]:
     op, x = step.op, inputs[0]
     match op.operation:
+        case _ if op.operation == PIXEL_CONVOLUTION:
+            assert step.weight is not None and step.tap_offset is not None
+            ones = np.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=1)
+            weight = np.concatenate([step.weight, step.tap_offset[:, None]], 1)
+            return [convolve(op, ones.astype(np.float64), weight).astype(np.int64)]
         case "convolution" | "binary_convolution":
             weight = step.weight
             if weight is None:
@@ -176,7 +196,10 @@ def window_of(op: Operation, axis: int, at: int, size: int) -> slice:
 
 def _epilogue(step: FixedOperation, y: Array, values: dict[str, Array]) -> Array:
     op = step.op
-    if step.multiplier is not None:
+    if step.direct:
+        assert step.multiplier is not None
+        y = _in_int32(y * step.multiplier.astype(np.int64).reshape(-1, 1, 1))
+    elif step.multiplier is not None:
         y = _scaled(_in_int32(y), step.multiplier)
     if step.offset is not None:
         y = y + step.offset.reshape(-1, 1, 1)

@@ -122,7 +122,8 @@ class Interface:
         lines = [self.signature(), "{", "    int32_t i;"]
         for name, variable in self.inputs.items():
             lines.append(_copy(_element(address(name)), f"{variable}[i]", math.prod(shapes[name])))
-        lines += calls
+        lines += ["    FENCE();"] * bool(self.inputs)
+        lines += [f"{call}\n    FENCE();" if call.endswith(";") else call for call in calls]
         for name, value in self.program.results.items():
             lines.append(_copy(f"{self.outputs[name]}[i]", _element(address(value)), math.prod(shapes[value])))
         return "\n".join([*lines, "}"]) + "\n"

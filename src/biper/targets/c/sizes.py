@@ -25,13 +25,15 @@ class OperatorBytes:
 
 OPERATOR_BYTES = {
     "read_pixels": OperatorBytes(80, (4, 4)),
-    "binary_convolution": OperatorBytes(800, (40, 40)),
+    "binary_convolution": OperatorBytes(800, (48, 48)),
+    "lookup_convolution": OperatorBytes(1100, (48, 48)),
     "grouped_binary_convolution": OperatorBytes(520, (52, 52)),
+    "pixel_convolution": OperatorBytes(600, (40, 40)),
     "convolution": OperatorBytes(520, (40, 40)),
-    "signed_convolution": OperatorBytes(520, (40, 40)),
-    "transfer": OperatorBytes(240, (20, 20)),
+    "signed_convolution": OperatorBytes(520, (44, 44)),
+    "transfer": OperatorBytes(400, (24, 24)),
     "flatten": OperatorBytes(120, (12, 12)),
-    "pool": OperatorBytes(400, (36, 44)),
+    "pool": OperatorBytes(400, (36, 48)),
     "levels_convolution": OperatorBytes(760, (48, 48)),
 }
 """The sizes of every operator on images, by its name in C."""
@@ -62,7 +64,7 @@ LIBRARY_CODE_BYTES = 500
 COPY_CODE_BYTES = 24
 """Machine code that copies a result or a further input, each after the first."""
 
-EPILOGUE_BYTES = 44, 48
+EPILOGUE_BYTES = 44, 60
 """Bytes of the epilogue in the description of a call: in float32, and in integers."""
 
 COMMON_CODE_BYTES = 560

@@ -14,6 +14,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from biper.errors import ExportError
 from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Program
@@ -21,9 +23,11 @@ from biper.targets.c import OPERATIONS
 from biper.targets.c.arena import arena_of
 from biper.targets.c.array_functions import library_functions
 from biper.targets.c.calls import OperatorCalls
-from biper.targets.c.fixed_point import PIXELS, FixedOperation, FixedProgram
+from biper.targets.c.fixed_point import FROM_PIXELS, FixedOperation, FixedProgram
 from biper.targets.c.interface import Interface
+from biper.targets.c.kernels import binary_layers
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
+from biper.targets.c.streams import BANDS, stream_of
 from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_input, without_flips
 from biper.targets.operations import require_operations, require_usable_numbers
@@ -33,8 +37,6 @@ MAX_EXTENT = (1 << 15) - 1
 
 SHARED_OPERATORS = (
     "read_pixels",
-    "binary_convolution",
-    "grouped_binary_convolution",
     "convolution",
     "signed_convolution",
     "transfer",
@@ -42,8 +44,11 @@ SHARED_OPERATORS = (
 )
 """The operators of `operators.c`, in the order in which they stand in a file."""
 
-OWN_OPERATORS = "pool", "levels_convolution"
-"""The operators that `float.c` and `fixed.c` write differently; the second is in the former alone."""
+BINARY_OPERATORS = "binary_convolution", "lookup_convolution", "grouped_binary_convolution"
+"""The operators of `binary.c` and `lookup.c`."""
+
+OWN_OPERATORS = "pool", "levels_convolution", "pixel_convolution"
+"""The operators that `float.c` and `fixed.c` write differently; the second is in the former alone, the third in the latter."""
 
 ARRAY_OPERATORS = (
     "fill",
@@ -126,15 +131,20 @@ def _source(
 ) -> CSource:
     """Both files; ``exponents`` are those of all real values in integers, None for float32."""
     shapes = program.shapes
-    on_images = [op for op in program.operations if op.operation == PIXELS or TABLE[op.operation].on_images]
+    on_images = [op for op in program.operations if op.operation in FROM_PIXELS or TABLE[op.operation].on_images]
     sizes = [shapes[value] for op in on_images for value in (*op.inputs, op.real, op.bits) if value is not None]
     large = max(max(shape) for shape in sizes)
     if large > MAX_EXTENT:
         raise ExportError(f"a value has {large:,} channels, rows or columns; the C operators take up to {MAX_EXTENT:,}")
     integer = exponents is not None
     interface = Interface(program, name, exponents)
-    arena = arena_of(program)
-    calls = OperatorCalls(program, arena, integer)
+    scratch = scratch_of(program)
+    arena, stream = arena_of(program, 2 if integer else 4, scratch), None
+    for band in BANDS:
+        other = stream_of(program, binary_layers(program), band)
+        if other is not None and (by_rows := arena_of(program, 2, scratch, other)).size < arena.size:
+            arena, stream = by_rows, other
+    calls = OperatorCalls(program, arena, integer, stream)
     for index, step in enumerate(steps):
         calls.add(index, step)
     has_bits = any(op.bits is not None for op in program.operations)
@@ -145,11 +155,13 @@ def _source(
         top_comment,
         *(["#include <math.h>\n"] if library or any("INFINITY" in table for table in calls.tables) else []),
         f'#include "{name}.h"\n',
-        *sections("fixed" if integer else "float", ["types"]),
-        f"static struct {{ {arena.members()} }} arena;\n",
+        *_types(integer, steps),
+        *sections("operators", ["fence"]),
+        f"static union {{ {arena.members()} }} arena;\n",
         *_operator_text(calls.operators - set(ARRAY_OPERATORS), integer, has_bits),
         *array_text,
         *calls.tables,
+        *(sections("operators", ["row_inside"]) if stream is not None else []),
         interface.definition(calls.calls, calls.address),
     ]
     return CSource(
@@ -164,30 +176,72 @@ def _source(
             library=library,
             copies=len(program.results) + len(program.inputs) - 1,
         ),
-        arena.nbytes(2 if integer else 4),
+        max(arena.size, 4),
         tuple(argument.removeprefix("const ") for argument in interface.arguments()),
         interface.call(),
         next(iter(interface.outputs.values())),
     )
 
 
+def _types(integer: bool, steps: Sequence[FixedOperation]) -> Iterable[str]:
+    """The types of values; weights of real convolutions are int16 where they were made so."""
+    (types,) = sections("fixed" if integer else "float", ["types"])
+    wide = any(step.weight is not None and step.weight.dtype == np.int16 for step in steps)
+    yield types.replace("typedef int8_t weight_t", "typedef int16_t weight_t") if wide else types
+
+
+def scratch_of(program: Program) -> dict[int, int]:
+    """The bytes that operations need while they run, by their numbers."""
+    scratch = {index: layer.scratch_bytes for index, layer in binary_layers(program).items()}
+    for index, op in enumerate(program.operations):
+        if "input_factor" in op.attributes and op.inputs:
+            scratch[index] = math.prod(program.shapes[op.inputs[0]])
+    return scratch
+
+
 def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterable[str]:
     """The definitions of the operators that are called, and of what they need."""
     own = "fixed" if integer else "float"
-    binary = operators & {"binary_convolution", "grouped_binary_convolution"}
     yield from sections("operators", ["activations"])
+    yield from sections("bits", ["trace"])
     if has_bits:
-        yield from sections("operators", ["put_bit"])
+        yield from sections("bits", ["put_bit"])
     (finish,) = sections(own, ["finish"])
     yield finish if has_bits else re.sub(r"\n    if \(e->bits\).*", "", finish)
-    if binary:
-        yield from sections("operators", ["finish_sum"])
+    if operators & set(BINARY_OPERATORS):
+        yield from sections("bits", ["finish_sum"])
+    if integer and operators & {"pixel_convolution", "pool"}:
+        yield from sections(own, ["finish_values"])
+    if operators & {"binary_convolution", "lookup_convolution"}:
+        yield from sections(own, ["finish_counts"])
     if operators - {"read_pixels", "transfer", "flatten"}:
         yield from sections("operators", ["taps"])
-    if binary:
-        yield from sections("operators", ["count"])
+    if operators & set(BINARY_OPERATORS):
+        yield from _binary_text(operators)
     yield from sections("operators", [operator for operator in SHARED_OPERATORS if operator in operators])
     yield from sections(own, [operator for operator in OWN_OPERATORS if operator in operators])
+
+
+def _binary_text(operators: Collection[str]) -> Iterable[str]:
+    """The definitions of the binary convolutions that are called; where bits are counted, no table is looked up."""
+    yield from sections("bits", ["popcount"])
+    counting = {name: sections("bits", [name])[0] for name in ("count", "count_masked")}
+    if operators & {"binary_convolution", "lookup_convolution"}:
+        yield from sections("binary", ["binary_convolution_type"])
+        (counting["binary_convolution"],) = sections("binary", ["binary_convolution"])
+    if "binary_convolution" in operators:
+        always = set(counting)
+    else:
+        always = {"count"} if "grouped_binary_convolution" in operators else set()
+    yield from (text for name, text in counting.items() if name in always)
+    if "lookup_convolution" in operators:
+        yield "#ifdef MODEL_POPCOUNT\n"
+        yield from (text for name, text in counting.items() if name not in always)
+        yield "#define lookup_convolution binary_convolution\n#else\n"
+        yield from sections("lookup", ["lookup", "lookup_convolution"])
+        yield "#endif\n"
+    if "grouped_binary_convolution" in operators:
+        yield from sections("binary", ["grouped_binary_convolution"])
 
 
 def _array_text(calls: OperatorCalls) -> Iterable[str]:

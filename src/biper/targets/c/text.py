@@ -11,11 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def units_of(bits: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Pack bits (O, I, kh, kw) into units [O][kh][kw][ceil(I / 16)], the first channel in the lowest bit."""
+    spare = -bits.shape[1] % 16
+    padded = np.pad(bits, ((0, 0), (0, spare), (0, 0), (0, 0))).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(np.packbits(padded, axis=-1, bitorder="little")).view("<u2")
+
+
 def words_of(bits: NDArray[np.bool_]) -> NDArray[np.uint32]:
     """Pack bits (O, I, kh, kw) into words [O][kh][kw][ceil(I / 32)], the first channel in the lowest bit."""
     spare = -bits.shape[1] % 32
     padded = np.pad(bits, ((0, 0), (0, spare), (0, 0), (0, 0))).transpose(0, 2, 3, 1)
-    return np.packbits(padded, axis=-1, bitorder="little").view("<u4")
+    return np.ascontiguousarray(np.packbits(padded, axis=-1, bitorder="little")).view("<u4")
+
+
+def pairs_of(units: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """Put the units (O, ...) of each output channel two into a word, the first in the low half."""
+    flat = units.reshape(len(units), -1)
+    return np.ascontiguousarray(np.pad(flat, ((0, 0), (0, flat.shape[1] % 2)))).view("<u4")
+
+
+TABLE_LANES = 0, 4, 2, 6, 1, 5, 3, 7
+"""Which of 8 channels has the lowest, the second, ... 4 bits of a word of weights, as `sources/lookup.c` takes them."""
+
+
+def lanes_of(units: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """Weights in units (O, ...) as words [ceil(O / 16)][unit][4 bits of it][half of 16 channels]."""
+    flat = units.reshape(len(units), -1).astype(np.uint32)
+    flat = np.pad(flat, ((0, -len(flat) % 16), (0, 0)))
+    parts = flat[..., None] >> np.arange(0, 16, 4, dtype=np.uint32) & 15  # (O, unit, part)
+    halves = parts.reshape(-1, 2, 8, *parts.shape[1:])[:, :, list(TABLE_LANES)]  # (block, half, lane, unit, part)
+    shifts = np.arange(0, 32, 4, dtype=np.uint32).reshape(8, 1, 1)
+    words = np.bitwise_or.reduce(halves << shifts, axis=2)
+    return words.transpose(0, 2, 3, 1)
 
 
 def sections(file: str, wanted: Sequence[str]) -> list[str]:
@@ -25,7 +53,7 @@ def sections(file: str, wanted: Sequence[str]) -> list[str]:
         file: its name without suffix.
         wanted: names of ``@section`` comments; the parts come in this order.
     """
-    text = resources.files("biper.targets.c").joinpath(f"{file}.c").read_text(encoding="utf-8")
+    text = resources.files("biper.targets.c").joinpath("sources", f"{file}.c").read_text(encoding="utf-8")
     parts = re.split(r"/\* @section (\w+) \*/\n", text)[1:]
     found = dict(zip(parts[::2], parts[1::2], strict=True))
     return [found[name].rstrip() + "\n" for name in wanted]

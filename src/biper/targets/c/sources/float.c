@@ -10,10 +10,13 @@ typedef struct {
     const int32_t *threshold; /* for bits alone: sum >= threshold */
     float low, high;
     float *real;
-    uint32_t *bits;
-    int16_t channels, words;
+    uint16_t *bits;
+    int16_t channels, units; /* units of 16 bits */
     uint8_t activation;
 } epilogue_t;
+
+/* All rows of a value are kept. */
+#define PLACE(pixel, ring) (pixel)
 
 /* @section finish */
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, float y)
@@ -34,6 +37,17 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, float y)
     if (e->bits) put_bit(e, pixel, channel, y >= 0);
 }
 
+/* @section finish_counts */
+/* Finishes 16 channels of a pixel, or those that there are; a sum is twice the count of what agrees, two channels in a
+   word, less `products`. */
+static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int32_t products, const uint32_t *counts)
+{
+    const int32_t channels = e->channels - first < 16 ? e->channels - first : 16;
+    int32_t i;
+    for (i = 0; i < channels; ++i)
+        finish_sum(e, pixel, first + i, 2 * (int32_t)(counts[i >> 1] >> 16 * (i & 1) & 0xffffu) - products);
+}
+
 /* @section pool */
 typedef struct {
     const float *in;
@@ -44,11 +58,11 @@ typedef struct {
 
 static int32_t extent(int32_t start, int32_t window, int32_t end) { return (start + window < end ? start + window : end) - start; }
 
-static void pool(const pool_t *o)
+static void pool(const pool_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    int32_t row, column, channel, ky, kx, pixel = 0;
-    for (row = 0; row < g->out_height; ++row) {
+    int32_t row, column, channel, ky, kx, pixel = from * g->out_width;
+    for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, 1, g->kernel_y, g->height);
         for (column = 0; column < g->out_width; ++column, ++pixel) {
@@ -61,7 +75,7 @@ static void pool(const pool_t *o)
                 float y = 0;
                 for (ky = ys.first; ky < ys.last; ++ky)
                     for (kx = xs.first; kx < xs.last; ++kx) {
-                        const float x = o->in[((top + ky) * g->width + left + kx) * g->channels + channel];
+                        const float x = o->in[(ring_row(g, top + ky) * g->width + left + kx) * g->channels + channel];
                         if (!o->maximum) y += x;
                         else if (x > y || (ky == ys.first && kx == xs.first)) y = x;
                     }
@@ -114,7 +128,7 @@ static void levels_convolution(const levels_convolution_t *o)
                 int32_t sum = 0;
                 for (ky = ys.first; ky < ys.last; ++ky)
                     for (kx = xs.first; kx < xs.last; ++kx) {
-                        const int32_t at = (top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
+                        const int32_t at = ring_row(g, top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
                         const uint8_t *x = o->levels + at * g->channels;
                         const int8_t *w = weight + (ky * g->kernel_x + kx) * g->channels;
                         for (i = 0; i < g->channels; ++i) sum += ((int32_t)x[i] - o->zero) * w[i];

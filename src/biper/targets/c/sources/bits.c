@@ -1,0 +1,92 @@
+/* @section trace */
+/* Tests define these to record every integer sum of a binary convolution and every bit, with where they belong. */
+#ifndef MODEL_SUM
+#define MODEL_SUM(epilogue, pixel, channel, sum) ((void)0)
+#endif
+#ifndef MODEL_BIT
+#define MODEL_BIT(epilogue, pixel, channel, bit) ((void)0)
+#endif
+
+/* @section put_bit */
+/* The bits of a pixel are written from channel 0 up; the first bit of a unit of 16 clears the unit. */
+static void put_bit(const epilogue_t *e, int32_t pixel, int32_t channel, uint32_t bit)
+{
+    uint16_t *unit = e->bits + PLACE(pixel, e->bits_ring) * e->units + (channel >> 4);
+    MODEL_BIT(e, pixel, channel, bit);
+    *unit = (uint16_t)((channel & 15 ? *unit : 0u) | bit << (channel & 15));
+}
+
+/* @section finish_sum */
+static void finish_sum(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t sum)
+{
+    MODEL_SUM(e, pixel, channel, sum);
+    if (e->threshold) put_bit(e, pixel, channel, sum >= e->threshold[channel]);
+    else finish(e, pixel, channel, (sum_t)sum);
+}
+
+/* @section popcount */
+/* How many bits of a word are 1. Define MODEL_POPCOUNT where the processor has an instruction for it. */
+#if !defined(MODEL_POPCOUNT) && defined(__GNUC__) && (defined(__POPCNT__) || defined(__riscv_zbb))
+#define MODEL_POPCOUNT(word) __builtin_popcount(word)
+#endif
+
+/* @section count */
+#ifdef MODEL_POPCOUNT
+static int32_t count_differing(const uint32_t *x, const uint32_t *w, int32_t words)
+{
+    int32_t i, count = 0;
+    for (i = 0; i < words; ++i) count += (int32_t)MODEL_POPCOUNT(x[i] ^ w[i]);
+    return count;
+}
+#else
+/* Counting the bits of words: in every nibble, then in every byte, then all of them. */
+static uint32_t in_nibbles(uint32_t x)
+{
+    x -= (x >> 1) & 0x55555555u;
+    return (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+}
+static uint32_t in_bytes(uint32_t x) { return (x & 0x0f0f0f0fu) + ((x >> 4) & 0x0f0f0f0fu); }
+static int32_t in_all(uint32_t x)
+{
+    x = (x & 0x00ff00ffu) + ((x >> 8) & 0x00ff00ffu);
+    return (int32_t)((x & 0xffffu) + (x >> 16));
+}
+
+/* Full adders turn nine words into four, whose bits count one, two, four and four; or three words into two. */
+static int32_t count_differing(const uint32_t *x, const uint32_t *w, int32_t words)
+{
+    int32_t count = 0;
+    for (; words >= 9; words -= 9, x += 9, w += 9) {
+        uint32_t a = x[0] ^ w[0], b = x[1] ^ w[1], c = x[2] ^ w[2], either = a ^ b, ones, twos, fours;
+        const uint32_t one1 = either ^ c, two1 = (a & b) | (either & c);
+        uint32_t one2, two2, one3, two3;
+        a = x[3] ^ w[3], b = x[4] ^ w[4], c = x[5] ^ w[5], either = a ^ b;
+        one2 = either ^ c, two2 = (a & b) | (either & c);
+        a = x[6] ^ w[6], b = x[7] ^ w[7], c = x[8] ^ w[8], either = a ^ b;
+        one3 = either ^ c, two3 = (a & b) | (either & c);
+        either = one1 ^ one2, ones = either ^ one3;
+        a = (one1 & one2) | (either & one3); /* two more */
+        either = two1 ^ two2, twos = either ^ two3;
+        fours = in_bytes(in_nibbles((two1 & two2) | (either & two3))) + in_bytes(in_nibbles(twos & a));
+        count += in_all(in_bytes(in_nibbles(ones) + 2 * in_nibbles(twos ^ a)) + 4 * fours);
+    }
+    for (; words >= 3; words -= 3, x += 3, w += 3) {
+        const uint32_t a = x[0] ^ w[0], b = x[1] ^ w[1], c = x[2] ^ w[2], either = a ^ b;
+        count += in_all(in_bytes(in_nibbles(either ^ c) + 2 * in_nibbles((a & b) | (either & c))));
+    }
+    for (; words > 0; --words) count += in_all(in_bytes(in_nibbles(*x++ ^ *w++)));
+    return count;
+}
+#endif
+
+/* @section count_masked */
+/* The same for the bits that are 1 in a mask. */
+static int32_t count_masked(const uint32_t *x, const uint32_t *w, const uint32_t *mask, int32_t words)
+{
+    int32_t i, count = 0;
+    for (i = 0; i < words; ++i) {
+        const uint32_t seen = x[i] & mask[i], wanted = w[i] & mask[i];
+        count += count_differing(&seen, &wanted, 1);
+    }
+    return count;
+}
