@@ -40,7 +40,9 @@ def test_native_tests_are_clean_under_address_and_undefined_behaviour_sanitizers
     """Mutated files and the other native tests, which takes some minutes; the mutations alone take half an hour."""
     package = build(tmp_path)
     tests = [str(HERE / name) for name in ("test_engine.py", "test_arrays.py")]
-    native = python(package, f"import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *{tests}]))")
+    native = python(
+        package, f"import pytest; sys.exit(pytest.main(['-n', '0', '-q', '-p', 'no:cacheprovider', *{tests}]))"
+    )
     assert native.returncode == 0, (native.stdout + native.stderr)[-5000:]
     mutations = python(
         package,
