@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from biper import BinaryConv2d, load_recipe, set_stage_, train
+from biper import BinaryConv2d, _native, load_recipe, set_stage_, train
 from biper.data.transforms import normalize, random_crop_and_flip
 from biper.fast import lookup
 from biper.fast.availability import unavailable_reason
@@ -36,11 +36,34 @@ from biper.quantizers import (
     SteSign,
 )
 
+slow = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(
-    unavailable_reason(torch.bfloat16) is not None, reason=f"no kernels here: {unavailable_reason(torch.bfloat16)}"
+    unavailable_reason(torch.float32) is not None, reason=f"no kernels here: {unavailable_reason(torch.float32)}"
 )
 
+KERNELS = ["none"] if unavailable_reason(torch.float32) else _native.training_kernels()
+
 DTYPES = (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[KERNELS[0], *(pytest.param(k, marks=slow) for k in KERNELS[1:])])
+def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The best kernels of this processor, and in the slow tier the others that it runs."""
+    name: str = request.param
+    _native.use_training_kernels(name)
+    yield name
+    _native.use_training_kernels(KERNELS[0])
+
+
+def usable_dtypes() -> list[torch.dtype]:
+    return [dtype for dtype in DTYPES if unavailable_reason(dtype) is None]
+
+
+def skip_without(dtype: torch.dtype) -> None:
+    reason = unavailable_reason(dtype)
+    if reason is not None:
+        pytest.skip(reason)
 
 
 @contextmanager
@@ -132,6 +155,7 @@ def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
 @settings(max_examples=30, deadline=None)
 def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
     """Compared with float64 on inputs and gradients that were rounded to bfloat16."""
+    skip_without(torch.bfloat16)
     layer, x = case
     x = x.bfloat16()
     got = results(layer, x, 1)
@@ -147,6 +171,7 @@ def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> 
 @settings(max_examples=30, deadline=None)
 def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
     """The kernels are as near to float64 as torch's operators in bfloat16, which round shifted inputs too."""
+    skip_without(torch.bfloat16)
     layer, x = case
     x = x.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -182,7 +207,7 @@ def test_sums_of_signs_are_exact(case: tuple[BinaryConv2d, Tensor]) -> None:
     set_stage_(layer, 2)
     exact = layer.double()(x.double())
     layer.float()
-    for dtype in DTYPES:
+    for dtype in usable_dtypes():
         sums = layer(x.to(dtype))
         bits = layer.double()(x.to(dtype).double()) / layer.scale.view(-1, 1, 1)
         expected = (bits.round().float() * layer.float().scale.view(-1, 1, 1)).to(dtype)
@@ -190,9 +215,11 @@ def test_sums_of_signs_are_exact(case: tuple[BinaryConv2d, Tensor]) -> None:
     assert exact.shape == sums.shape
 
 
-@given(convolutions(), st.sampled_from(DTYPES))
-@settings(max_examples=20, deadline=None)
-def test_threads_change_nothing(case: tuple[BinaryConv2d, Tensor], dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(convolutions())
+@settings(max_examples=10, deadline=None)
+def test_threads_change_nothing(dtype: torch.dtype, case: tuple[BinaryConv2d, Tensor]) -> None:
+    skip_without(dtype)
     layer, x = case
     norm = nn.BatchNorm2d(layer.out_channels)
     threads, answers = torch.get_num_threads(), []
@@ -289,6 +316,7 @@ def test_the_activation_of_reactnet(n: int, c: int, size: int) -> None:
 @pytest.mark.parametrize("where", ["input", "weight", "gradient"])
 def test_what_is_not_finite_stays_so(dtype: torch.dtype, where: str) -> None:
     """A value that is not finite makes results that are not finite, so that training stops before the update."""
+    skip_without(dtype)
     layer = BinaryConv2d(16, 16, 3, padding=1)
     x, grad = torch.randn(2, 16, 8, 8, dtype=dtype), torch.randn(2, 16, 8, 8, dtype=dtype)
     {"input": x, "weight": layer.weight.data, "gradient": grad}[where].view(-1)[37] = float("nan")
@@ -306,6 +334,7 @@ def test_what_is_not_finite_stays_so(dtype: torch.dtype, where: str) -> None:
 @pytest.mark.parametrize("stage", [1, 2])
 def test_dead_channels_have_small_gradients(dtype: torch.dtype, stage: int) -> None:
     """The scale of a channel may decay to almost 0. Gradients near 1e-35 must not become NaN."""
+    skip_without(dtype)
     torch.manual_seed(0)
     layer = BinaryConv2d(16, 32, 3, padding=1, stage=stage)
     sizes = torch.logspace(-44, 0, 32)
@@ -330,7 +359,7 @@ def test_tiny_weights_have_tiny_sums() -> None:
     geometry = lookup.Geometry((1, 1), (1, 1), (1, 1))
     for tiny in (1e-45, 1e-38, 1e-30):
         weight = lookup.taps_last(tiny * torch.randn(16, 16, 3, 3))
-        for dtype in DTYPES:
+        for dtype in usable_dtypes():
             y = lookup.lookup_convolution(bits, weight, torch.ones(16), geometry, dtype)
             assert (y.abs().amax((0, 2, 3)) <= 1.01 * weight.abs().sum((1, 2, 3))).all()
 
@@ -394,10 +423,10 @@ def test_frozen_weights_have_no_gradient_and_pass_it_on() -> None:
     assert torch.equal(passed_on, x)
 
 
-def test_a_line_describes_which_layers_use_the_kernels() -> None:
+def test_a_line_describes_which_layers_use_the_kernels(kernels: str) -> None:
     resnet = create_model("resnet20", dataset="cifar10")
     assert describe_fast_path(resnet, "cpu", torch.float32) == (
-        "native training kernels: on for 18 of 18 binary convolutions"
+        f"native training kernels: on ({kernels}) for 18 of 18 binary convolutions"
     )
     assert describe_fast_path(resnet, "cuda", torch.bfloat16) == "native training kernels: off, they are for CPUs"
     assert "torch.compile" in describe_fast_path(resnet, "cpu", torch.float32, compiled=True)
@@ -405,12 +434,12 @@ def test_a_line_describes_which_layers_use_the_kernels() -> None:
     with without_kernels():
         assert describe_fast_path(resnet, "cpu", torch.float32).endswith("off, BIPER_KERNELS=0")
     mobilenet = create_model("mobilenet", dataset="imagenet")
-    assert describe_fast_path(mobilenet, "cpu", torch.bfloat16).endswith(
-        "on for 26 of 39 binary convolutions; 13 use torch's operators for grouped channels"
+    assert describe_fast_path(mobilenet, "cpu", torch.float32).endswith(
+        " for 26 of 39 binary convolutions; 13 use torch's operators for grouped channels"
     )
     narrow = nn.Sequential(BinaryConv2d(8, 16, 3), BinaryConv2d(16, 16, 3, input_quantizer=nn.Identity()))
     line = describe_fast_path(narrow, "cpu", torch.float32)
-    assert "on for 0 of 2" in line
+    assert f"on ({kernels}) for 0 of 2" in line
     assert "1 use torch's operators for channels that are not a multiple of 16; 1 use torch's operators for Ide" in line
 
 
