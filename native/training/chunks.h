@@ -39,16 +39,16 @@ struct Unseen {
   int tap;
 };
 
-// The output pixels of some images, one after another, padded to a multiple of kUnit; and which
-// input byte each tap reads.
+// The output pixels of some images, one after another, padded to a multiple of `unit`, which is a multiple of 8; and
+// which input byte each tap reads.
 class Chunk {
  public:
   static constexpr std::int64_t kUnit = 48;
 
-  Chunk(const Convolution& shape, std::int64_t images)
+  Chunk(const Convolution& shape, std::int64_t images, std::int64_t unit = kUnit)
       : shape_(shape),
         pixels_(images * shape.out_pixels()),
-        padded_((pixels_ + kUnit - 1) / kUnit * kUnit),
+        padded_((pixels_ + unit - 1) / unit * unit),
         valid_(static_cast<std::size_t>(shape.taps() * padded_), 0),
         source_(static_cast<std::size_t>(shape.taps() * padded_), 0) {
     const std::int64_t plane = shape.in_channels / 8 * shape.in_pixels();  // bytes of all planes of an image
@@ -79,12 +79,17 @@ class Chunk {
   // One byte for each pixel: 0xFF where the tap is inside the image, else 0.
   const std::uint8_t* valid(int tap) const { return valid_.data() + tap * padded_; }
 
+  // The taps that are outside the image, by ascending pixel: the first of them at pixel `first` or later.
+  std::vector<Unseen>::const_iterator first_unseen(std::int64_t first) const {
+    const auto earlier = [](const Unseen& u, std::int64_t p) { return u.pixel < p; };
+    return std::lower_bound(unseen_.begin(), unseen_.end(), first, earlier);
+  }
+  std::vector<Unseen>::const_iterator no_more_unseen() const { return unseen_.end(); }
+
   // Calls f(pixel - first, tap) for every tap that is outside the image at a pixel in [first, first + count).
   template <typename F>
   void each_unseen(std::int64_t first, std::int64_t count, F&& f) const {
-    const auto earlier = [](const Unseen& u, std::int64_t p) { return u.pixel < p; };
-    auto u = std::lower_bound(unseen_.begin(), unseen_.end(), first, earlier);
-    for (; u != unseen_.end() && u->pixel < first + count; ++u) f(u->pixel - first, u->tap);
+    for (auto u = first_unseen(first); u != unseen_.end() && u->pixel < first + count; ++u) f(u->pixel - first, u->tap);
   }
 
   // The bytes of a group of eight channels that a tap reads at pixels [first, first + count); where the tap is outside
@@ -126,11 +131,11 @@ class Chunk {
 
 // How images are divided into chunks of about `pixels` pixels, or of one image if it has more. The last may be shorter.
 struct Chunks {
-  Chunks(const Convolution& shape, std::int64_t pixels)
+  Chunks(const Convolution& shape, std::int64_t pixels, std::int64_t unit = Chunk::kUnit)
       : images(std::clamp<std::int64_t>(pixels / shape.out_pixels(), 1, shape.samples)),
         count(static_cast<int>((shape.samples + images - 1) / images)),
-        whole(shape, images),
-        last(shape, shape.samples - (count - 1) * images) {}
+        whole(shape, images, unit),
+        last(shape, shape.samples - (count - 1) * images, unit) {}
 
   const Chunk& at(int index) const { return index + 1 < count ? whole : last; }
 
