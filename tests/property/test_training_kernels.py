@@ -143,7 +143,7 @@ def results(layer: BinaryConv2d, x: Tensor, seed: int) -> dict[str, Tensor]:
 
 
 @given(convolutions() | convolutions(quantizers_of_other_methods))
-@settings(max_examples=90, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
     layer, x = case
     got = results(layer, x, 1)
@@ -189,7 +189,7 @@ def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) 
 
 
 @given(convolutions(quantizers_of_other_methods), st.sampled_from([name for name in METHODS if name != "biper"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_weights_of_other_methods(case: tuple[BinaryConv2d, Tensor], method: str) -> None:
     """Compared with torch's operators in float32, because in float64 a weight on a threshold may have another sign."""
     layer, x = case
@@ -203,7 +203,7 @@ def test_weights_of_other_methods(case: tuple[BinaryConv2d, Tensor], method: str
 
 
 @given(convolutions())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_sums_of_signs_are_exact(case: tuple[BinaryConv2d, Tensor]) -> None:
     layer, x = case
     set_stage_(layer, 2)
@@ -270,7 +270,7 @@ ACTIVATIONS = (nn.Hardtanh(), nn.ReLU(), nn.Identity(), nn.Hardtanh(-0.5, 2.0), 
     st.sampled_from(ACTIVATIONS),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_batch_norm(n: int, c: int, h: int, w: int, activation: nn.Module, with_residual: bool) -> None:
     assume(n * h * w >= 16)  # with fewer values the variance of a channel may be so small that rounding matters
     fast, plain = nn.BatchNorm2d(16 * c), nn.BatchNorm2d(16 * c).double()
