@@ -316,7 +316,8 @@ def main() -> None:
         print_peak(recipes[0][1], fabric, options)
         return
     why = availability.unavailable_reason(torch.bfloat16 if options.precision == "bfloat16" else torch.float32)
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.precision}; kernels: {why or 'on'}\n")
+    kernels = why or availability.kernels_in_use()
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.precision}; kernels: {kernels}\n")
     if options.memory:
         print("| network | batch | plain, MB | biper, MB | ratio |\n| --- | --- | --- | --- | --- |")
     elif options.input:

@@ -1,14 +1,17 @@
 // Python passes tensors as addresses: biper.fast has checked their dtypes, shapes and layouts.
 #include "training/bindings.h"
 
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "gil_release.h"
@@ -46,6 +49,18 @@ Convolution convolution_of(const std::vector<std::int64_t>& s) {
           small(8), small(9), small(10), small(11), small(12), small(13), small(14)};
 }
 
+// The kernels that the processor runs, or those that use_kernels has chosen. Python asks for their name before it calls
+// any of them.
+const Kernels*& chosen() {
+  static const Kernels* kernels = runnable_kernels().empty() ? nullptr : runnable_kernels().front();
+  return kernels;
+}
+
+const Kernels& kernels() {
+  if (!chosen()) throw std::runtime_error("this processor runs none of the training kernels");
+  return *chosen();
+}
+
 ParallelCall parallel_call = nullptr;  // that of torch's OpenMP runtime, once use_openmp has set it
 
 // A pool of this number of threads, kept for the next call, and never destroyed: when the process ends, other threads
@@ -64,13 +79,32 @@ void add_to(nb::module_& module) {
   const auto released = nb::call_guard<GilRelease>();
   module.attr("SLACK") = kSlack;
   module.def(
+      "training_kernels",
+      [] {
+        std::vector<std::string> names;
+        for (const Kernels* kernels : runnable_kernels()) names.emplace_back(kernels->name);
+        return names;
+      },
+      "The names of the training kernels that this processor runs, best first: \"avx512\", \"avx2\".");
+  module.def(
+      "training_kernels_in_use", [] { return std::string(kernels().name); }, "The name of those that run now.");
+  module.def(
+      "use_training_kernels",
+      [](const std::string& name) {
+        const auto& all = runnable_kernels();
+        const auto found = std::find_if(all.begin(), all.end(), [&](const Kernels* k) { return name == k->name; });
+        if (found == all.end()) throw std::invalid_argument("this processor runs no training kernels named " + name);
+        chosen() = *found;
+      },
+      "Run those of this name from now on.");
+  module.def(
       "use_openmp", [](Address call) { parallel_call = reinterpret_cast<ParallelCall>(call); },
       "Use the threads of the OpenMP runtime whose GOMP_parallel has this address, and start none.");
   module.def(
       "sign_forward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address bits, Address statistics,
          float epsilon, int threads) {
-        sign_forward(type_of(bfloat16), shape_of(shape), at<void>(x), at<std::uint8_t>(bits), at<float>(statistics),
+        kernels().sign_forward(type_of(bfloat16), shape_of(shape), at<void>(x), at<std::uint8_t>(bits), at<float>(statistics),
                      epsilon, *pool_of(threads));
       },
       released);
@@ -78,21 +112,21 @@ void add_to(nb::module_& module) {
       "sign_backward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address statistics, bool box, Address to_add,
          Address grad, int threads) {
-        sign_backward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(statistics),
+        kernels().sign_backward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(statistics),
                       box ? Window::kBox : Window::kTriangle, at<void>(to_add), at<void>(grad), *pool_of(threads));
       },
       released);
   module.def(
       "channel_sums",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address sums, int threads) {
-        channel_sums(type_of(bfloat16), shape_of(shape), at<void>(x), at<double>(sums), *pool_of(threads));
+        kernels().channel_sums(type_of(bfloat16), shape_of(shape), at<void>(x), at<double>(sums), *pool_of(threads));
       },
       released);
   module.def(
       "affine_clamp",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address multiplier, Address offset,
          Address residual, float low, float high, Address out, int threads) {
-        affine_clamp(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(multiplier), at<float>(offset),
+        kernels().affine_clamp(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(multiplier), at<float>(offset),
                      at<void>(residual), low, high, at<void>(out), *pool_of(threads));
       },
       released);
@@ -100,7 +134,7 @@ void add_to(nb::module_& module) {
       "clamp_backward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address grad, Address out, Address x, Address mean,
          float low, float high, Address inner, Address sums, int threads) {
-        clamp_backward(type_of(bfloat16), shape_of(shape), at<void>(grad), at<void>(out), at<void>(x), at<float>(mean),
+        kernels().clamp_backward(type_of(bfloat16), shape_of(shape), at<void>(grad), at<void>(out), at<void>(x), at<float>(mean),
                        low, high, at<void>(inner), at<double>(sums), *pool_of(threads));
       },
       released);
@@ -108,7 +142,7 @@ void add_to(nb::module_& module) {
       "norm_backward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address inner, Address x, Address a, Address b,
          Address c, Address result, int threads) {
-        norm_backward(type_of(bfloat16), shape_of(shape), at<void>(inner), at<void>(x), at<float>(a), at<float>(b),
+        kernels().norm_backward(type_of(bfloat16), shape_of(shape), at<void>(inner), at<void>(x), at<float>(a), at<float>(b),
                       at<float>(c), at<void>(result), *pool_of(threads));
       },
       released);
@@ -116,7 +150,7 @@ void add_to(nb::module_& module) {
       "lookup_forward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address weight, Address scale,
          Address out, int threads) {
-        lookup_forward(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<float>(weight),
+        kernels().lookup_forward(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<float>(weight),
                        at<float>(scale), at<void>(out), *pool_of(threads));
       },
       released);
@@ -124,7 +158,7 @@ void add_to(nb::module_& module) {
       "lookup_weight_gradient",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address grad, Address gradient,
          int threads) {
-        lookup_weight_gradient(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<void>(grad),
+        kernels().lookup_weight_gradient(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<void>(grad),
                                at<float>(gradient), *pool_of(threads));
       },
       released);
@@ -132,33 +166,33 @@ void add_to(nb::module_& module) {
       "lookup_input_gradient",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address grad, Address weight, Address scale,
          Address gradient, int threads) {
-        lookup_input_gradient(type_of(bfloat16), convolution_of(shape), at<void>(grad), at<float>(weight),
+        kernels().lookup_input_gradient(type_of(bfloat16), convolution_of(shape), at<void>(grad), at<float>(weight),
                               at<float>(scale), at<void>(gradient), *pool_of(threads));
       },
       released);
   module.def(
       "wave_gradient",
       [](std::int64_t count, Address weight, Address grad, float frequency, Address out, int threads) {
-        wave_gradient(count, at<float>(weight), at<float>(grad), frequency, at<float>(out), *pool_of(threads));
+        kernels().wave_gradient(count, at<float>(weight), at<float>(grad), frequency, at<float>(out), *pool_of(threads));
       },
       released);
   module.def(
       "squared_sines",
       [](std::int64_t count, Address weight, float frequency, int threads) {
-        return squared_sines(count, at<float>(weight), frequency, *pool_of(threads));
+        return kernels().squared_sines(count, at<float>(weight), frequency, *pool_of(threads));
       },
       released);
   module.def(
       "double_angle_sines",
       [](std::int64_t count, Address weight, float frequency, float factor, Address out, int threads) {
-        double_angle_sines(count, at<float>(weight), frequency, factor, at<float>(out), *pool_of(threads));
+        kernels().double_angle_sines(count, at<float>(weight), frequency, factor, at<float>(out), *pool_of(threads));
       },
       released);
   module.def(
       "scale_gradient",
       [](std::int64_t channels, std::int64_t size, Address weight, Address scale, Address gradient, Address result,
          int threads) {
-        scale_gradient(channels, size, at<float>(weight), at<float>(scale), at<float>(gradient), at<float>(result),
+        kernels().scale_gradient(channels, size, at<float>(weight), at<float>(scale), at<float>(gradient), at<float>(result),
                        *pool_of(threads));
       },
       released);
@@ -166,7 +200,7 @@ void add_to(nb::module_& module) {
       "scaled_weights",
       [](bool bfloat16, std::int64_t channels, std::int64_t size, Address weight, Address scale, Address out,
          int threads) {
-        scaled_weights(type_of(bfloat16), channels, size, at<float>(weight), at<float>(scale), at<void>(out),
+        kernels().scaled_weights(type_of(bfloat16), channels, size, at<float>(weight), at<float>(scale), at<void>(out),
                        *pool_of(threads));
       },
       released);
@@ -174,7 +208,7 @@ void add_to(nb::module_& module) {
       "crop_and_mirror",
       [](const std::vector<std::int64_t>& shape, Address images, Address rows, Address columns, Address mirrored,
          std::int64_t padding, Address out, int threads) {
-        crop_and_mirror(images_of(shape), at<std::uint8_t>(images), at<std::int64_t>(rows), at<std::int64_t>(columns),
+        kernels().crop_and_mirror(images_of(shape), at<std::uint8_t>(images), at<std::int64_t>(rows), at<std::int64_t>(columns),
                         at<std::uint8_t>(mirrored), padding, at<std::uint8_t>(out), *pool_of(threads));
       },
       released);
@@ -182,7 +216,7 @@ void add_to(nb::module_& module) {
       "normalize",
       [](const std::vector<std::int64_t>& shape, Address images, Address factor, Address shift, Address out,
          int threads) {
-        normalize(images_of(shape), at<std::uint8_t>(images), at<float>(factor), at<float>(shift), at<float>(out),
+        kernels().normalize(images_of(shape), at<std::uint8_t>(images), at<float>(factor), at<float>(shift), at<float>(out),
                   *pool_of(threads));
       },
       released);

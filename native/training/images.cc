@@ -3,9 +3,9 @@
 #include <cstring>
 #include <vector>
 
-#include "training/training.h"
+#include "training/set.h"
 
-namespace biper::training {
+namespace biper::training::BIPER_TRAINING_SET {
 
 void crop_and_mirror(const ImageShape& shape, const std::uint8_t* images, const std::int64_t* rows,
                      const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding, std::uint8_t* out,
@@ -55,4 +55,4 @@ void normalize(const ImageShape& shape, const std::uint8_t* images, const float*
   });
 }
 
-}  // namespace biper::training
+}  // namespace biper::training::BIPER_TRAINING_SET

@@ -4,7 +4,7 @@
 
 #include "training/vectors.h"
 
-namespace biper::training {
+namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
 // How rows (pixels of samples) are divided into parts. `block` rows are added in float; the sums of blocks in double.
@@ -22,9 +22,9 @@ struct Parts {
   int count;
 };
 
-// Computes two sums over all rows for each channel. add(row, channel, s, q) adds sixteen channels of a row to s and q.
+// Computes two sums over all rows for each channel. accumulate(row, channel, s, q) adds sixteen channels of a row to s and q.
 template <typename F>
-void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& add) {
+void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& accumulate) {
   const Parts parts(shape);
   const std::int64_t channels = shape.channels;
   std::vector<double> partial(static_cast<std::size_t>(parts.count * 2 * channels), 0.0);
@@ -33,15 +33,15 @@ void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& add) {
     for (std::int64_t begin = parts.begin(part); begin < parts.end(part); begin += parts.block) {
       const std::int64_t end = std::min(begin + parts.block, parts.end(part));
       for (std::int64_t c = 0; c < channels; c += 16) {
-        __m512 s[4], q[4];
-        for (int k = 0; k < 4; ++k) s[k] = q[k] = _mm512_setzero_ps();
+        Vector s[4], q[4];
+        for (int k = 0; k < 4; ++k) s[k] = q[k] = zeros();
         std::int64_t row = begin;
         for (; row + 4 <= end; row += 4)
-          for (int k = 0; k < 4; ++k) add(row + k, c, s[k], q[k]);
-        for (; row < end; ++row) add(row, c, s[0], q[0]);
+          for (int k = 0; k < 4; ++k) accumulate(row + k, c, s[k], q[k]);
+        for (; row < end; ++row) accumulate(row, c, s[0], q[0]);
         alignas(64) float total[32];
-        _mm512_store_ps(total, _mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3])));
-        _mm512_store_ps(total + 16, _mm512_add_ps(_mm512_add_ps(q[0], q[1]), _mm512_add_ps(q[2], q[3])));
+        store(total, add(add(s[0], s[1]), add(s[2], s[3])));
+        store(total + 16, add(add(q[0], q[1]), add(q[2], q[3])));
         for (int k = 0; k < 16; ++k) mine[c + k] += total[k], mine[channels + c + k] += total[16 + k];
       }
     }
@@ -67,46 +67,43 @@ void each(const Shape& shape, ThreadPool& pool, F&& work) {
 void channel_sums(Type type, Shape shape, const void* x, double* sums, ThreadPool& pool) {
   with_type(type, [&]<typename T>(const T*) {
     const T* values = static_cast<const T*>(x);
-    add_up(shape, sums, pool, [&](std::int64_t row, std::int64_t c, __m512& s, __m512& q) {
-      const __m512 v = load(values + row * shape.channels + c);
-      s = _mm512_add_ps(s, v), q = _mm512_fmadd_ps(v, v, q);
+    add_up(shape, sums, pool, [&](std::int64_t row, std::int64_t c, Vector& s, Vector& q) {
+      const Vector v = load(values + row * shape.channels + c);
+      s = add(s, v), q = multiply_add(v, v, q);
     });
   });
 }
 
 void affine_clamp(Type type, Shape shape, const void* x, const float* multiplier, const float* offset,
                   const void* residual, float low, float high, void* out, ThreadPool& pool) {
-  const __m512 lowest = _mm512_set1_ps(low), highest = _mm512_set1_ps(high);
+  const Vector lowest = all(low), highest = all(high);
   with_type(type, [&]<typename T>(const T*) {
     const T* values = static_cast<const T*>(x);
     const T* more = static_cast<const T*>(residual);
     T* result = static_cast<T*>(out);
     each(shape, pool, [&](std::int64_t row, std::int64_t c) {
       const std::int64_t i = row * shape.channels + c;
-      __m512 v = _mm512_fmadd_ps(load(values + i), load(multiplier + c), load(offset + c));
-      if (more) v = _mm512_add_ps(v, load(more + i));
-      store(result + i,
-            _mm512_min_ps(highest, _mm512_max_ps(lowest, v)));  // min and max return the second operand if it is NaN
+      Vector v = multiply_add(load(values + i), load(multiplier + c), load(offset + c));
+      if (more) v = add(v, load(more + i));
+      store(result + i, smaller(highest, larger(lowest, v)));  // these return the second operand if it is NaN
     });
   });
 }
 
 void clamp_backward(Type type, Shape shape, const void* grad, const void* out, const void* x, const float* mean,
                     float low, float high, void* inner, double* sums, ThreadPool& pool) {
-  const __m512 lowest = _mm512_set1_ps(low), highest = _mm512_set1_ps(high);
+  const Vector lowest = all(low), highest = all(high);
   with_type(type, [&]<typename T>(const T*) {
     const T* gradients = static_cast<const T*>(grad);
     const T* clamped = static_cast<const T*>(out);
     const T* values = static_cast<const T*>(x);
     T* result = static_cast<T*>(inner);
-    add_up(shape, sums, pool, [&](std::int64_t row, std::int64_t c, __m512& s, __m512& q) {
+    add_up(shape, sums, pool, [&](std::int64_t row, std::int64_t c, Vector& s, Vector& q) {
       const std::int64_t i = row * shape.channels + c;
-      const __m512 v = load(clamped + i);
-      __mmask16 inside = _mm512_cmp_ps_mask(v, lowest, _CMP_GT_OQ);
-      inside = _mm512_mask_cmp_ps_mask(inside, v, highest, _CMP_LT_OQ);
-      const __m512 g = _mm512_maskz_mov_ps(inside, load(gradients + i));
-      s = _mm512_add_ps(s, g);
-      q = _mm512_fmadd_ps(g, _mm512_sub_ps(load(values + i), load(mean + c)), q);
+      const Vector v = load(clamped + i);
+      const Vector g = where(between(v, lowest, highest), load(gradients + i));
+      s = add(s, g);
+      q = multiply_add(g, subtract(load(values + i), load(mean + c)), q);
       store(result + i, g);
     });
   });
@@ -120,10 +117,10 @@ void norm_backward(Type type, Shape shape, const void* inner, const void* x, con
     T* to = static_cast<T*>(result);
     each(shape, pool, [&](std::int64_t row, std::int64_t k) {
       const std::int64_t i = row * shape.channels + k;
-      const __m512 v = _mm512_fmadd_ps(load(values + i), load(b + k), load(c + k));
-      store(to + i, _mm512_fmadd_ps(load(gradients + i), load(a + k), v));
+      const Vector v = multiply_add(load(values + i), load(b + k), load(c + k));
+      store(to + i, multiply_add(load(gradients + i), load(a + k), v));
     });
   });
 }
 
-}  // namespace biper::training
+}  // namespace biper::training::BIPER_TRAINING_SET

@@ -6,7 +6,7 @@
 
 #include "training/vectors.h"
 
-namespace biper::training {
+namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
 // This many values are added in float; the sums of such blocks are added in double.
@@ -20,7 +20,7 @@ void signs(const Shape& shape, const T* x, std::uint8_t* bits) {
     std::uint8_t* high = low + shape.pixels;
     const T* from = x + 16 * g;
     for (std::int64_t p = 0; p < shape.pixels; ++p, from += shape.channels) {
-      const __mmask16 mask = _mm512_cmp_ps_mask(load(from), _mm512_setzero_ps(), _CMP_GE_OQ);
+      const std::uint16_t mask = bits_of(at_least(load(from), zeros()));
       low[p] = static_cast<std::uint8_t>(mask);
       high[p] = static_cast<std::uint8_t>(mask >> 8);
     }
@@ -33,19 +33,19 @@ void statistics_of(const Shape& shape, const T* x, float epsilon, float* statist
   const std::int64_t n = shape.values();
   for (std::int64_t begin = 0; begin < n; begin += kBlock) {
     const std::int64_t end = std::min(begin + kBlock, n);
-    __m512 s0 = _mm512_setzero_ps(), s1 = s0, q0 = s0, q1 = s0;
+    Vector s0 = zeros(), s1 = s0, q0 = s0, q1 = s0;
     std::int64_t i = begin;
     for (; i + 32 <= end; i += 32) {
-      const __m512 a = load(x + i), b = load(x + i + 16);
-      s0 = _mm512_add_ps(s0, a), s1 = _mm512_add_ps(s1, b);
-      q0 = _mm512_fmadd_ps(a, a, q0), q1 = _mm512_fmadd_ps(b, b, q1);
+      const Vector a = load(x + i), b = load(x + i + 16);
+      s0 = add(s0, a), s1 = add(s1, b);
+      q0 = multiply_add(a, a, q0), q1 = multiply_add(b, b, q1);
     }
     if (i < end) {
-      const __m512 a = load(x + i);
-      s0 = _mm512_add_ps(s0, a), q0 = _mm512_fmadd_ps(a, a, q0);
+      const Vector a = load(x + i);
+      s0 = add(s0, a), q0 = multiply_add(a, a, q0);
     }
-    total += sum(_mm512_add_ps(s0, s1));
-    squares += sum(_mm512_add_ps(q0, q1));
+    total += sum(add(s0, s1));
+    squares += sum(add(q0, q1));
   }
   const double mean = total / static_cast<double>(n);
   const double variance = std::max(squares - total * mean, 0.0) / static_cast<double>(std::max<std::int64_t>(n - 1, 1));
@@ -54,14 +54,13 @@ void statistics_of(const Shape& shape, const T* x, float epsilon, float* statist
 }
 
 template <Window W>
-__m512 windowed(__m512 grad, __m512 u) {
-  const __m512 size = _mm512_abs_ps(u);
+Vector windowed(Vector grad, Vector u) {
+  const Vector size = absolute(u);
   if constexpr (W == Window::kBox) {
-    const __mmask16 inside = _mm512_cmp_ps_mask(size, _mm512_set1_ps(1), _CMP_LE_OQ);
-    return _mm512_maskz_mov_ps(inside, grad);
+    return where(at_most(size, all(1)), grad);
   } else {
-    const __m512 triangle = _mm512_fnmadd_ps(_mm512_set1_ps(2), size, _mm512_set1_ps(2));
-    return _mm512_mul_ps(grad, _mm512_max_ps(triangle, _mm512_setzero_ps()));
+    const Vector triangle = multiply_subtract(all(2), size, all(2));
+    return multiply(grad, larger(triangle, zeros()));
   }
 }
 
@@ -71,26 +70,26 @@ void backward(const Shape& shape, const T* x, const float* statistics, const T* 
   float mean = 0, inverse = 1, slope = 0;
   if (statistics) {
     mean = statistics[0], inverse = statistics[1];
-    const __m512 r = _mm512_set1_ps(inverse);
+    const Vector r = all(inverse);
     double total = 0;
     for (std::int64_t begin = 0; begin < n; begin += kBlock) {
       const std::int64_t end = std::min(begin + kBlock, n);
-      __m512 s = _mm512_setzero_ps();
+      Vector s = zeros();
       for (std::int64_t i = begin; i < end; i += 16) {
-        const __m512 v = load(x + i);
-        s = _mm512_fmadd_ps(windowed<W>(load(grad + i), _mm512_mul_ps(v, r)), v, s);
+        const Vector v = load(x + i);
+        s = multiply_add(windowed<W>(load(grad + i), multiply(v, r)), v, s);
       }
       total += sum(s);
     }
     const double cube = static_cast<double>(inverse) * inverse * inverse;
     slope = static_cast<float>(total * cube / static_cast<double>(std::max<std::int64_t>(n - 1, 1)));
   }
-  const __m512 r = _mm512_set1_ps(inverse), k = _mm512_set1_ps(slope), shift = _mm512_set1_ps(mean * slope);
+  const Vector r = all(inverse), k = all(slope), shift = all(mean * slope);
   for (std::int64_t i = 0; i < n; i += 16) {
-    const __m512 v = load(x + i);
-    __m512 result = _mm512_fmadd_ps(windowed<W>(load(grad + i), _mm512_mul_ps(v, r)), r, shift);
-    result = _mm512_fnmadd_ps(v, k, result);
-    if (to_add) result = _mm512_add_ps(result, load(to_add + i));
+    const Vector v = load(x + i);
+    Vector result = multiply_add(windowed<W>(load(grad + i), multiply(v, r)), r, shift);
+    result = multiply_subtract(v, k, result);
+    if (to_add) result = add(result, load(to_add + i));
     store(grad + i, result);
   }
 }
@@ -125,4 +124,4 @@ void sign_backward(Type type, Shape shape, const void* x, const float* statistic
   });
 }
 
-}  // namespace biper::training
+}  // namespace biper::training::BIPER_TRAINING_SET

@@ -1,7 +1,8 @@
-"""Whether the native training kernels can run, and the reason if they cannot.
+"""Whether the native training kernels can run, which of them do, and the reason if they cannot.
 
 The kernels work on the CPU, on activations (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple
-of 16. They use as many threads as torch (`torch.get_num_threads`); the number of threads changes no result.
+of 16. They are compiled for AVX2, in float32 alone, and for AVX-512; the processor decides which of them run. They use
+as many threads as torch (`torch.get_num_threads`); the number of threads changes no result.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 
 from biper.runtime.cpu import instruction_sets
 
-_NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "gfni", "fma", "bmi2")
+_AVX512 = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "gfni", "fma", "bmi2")
+
+_NEEDED = {torch.float32: ("avx2", "fma"), torch.bfloat16: (*_AVX512, "avx512bf16")}
+"""The instruction sets that kernels of a dtype need at least."""
 
 _SWITCH = "BIPER_KERNELS"
 """Environment variable. If it is ``0``, torch's operators are used instead of the kernels."""
@@ -31,23 +35,33 @@ def unavailable_reason(dtype: torch.dtype) -> str | None:
     """
     if os.environ.get(_SWITCH) == "0":
         return f"{_SWITCH}=0"
-    return _unavailable_reason_here(dtype)
+    reason = _unavailable_reason_here(dtype)
+    if reason is None and dtype is torch.bfloat16 and kernels_in_use() == "avx2":
+        return "the kernels for AVX2 compute in float32"
+    return reason
 
 
 @functools.cache
 def _unavailable_reason_here(dtype: torch.dtype) -> str | None:
-    if dtype not in (torch.float32, torch.bfloat16):
+    if dtype not in _NEEDED:
         return f"they compute in float32 and bfloat16, not in {str(dtype).removeprefix('torch.')}"
     try:
         from biper import _native
     except ImportError:
         return "the native extension is not built"
-    if not hasattr(_native, "lookup_forward"):
+    if not hasattr(_native, "training_kernels"):
         return "the native extension has none for this kind of processor"
     here = instruction_sets()
     _share_threads_with_torch()
-    missing = [name for name in (*_NEEDED, *(["avx512bf16"] if dtype is torch.bfloat16 else [])) if name not in here]
+    missing = [name for name in _NEEDED[dtype] if name not in here]
     return f"this processor has no {', '.join(missing)}" if missing else None
+
+
+def kernels_in_use() -> str:
+    """The instruction set of the kernels that run where `unavailable_reason` is None: ``"avx512"`` or ``"avx2"``."""
+    from biper import _native
+
+    return str(_native.training_kernels_in_use())
 
 
 def _share_threads_with_torch() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import nn
 
-from biper.fast.availability import unavailable_reason
+from biper.fast.availability import kernels_in_use, unavailable_reason
 from biper.nn.conv import BinaryConv2d
 from biper.nn.fused import unfused_reason
 from biper.nn.walk import binary_layers
@@ -33,4 +33,5 @@ def describe_fast_path(model: nn.Module, device: str, dtype: torch.dtype, compil
     reasons = [unfused_reason(layer.weight, layer.input_quantizer, layer.groups) for layer in layers]
     others = Counter(reason for reason in reasons if reason is not None)
     left = "".join(f"; {count} use torch's operators for {reason}" for reason, count in others.items())
-    return f"native training kernels: on for {len(layers) - others.total()} of {len(layers)} binary convolutions{left}"
+    count = f"{len(layers) - others.total()} of {len(layers)}"
+    return f"native training kernels: on ({kernels_in_use()}) for {count} binary convolutions{left}"

@@ -2,9 +2,9 @@
 // and tables hold sums of four output channels' gradients at a pixel.
 #include <cmath>
 
-#include "training/lookup.h"
+#include "training/avx512/lookup.h"
 
-namespace biper::training {
+namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
 // Builds two tables, of eight output channels each, from the gradients of sixteen channels. From a 128-bit lane with
@@ -179,4 +179,4 @@ void lookup_input_gradient(Type type, const Convolution& shape, const void* grad
                                 static_cast<Bfloat16*>(gradient), pool);
 }
 
-}  // namespace biper::training
+}  // namespace biper::training::BIPER_TRAINING_SET

@@ -4,18 +4,16 @@
 #include <limits>
 #include <utility>
 
-#include "training/lookup.h"
+#include "training/avx512/lookup.h"
+#include "training/gradient_parts.h"
 
-namespace biper::training {
+namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
 constexpr int kOut = 8;                // output channels of a block
 constexpr int kLanes = 3;              // registers of sixteen input channels of a block
-constexpr int kParts = 16;             // parts of the work; a constant, so that threads do not change the sums
-constexpr std::int64_t kPixels = 512;  // pixels whose gradients have one unit, and whose sums stay in registers
-constexpr std::int64_t kBlocks = kPixels / 8;
-constexpr std::int64_t kChunkPixels = 1024;
-constexpr std::int64_t kChannels = 64;  // output channels of a part
+constexpr std::int64_t kMostPixels = 512;  // pixels whose gradients have one unit, and whose sums stay in registers
+constexpr std::int64_t kBlocks = kMostPixels / 8;
 
 // The gradients of sixteen channels at eight pixels, in the order of the bits of an index: from
 // the last pixel to the first.
@@ -93,7 +91,7 @@ void make_indices(const Convolution& shape, const Chunk& chunk, const std::uint8
     const std::uint8_t* valid = chunk.valid(tap) + first;
     for (std::int64_t g = 0; g < shape.in_channels / 8; g += 2, index += kBlocks) {
       const std::uint8_t* low = chunk.bytes(image, tap, g, first, count, copy);
-      const std::uint8_t* high = chunk.bytes(image, tap, g + 1, first, count, copy + kPixels);
+      const std::uint8_t* high = chunk.bytes(image, tap, g + 1, first, count, copy + kMostPixels);
       for (std::int64_t i = 0; i < count; i += 32) {
         const auto ymm = [](const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
         const __m256i seen =
@@ -135,6 +133,8 @@ void add_up(const Register* tables, const Register* index, std::int64_t blocks,
 template <typename Lookup, typename T>
 class Pixels {
  public:
+  static constexpr std::int64_t kPixels = kMostPixels;
+
   explicit Pixels(const Convolution& shape)
       : shape_(shape),
         rows_(shape.taps() * shape.in_channels / 16),
@@ -215,51 +215,14 @@ class Pixels {
   std::vector<std::int64_t> unseen_;  // for each tap, the pixels at which it is outside the image
 };
 
-template <typename Lookup, typename T>
-void weight_gradient(const Convolution& shape, const std::uint8_t* bits, const T* grad, float* gradient,
-                     ThreadPool& pool) {
-  const std::int64_t outs = shape.out_channels, size = outs * shape.taps() * shape.in_channels;
-  const Chunks chunks(shape, kChunkPixels);
-  const int channel_parts = static_cast<int>((outs + kChannels - 1) / kChannels);
-  const int pixel_parts = std::clamp(kParts / channel_parts, 1, chunks.count);
-  std::vector<float> partial(static_cast<std::size_t>(size * (pixel_parts - 1)), 0.0f);
-  std::fill_n(gradient, size, 0.0f);
-  pool.run(channel_parts * pixel_parts, [&](int part) {
-    const int pixel_part = part % pixel_parts, channel_part = part / pixel_parts;
-    float* to = pixel_part == 0 ? gradient : partial.data() + (pixel_part - 1) * size;
-    Pixels<Lookup, T> pixels(shape);
-    for (int number = chunks.count * pixel_part / pixel_parts; number < chunks.count * (pixel_part + 1) / pixel_parts;
-         ++number) {
-      const Chunk& chunk = chunks.at(number);
-      const std::int64_t image = number * chunks.images;
-      for (std::int64_t first = 0; first < chunk.pixels(); first += kPixels) {
-        pixels.set_pixels(chunk, bits + image * shape.in_channels / 8 * shape.in_pixels(), first,
-                          std::min(kPixels, chunk.pixels() - first));
-        const T* from = grad + (image * shape.out_pixels() + first) * outs;
-        for (std::int64_t o = channel_part * kChannels; o < std::min((channel_part + 1) * kChannels, outs); o += 16)
-          pixels.add(from + o, o, to);
-      }
-    }
-  });
-  const int shares = static_cast<int>(std::min<std::int64_t>(size / 16, kParts));
-  pool.run(shares, [&](int share) {
-    for (std::int64_t i = size / 16 * share / shares * 16; i < size / 16 * (share + 1) / shares * 16; i += 16) {
-      __m512 total = _mm512_loadu_ps(gradient + i);
-      for (int other = 0; other < pixel_parts - 1; ++other)
-        total = _mm512_add_ps(total, _mm512_loadu_ps(partial.data() + other * size + i));
-      _mm512_storeu_ps(gradient + i, total);
-    }
-  });
-}
-
 }  // namespace
 
 void lookup_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
                             float* gradient, ThreadPool& pool) {
   if (type == Type::kFloat)
-    weight_gradient<Float>(shape, bits, static_cast<const float*>(grad), gradient, pool);
+    add_parts<Pixels<Float, float>>(shape, bits, static_cast<const float*>(grad), gradient, pool);
   else
-    weight_gradient<Integer>(shape, bits, static_cast<const Bfloat16*>(grad), gradient, pool);
+    add_parts<Pixels<Integer, Bfloat16>>(shape, bits, static_cast<const Bfloat16*>(grad), gradient, pool);
 }
 
-}  // namespace biper::training
+}  // namespace biper::training::BIPER_TRAINING_SET

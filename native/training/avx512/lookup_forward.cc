@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "common/portability.h"
-#include "training/lookup.h"
+#include "training/avx512/lookup.h"
 
-namespace biper::training {
+namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
 constexpr int kOut = 8;      // output channels of a block
@@ -199,4 +199,4 @@ void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bit
     forward<Integers>(shape, bits, weight, scale, static_cast<Bfloat16*>(out), pool);
 }
 
-}  // namespace biper::training
+}  // namespace biper::training::BIPER_TRAINING_SET
