@@ -11,6 +11,7 @@ set(BIPER_CAPI_SOURCES
   native/capi/build_engine.cc
   native/capi/checks.cc
   native/capi/container.cc
+  native/capi/error_text.cc
   native/capi/json.cc
   native/capi/read_file.cc
   native/capi/reader.cc

@@ -96,8 +96,9 @@ def test_hostile_and_mutated_files_under_sanitizers() -> None:
     """In a process of its own, which the sanitizers end at the first fault."""
     settings = ("-DBIPER_SCALAR_ONLY=ON", "-DBIPER_OPTIMIZATION=-O1", "-DCMAKE_UNITY_BUILD=ON")
     folder = build(*settings, f"-DCMAKE_CXX_FLAGS={SANITIZERS}", target="biper_shared")
-    runtime = run(["c++", "-print-file-name=libasan.so"]).strip()
-    environment = {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}
+    # The library of C++ too: the sanitizer looks for the function that throws when it starts.
+    runtime = [run(["c++", f"-print-file-name={name}"]).strip() for name in ("libasan.so", "libstdc++.so")]
+    environment = {"LD_PRELOAD": ":".join(runtime), "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "src")])
     done = run([sys.executable, __file__, str(folder / "libbiper.so"), "400"], environment=environment)
     refused, ran = map(int, done.split()[-2:])
