@@ -86,8 +86,7 @@ void add_to(nb::module_& module) {
         return names;
       },
       "The names of the training kernels that this processor runs, best first: \"avx512\", \"avx2\".");
-  module.def(
-      "training_kernels_in_use", [] { return std::string(kernels().name); }, "The name of those that run now.");
+  module.def("training_kernels_in_use", [] { return std::string(kernels().name); }, "The name of those that run now.");
   module.def(
       "use_training_kernels",
       [](const std::string& name) {
@@ -104,8 +103,8 @@ void add_to(nb::module_& module) {
       "sign_forward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address bits, Address statistics,
          float epsilon, int threads) {
-        kernels().sign_forward(type_of(bfloat16), shape_of(shape), at<void>(x), at<std::uint8_t>(bits), at<float>(statistics),
-                     epsilon, *pool_of(threads));
+        kernels().sign_forward(type_of(bfloat16), shape_of(shape), at<void>(x), at<std::uint8_t>(bits),
+                               at<float>(statistics), epsilon, *pool_of(threads));
       },
       released);
   module.def(
@@ -113,7 +112,8 @@ void add_to(nb::module_& module) {
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address statistics, bool box, Address to_add,
          Address grad, int threads) {
         kernels().sign_backward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(statistics),
-                      box ? Window::kBox : Window::kTriangle, at<void>(to_add), at<void>(grad), *pool_of(threads));
+                                box ? Window::kBox : Window::kTriangle, at<void>(to_add), at<void>(grad),
+                                *pool_of(threads));
       },
       released);
   module.def(
@@ -126,24 +126,24 @@ void add_to(nb::module_& module) {
       "affine_clamp",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address multiplier, Address offset,
          Address residual, float low, float high, Address out, int threads) {
-        kernels().affine_clamp(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(multiplier), at<float>(offset),
-                     at<void>(residual), low, high, at<void>(out), *pool_of(threads));
+        kernels().affine_clamp(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(multiplier),
+                               at<float>(offset), at<void>(residual), low, high, at<void>(out), *pool_of(threads));
       },
       released);
   module.def(
       "clamp_backward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address grad, Address out, Address x, Address mean,
          float low, float high, Address inner, Address sums, int threads) {
-        kernels().clamp_backward(type_of(bfloat16), shape_of(shape), at<void>(grad), at<void>(out), at<void>(x), at<float>(mean),
-                       low, high, at<void>(inner), at<double>(sums), *pool_of(threads));
+        kernels().clamp_backward(type_of(bfloat16), shape_of(shape), at<void>(grad), at<void>(out), at<void>(x),
+                                 at<float>(mean), low, high, at<void>(inner), at<double>(sums), *pool_of(threads));
       },
       released);
   module.def(
       "norm_backward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address inner, Address x, Address a, Address b,
          Address c, Address result, int threads) {
-        kernels().norm_backward(type_of(bfloat16), shape_of(shape), at<void>(inner), at<void>(x), at<float>(a), at<float>(b),
-                      at<float>(c), at<void>(result), *pool_of(threads));
+        kernels().norm_backward(type_of(bfloat16), shape_of(shape), at<void>(inner), at<void>(x), at<float>(a),
+                                at<float>(b), at<float>(c), at<void>(result), *pool_of(threads));
       },
       released);
   module.def(
@@ -151,15 +151,15 @@ void add_to(nb::module_& module) {
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address weight, Address scale,
          Address out, int threads) {
         kernels().lookup_forward(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<float>(weight),
-                       at<float>(scale), at<void>(out), *pool_of(threads));
+                                 at<float>(scale), at<void>(out), *pool_of(threads));
       },
       released);
   module.def(
       "lookup_weight_gradient",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address grad, Address gradient,
          int threads) {
-        kernels().lookup_weight_gradient(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<void>(grad),
-                               at<float>(gradient), *pool_of(threads));
+        kernels().lookup_weight_gradient(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits),
+                                         at<void>(grad), at<float>(gradient), *pool_of(threads));
       },
       released);
   module.def(
@@ -167,13 +167,14 @@ void add_to(nb::module_& module) {
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address grad, Address weight, Address scale,
          Address gradient, int threads) {
         kernels().lookup_input_gradient(type_of(bfloat16), convolution_of(shape), at<void>(grad), at<float>(weight),
-                              at<float>(scale), at<void>(gradient), *pool_of(threads));
+                                        at<float>(scale), at<void>(gradient), *pool_of(threads));
       },
       released);
   module.def(
       "wave_gradient",
       [](std::int64_t count, Address weight, Address grad, float frequency, Address out, int threads) {
-        kernels().wave_gradient(count, at<float>(weight), at<float>(grad), frequency, at<float>(out), *pool_of(threads));
+        kernels().wave_gradient(count, at<float>(weight), at<float>(grad), frequency, at<float>(out),
+                                *pool_of(threads));
       },
       released);
   module.def(
@@ -192,8 +193,8 @@ void add_to(nb::module_& module) {
       "scale_gradient",
       [](std::int64_t channels, std::int64_t size, Address weight, Address scale, Address gradient, Address result,
          int threads) {
-        kernels().scale_gradient(channels, size, at<float>(weight), at<float>(scale), at<float>(gradient), at<float>(result),
-                       *pool_of(threads));
+        kernels().scale_gradient(channels, size, at<float>(weight), at<float>(scale), at<float>(gradient),
+                                 at<float>(result), *pool_of(threads));
       },
       released);
   module.def(
@@ -201,23 +202,24 @@ void add_to(nb::module_& module) {
       [](bool bfloat16, std::int64_t channels, std::int64_t size, Address weight, Address scale, Address out,
          int threads) {
         kernels().scaled_weights(type_of(bfloat16), channels, size, at<float>(weight), at<float>(scale), at<void>(out),
-                       *pool_of(threads));
+                                 *pool_of(threads));
       },
       released);
   module.def(
       "crop_and_mirror",
       [](const std::vector<std::int64_t>& shape, Address images, Address rows, Address columns, Address mirrored,
          std::int64_t padding, Address out, int threads) {
-        kernels().crop_and_mirror(images_of(shape), at<std::uint8_t>(images), at<std::int64_t>(rows), at<std::int64_t>(columns),
-                        at<std::uint8_t>(mirrored), padding, at<std::uint8_t>(out), *pool_of(threads));
+        kernels().crop_and_mirror(images_of(shape), at<std::uint8_t>(images), at<std::int64_t>(rows),
+                                  at<std::int64_t>(columns), at<std::uint8_t>(mirrored), padding, at<std::uint8_t>(out),
+                                  *pool_of(threads));
       },
       released);
   module.def(
       "normalize",
       [](const std::vector<std::int64_t>& shape, Address images, Address factor, Address shift, Address out,
          int threads) {
-        kernels().normalize(images_of(shape), at<std::uint8_t>(images), at<float>(factor), at<float>(shift), at<float>(out),
-                  *pool_of(threads));
+        kernels().normalize(images_of(shape), at<std::uint8_t>(images), at<float>(factor), at<float>(shift),
+                            at<float>(out), *pool_of(threads));
       },
       released);
 #if defined(__GLIBC__)

@@ -1,5 +1,5 @@
-// What the convolutions by table lookup of all instruction sets share: aligned memory, and which input byte each tap reads
-// at each output pixel.
+// What the convolutions by table lookup of all instruction sets share: aligned memory, and which input byte each tap
+// reads at each output pixel.
 #pragma once
 
 #include <algorithm>

@@ -22,7 +22,8 @@ struct Parts {
   int count;
 };
 
-// Computes two sums over all rows for each channel. accumulate(row, channel, s, q) adds sixteen channels of a row to s and q.
+// Computes two sums over all rows for each channel. accumulate(row, channel, s, q) adds sixteen channels of a row to s
+// and q.
 template <typename F>
 void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& accumulate) {
   const Parts parts(shape);

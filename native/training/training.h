@@ -48,12 +48,12 @@ struct Kernels {
   // bits = x >= 0. The memory of bits must have kSlack readable bytes before and behind. statistics, (samples, 2) float
   // or null, become the mean of each sample and 1 / sqrt(var + epsilon) with the unbiased variance.
   void (*sign_forward)(Type type, Shape shape, const void* x, std::uint8_t* bits, float* statistics, float epsilon,
-                    ThreadPool& pool);
+                       ThreadPool& pool);
 
   // Replaces grad, the gradient by the signs, by the gradient by x. Adds to_add to it, which is like x or null.
   // statistics are those of sign_forward if the signs were of x / deviation, or null.
-  void (*sign_backward)(Type type, Shape shape, const void* x, const float* statistics, Window window, const void* to_add,
-                     void* grad, ThreadPool& pool);
+  void (*sign_backward)(Type type, Shape shape, const void* x, const float* statistics, Window window,
+                        const void* to_add, void* grad, ThreadPool& pool);
 
   // sums, (2, channels) double, become the sums of the values and of their squares over samples and pixels.
   void (*channel_sums)(Type type, Shape shape, const void* x, double* sums, ThreadPool& pool);
@@ -61,68 +61,69 @@ struct Kernels {
   // out = clamp(x * multiplier + offset + residual, low, high). multiplier and offset are
   // (channels,); residual may be null.
   void (*affine_clamp)(Type type, Shape shape, const void* x, const float* multiplier, const float* offset,
-                    const void* residual, float low, float high, void* out, ThreadPool& pool);
+                       const void* residual, float low, float high, void* out, ThreadPool& pool);
 
   // inner = grad where low < out < high, else 0. sums, (2, channels) double, become the sums of inner
   // and of inner * (x - mean).
   void (*clamp_backward)(Type type, Shape shape, const void* grad, const void* out, const void* x, const float* mean,
-                      float low, float high, void* inner, double* sums, ThreadPool& pool);
+                         float low, float high, void* inner, double* sums, ThreadPool& pool);
 
   // result = inner * a + x * b + c, with a, b and c of (channels,). result may be inner.
   void (*norm_backward)(Type type, Shape shape, const void* inner, const void* x, const float* a, const float* b,
-                     const float* c, void* result, ThreadPool& pool);
+                        const float* c, void* result, ThreadPool& pool);
 
   // out (samples, out_pixels, out_channels) = scale[o] * sum over taps and channels of weight (out,
   // taps, in) * bits as +1, -1.
   //
-  // Computed from tables of the 16 sums of four weights. For float, tables hold floats. For bfloat16, they hold integers
-  // of 15 bits, in units of a power of two for each output channel; if the weights are signs, the sums are exact.
+  // Computed from tables of the 16 sums of four weights. For float, tables hold floats. For bfloat16, they hold
+  // integers of 15 bits, in units of a power of two for each output channel; if the weights are signs, the sums are
+  // exact.
   void (*lookup_forward)(Type type, const Convolution& shape, const std::uint8_t* bits, const float* weight,
-                      const float* scale, void* out, ThreadPool& pool);
+                         const float* scale, void* out, ThreadPool& pool);
 
   // gradient (out, taps, in) float = sum over samples and pixels of grad (samples, out_pixels, out) * bits as +1, -1.
   //
-  // Computed from tables of the 16 sums of four pixels' gradients. For float, tables hold floats. For bfloat16, gradients
-  // are rounded to integers of 14 bits, in units of the largest gradient of a channel in 512 pixels.
+  // Computed from tables of the 16 sums of four pixels' gradients. For float, tables hold floats. For bfloat16,
+  // gradients are rounded to integers of 14 bits, in units of the largest gradient of a channel in 512 pixels.
   void (*lookup_weight_gradient)(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
-                              float* gradient, ThreadPool& pool);
+                                 float* gradient, ThreadPool& pool);
 
   // gradient (samples, in_pixels, in) = the gradient of scale[o] * convolution by its input, from grad (samples,
   // out_pixels, out). The convolution multiplies by the signs of weight (out, taps, in). Strides must be 1, and padding
   // must not reach further than the kernel.
   //
-  // Computed from tables of the 16 sums of four output channels' gradients. For float, tables hold floats. For bfloat16,
-  // gradients are rounded to integers of 14 bits, in units of the largest gradient of a sample.
+  // Computed from tables of the 16 sums of four output channels' gradients. For float, tables hold floats. For
+  // bfloat16, gradients are rounded to integers of 14 bits, in units of the largest gradient of a sample.
   void (*lookup_input_gradient)(Type type, const Convolution& shape, const void* grad, const float* weight,
-                             const float* scale, void* gradient, ThreadPool& pool);
+                                const float* scale, void* gradient, ThreadPool& pool);
 
   // For latent weights w and a frequency f in radians: out = grad f cos(f w); the sum of sin^2(f
   // w); out = factor sin(2 f w).
   void (*wave_gradient)(std::int64_t count, const float* weight, const float* grad, float frequency, float* out,
-                     ThreadPool& pool);
+                        ThreadPool& pool);
   double (*squared_sines)(std::int64_t count, const float* weight, float frequency, ThreadPool& pool);
   void (*double_angle_sines)(std::int64_t count, const float* weight, float frequency, float factor, float* out,
-                          ThreadPool& pool);
+                             ThreadPool& pool);
 
   // For arrays (channels, size) with a size that is a multiple of 16: scale_gradient, (channels,), becomes the sum of
   // gradient * weight in each channel; then gradient is multiplied by scale.
-  void (*scale_gradient)(std::int64_t channels, std::int64_t size, const float* weight, const float* scale, float* gradient,
-                      float* scale_gradient, ThreadPool& pool);
+  void (*scale_gradient)(std::int64_t channels, std::int64_t size, const float* weight, const float* scale,
+                         float* gradient, float* scale_gradient, ThreadPool& pool);
 
   // out = weight * scale, for arrays (channels, size) with a size that is a multiple of 16.
   void (*scaled_weights)(Type type, std::int64_t channels, std::int64_t size, const float* weight, const float* scale,
-                      void* out, ThreadPool& pool);
+                         void* out, ThreadPool& pool);
 
   // Cuts a crop of the original size out of each image, which is first extended by `padding` black pixels on all
   // sides. The crop begins at (rows[n], columns[n]), each from 0 to 2 padding, and is mirrored left to right
   // where mirrored[n] is not 0.
   void (*crop_and_mirror)(const ImageShape& shape, const std::uint8_t* images, const std::int64_t* rows,
-                       const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding, std::uint8_t* out,
-                       ThreadPool& pool);
+                          const std::int64_t* columns, const std::uint8_t* mirrored, std::int64_t padding,
+                          std::uint8_t* out, ThreadPool& pool);
 
   // out = shift + image * factor, with a shift and a factor for each channel.
-  void (*normalize)(const ImageShape& shape, const std::uint8_t* images, const float* factor, const float* shift, float* out,
-                 ThreadPool& pool);
+  void (*normalize)(const ImageShape& shape, const std::uint8_t* images, const float* factor, const float* shift,
+                    float* out, ThreadPool& pool);
 };
 
 // The kernels that this processor runs, best first.

@@ -45,8 +45,7 @@ template <typename F>
 void each(std::int64_t count, ThreadPool& pool, F&& work) {
   pool.run(static_cast<int>((count + kBlock - 1) / kBlock), [&](int block) {
     const std::int64_t end = std::min((block + 1) * kBlock, count);
-    for (std::int64_t i = block * kBlock; i < end; i += 16)
-      work(i, first_lanes(end - i), block);
+    for (std::int64_t i = block * kBlock; i < end; i += 16) work(i, first_lanes(end - i), block);
   });
 }
 

@@ -1,11 +1,11 @@
 // What the three convolutions by table lookup of AVX2 share: tables of eight sums, indices, and lookups.
 //
-// Four bits select one of the 16 sums of four numbers that are added or subtracted. Half of these sums are the negatives
-// of the other half, so that a table holds eight floats, which is one register: the sums in which the last number is
-// subtracted. An index, 32 bits of a lane, has the place in bits 0 to 2 and the sign in bit 31. vpermps finds the sums
-// of eight lanes, which ignores the other bits of an index; vxorps with the index negates some of them; and vaddps adds
-// them to the lanes' totals: 32 multiply-accumulates in three instructions, where two of vfmadd do 16. So that vxorps
-// need not be given the sign alone, place k of a table holds the sum xor k.
+// Four bits select one of the 16 sums of four numbers that are added or subtracted. Half of these sums are the
+// negatives of the other half, so that a table holds eight floats, which is one register: the sums in which the last
+// number is subtracted. An index, 32 bits of a lane, has the place in bits 0 to 2 and the sign in bit 31. vpermps finds
+// the sums of eight lanes, which ignores the other bits of an index; vxorps with the index negates some of them; and
+// vaddps adds them to the lanes' totals: 32 multiply-accumulates in three instructions, where two of vfmadd do 16. So
+// that vxorps need not be given the sign alone, place k of a table holds the sum xor k.
 #pragma once
 
 #include <immintrin.h>
@@ -32,8 +32,7 @@ inline __m256i index_of(__m256i bits) {
   const __m256i place_and_sign = _mm256_broadcastsi128_si256(
       _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -121, -122, -123, -124, -125, -126, -127, -128));  // n, 0x80 + (15 - n)
   const __m256i twice = _mm256_or_si256(bits, _mm256_slli_epi32(bits, 24));
-  return _mm256_and_si256(_mm256_shuffle_epi8(place_and_sign, twice),
-                          _mm256_set1_epi32(static_cast<int>(0x80000007u)));
+  return _mm256_and_si256(_mm256_shuffle_epi8(place_and_sign, twice), _mm256_set1_epi32(static_cast<int>(0x80000007u)));
 }
 
 // Stores the two indices of eight bytes in eight lanes: of their first four bits, and of their last four.

@@ -1,7 +1,7 @@
-// The forward convolution of bits with real weights. The bytes of a register are 32 output pixels, and tables hold sums of
-// four weights as integers of 24 bits, in units of a power of two for each output channel: vpshufb looks up six of these
-// bits, a digit, for all pixels, and vpaddb adds them: 128 multiply-accumulates of a digit in two instructions. If all
-// weights of a channel have one absolute value, their sums are small integers, of one digit.
+// The forward convolution of bits with real weights. The bytes of a register are 32 output pixels, and tables hold sums
+// of four weights as integers of 24 bits, in units of a power of two for each output channel: vpshufb looks up six of
+// these bits, a digit, for all pixels, and vpaddb adds them: 128 multiply-accumulates of a digit in two instructions.
+// If all weights of a channel have one absolute value, their sums are small integers, of one digit.
 #include <cmath>
 #include <limits>
 
@@ -31,8 +31,8 @@ struct alignas(32) Places {
 
 // What the tables of an output channel have in common.
 struct Channel {
-  int digits;  // 1 or kMostDigits
-  float unit;  // of the integers; NaN if a weight is not finite
+  int digits;    // 1 or kMostDigits
+  float unit;    // of the integers; NaN if a weight is not finite
   float offset;  // what was added to all numbers of a pixel, in the unit of the integers or, of more digits, 4096 units
 };
 
@@ -115,9 +115,9 @@ struct Words {
 // Computes the sums of 32 pixels, in the order of Words.
 template <int kDigits>
 void add_up(const Digits* table, const Places* index, std::int64_t fours, const Channel& channel, float* sums) {
-  constexpr std::int64_t kBytes = kDigits == 1 ? 31 : 4;     // sums of so many numbers fit into a byte,
+  constexpr std::int64_t kBytes = kDigits == 1 ? 31 : 4;       // sums of so many numbers fit into a byte,
   constexpr std::int64_t kWords = kDigits == 1 ? 6200 : 1024;  // and of so many into a word
-  __m256i totals[kDigits == 1 ? 1 : 2][4];  // of one digit or of two
+  __m256i totals[kDigits == 1 ? 1 : 2][4];                     // of one digit or of two
   for (auto& row : totals)
     for (auto& total : row) total = _mm256_setzero_si256();
   for (std::int64_t begin = 0; begin < fours; begin += kWords) {
@@ -145,7 +145,8 @@ void add_up(const Digits* table, const Places* index, std::int64_t fours, const 
       for (int d = 0; d < kDigits; d += 2) {
         totals[d / 2][k] = _mm256_add_epi32(totals[d / 2][k], words[d].template pixels<k>());
         if constexpr (kDigits > 1)
-          totals[d / 2][k] = _mm256_add_epi32(totals[d / 2][k], _mm256_slli_epi32(words[d + 1].template pixels<k>(), kBits));
+          totals[d / 2][k] =
+              _mm256_add_epi32(totals[d / 2][k], _mm256_slli_epi32(words[d + 1].template pixels<k>(), kBits));
       }
     };
     add_words.template operator()<0>(), add_words.template operator()<1>();
@@ -167,8 +168,10 @@ void transpose(const float* sums, std::int64_t step, float* totals) {
       const __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
       return _mm256_castpd_ps(high ? _mm256_unpackhi_pd(x, y) : _mm256_unpacklo_pd(x, y));
     };
-    const __m256 low01 = _mm256_unpacklo_ps(channel(0), channel(1)), high01 = _mm256_unpackhi_ps(channel(0), channel(1));
-    const __m256 low23 = _mm256_unpacklo_ps(channel(2), channel(3)), high23 = _mm256_unpackhi_ps(channel(2), channel(3));
+    const __m256 low01 = _mm256_unpacklo_ps(channel(0), channel(1)),
+                 high01 = _mm256_unpackhi_ps(channel(0), channel(1));
+    const __m256 low23 = _mm256_unpacklo_ps(channel(2), channel(3)),
+                 high23 = _mm256_unpackhi_ps(channel(2), channel(3));
     const __m256 pixel[4] = {pair(low01, low23, false), pair(low01, low23, true), pair(high01, high23, false),
                              pair(high01, high23, true)};
     float* first = totals + (16 * (k % 2) + k / 2) * kOut;
@@ -183,9 +186,7 @@ void transpose(const float* sums, std::int64_t step, float* totals) {
 void make_indices(const Convolution& shape, const Chunk& chunk, const std::uint8_t* image, std::int64_t first,
                   std::int64_t count, std::uint8_t* copy, Places* index) {
   const __m256i low_bits = _mm256_set1_epi8(15);
-  const auto load_bytes = [](const std::uint8_t* p) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  };
+  const auto load_bytes = [](const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); };
   const std::int64_t groups = shape.in_channels / 8, fours = shape.taps() * groups * 2;
   for (int tap = 0; tap < shape.taps(); ++tap) {
     const std::uint8_t* valid = chunk.valid(tap) + first;

@@ -21,7 +21,8 @@ std::uint64_t transposed(std::uint64_t x) {
   return x;
 }
 
-// totals[o][v] = the sum over blocks of what row v of kIndices rows of indices, kBlocks apart, finds in table o of kOut.
+// totals[o][v] = the sum over blocks of what row v of kIndices rows of indices, kBlocks apart, finds in table o of
+// kOut.
 template <int kIndices>
 void add_up(const Table* tables, const Index* index, std::int64_t blocks, __m256 (&totals)[kOut][kRows]) {
   __m256 local[kOut][kIndices];
@@ -128,9 +129,8 @@ class Pixels {
 
 void lookup_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
                             float* gradient, ThreadPool& pool) {
-  with_type(type, [&](const float*) {
-    add_parts<Pixels>(shape, bits, static_cast<const float*>(grad), gradient, pool);
-  });
+  with_type(type,
+            [&](const float*) { add_parts<Pixels>(shape, bits, static_cast<const float*>(grad), gradient, pool); });
 }
 
 }  // namespace biper::training::BIPER_TRAINING_SET

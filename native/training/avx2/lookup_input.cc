@@ -1,5 +1,5 @@
-// The input gradient of a convolution whose weights are +1 and -1. Eight input channels are the lanes of a register, and
-// tables hold sums of four output channels' gradients at a pixel.
+// The input gradient of a convolution whose weights are +1 and -1. Eight input channels are the lanes of a register,
+// and tables hold sums of four output channels' gradients at a pixel.
 #include "training/avx2/lookup.h"
 
 namespace biper::training::BIPER_TRAINING_SET {
@@ -77,8 +77,8 @@ class Image {
       for (int v = 0; v < kVectors; ++v) _mm256_storeu_ps(out + p * shape_.in_channels + kLanes * v, local[p][v]);
   }
 
-  // Computes the pixels of row y, starting at x, for kVectors registers of channels from `vector` on. It takes kPixels at
-  // a time, whose totals stay in registers, and then halves kPixels for the rest.
+  // Computes the pixels of row y, starting at x, for kVectors registers of channels from `vector` on. It takes kPixels
+  // at a time, whose totals stay in registers, and then halves kPixels for the rest.
   template <int kPixels, int kVectors>
   void add_columns(const Index* index, std::int64_t y, std::int64_t x, std::int64_t vector, float* out) const {
     for (; x + kPixels <= shape_.in_width; x += kPixels)

@@ -1,5 +1,5 @@
-// Vectors of sixteen floats in two registers of AVX2, loaded from and stored to memory as float. The functions are those
-// of training/avx512/vectors.h, with the same results.
+// Vectors of sixteen floats in two registers of AVX2, loaded from and stored to memory as float. The functions are
+// those of training/avx512/vectors.h, with the same results.
 #pragma once
 
 #include <immintrin.h>
@@ -92,8 +92,8 @@ inline std::uint16_t bits_of(Mask lanes) {
 // The sum in the order in which _mm512_reduce_add_pd adds.
 inline double sum(Vector v) {
   const auto one = [](__m256 x) {
-    const __m256d four = _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x)),
-                                       _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
+    const __m256d four =
+        _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
     const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
   };

@@ -10,8 +10,8 @@
 namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
-constexpr int kOut = 8;                // output channels of a block
-constexpr int kLanes = 3;              // registers of sixteen input channels of a block
+constexpr int kOut = 8;                    // output channels of a block
+constexpr int kLanes = 3;                  // registers of sixteen input channels of a block
 constexpr std::int64_t kMostPixels = 512;  // pixels whose gradients have one unit, and whose sums stay in registers
 constexpr std::int64_t kBlocks = kMostPixels / 8;
 
