@@ -6,14 +6,15 @@
 docs/concepts/why-it-works.md has the whole command, the table, and what follows from it. For each run the script reads
 the metrics of every epoch and the weights at the end of both stages. The columns are means over the seeds:
 
-- test accuracy and training loss after the last epoch of stage 2;
+- test accuracy and training loss after the last epoch;
 - the quantization error ``mean |sin(φ) - q(w)|`` and the share of the energy of the weights that one bit loses, at the
   end of stage 1, means over the layers;
-- flips: the share of signs that one step of stage 2 changes, mean over its epochs and layers;
-- lasting: of the sign changes within an epoch of stage 2, the share that still differs at its end;
+- flips: the share of signs that one step changes, mean over the layers and the last third of the epochs, which is
+  stage 2 of the recipe;
+- lasting: of the sign changes within an epoch of that third, the share that still differs at the end of the epoch;
 - turned: the angle between the latent weights before and after stage 2, in degrees;
 - kept: the share of signs at the end of stage 1 that stage 2 keeps;
-- crests: the share of weights with ``|cos φ| < 0.1`` after stage 2, whose gradient is less than a tenth of the largest.
+- crests: the share of weights with ``|cos φ| < 0.1`` at the end, whose gradient is less than a tenth of the largest.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from biper.nn import binary_layers
 from biper.quantizers import PeriodicSign
 
 COLUMNS = {
-    "accuracy": "test %", "loss": "loss", "error": "error", "lost": "energy lost, %", "flips": "flips a step, %",
-    "lasting": "lasting, %", "turned": "turned, °", "kept": "kept, %", "crests": "crests, %",
+    "accuracy": "test % (deviation)", "loss": "loss", "error": "error", "lost": "energy lost, %",
+    "flips": "flips a step, %", "lasting": "lasting, %", "turned": "turned, °", "kept": "kept, %",
+    "crests": "crests, %",
 }  # fmt: skip
 IN_PERCENT = {"accuracy", "lost", "flips", "lasting", "kept", "crests"}
 
@@ -54,12 +56,17 @@ def main() -> None:
         if runs:
             found = [measured(run, arguments.data_dir) for run in runs]
             rows[variant.name] = {key: mean(each[key] for each in found) for key in COLUMNS}
+            rows[variant.name]["deviation"] = float(
+                np.std([each["accuracy"] for each in found], ddof=min(1, len(runs) - 1))
+            )
             curves[variant.name] = np.mean([flips_by_epoch(run) for run in runs], 0)
             seeds.add(len(runs))
     print(f"{len(rows)} variants, seeds a row: {sorted(seeds)}\n")
     print("| variant | " + " | ".join(COLUMNS.values()) + " |\n|" + " --- |" * (len(COLUMNS) + 1))
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["accuracy"]):
-        print(f"| {name} | " + " | ".join(text(key, row[key]) for key in COLUMNS) + " |")
+        shown = {key: text(key, row[key]) for key in COLUMNS}
+        shown["accuracy"] += f" ({100 * row['deviation']:.2f})"
+        print(f"| {name} | " + " | ".join(shown.values()) + " |")
     print("\nrank correlation with test accuracy, over the rows that have the figure:")
     for key in list(COLUMNS)[1:]:
         pairs = [(row[key], row["accuracy"]) for row in rows.values() if not math.isnan(row[key])]
@@ -79,6 +86,8 @@ def text(key: str, value: float) -> str:
     """A number as the table has it."""
     if math.isnan(value):
         return ""
+    if key == "flips":
+        return f"{100 * value:.4f}"
     return f"{100 * value:.2f}" if key in IN_PERCENT else f"{value:.3f}" if key != "turned" else f"{value:.1f}"
 
 
@@ -105,18 +114,19 @@ def measured(run: Path, data_dir: Path | None) -> dict[str, float]:
     summary, last = json.loads((run / "summary.json").read_text()), metrics_of(run)
     data: Mapping[str, Any] = summary["recipe"]["data"]
     steps = len(load_dataset(data["name"], data_dir).split("train")) // data["batch_size"]
-    stage2 = [row for row in last if row["stage"] == 2] or last
-    (before, _), (after, _) = (load_model(run / name) for name in ("stage1.safetensors", "stage2.safetensors"))
-    first = summary["stage1"]
+    late = last[-(len(last) // 3) :]
+    first, final = summary["stage1"], summary.get("stage2") or summary["stage1"]
+    before, after = (load_model(run / name)[0] for name in ("stage1.safetensors", "model.safetensors"))
+    two_stages = "stage2" in summary
     return {
-        "accuracy": summary["stage2"]["test_accuracy"],
-        "loss": stage2[-1]["train_loss"],
+        "accuracy": final["test_accuracy"],
+        "loss": last[-1]["train_loss"],
         "error": mean(first["quantization_error"].values()),
         "lost": mean((first["relative_error"] or {}).values()),
-        "flips": mean(mean(row["flip_ratio_step"].values()) for row in stage2),
-        "lasting": mean(lasting(row, steps) for row in stage2),
-        "turned": turned(before, after),
-        "kept": mean(sign_agreement(before, after).values()),
+        "flips": mean(mean(row["flip_ratio_step"].values()) for row in late),
+        "lasting": mean(lasting(row, steps) for row in late),
+        "turned": turned(before, after) if two_stages else math.nan,
+        "kept": mean(sign_agreement(before, after).values()) if two_stages else math.nan,
         "crests": crests(after),
     }
 
