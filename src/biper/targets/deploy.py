@@ -179,12 +179,14 @@ def write_c(
         "table_bytes": chosen.table_bytes,
         "code_bytes": chosen.code_bytes,
         "arena_bytes": chosen.arena_bytes,
+        "memory_map": list(chosen.memory_map),
         "forms": {other: {**made.needs, "fits": _fits(made, budget)} for other, made in forms.items()},
     }
     lines = [
         f"{out}, {out.with_suffix('.h')}: {name}, {chosen.table_bytes:,} bytes of tables, about "
         f"{chosen.code_bytes:,} of code, an arena of {chosen.arena_bytes:,}, a stack of up to {STACK_BYTES:,}",
         *needs.values(),
+        *chosen.memory_map,
     ]
     return row, "\n".join(lines)
 

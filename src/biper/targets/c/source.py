@@ -78,6 +78,7 @@ class CSource:
         table_bytes: size of the constant tables, exact.
         code_bytes: size of the machine code, an estimate for a Cortex-M3 at ``-Os``, which has no floating point.
         arena_bytes: size of the static memory that is written, exact; the stack takes up to `STACK_BYTES` beside it.
+        memory_map: what lies where in it, and while which operations run.
     """
 
     header: str
@@ -85,6 +86,7 @@ class CSource:
     table_bytes: int
     code_bytes: int
     arena_bytes: int
+    memory_map: tuple[str, ...] = ()
 
     @property
     def needs(self) -> dict[str, int]:
@@ -164,13 +166,15 @@ def _source(
         calls.table_bytes,
         code_bytes(
             calls.operators,
-            len(calls.calls),
+            sum(call.endswith(";") for call in calls.calls),
             integer=integer,
             functions=len(calls.functions),
             library=library,
             copies=len(program.results) + len(program.inputs) - 1,
+            streamed=len(stream.bands) if stream is not None else 0,
         ),
         max(arena.size, 4),
+        arena.describe([op.source for op in program.operations]),
     )
 
 
@@ -207,6 +211,8 @@ def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterab
         yield from sections(own, ["finish_counts"])
     if operators - {"read_pixels", "transfer", "flatten"}:
         yield from sections("operators", ["taps"])
+    if operators - {"read_pixels", "transfer", "flatten", "pixel_convolution"}:
+        yield from sections("operators", ["ring_row"])
     if operators & set(BINARY_OPERATORS):
         yield from _binary_text(operators)
     yield from sections("operators", [operator for operator in SHARED_OPERATORS if operator in operators])
