@@ -64,7 +64,9 @@ class Compiled:
             text = source.source
             if trace:
                 include = f'#include "{name}.h"\n'
-                text = text.replace(include, include + TRACE.format(size=trace, calls=CALLS)) + GETTERS.format(name=name)
+                text = text.replace(include, include + TRACE.format(size=trace, calls=CALLS)) + GETTERS.format(
+                    name=name
+                )
             (folder / f"{name}.h").write_text(source.header)
             (folder / f"{name}.c").write_text(text)
             files.append(str(folder / f"{name}.c"))

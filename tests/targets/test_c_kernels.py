@@ -25,8 +25,8 @@ void run(int by_tables, const int16_t *numbers, const uint16_t *in, const uint32
          uint32_t *scratch, uint16_t *bits, int32_t *sums)
 {{
     binary_convolution_t o = {{0}};
-    const geometry_t g = {{numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7],
-                          numbers[8], numbers[9], numbers[10], numbers[11], numbers[12], numbers[13], numbers[1]}};
+    const int16_t *n = numbers;
+    const geometry_t g = {{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12], n[13], n[1]}};
     o.in = in, o.weight = weight, o.scratch = scratch, o.units = numbers[14], o.rows = numbers[15], o.geometry = g;
     o.epilogue.threshold = threshold, o.epilogue.bits = bits;
     o.epilogue.channels = numbers[3], o.epilogue.units = (int16_t)((numbers[3] + 15) / 16);

@@ -10,7 +10,6 @@ from biper.runtime.program import Operation, Program, Shape
 from biper.targets.c.layout import same_order
 from biper.targets.c.streams import Stream
 
-
 SCRATCH = "scratch "
 """What the names of memory begin with that an operation needs while it runs."""
 
@@ -106,7 +105,6 @@ class Arena:
         offset += self.offsets[value] // size
         return f"arena.{kind} + {offset}" if offset else f"arena.{kind}"
 
-
     def describe(self, sources: Sequence[str]) -> tuple[str, ...]:
         """A line that says which operation needs the most memory, and a line for each place, by offset and time.
 
@@ -115,7 +113,9 @@ class Arena:
         """
         if not self.blocks:
             return ()
-        needs = [sum(block.size for block in self.blocks if block.first <= at <= block.last) for at in range(len(sources))]
+        needs = [
+            sum(block.size for block in self.blocks if block.first <= at <= block.last) for at in range(len(sources))
+        ]
         most = needs.index(max(needs))
         lines = [f"arena: operation {most} ({sources[most]}) needs the most, {needs[most]:,} of {self.size:,} bytes"]
         for block in sorted(self.blocks, key=lambda block: (block.first, block.offset)):
@@ -140,9 +140,7 @@ def _replaceable(op: Operation, shapes: Mapping[str, Shape]) -> Iterator[str]:
         yield op.inputs[0]
 
 
-def arena_of(
-    program: Program, real_bytes: int, scratch: Mapping[int, int], stream: Stream | None = None
-) -> Arena:
+def arena_of(program: Program, real_bytes: int, scratch: Mapping[int, int], stream: Stream | None = None) -> Arena:
     """Lay out the values of a program; some operations write over an input where nothing reads it later.
 
     Constants are no part of the arena. Further inputs are copied into it before the first operation.
@@ -191,9 +189,7 @@ def arena_of(
     return Arena(offsets, size, real_bytes, tuple(blocks), rings)
 
 
-def _rings(
-    program: Program, stream: Stream, last: Mapping[str, int], replaced: Mapping[str, str]
-) -> dict[str, int]:
+def _rings(program: Program, stream: Stream, last: Mapping[str, int], replaced: Mapping[str, str]) -> dict[str, int]:
     """How many rows are kept of each value that only the operations of a stream read, values in one place together."""
     groups: dict[str, list[str]] = {}
     of: dict[str, str] = {}
@@ -204,7 +200,7 @@ def _rings(
                 made[name] = index
                 of[name] = of[replaced[name]] if replaced.get(name) in of else name
                 groups.setdefault(of[name], []).append(name)
-    rings = {}
+    rings: dict[str, int] = {}
     for first, names in groups.items():
         if any(last.get(name, made[name]) >= len(stream.bands) for name in names):
             continue

@@ -16,8 +16,8 @@ from biper.targets.c.array_functions import definition
 from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
 from biper.targets.c.kernels import binary_layer
 from biper.targets.c.layout import places_of
-from biper.targets.c.streams import Stream
 from biper.targets.c.sizes import description_bytes
+from biper.targets.c.streams import Stream
 from biper.targets.c.text import comment, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
 
 Array = NDArray[Any]
@@ -146,8 +146,9 @@ class OperatorCalls:
             self.call(index, step, "convolution", fields | geometry)
 
     def pixel_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
-        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, and a table what is missing."""
-        assert step.weight is not None and step.tap_offset is not None
+        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, a table what is missing."""
+        assert step.weight is not None
+        assert step.tap_offset is not None
         weight = np.pad(step.weight, ((0, -len(step.weight) % 8), (0, 0), (0, 0), (0, 0)))
         kernel = weight.shape[2:]
         ordered = weight.reshape(-1, 8, reads[0], *kernel).transpose(0, 3, 4, 2, 1)

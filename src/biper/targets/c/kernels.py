@@ -86,7 +86,11 @@ class BinaryLayer:
 
 def binary_layers(program: Program) -> dict[int, BinaryLayer]:
     """The sizes of all binary convolutions of one group, by the numbers of the operations."""
-    found = ((index, binary_layer(op, program.shapes[op.inputs[0]])) for index, op in enumerate(program.operations) if op.inputs)
+    found = (
+        (index, binary_layer(op, program.shapes[op.inputs[0]]))
+        for index, op in enumerate(program.operations)
+        if op.inputs
+    )
     return {index: layer for index, layer in found if layer is not None}
 
 
@@ -95,4 +99,11 @@ def binary_layer(op: Operation, reads: Shape) -> BinaryLayer | None:
     if op.operation != "binary_convolution" or op.attributes["groups"] != 1:
         return None
     taps = math.prod(op.tensors["weight"].shape[1:3])
-    return BinaryLayer(-(-reads[0] // UNIT) * taps, op.shape[0], math.prod(op.shape[1:]), reads[0] * taps, op.tensors["weight"].shape[1], reads[0])
+    return BinaryLayer(
+        -(-reads[0] // UNIT) * taps,
+        op.shape[0],
+        math.prod(op.shape[1:]),
+        reads[0] * taps,
+        op.tensors["weight"].shape[1],
+        reads[0],
+    )

@@ -48,7 +48,7 @@ BINARY_OPERATORS = "binary_convolution", "lookup_convolution", "grouped_binary_c
 """The operators of `binary.c` and `lookup.c`."""
 
 OWN_OPERATORS = "pool", "levels_convolution", "pixel_convolution"
-"""The operators that `float.c` and `fixed.c` write differently; the second is in the former alone, the third in the latter."""
+"""The operators that `float.c` and `fixed.c` write differently; the former alone has the second, the latter the third."""
 
 ARRAY_OPERATORS = (
     "fill",
@@ -219,7 +219,7 @@ def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterab
     yield from sections(own, [operator for operator in OWN_OPERATORS if operator in operators])
 
 
-def _binary_text(operators: Collection[str]) -> Iterable[str]:
+def _binary_text(operators: set[str]) -> Iterable[str]:
     """The definitions of the binary convolutions that are called; where bits are counted, no table is looked up."""
     yield from sections("bits", ["popcount"])
     counting = {name: sections("bits", [name])[0] for name in ("count", "count_masked")}
