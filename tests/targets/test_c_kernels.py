@@ -26,7 +26,8 @@ void run(int by_tables, const int16_t *numbers, const uint16_t *in, const uint32
 {{
     binary_convolution_t o = {{0}};
     const int16_t *n = numbers;
-    const geometry_t g = {{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12], n[13], n[1]}};
+    const geometry_t g = {{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7],
+                          n[8], n[9], n[10], n[11], n[12], n[13], n[1]}};
     o.in = in, o.weight = weight, o.scratch = scratch, o.units = numbers[14], o.rows = numbers[15], o.geometry = g;
     o.epilogue.threshold = threshold, o.epilogue.bits = bits;
     o.epilogue.channels = numbers[3], o.epilogue.units = (int16_t)((numbers[3] + 15) / 16);

@@ -146,7 +146,7 @@ class OperatorCalls:
             self.call(index, step, "convolution", fields | geometry)
 
     def pixel_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
-        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, a table what is missing."""
+        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, a table what lacks."""
         assert step.weight is not None
         assert step.tap_offset is not None
         weight = np.pad(step.weight, ((0, -len(step.weight) % 8), (0, 0), (0, 0), (0, 0)))

@@ -48,7 +48,7 @@ BINARY_OPERATORS = "binary_convolution", "lookup_convolution", "grouped_binary_c
 """The operators of `binary.c` and `lookup.c`."""
 
 OWN_OPERATORS = "pool", "levels_convolution", "pixel_convolution"
-"""The operators that `float.c` and `fixed.c` write differently; the former alone has the second, the latter the third."""
+"""The operators that `float.c` and `fixed.c` write differently; the former has the second, the latter the third."""
 
 ARRAY_OPERATORS = (
     "fill",
