@@ -52,12 +52,12 @@ class BinaryLayer:
     @property
     def lookup_instructions(self) -> float:
         """By tables: they are filled for each 16 output channels, then read at each pixel."""
-        return self.blocks * (350 * self.units + self.pixels * (32 * self.units + 100))
+        return self.blocks * (350 * self.units + self.pixels * (32 * self.units + 590))
 
     @property
     def counting_instructions(self) -> float:
         """By counting bits, two units in a word, for each output channel."""
-        return self.pixels * (12 * self.units + self.outputs * (11.5 * self.units + 20))
+        return self.pixels * self.outputs * (14 * self.units + 70)
 
     @property
     def passes(self) -> int:
