@@ -46,7 +46,7 @@ def harness() -> str:
         *sections("fixed", ["finish"]),
         *sections("bits", ["finish_sum"]),
         *sections("fixed", ["finish_counts"]),
-        *sections("operators", ["taps"]),
+        *sections("operators", ["taps", "ring_row"]),
         *sections("binary", ["binary_convolution_type"]),
         *sections("bits", ["popcount", "count", "count_masked"]),
         *sections("binary", ["binary_convolution"]),

@@ -36,7 +36,12 @@ def with_folded_pixels(program: Program) -> Program:
     """The program without the normalization of pixels, if only small convolutions read the normalized image."""
     first = program.operations[0]
     readers = [op for op in program.operations if IMAGE in (*op.inputs, op.residual)]
-    if first.operation != PIXELS or not all(map(_reads_pixels, readers)) or IMAGE in program.results.values():
+    if (
+        first.operation != PIXELS
+        or not readers
+        or not all(map(_reads_pixels, readers))
+        or IMAGE in program.results.values()
+    ):
         return program
     folded = (
         replace(op, operation=PIXEL_CONVOLUTION, inputs=()) if IMAGE in op.inputs else op
