@@ -25,7 +25,7 @@ from biper.targets.c.array_functions import library_functions
 from biper.targets.c.calls import OperatorCalls
 from biper.targets.c.fixed_point import FROM_PIXELS, FixedOperation, FixedProgram
 from biper.targets.c.interface import Interface
-from biper.targets.c.kernels import binary_layers
+from biper.targets.c.kernels import BinaryLayer, binary_layers
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
 from biper.targets.c.streams import BANDS, stream_of
 from biper.targets.c.text import sections
@@ -95,7 +95,12 @@ class CSource:
 
 
 def c_source(
-    program: Program, *, name: str = "model", fixed: FixedProgram | None = None, numbers: bool | None = None
+    program: Program,
+    *,
+    name: str = "model",
+    fixed: FixedProgram | None = None,
+    numbers: bool | None = None,
+    small: bool = False,
 ) -> CSource:
     """Write a program as C99.
 
@@ -107,6 +112,7 @@ def c_source(
         numbers: True if the function takes normalized numbers, ``float``; False if it takes pixels, ``uint8_t``, and
             normalizes them; both [row][column][channel]. None for pixels of pictures, and numbers of signals and of
             vectors. ``fixed`` has decided for itself; its numbers are ``int16_t``.
+        small: whether binary convolutions do without tables, which are faster and take more memory.
 
     Raises:
         ExportError: the name is no C identifier, C has no operator for an operation, a number of the program is NaN or
@@ -116,14 +122,14 @@ def c_source(
         raise ExportError(f"the name {name!r} cannot begin names of C: expected letters, digits and _")
     require_usable_numbers(program, infinity=fixed is None)
     if fixed is not None:
-        return _source(fixed.program, fixed.operations, name, fixed.exponents)
+        return _source(fixed.program, fixed.operations, name, fixed.exponents, small)
     require_operations(program, "C", OPERATIONS)
     prepared = with_input(without_flips(program), numbers)
-    return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None)
+    return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None, small)
 
 
 def _source(
-    program: Program, steps: Sequence[FixedOperation], name: str, exponents: Mapping[str, int] | None
+    program: Program, steps: Sequence[FixedOperation], name: str, exponents: Mapping[str, int] | None, small: bool
 ) -> CSource:
     """Both files; ``exponents`` are those of all real values in integers, None for float32."""
     shapes = program.shapes
@@ -134,13 +140,14 @@ def _source(
         raise ExportError(f"a value has {large:,} channels, rows or columns; the C operators take up to {MAX_EXTENT:,}")
     integer = exponents is not None
     interface = Interface(program, name, exponents)
-    scratch = scratch_of(program)
+    layers = binary_layers(program, tables=not small)
+    scratch = scratch_of(program, layers)
     arena, stream = arena_of(program, 2 if integer else 4, scratch), None
     for band in BANDS:
-        other = stream_of(program, binary_layers(program), band)
+        other = stream_of(program, layers, band)
         if other is not None and (by_rows := arena_of(program, 2, scratch, other)).size < arena.size:
             arena, stream = by_rows, other
-    calls = OperatorCalls(program, arena, integer, stream)
+    calls = OperatorCalls(program, arena, integer, layers, stream)
     for index, step in enumerate(steps):
         calls.add(index, step)
     has_bits = any(op.bits is not None for op in program.operations)
@@ -185,9 +192,9 @@ def _types(integer: bool, steps: Sequence[FixedOperation]) -> Iterable[str]:
     yield types.replace("typedef int8_t weight_t", "typedef int16_t weight_t") if wide else types
 
 
-def scratch_of(program: Program) -> dict[int, int]:
+def scratch_of(program: Program, layers: Mapping[int, BinaryLayer]) -> dict[int, int]:
     """The bytes that operations need while they run, by their numbers."""
-    scratch = {index: layer.scratch_bytes for index, layer in binary_layers(program).items()}
+    scratch = {index: layer.scratch_bytes for index, layer in layers.items()}
     for index, op in enumerate(program.operations):
         if "input_factor" in op.attributes and op.inputs:
             scratch[index] = math.prod(program.shapes[op.inputs[0]])
