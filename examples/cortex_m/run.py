@@ -14,10 +14,12 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from biper.data import load_dataset
 from biper.data.transforms import normalize
 from biper.runtime.model import Model
+from biper.runtime.program import Program
 from biper.targets.c.fixed_point import run_fixed
 from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.deploy import open_program, write_c
@@ -40,12 +42,16 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/cortex_m"), help="where to build")
     parser.add_argument("--profile", action="store_true", help="print the instructions of every operation")
+    parser.add_argument("--agreement", type=int, metavar="N", help="only compare integers with the runtime on N images")
     options = parser.parse_args()
 
     model = options.model / "model.biper" if options.model.is_dir() else options.model
     opened = open_program(model)
     program = opened.program
     test = load_dataset(options.data, options.data_dir, classes=program.classes).test
+    if options.agreement:
+        print_agreement(program, test.images[: options.agreement], test.labels[: options.agreement])
+        return
     samples, labels = test.images[: options.images], test.labels[: options.images].numpy()
     given = samples.numpy()
     if samples.is_floating_point():
@@ -77,6 +83,23 @@ def main() -> None:
     subprocess.run([*compiler, "-lgcc"], check=True)
     subprocess.run(["arm-none-eabi-size", str(image)], check=True)
     subprocess.run(["qemu-system-arm", *BOARD, "-kernel", str(image)], check=True)
+
+
+def print_agreement(program: Program, samples: torch.Tensor, labels: torch.Tensor) -> None:
+    """Say on how many samples integers have the top-1 of the runtime, and how many each classifies right."""
+    fixed, model = to_fixed_point(program), Model(program)
+    same = right = of_runtime = 0
+    for start in range(0, len(samples), 50):
+        part, expected = samples[start : start + 50], labels[start : start + 50].numpy()
+        given = part.numpy()
+        if part.is_floating_point():
+            given = normalize(part, program.mean, program.std).numpy().reshape(len(part), *program.input_shape)
+        runtime = model(given).reshape(len(given), -1).argmax(1)
+        integers = run_fixed(fixed, given)[program.output].reshape(len(given), -1).argmax(1)
+        same += int((integers == runtime).sum())
+        right += int((integers == expected).sum())
+        of_runtime += int((runtime == expected).sum())
+    print(f"{same} of {len(samples)} as by the runtime; right: integers {right}, runtime {of_runtime}")
 
 
 def profiled(source: str) -> str:

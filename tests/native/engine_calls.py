@@ -19,7 +19,7 @@ METHODS = (
 )  # fmt: skip
 
 FUNCTIONS = (
-    "abs", "ceil", "clip", "cos", "elu", "erf", "exp", "expm1", "floor", "gelu", "gelu_tanh", "hardsigmoid",
+    "abs", "atan", "ceil", "clip", "cos", "elu", "erf", "exp", "expm1", "floor", "gelu", "gelu_tanh", "hardsigmoid",
     "hardswish", "leaky_relu", "log", "log1p", "mish", "negative", "power_by", "reciprocal", "relu", "round", "rsqrt",
     "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "square", "tanh", "add", "divide", "equal", "greater",
     "greater_equal", "less", "less_equal", "maximum", "minimum", "multiply", "not_equal", "power", "subtract",

@@ -131,12 +131,12 @@ const std::vector<std::string>& sets() {
 // The numbers of the methods and of the functions are those of METHODS and FUNCTIONS in engine_calls.py.
 void call(biper::Engine& engine, Calls& in) {
   static const char* const kFunctions[] = {
-      "abs",      "ceil",      "clip",      "cos",           "elu",       "erf",        "exp",     "expm1",
-      "floor",    "gelu",      "gelu_tanh", "hardsigmoid",   "hardswish", "leaky_relu", "log",     "log1p",
-      "mish",     "negative",  "power_by",  "reciprocal",    "relu",      "round",      "rsqrt",   "sigmoid",
-      "sign",     "silu",      "sin",       "softplus",      "sqrt",      "square",     "tanh",    "add",
-      "divide",   "equal",     "greater",   "greater_equal", "less",      "less_equal", "maximum", "minimum",
-      "multiply", "not_equal", "power",     "subtract",      "select",    "other"};
+      "abs",     "atan",     "ceil",      "clip",      "cos",           "elu",       "erf",        "exp",
+      "expm1",   "floor",    "gelu",      "gelu_tanh", "hardsigmoid",   "hardswish", "leaky_relu", "log",
+      "log1p",   "mish",     "negative",  "power_by",  "reciprocal",    "relu",      "round",      "rsqrt",
+      "sigmoid", "sign",     "silu",      "sin",       "softplus",      "sqrt",      "square",     "tanh",
+      "add",     "divide",   "equal",     "greater",   "greater_equal", "less",      "less_equal", "maximum",
+      "minimum", "multiply", "not_equal", "power",     "subtract",      "select",    "other"};
   static const char* const kReductions[] = {"sum", "mean", "max", "min", "product", "other"};
   switch (in.number<std::uint8_t>() % 19) {
     case 0: {

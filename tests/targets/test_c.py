@@ -314,7 +314,7 @@ def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: 
     library = 0 if integer_only else SOFT_FLOAT_BYTES
     assert sizes["text"] + library <= source.code_bytes <= 1.3 * (sizes["text"] + library)
     lines = [line.split("\t") for line in (tmp_path / "model.su").read_text().splitlines()]
-    frames = {name.split(":")[-1]: int(size) for name, size, _ in lines}
+    frames = {name.split(":")[-1].split(".")[0]: int(size) for name, size, _ in lines}
     operators = [frames.pop(operator) for operator in OPERATOR_BYTES if operator in frames]
     assert max(operators) + sum(frames.values()) <= STACK_BYTES  # one operator, and everything that it may call
     limits = {("digits_cnn", False): (24, 16), ("digits_cnn", True): (24, 16), ("resnet20", True): (80, 96)}

@@ -25,8 +25,9 @@ void run(int by_tables, const int16_t *numbers, const uint16_t *in, const uint32
          uint32_t *scratch, uint16_t *bits, int32_t *sums)
 {{
     binary_convolution_t o = {{0}};
-    const geometry_t g = {{numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7],
-                          numbers[8], numbers[9], numbers[10], numbers[11], numbers[12], numbers[13], numbers[1]}};
+    const int16_t *n = numbers;
+    const geometry_t g = {{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7],
+                          n[8], n[9], n[10], n[11], n[12], n[13], n[1]}};
     o.in = in, o.weight = weight, o.scratch = scratch, o.units = numbers[14], o.rows = numbers[15], o.geometry = g;
     o.epilogue.threshold = threshold, o.epilogue.bits = bits;
     o.epilogue.channels = numbers[3], o.epilogue.units = (int16_t)((numbers[3] + 15) / 16);
@@ -45,7 +46,7 @@ def harness() -> str:
         *sections("fixed", ["finish"]),
         *sections("bits", ["finish_sum"]),
         *sections("fixed", ["finish_counts"]),
-        *sections("operators", ["taps"]),
+        *sections("operators", ["taps", "ring_row"]),
         *sections("binary", ["binary_convolution_type"]),
         *sections("bits", ["popcount", "count", "count_masked"]),
         *sections("binary", ["binary_convolution"]),
@@ -79,7 +80,7 @@ def reference(
         ("gcc", "-O1 -fsanitize=undefined -fno-sanitize-recover=all", 150),
         pytest.param("gcc", "-O2", 3000, marks=pytest.mark.slow),
         pytest.param("gcc", "-O2 -mpopcnt", 3000, marks=pytest.mark.slow),
-        pytest.param("clang", "-O2 -fsanitize=undefined -fno-sanitize-recover=all", 3000, marks=pytest.mark.slow),
+        pytest.param("clang", "-O2 -fsanitize=undefined -fsanitize-trap=all", 3000, marks=pytest.mark.slow),
     ],
 )
 def test_sums_and_bits_of_many_shapes(compiler: str, flags: str, shapes: int, tmp_path: Path) -> None:

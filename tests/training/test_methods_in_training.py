@@ -109,7 +109,7 @@ def test_another_method_learns_the_digits(tmp_path: Path) -> None:
 
 
 def test_a_standardized_phase_with_learned_inputs_and_activations_learns_the_digits(tmp_path: Path) -> None:
-    changes = ["stage1.epochs=3", "stage2.epochs=2", "stage1.warmup_epochs=0.5", "method.inputs=rsign"]
+    changes = ["stage1.epochs=5", "stage2.epochs=3", "stage1.warmup_epochs=0.5", "method.inputs=rsign"]
     changes += ["method.activation=rprelu", "method.phase_deviation=1.5", "method.sharpen_from=0.15"]
     recipe = load_recipe("digits", changes)
     summary = train(recipe, tmp_path, device="cpu")

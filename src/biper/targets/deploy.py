@@ -176,11 +176,11 @@ def write_c(
     limits = {"flash": flash, "RAM": ram}
     budget = {name: parse_bytes(size) for name, size in limits.items() if size is not None}
     function = out.stem if form == "c" else out.name
-    forms = {"float32": c_source(opened.program, name=function, numbers=numbers)}
+    forms = {"float32": _smaller_if_needed(opened.program, budget, name=function, numbers=numbers)}
     refused = {}
     try:
         fixed = to_fixed_point(opened.program, opened.images, numbers=numbers)
-        forms["integer-only"] = c_source(opened.program, name=function, fixed=fixed)
+        forms["integer-only"] = _smaller_if_needed(opened.program, budget, name=function, fixed=fixed)
     except ExportError as error:
         if integer_only:
             raise
@@ -209,12 +209,14 @@ def write_c(
         "table_bytes": chosen.table_bytes,
         "code_bytes": chosen.code_bytes,
         "arena_bytes": chosen.arena_bytes,
+        "memory_map": list(chosen.memory_map),
         "forms": {other: {**made.needs, "fits": _fits(made, budget)} for other, made in forms.items()},
     }
     lines = [
         f"{written}: {name}, {chosen.table_bytes:,} bytes of tables, about "
         f"{chosen.code_bytes:,} of code, an arena of {chosen.arena_bytes:,}, a stack of up to {STACK_BYTES:,}",
         *needs.values(),
+        *chosen.memory_map,
     ]
     return row, "\n".join(lines)
 
@@ -264,6 +266,15 @@ def parse_bytes(text: str) -> int:
     if not match or float(match[1]) <= 0:
         raise ExportError(f"{text!r} is no size: expected bytes, such as 4096, 128k or 1M")
     return int(float(match[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[match[2].lower()])
+
+
+def _smaller_if_needed(program: Program, budget: dict[str, int], **options: Any) -> CSource:
+    """C source with tables for its binary convolutions; without them where only that fits into the memory."""
+    source = c_source(program, **options)
+    if _fits(source, budget):
+        return source
+    small = c_source(program, **options, small=True)
+    return small if _fits(small, budget) else source
 
 
 def _fits(source: CSource, budget: dict[str, int]) -> bool:

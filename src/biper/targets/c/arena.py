@@ -10,7 +10,6 @@ from biper.runtime.program import Operation, Program, Shape
 from biper.targets.c.layout import same_order
 from biper.targets.c.streams import Stream
 
-
 SCRATCH = "scratch "
 """What the names of memory begin with that an operation needs while it runs."""
 
@@ -24,6 +23,8 @@ class Value:
         size: in bytes, a multiple of 4.
         first, last: the numbers of these steps.
         replaces: a value in whose place it is written, element by element, if nothing reads that one later.
+        offset: where it lies, in bytes, once it was placed.
+        names: of the values that lie there one after the other.
     """
 
     name: str
@@ -31,9 +32,11 @@ class Value:
     first: int
     last: int
     replaces: str | None = None
+    offset: int = 0
+    names: tuple[str, ...] = ()
 
 
-def place_values(values: Sequence[Value], together: int = 0) -> tuple[dict[str, int], int]:
+def place_values(values: Sequence[Value], together: int = 0) -> list[Value]:
     """Give each value the lowest offset that is free from its first to its last step, the largest value first.
 
     Args:
@@ -41,30 +44,30 @@ def place_values(values: Sequence[Value], together: int = 0) -> tuple[dict[str, 
         together: how many of the first steps take turns: values that they make are needed until the last of them.
 
     Returns:
-        The offsets by name, and the size of the whole, in bytes.
+        One value for each place, with its offset and with the names of all values that lie there.
     """
     shared: dict[str, Value] = {}
     for value in values:
         other = shared.get(value.replaces or "")
         if other is not None and other.size == value.size and other.last == value.first:
             other.last = value.last
+            other.names += (value.name,)
             shared[value.name] = other
         else:
-            shared[value.name] = Value(value.name, value.size, value.first, value.last)
-    blocks = {block.name: block for block in shared.values()}.values()
+            names = (value.name,)
+            shared[value.name] = Value(value.name, value.size, value.first, value.last, names=names)
+    blocks = list({block.name: block for block in shared.values()}.values())
     for block in blocks:
         if block.first < together and not block.name.startswith(SCRATCH):
             block.first, block.last = 0, max(block.last, together - 1)
-    placed: list[tuple[int, Value]] = []
+    placed: list[Value] = []
     for block in sorted(blocks, key=lambda block: -block.size):
-        offset = 0
-        for start, other in sorted(placed, key=lambda entry: entry[0]):
-            if other.first <= block.last and block.first <= other.last and start < offset + block.size:
-                offset = max(offset, start + other.size)
-        placed.append((offset, block))
-    offsets = {block.name: offset for offset, block in placed}
-    total = max((offset + block.size for offset, block in placed), default=0)
-    return {name: offsets[block.name] for name, block in shared.items()}, total
+        for other in sorted(placed, key=lambda other: other.offset):
+            at_once = other.first <= block.last and block.first <= other.last
+            if at_once and other.offset < block.offset + block.size:
+                block.offset = max(block.offset, other.offset + other.size)
+        placed.append(block)
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,14 @@ class Arena:
         offsets: where each value begins, in bytes.
         size: of the whole, in bytes.
         real_bytes: the size of a real value.
-        values: what was placed.
+        blocks: what was placed.
         rings: how many rows of values are kept, where those are not all.
     """
 
     offsets: Mapping[str, int]
     size: int
     real_bytes: int
-    values: tuple[Value, ...] = ()
+    blocks: tuple[Value, ...] = ()
     rings: Mapping[str, int] = field(default_factory=dict)
 
     def members(self) -> str:
@@ -102,6 +105,26 @@ class Arena:
         offset += self.offsets[value] // size
         return f"arena.{kind} + {offset}" if offset else f"arena.{kind}"
 
+    def describe(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """A line that says which operation needs the most memory, and a line for each place, by offset and time.
+
+        Args:
+            sources: names of the operations, by number.
+        """
+        if not self.blocks:
+            return ()
+        needs = [
+            sum(block.size for block in self.blocks if block.first <= at <= block.last) for at in range(len(sources))
+        ]
+        most = needs.index(max(needs))
+        lines = [f"arena: operation {most} ({sources[most]}) needs the most, {needs[most]:,} of {self.size:,} bytes"]
+        for block in sorted(self.blocks, key=lambda block: (block.first, block.offset)):
+            what = "to work in" if block.name.startswith(SCRATCH) else ", ".join(block.names)
+            rows = f", {self.rings[block.name]} rows" if block.name in self.rings else ""
+            times = f"operations {block.first} to {block.last}"
+            lines.append(f"  {block.offset:6,} to {block.offset + block.size:6,}  {times}: {what}{rows}")
+        return tuple(lines)
+
 
 IN_PLACE = frozenset({"elementwise", "unary", "binary", "select", "softmax", "normalize", "reshape"})
 """Operations that may write over an input that is stored in the same order."""
@@ -117,9 +140,7 @@ def _replaceable(op: Operation, shapes: Mapping[str, Shape]) -> Iterator[str]:
         yield op.inputs[0]
 
 
-def arena_of(
-    program: Program, real_bytes: int, scratch: Mapping[int, int], stream: Stream | None = None
-) -> Arena:
+def arena_of(program: Program, real_bytes: int, scratch: Mapping[int, int], stream: Stream | None = None) -> Arena:
     """Lay out the values of a program; some operations write over an input where nothing reads it later.
 
     Constants are no part of the arena. Further inputs are copied into it before the first operation.
@@ -162,13 +183,13 @@ def arena_of(
             values.append(Value(op.bits, size, index, last.get(op.bits, index)))
         if index in scratch:
             values.append(Value(f"{SCRATCH}{index}", _whole_words(scratch[index]), index, index))
-    offsets, size = place_values(values, 0 if stream is None else len(stream.bands))
-    return Arena(offsets, size, real_bytes, tuple(values), rings)
+    blocks = place_values(values, 0 if stream is None else len(stream.bands))
+    offsets = {name: block.offset for block in blocks for name in block.names}
+    size = max((block.offset + block.size for block in blocks), default=0)
+    return Arena(offsets, size, real_bytes, tuple(blocks), rings)
 
 
-def _rings(
-    program: Program, stream: Stream, last: Mapping[str, int], replaced: Mapping[str, str]
-) -> dict[str, int]:
+def _rings(program: Program, stream: Stream, last: Mapping[str, int], replaced: Mapping[str, str]) -> dict[str, int]:
     """How many rows are kept of each value that only the operations of a stream read, values in one place together."""
     groups: dict[str, list[str]] = {}
     of: dict[str, str] = {}
@@ -179,7 +200,7 @@ def _rings(
                 made[name] = index
                 of[name] = of[replaced[name]] if replaced.get(name) in of else name
                 groups.setdefault(of[name], []).append(name)
-    rings = {}
+    rings: dict[str, int] = {}
     for first, names in groups.items():
         if any(last.get(name, made[name]) >= len(stream.bands) for name in names):
             continue

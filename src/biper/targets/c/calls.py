@@ -14,10 +14,10 @@ from biper.targets.c.arena import Arena
 from biper.targets.c.array_calls import ArrayCalls
 from biper.targets.c.array_functions import definition
 from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
-from biper.targets.c.kernels import binary_layer
+from biper.targets.c.kernels import BinaryLayer
 from biper.targets.c.layout import places_of
-from biper.targets.c.streams import Stream
 from biper.targets.c.sizes import description_bytes
+from biper.targets.c.streams import Stream
 from biper.targets.c.text import comment, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
 
 Array = NDArray[Any]
@@ -34,6 +34,7 @@ class OperatorCalls:
         program: a program whose first operation reads the pixels, or whose input is numbers.
         arena: where its values lie.
         integer: whether the operators compute in integers alone.
+        layers: the binary convolutions, by the numbers of the operations.
         stream: the first operations, if they run row by row.
 
     Attributes:
@@ -44,8 +45,15 @@ class OperatorCalls:
         table_bytes: the size of all constants.
     """
 
-    def __init__(self, program: Program, arena: Arena, integer: bool, stream: Stream | None = None) -> None:
-        self.program, self.arena, self.integer, self.stream = program, arena, integer, stream
+    def __init__(
+        self,
+        program: Program,
+        arena: Arena,
+        integer: bool,
+        layers: Mapping[int, BinaryLayer],
+        stream: Stream | None = None,
+    ) -> None:
+        self.program, self.arena, self.integer, self.layers, self.stream = program, arena, integer, layers, stream
         self.shapes = program.shapes
         self.bits = {op.bits for op in program.operations}
         self.tables: list[str] = []
@@ -88,7 +96,7 @@ class OperatorCalls:
         positive = unpack_weight(op.tensors["weight"], inside) > 0
         fields: dict[str, Any] = {"in": self.address(op.inputs[0])}
         geometry = {"geometry": self.geometry(op, reads, positive.shape[2:], inside)}
-        layer = binary_layer(op, reads)
+        layer = self.layers.get(index)
         if layer is not None:
             units = units_of(positive)
             fields["scratch"] = self.arena.address(f"scratch {index}", "words")
@@ -146,8 +154,9 @@ class OperatorCalls:
             self.call(index, step, "convolution", fields | geometry)
 
     def pixel_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
-        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, and a table what is missing."""
-        assert step.weight is not None and step.tap_offset is not None
+        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, a table what lacks."""
+        assert step.weight is not None
+        assert step.tap_offset is not None
         weight = np.pad(step.weight, ((0, -len(step.weight) % 8), (0, 0), (0, 0), (0, 0)))
         kernel = weight.shape[2:]
         ordered = weight.reshape(-1, 8, reads[0], *kernel).transpose(0, 3, 4, 2, 1)

@@ -15,7 +15,10 @@ no scale. The epilogue computes in int32 at an exponent of its own, ``e``, the l
     bits = y >= 0                                              result = saturate(round(y >> (e - exponent)))
 
 which needs products of 32 by 16 bits and no division. Where the sums are small, as those of signs are, the multiplier
-is an int32 without a shift, ``y = sum * multiplier + offset``; a clip at the ends of int16 is left to saturation. Operations on arrays move integers to other places; a result
+is an int32 without a shift, ``y = sum * multiplier + offset``; a clip at the ends of int16 is left to saturation. The
+clipped values between residual blocks are rounded down, and an integer ``q`` stands for the midpoint
+``(q + 1/2) * high / 32767.5``, so that the ends of int16 are exactly those of the clip. Offsets take care of the 1/2.
+Operations on arrays move integers to other places; a result
 has the exponent of its input, or the least of several. Pictures are pixels, 0 to 255, and the first operation is
 their normalization. Signals and vectors are normalized numbers, int16 at an exponent of their own.
 (Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.)
@@ -156,10 +159,11 @@ def _sums(step: FixedOperation, inputs: list[Array]) -> list[Array]:
     op, x = step.op, inputs[0]
     match op.operation:
         case _ if op.operation == PIXEL_CONVOLUTION:
-            assert step.weight is not None and step.tap_offset is not None
+            assert step.weight is not None
+            assert step.tap_offset is not None
             ones = np.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=1)
-            weight = np.concatenate([step.weight, step.tap_offset[:, None]], 1)
-            return [convolve(op, ones.astype(np.float64), weight).astype(np.int64)]
+            with_offset = np.concatenate([step.weight, step.tap_offset[:, None]], 1)
+            return [convolve(op, ones.astype(np.float64), with_offset).astype(np.int64)]
         case "convolution" | "binary_convolution":
             weight = step.weight
             if weight is None:

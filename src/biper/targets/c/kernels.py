@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from biper.runtime.program import Operation, Program, Shape
+from biper.runtime.program import Program
 
 UNIT = 16
 """The inputs in a unit of bits, and the output channels that share a table."""
@@ -35,6 +35,7 @@ class BinaryLayer:
         products: of signs in a sum.
         kernel_rows: rows of a kernel.
         channels: of the input.
+        tables: whether tables may be used, which take memory.
     """
 
     units: int
@@ -43,6 +44,7 @@ class BinaryLayer:
     products: int
     kernel_rows: int
     channels: int
+    tables: bool = True
 
     @property
     def blocks(self) -> int:
@@ -52,12 +54,12 @@ class BinaryLayer:
     @property
     def lookup_instructions(self) -> float:
         """By tables: they are filled for each 16 output channels, then read at each pixel."""
-        return self.blocks * (350 * self.units + self.pixels * (32 * self.units + 100))
+        return self.blocks * (350 * self.units + self.pixels * (32 * self.units + 590))
 
     @property
     def counting_instructions(self) -> float:
         """By counting bits, two units in a word, for each output channel."""
-        return self.pixels * (12 * self.units + self.outputs * (11.5 * self.units + 20))
+        return self.pixels * self.outputs * (14 * self.units + 70)
 
     @property
     def passes(self) -> int:
@@ -80,19 +82,22 @@ class BinaryLayer:
     @property
     def by_tables(self) -> bool:
         """Whether tables are faster; sums of a pixel of the input have 8 bits, those of all taps 16."""
-        fits = UNIT * self.units <= 0xFFFF and self.channels < MOST_CHANNELS and self.kernel_rows <= MOST_ROWS
+        fits = (
+            self.tables
+            and UNIT * self.units <= 0xFFFF
+            and self.channels < MOST_CHANNELS
+            and self.kernel_rows <= MOST_ROWS
+        )
         return fits and self.lookup_instructions < self.counting_instructions
 
 
-def binary_layers(program: Program) -> dict[int, BinaryLayer]:
-    """The sizes of all binary convolutions of one group, by the numbers of the operations."""
-    found = ((index, binary_layer(op, program.shapes[op.inputs[0]])) for index, op in enumerate(program.operations) if op.inputs)
-    return {index: layer for index, layer in found if layer is not None}
-
-
-def binary_layer(op: Operation, reads: Shape) -> BinaryLayer | None:
-    """The sizes of an operation, if it is a binary convolution of one group."""
-    if op.operation != "binary_convolution" or op.attributes["groups"] != 1:
-        return None
-    taps = math.prod(op.tensors["weight"].shape[1:3])
-    return BinaryLayer(-(-reads[0] // UNIT) * taps, op.shape[0], math.prod(op.shape[1:]), reads[0] * taps, op.tensors["weight"].shape[1], reads[0])
+def binary_layers(program: Program, *, tables: bool = True) -> dict[int, BinaryLayer]:
+    """The sizes of all binary convolutions of one group, by the numbers of the operations; see `BinaryLayer.tables`."""
+    found = {}
+    for index, op in enumerate(program.operations):
+        if op.operation == "binary_convolution" and op.attributes["groups"] == 1:
+            kernel, channels = op.tensors["weight"].shape[1:3], program.shapes[op.inputs[0]][0]
+            units, products = -(-channels // UNIT) * math.prod(kernel), channels * math.prod(kernel)
+            pixels = math.prod(op.shape[1:])
+            found[index] = BinaryLayer(units, op.shape[0], pixels, products, kernel[0], channels, tables)
+    return found

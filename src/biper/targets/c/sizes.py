@@ -26,9 +26,9 @@ class OperatorBytes:
 OPERATOR_BYTES = {
     "read_pixels": OperatorBytes(80, (4, 4)),
     "binary_convolution": OperatorBytes(800, (48, 48)),
-    "lookup_convolution": OperatorBytes(1100, (48, 48)),
+    "lookup_convolution": OperatorBytes(1450, (48, 48)),
     "grouped_binary_convolution": OperatorBytes(520, (52, 52)),
-    "pixel_convolution": OperatorBytes(600, (40, 40)),
+    "pixel_convolution": OperatorBytes(650, (40, 40)),
     "convolution": OperatorBytes(520, (40, 40)),
     "signed_convolution": OperatorBytes(520, (44, 44)),
     "transfer": OperatorBytes(400, (24, 24)),
@@ -76,7 +76,10 @@ CALL_CODE_BYTES = 10
 SOFT_FLOAT_BYTES = 1600
 """Machine code that the compiler's library adds to float32 where the processor has no floating point."""
 
-STACK_BYTES = 512
+STREAM_CODE_BYTES = 35
+"""Machine code of a call that computes some rows, beside that of a call."""
+
+STACK_BYTES = 768
 """The most that the deepest call takes of the stack of a 32-bit processor."""
 
 
@@ -88,6 +91,7 @@ def code_bytes(
     functions: int = 0,
     library: Collection[str] = (),
     copies: int = 0,
+    streamed: int = 0,
 ) -> int:
     """Estimate the machine code of a program for a Cortex-M3 at ``-Os``.
 
@@ -98,12 +102,13 @@ def code_bytes(
         functions: how many functions operators on arrays call for each element.
         library: the functions of ``math.h`` that it calls.
         copies: how many results and further inputs it copies, without the first.
+        streamed: how many of the calls compute some rows.
     """
     sizes = OPERATOR_BYTES | ARRAY_OPERATOR_BYTES
     own = sum(sizes[name].code for name in operators)
     if any(name in ARRAY_OPERATOR_BYTES for name in operators):
         own += NEST_CODE_BYTES + FUNCTION_CODE_BYTES * functions + LIBRARY_CODE_BYTES * len(library)
-    own += CALL_CODE_BYTES * calls + COPY_CODE_BYTES * copies
+    own += CALL_CODE_BYTES * calls + STREAM_CODE_BYTES * streamed + COPY_CODE_BYTES * copies
     return COMMON_CODE_BYTES + own + (0 if integer else SOFT_FLOAT_BYTES)
 
 

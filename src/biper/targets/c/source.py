@@ -25,7 +25,7 @@ from biper.targets.c.array_functions import library_functions
 from biper.targets.c.calls import OperatorCalls
 from biper.targets.c.fixed_point import FROM_PIXELS, FixedOperation, FixedProgram
 from biper.targets.c.interface import Interface
-from biper.targets.c.kernels import binary_layers
+from biper.targets.c.kernels import BinaryLayer, binary_layers
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
 from biper.targets.c.streams import BANDS, stream_of
 from biper.targets.c.text import sections
@@ -48,7 +48,7 @@ BINARY_OPERATORS = "binary_convolution", "lookup_convolution", "grouped_binary_c
 """The operators of `binary.c` and `lookup.c`."""
 
 OWN_OPERATORS = "pool", "levels_convolution", "pixel_convolution"
-"""The operators that `float.c` and `fixed.c` write differently; the second is in the former alone, the third in the latter."""
+"""The operators that `float.c` and `fixed.c` write differently; the former has the second, the latter the third."""
 
 ARRAY_OPERATORS = (
     "fill",
@@ -78,6 +78,7 @@ class CSource:
         table_bytes: size of the constant tables, exact.
         code_bytes: size of the machine code, an estimate for a Cortex-M3 at ``-Os``, which has no floating point.
         arena_bytes: size of the static memory that is written, exact; the stack takes up to `STACK_BYTES` beside it.
+        memory_map: what lies where in it, and while which operations run.
         buffers: declarations of arrays for the inputs and the results, without a storage class.
         call: the statement that computes the results in these arrays.
         first_output: the name of the array of the first result.
@@ -88,6 +89,7 @@ class CSource:
     table_bytes: int
     code_bytes: int
     arena_bytes: int
+    memory_map: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
     call: str = ""
     first_output: str = ""
@@ -99,7 +101,12 @@ class CSource:
 
 
 def c_source(
-    program: Program, *, name: str = "model", fixed: FixedProgram | None = None, numbers: bool | None = None
+    program: Program,
+    *,
+    name: str = "model",
+    fixed: FixedProgram | None = None,
+    numbers: bool | None = None,
+    small: bool = False,
 ) -> CSource:
     """Write a program as C99.
 
@@ -111,6 +118,7 @@ def c_source(
         numbers: True if the function takes normalized numbers, ``float``; False if it takes pixels, ``uint8_t``, and
             normalizes them; both [row][column][channel]. None for pixels of pictures, and numbers of signals and of
             vectors. ``fixed`` has decided for itself; its numbers are ``int16_t``.
+        small: whether binary convolutions do without tables, which are faster and take more memory.
 
     Raises:
         ExportError: the name is no C identifier, C has no operator for an operation, a number of the program is NaN or
@@ -120,14 +128,14 @@ def c_source(
         raise ExportError(f"the name {name!r} cannot begin names of C: expected letters, digits and _")
     require_usable_numbers(program, infinity=fixed is None)
     if fixed is not None:
-        return _source(fixed.program, fixed.operations, name, fixed.exponents)
+        return _source(fixed.program, fixed.operations, name, fixed.exponents, small)
     require_operations(program, "C", OPERATIONS)
     prepared = with_input(without_flips(program), numbers)
-    return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None)
+    return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None, small)
 
 
 def _source(
-    program: Program, steps: Sequence[FixedOperation], name: str, exponents: Mapping[str, int] | None
+    program: Program, steps: Sequence[FixedOperation], name: str, exponents: Mapping[str, int] | None, small: bool
 ) -> CSource:
     """Both files; ``exponents`` are those of all real values in integers, None for float32."""
     shapes = program.shapes
@@ -138,13 +146,14 @@ def _source(
         raise ExportError(f"a value has {large:,} channels, rows or columns; the C operators take up to {MAX_EXTENT:,}")
     integer = exponents is not None
     interface = Interface(program, name, exponents)
-    scratch = scratch_of(program)
+    layers = binary_layers(program, tables=not small)
+    scratch = scratch_of(program, layers)
     arena, stream = arena_of(program, 2 if integer else 4, scratch), None
     for band in BANDS:
-        other = stream_of(program, binary_layers(program), band)
+        other = stream_of(program, layers, band)
         if other is not None and (by_rows := arena_of(program, 2, scratch, other)).size < arena.size:
             arena, stream = by_rows, other
-    calls = OperatorCalls(program, arena, integer, stream)
+    calls = OperatorCalls(program, arena, integer, layers, stream)
     for index, step in enumerate(steps):
         calls.add(index, step)
     has_bits = any(op.bits is not None for op in program.operations)
@@ -170,13 +179,15 @@ def _source(
         calls.table_bytes,
         code_bytes(
             calls.operators,
-            len(calls.calls),
+            sum(call.endswith(";") for call in calls.calls),
             integer=integer,
             functions=len(calls.functions),
             library=library,
             copies=len(program.results) + len(program.inputs) - 1,
+            streamed=len(stream.bands) if stream is not None else 0,
         ),
         max(arena.size, 4),
+        arena.describe([op.source for op in program.operations]),
         tuple(argument.removeprefix("const ") for argument in interface.arguments()),
         interface.call(),
         next(iter(interface.outputs.values())),
@@ -190,9 +201,9 @@ def _types(integer: bool, steps: Sequence[FixedOperation]) -> Iterable[str]:
     yield types.replace("typedef int8_t weight_t", "typedef int16_t weight_t") if wide else types
 
 
-def scratch_of(program: Program) -> dict[int, int]:
+def scratch_of(program: Program, layers: Mapping[int, BinaryLayer]) -> dict[int, int]:
     """The bytes that operations need while they run, by their numbers."""
-    scratch = {index: layer.scratch_bytes for index, layer in binary_layers(program).items()}
+    scratch = {index: layer.scratch_bytes for index, layer in layers.items()}
     for index, op in enumerate(program.operations):
         if "input_factor" in op.attributes and op.inputs:
             scratch[index] = math.prod(program.shapes[op.inputs[0]])
@@ -216,13 +227,15 @@ def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterab
         yield from sections(own, ["finish_counts"])
     if operators - {"read_pixels", "transfer", "flatten"}:
         yield from sections("operators", ["taps"])
+    if operators - {"read_pixels", "transfer", "flatten", "pixel_convolution"}:
+        yield from sections("operators", ["ring_row"])
     if operators & set(BINARY_OPERATORS):
         yield from _binary_text(operators)
     yield from sections("operators", [operator for operator in SHARED_OPERATORS if operator in operators])
     yield from sections(own, [operator for operator in OWN_OPERATORS if operator in operators])
 
 
-def _binary_text(operators: Collection[str]) -> Iterable[str]:
+def _binary_text(operators: set[str]) -> Iterable[str]:
     """The definitions of the binary convolutions that are called; where bits are counted, no table is looked up."""
     yield from sections("bits", ["popcount"])
     counting = {name: sections("bits", [name])[0] for name in ("count", "count_masked")}

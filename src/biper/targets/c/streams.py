@@ -29,8 +29,8 @@ class Stream:
     Attributes:
         bands: how many rows each of them computes in a step.
         lags: how many rows each is behind.
-        lows: for the operation by number and the value that it reads: by how many rows below ``t`` times the band of the
-            value the first row lies that it still reads.
+        lows: for an operation, by number, and a value that it reads: by how many rows the first row that it still reads
+            lies below ``t`` times the band of the value.
         steps: how many there are.
     """
 

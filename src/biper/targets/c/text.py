@@ -43,7 +43,7 @@ def lanes_of(units: NDArray[np.uint16]) -> NDArray[np.uint32]:
     halves = parts.reshape(-1, 2, 8, *parts.shape[1:])[:, :, list(TABLE_LANES)]  # (block, half, lane, unit, part)
     shifts = np.arange(0, 32, 4, dtype=np.uint32).reshape(8, 1, 1)
     words = np.bitwise_or.reduce(halves << shifts, axis=2)
-    return words.transpose(0, 2, 3, 1)
+    return np.asarray(words.transpose(0, 2, 3, 1), np.uint32)
 
 
 def sections(file: str, wanted: Sequence[str]) -> list[str]:

@@ -16,12 +16,6 @@ typedef struct {
     int16_t ring; /* how many rows of the input are kept: a row lies where the one so many before it lay */
 } geometry_t;
 
-static int32_t ring_row(const geometry_t *g, int32_t row)
-{
-    while (row >= g->ring) row -= g->ring;
-    return row;
-}
-
 typedef struct {
     int32_t first, last;
 } range_t;
@@ -35,6 +29,13 @@ static range_t taps_inside(int32_t start, int32_t dilation, int32_t taps, int32_
     while (range.first < taps && start + range.first * dilation < 0) ++range.first;
     while (range.last > range.first && start + (range.last - 1) * dilation >= size) --range.last;
     return range;
+}
+
+/* @section ring_row */
+static int32_t ring_row(const geometry_t *g, int32_t row)
+{
+    while (row >= g->ring) row -= g->ring;
+    return row;
 }
 
 /* @section read_pixels */
