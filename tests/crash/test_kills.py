@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import time
@@ -26,8 +27,9 @@ def test_kills_leave_no_trace(tmp_path: Path, kills: int, moments: int) -> None:
     assert failed is None
     expected = weights_hash(tmp_path)
     begins: list[int | float] = [first_save(steps)]
-    begins += [choice.randrange(number * len(steps) // (kills - 1), (number + 1) * len(steps) // (kills - 1))
-               for number in range(kills - 1)]  # fmt: skip
+    edges = [number * len(steps) // (kills - 1) for number in range(kills)]
+    # Where there are fewer operations than kills, some are interrupted more than once.
+    begins += [choice.randrange(low, max(high, low + 1)) for low, high in itertools.pairwise(edges)]
     begins += [choice.uniform(0.1, 0.9) * seconds for _ in range(moments)]
     for number, begin in enumerate(begins):
         root = tmp_path / str(number)
