@@ -38,6 +38,10 @@ class Step:
     data: bytes = b""
 
 
+NEEDS_ROOM = ("create", "write", "make folder")
+"""The kinds of operations that a full disk refuses."""
+
+
 class Watcher:
     """Records the operations on the files below a folder.
 
@@ -70,11 +74,10 @@ class Watcher:
         if verdict == "kill":
             half()
             os.kill(os.getpid(), signal.SIGKILL)
-        needs_room = step.kind in ("create", "write", "make folder")
-        if (verdict == "full" or self.full) and needs_room:
-            if step.kind == "write" and not self.full:
+        self.full = self.full or verdict == "full"
+        if self.full and step.kind in NEEDS_ROOM:
+            if step.kind == "write" and verdict == "full":
                 half()
-            self.full = True
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), step.path)
 
     def open(self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:

@@ -182,6 +182,12 @@ def operand(tracer: Tracer, side: Any, form: str, rank: int) -> str:
     return tracer.emit("reshape", [tracer.array(side)], shape, attributes={"shape": list(shape)})
 
 
+def along_axis(tracer: Tracer, numbers: Any, behind: int) -> Value:
+    """Numbers along one axis, as a constant that broadcasts over a value with so many axes behind that one."""
+    array = np.array(numbers, np.float32).reshape(-1, *[1] * behind)
+    return Value.array(array.shape, tracer.stored(array))
+
+
 def unary(tracer: Tracer, argument: Any, function: str, **parameters: float) -> Value:
     """A function of each element of a value, in the form that it has; returns its value."""
     value = argument if isinstance(argument, Value) else tracer.value(argument)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from biper.errors import ExportError
 from biper.lowering.graph import Shape
-from biper.lowering.operators.elementwise import binary, choice
+from biper.lowering.operators.elementwise import along_axis, binary, choice
 from biper.lowering.operators.parts import joined, part
 from biper.lowering.operators.reductions import reduced
 from biper.lowering.operators.sampling import sampled
@@ -73,7 +73,7 @@ def _index(tracer: Tracer, node: torch.fx.Node) -> Value:
             "numbers that the model makes in __init__, or use torch.where"
         )
     if len(indices) == 1 and tracer.constant(x) is not None and tracer.raw_constant(indices[0]) is None:
-        return _rows_of_table(tracer, node, x, indices[0])
+        return _rows_of_table(tracer, node, tracer.value(x), tracer.value(indices[0]))
     value = tracer.value(x)
     arrays = _constant_indices(tracer, node, indices, value.shape)
     axes = [axis for axis, array in enumerate(arrays) if array is not None]
@@ -90,21 +90,16 @@ def _index(tracer: Tracer, node: torch.fx.Node) -> Value:
     return reshaped(tracer, taken, sizes_of(node))
 
 
-def _rows_of_table(tracer: Tracer, node: torch.fx.Node, table: Any, index: Any) -> Value:
-    """The rows of a constant table that a computed index names."""
-    return _taken(tracer, node, tracer.value(table), tracer.value(index))
-
-
 def _embedding(tracer: Tracer, node: torch.fx.Node) -> Value:
     table, index = arguments_of(node)[:2]
     places = tracer.raw_constant(index)
     if places is None:
-        return _rows_of_table(tracer, node, table, index)
+        return _rows_of_table(tracer, node, tracer.value(table), tracer.value(index))
     return reshaped(tracer, sampled(tracer, tracer.value(table), 0, places.reshape(1, -1)), sizes_of(node))
 
 
-def _taken(tracer: Tracer, node: torch.fx.Node, table: Value, index: Value) -> Value:
-    """A table (N, ...) read by a computed index of any shape: (*index, ...)."""
+def _rows_of_table(tracer: Tracer, node: torch.fx.Node, table: Value, index: Value) -> Value:
+    """The rows of a table (N, ...) that are named by a computed index of any shape: (*index, ...)."""
     count, rest = table.shape[0], table.shape[1:]
     shape = (*index.shape, count, *rest)
     matches = _matches(tracer, node, index, len(index.shape), count, math.prod(rest))
@@ -128,10 +123,8 @@ def _matches(tracer: Tracer, node: torch.fx.Node, index: Value, axis: int, count
         )
     apart = (*index.shape[:axis], 1, *index.shape[axis:])
     shape = (*index.shape[:axis], count, *index.shape[axis:])
-    places = np.arange(count, dtype=np.float32).reshape(-1, *[1] * (len(shape) - axis - 1))
-    return binary(
-        tracer, "equal", reshaped(tracer, index, apart), Value.array(places.shape, tracer.stored(places)), shape
-    )
+    places = along_axis(tracer, range(count), len(shape) - axis - 1)
+    return binary(tracer, "equal", reshaped(tracer, index, apart), places, shape)
 
 
 def _gather(tracer: Tracer, node: torch.fx.Node) -> Value:

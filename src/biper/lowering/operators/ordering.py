@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
 from biper.errors import ExportError
-from biper.lowering.operators.elementwise import binary, choice
+from biper.lowering.operators.elementwise import along_axis, binary, choice
 from biper.lowering.operators.indexing import MOST_COMPARISONS
 from biper.lowering.operators.parts import joined
 from biper.lowering.operators.reductions import first_place, reduced
@@ -34,12 +33,6 @@ def extreme_place(tracer: Tracer, value: Value, axis: int, largest: bool = True)
     return found, first_place(tracer, value, found, axis)
 
 
-def _along(tracer: Tracer, numbers: Any, axis: int, value: Value) -> Value:
-    """Numbers along one axis of a value, as a constant that broadcasts over it."""
-    array = np.array(numbers, np.float32).reshape(-1, *[1] * (len(value.shape) - axis - 1))
-    return Value.array(array.shape, tracer.stored(array))
-
-
 def _first(tracer: Tracer, value: Value, axis: int, count: int, largest: bool) -> tuple[Value, Value]:
     """The first ``count`` elements in order and their places: the extreme one, which is then taken out, and so on."""
     found, rest = [], value
@@ -47,9 +40,8 @@ def _first(tracer: Tracer, value: Value, axis: int, count: int, largest: bool) -
         extreme, place = extreme_place(tracer, rest, axis, largest)
         found.append((extreme, place))
         if number + 1 < count:
-            here = binary(
-                tracer, "equal", _along(tracer, np.arange(value.shape[axis]), axis, value), place, value.shape
-            )
+            numbers = along_axis(tracer, range(value.shape[axis]), len(value.shape) - axis - 1)
+            here = binary(tracer, "equal", numbers, place, value.shape)
             rest = choice(tracer, [here, -math.inf if largest else math.inf, rest], value.shape)
     shape = (*value.shape[:axis], count, *value.shape[axis + 1 :])
     elements, places = (joined(tracer, [pair[side] for pair in found], axis, shape) for side in (0, 1))
@@ -69,18 +61,17 @@ def _ranked(tracer: Tracer, value: Value, axis: int, ranks: range, largest: bool
     square = (*lead, count, count, *tail)  # (other element, element)
     one, other = reshaped(tracer, value, (*lead, 1, count, *tail)), reshaped(tracer, value, (*lead, count, 1, *tail))
     before = binary(tracer, "greater" if largest else "less", other, one, square)
-    column = [1] * len(tail)
-    earlier = np.tri(count, k=-1, dtype=np.float32).T.reshape(count, count, *column)  # the other one stands before it
+    # 1 where the other element stands before the element.
+    earlier = np.tri(count, k=-1, dtype=np.float32).T.reshape(count, count, *[1] * len(tail))
     tied = binary(tracer, "equal", other, one, square)
     tied = binary(tracer, "multiply", tied, Value.array(earlier.shape, tracer.stored(earlier)), square)
     rank = reduced(tracer, binary(tracer, "add", before, tied, square), "sum", [axis])
-    wanted = np.array(ranks, np.float32).reshape(-1, 1, *column)
+    wanted = along_axis(tracer, ranks, len(tail) + 1)
     chosen = (*lead, len(ranks), count, *tail)
-    here = binary(tracer, "equal", rank, Value.array(wanted.shape, tracer.stored(wanted)), chosen)
+    here = binary(tracer, "equal", rank, wanted, chosen)
     target = (*lead, len(ranks), *tail)
-    places = np.arange(count, dtype=np.float32).reshape(-1, *column)
     results = []
-    for source in (one, Value.array(places.shape, tracer.stored(places))):
+    for source in (one, along_axis(tracer, range(count), len(tail))):
         terms = choice(tracer, [here, source, 0.0], chosen)
         results.append(reshaped(tracer, reduced(tracer, terms, "sum", [axis + 1]), target))
     return results[0], results[1]

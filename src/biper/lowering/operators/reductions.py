@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from biper.errors import ExportError
-from biper.lowering.operators.elementwise import binary, choice, unary
+from biper.lowering.operators.elementwise import along_axis, binary, choice, unary
 from biper.lowering.operators.pooling import emit_pool
 from biper.lowering.operators.sampling import axes_in, sampled
 from biper.lowering.operators.shapes import reshaped
@@ -72,8 +72,8 @@ def first_place(tracer: Tracer, value: Value, extreme: Value, axis: int) -> Valu
     axis %= len(value.shape)
     count = value.shape[axis]
     here = binary(tracer, "equal", value, extreme, value.shape)
-    numbers = np.arange(count, dtype=np.float32).reshape(-1, *[1] * (len(value.shape) - axis - 1))
-    places = choice(tracer, [here, Value.array(numbers.shape, tracer.stored(numbers)), float(count)], value.shape)
+    numbers = along_axis(tracer, range(count), len(value.shape) - axis - 1)
+    places = choice(tracer, [here, numbers, float(count)], value.shape)
     return reduced(tracer, places, "min", [axis])
 
 

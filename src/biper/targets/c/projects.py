@@ -15,6 +15,9 @@ from biper.targets.c.source import CSource
 MARKERS = {"arduino": "library.properties", "esp-idf": "idf_component.yml"}
 """The file that such a folder always has, by format: a folder with it may be written again."""
 
+ARCHITECTURES = "esp32,esp8266,mbed,mbed_nano,mbed_portenta,mbed_rp2040,nrf52,renesas_uno,rp2040,sam,samd,stm32,teensy"
+"""The boards of Arduino whose processors have 32 bits, as the C operators need; those of AVR have 16."""
+
 _SKETCH = """\
 /* Classifies one input and prints the answer, again and again. Fill the array `input` with what your sensor measures;
    {name}.h says what it holds. */
@@ -104,7 +107,7 @@ def project_files(form: str, name: str, source: CSource, version: str) -> dict[s
             "paragraph": f"Call {name}_run of {name}.h. Written by `biper export --format arduino`.",
             "category": "Data Processing",
             "url": "https://arxiv.org/abs/2404.01278",
-            "architectures": "*",
+            "architectures": ARCHITECTURES,
             "includes": f"{name}.h",
         }
         return {
