@@ -146,3 +146,11 @@ def test_no_name_is_cut_in_a_narrow_terminal(verb: list[str]) -> None:
     table = [line for line in run.stdout.splitlines() if "; images" not in line]  # the line below it wraps by itself
     assert len(table) > 10
     assert all(len(line) <= 50 for line in table)
+
+
+def test_the_environment_says_how_many_threads_predict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIPER_THREADS", "2")
+    assert load_packed("digits-cnn").threads == 2
+    monkeypatch.setenv("BIPER_THREADS", "two")
+    with pytest.raises(ModelError, match="BIPER_THREADS expects an integer from 1 to 1024, got 'two'"):
+        load_packed("digits-cnn")

@@ -69,9 +69,7 @@ def limits_of(max_memory: str | None, max_work: int | None) -> Limits:
     return limits
 
 
-def load_packed(
-    model: str | Path, *, threads: int = 1, max_memory: str | None = None, max_work: int | None = None
-) -> Model:
+def load_packed(model: str | Path, *, max_memory: str | None = None, max_work: int | None = None) -> Model:
     """The packed model that a word of the command line stands for, see `model_file`.
 
     Of a run folder it is ``model.biper``, if there is one. A model that is not packed is packed in memory, which needs
@@ -87,14 +85,14 @@ def load_packed(
     path = Path(model)
     packed = path / "model.biper" if path.is_dir() else path
     if packed.suffix == ".biper" and (packed.exists() or not path.is_dir()):
-        return Model.load(packed, threads=threads, **limits)
+        return Model.load(packed, **limits)
     file = model_file(model)
     if file.suffix == ".biper":
-        return Model.load(file, threads=threads, **limits)
+        return Model.load(file, **limits)
     say_loading()
     from biper.targets.deploy import open_program
 
-    return Model(open_program(file).program, threads=threads)
+    return Model(open_program(file).program)
 
 
 def next_free(path: Path) -> Path:
