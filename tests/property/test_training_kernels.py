@@ -201,15 +201,22 @@ def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) 
 @given(convolutions(quantizers_of_other_methods), st.sampled_from([name for name in METHODS if name != "biper"]))
 @settings(max_examples=20, deadline=None)
 def test_weights_of_other_methods(case: tuple[BinaryConv2d, Tensor], method: str) -> None:
-    """Compared with torch's operators in float32, because in float64 a weight on a threshold may have another sign."""
+    """The difference to torch's operators in float32 is at most both of their rounding errors.
+
+    The comparison is not with float64 alone, because there a weight on a threshold may have another sign. Torch's own
+    error is its distance from float64, but never more than the kernels are allowed.
+    """
     layer, x = case
     layer.weight_quantizer = make_weight_quantizer(read_method(method), 20.0, layer.out_channels)
     got = results(layer, x, 1)
     with without_kernels():
         expected = results(layer, x, 1)
+    exact = results(layer.double(), x.double(), 1)
     pixels = expected["y"].numel() // layer.out_channels
     for name, value in expected.items():
-        assert error(got[name], value, 1 if name in ("y", "x") else pixels) < 3e-5, name
+        summands = 1 if name in ("y", "x") else pixels
+        error_of_torch = min(error(value, exact[name], summands), 2e-5)
+        assert error(got[name], value, summands) < 2e-5 + error_of_torch, name
 
 
 @given(convolutions())
