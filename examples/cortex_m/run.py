@@ -1,9 +1,11 @@
-"""Runs a model on a microcontroller: exports it to C, links it with test images, runs it on an emulated Cortex-M3.
+"""Runs a model on a microcontroller: exports it to C, links it with test images, runs it on an emulated board.
 
     python examples/cortex_m/run.py runs/quickstart --integer-only
+    python examples/cortex_m/run.py runs/quickstart --integer-only --board riscv32
     python examples/cortex_m/run.py runs/motions --data signals --data-dir motions.npz --integer-only
 
-Needs arm-none-eabi-gcc and qemu-system-arm. For a real board, change `board.c` and `link.ld`.
+Needs arm-none-eabi-gcc and qemu-system-arm for the Cortex-M3, riscv64-unknown-elf-gcc and qemu-system-riscv32 for
+RISC-V. For a real board, change `board.c`, `startup.c` and `link.ld` of `boards.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from boards import BOARDS, HERE
 
+from biper.cli.paths import model_file
 from biper.data import load_dataset
 from biper.data.transforms import normalize
 from biper.runtime.model import Model
@@ -24,18 +28,12 @@ from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.deploy import open_program, write_c
 
-HERE = Path(__file__).resolve().parent
-WARNINGS = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-FLAGS = ["-mcpu=cortex-m3", "-mthumb", "-O2", "-ffreestanding", "-ffunction-sections", *WARNINGS]
-LINK = ["-nostdlib", "-Wl,--gc-sections", f"-Wl,-T,{HERE / 'link.ld'}"]
-TEXT = ["-chardev", "stdio,id=text", "-semihosting-config", "enable=on,target=native,chardev=text"]
-BOARD = ["-M", "mps2-an385", "-display", "none", "-serial", "none", "-monitor", "none", *TEXT, "-icount", "shift=0"]
-
 
 def main() -> None:
     """Export, build and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a run folder, a model.safetensors, or a packed file")
+    parser.add_argument("model", help="a run folder, a model.safetensors, a packed file, or one that comes with biper")
+    parser.add_argument("--board", choices=BOARDS, default="cortex-m3", help="the emulated board")
     parser.add_argument("--integer-only", action="store_true", help="no floating point")
     parser.add_argument("--images", type=int, default=100, help="how many test images to link")
     parser.add_argument("--data", default="digits")
@@ -45,8 +43,11 @@ def main() -> None:
     parser.add_argument("--agreement", type=int, metavar="N", help="only compare integers with the runtime on N images")
     options = parser.parse_args()
 
-    model = options.model / "model.biper" if options.model.is_dir() else options.model
-    opened = open_program(model)
+    board = BOARDS[options.board]
+    if not options.agreement and (tool := board.missing()):
+        raise SystemExit(f"{tool} is not installed: the board {options.board} needs it")
+    folder = Path(options.model)
+    opened = open_program(folder / "model.biper" if folder.is_dir() else model_file(folder))
     program = opened.program
     test = load_dataset(options.data, options.data_dir, classes=program.classes).test
     if options.agreement:
@@ -77,12 +78,11 @@ def main() -> None:
         model_c = options.build / "model.c"
         model_c.write_text(profiled(model_c.read_text()))
     (options.build / "images.h").write_text(images_header(given, labels, expected, options.integer_only))
-    sources = [*(str(HERE / name) for name in ("startup.c", "board.c", "main.c")), str(options.build / "model.c")]
     image = options.build / "model.elf"
-    compiler = ["arm-none-eabi-gcc", *FLAGS, f"-I{HERE}", f"-I{options.build}", *LINK, "-o", str(image), *sources]
-    subprocess.run([*compiler, "-lgcc"], check=True)
-    subprocess.run(["arm-none-eabi-size", str(image)], check=True)
-    subprocess.run(["qemu-system-arm", *BOARD, "-kernel", str(image)], check=True)
+    board.build([HERE / "main.c", options.build / "model.c"], image, "-O2")
+    subprocess.run([f"{board.tools}-size", str(image)], check=True)
+    if board.run(image).returncode:
+        raise SystemExit("the board has other classes than were expected")
 
 
 def print_agreement(program: Program, samples: torch.Tensor, labels: torch.Tensor) -> None:

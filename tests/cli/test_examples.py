@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.compiled import require
+from support.boards import board
 from support.networks import packed_network
 from support.signals import write_npz
 
@@ -134,18 +134,26 @@ def test_the_segmentation_example_finds_the_shapes(tmp_path: Path) -> None:
     assert (found == truth).mean() > 0.95
 
 
-@pytest.mark.parametrize("form", [pytest.param("float32", marks=pytest.mark.slow), "integer-only"])
-def test_a_cortex_m3_classifies_as_the_runtime_does(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "form", "most"),
+    [
+        pytest.param("cortex-m3", "float32", 1e7, marks=pytest.mark.slow),
+        ("cortex-m3", "integer-only", 1e6),
+        pytest.param("riscv32", "integer-only", 1.2e6, marks=pytest.mark.slow),
+        pytest.param("riscv32-zbb", "integer-only", 1e6, marks=pytest.mark.slow),
+    ],
+)
+def test_a_board_classifies_as_the_runtime_does(name: str, form: str, most: float, tmp_path: Path) -> None:
     """The model is exported, compiled, linked for 128 KiB and 64 KiB, and run on the emulated board."""
-    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
-        require(tool)
+    board(name)
     packed_network(tmp_path, "digits_cnn", "digits")
     script = [sys.executable, ROOT / "examples/cortex_m/run.py", tmp_path / "network.biper", "--images", "12"]
-    options = ["--build", tmp_path / "build", *(["--integer-only"] if form == "integer-only" else [])]
+    options = ["--board", name, "--build", tmp_path / "build"]
+    options += ["--integer-only"] if form == "integer-only" else []
     text = subprocess.run([*script, *options], capture_output=True, text=True, check=True).stdout
     found = re.search(r"^12 of 12 as expected, \d+ right, (\d+) instructions an image$", text, re.MULTILINE)
     assert found, text
-    assert 5e5 < int(found[1]) < (1e6 if form == "integer-only" else 1e7)
+    assert 5e5 < int(found[1]) < most
 
 
 def signals(data: Path, out: Path, *options: str) -> tuple[int, int]:
@@ -167,8 +175,7 @@ def test_signals_become_c(tmp_path: Path) -> None:
 
 
 def test_a_cortex_m3_classifies_signals_as_the_runtime_does(tmp_path: Path) -> None:
-    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
-        require(tool)
+    board("cortex-m3")
     data = write_npz(tmp_path / "s.npz", 48)
     signals(data, tmp_path / "run", "--set", "stage1.epochs=1", "--set", "stage2.epochs=1")
     script = [

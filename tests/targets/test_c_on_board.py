@@ -1,13 +1,16 @@
-"""Generated C on an emulated Cortex-M3, where binary convolutions look up tables by instructions of Thumb-2."""
+"""Generated C on emulated boards.
+
+On a Cortex-M3 binary convolutions look up tables by instructions of Thumb-2, on a 32-bit RISC-V by C, and where that
+has the extension Zbb, they count bits by its instruction.
+"""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from support.array_programs import gated_program
-from support.compiled import WARNINGS, require
+from support.boards import BOARDS, board
 from support.networks import packed_network
 from support.small_programs import random_pixels, small_programs
 
@@ -15,16 +18,12 @@ from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.source import c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
 
-BOARD = Path(__file__).parents[2] / "examples" / "cortex_m"
-COMPILE = ["-mcpu=cortex-m3", "-mthumb", "-ffreestanding", "-nostdlib", "-Wl,--gc-sections", "-ffunction-sections"]
-TEXT = ["-chardev", "stdio,id=text", "-semihosting-config", "enable=on,target=native,chardev=text"]
-EMULATOR = ["-M", "mps2-an385", "-display", "none", "-serial", "none", "-monitor", "none", *TEXT]
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimize", ["-O0", "-O2", "-Os"])
-def test_programs_give_the_integers_of_numpy(optimize: str, tmp_path: Path) -> None:
-    compiler, emulator = require("arm-none-eabi-gcc"), require("qemu-system-arm")
+@pytest.mark.parametrize("board_name", BOARDS)
+def test_programs_give_the_integers_of_numpy(board_name: str, optimize: str, tmp_path: Path) -> None:
+    emulated = board(board_name)
     programs = {name: program for name, program in small_programs().items() if name.startswith(("binary", "threshold"))}
     programs |= {"gated": gated_program(), "digits": packed_network(tmp_path, "digits_cnn", "digits")}
     main = ['#include "board.h"', "#include <stdint.h>"]
@@ -46,27 +45,9 @@ def test_programs_give_the_integers_of_numpy(optimize: str, tmp_path: Path) -> N
         body.append(f'    if (i < {len(expected)}) board_write("{name} differs\\n"), ++wrong;')
     main += ["int main(void)", "{", "    uint32_t i, wrong = 0;", *body, '    board_write("done\\n");']
     (tmp_path / "main.c").write_text("\n".join([*main, "    return wrong > 0;", "}", ""]))
-    link = (BOARD / "link.ld").read_text().replace("128K", "4M").replace("64K", "4M")
-    (tmp_path / "link.ld").write_text(link)
-    files = [
-        tmp_path / "main.c",
-        BOARD / "startup.c",
-        BOARD / "board.c",
-        *(tmp_path / f"{name}.c" for name in programs),
-    ]
-    command = [
-        compiler,
-        *COMPILE,
-        *WARNINGS,
-        optimize,
-        f"-I{BOARD}",
-        "-Wl,-Tlink.ld",
-        "-o",
-        "test.elf",
-        *files,
-        "-lgcc",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    board = subprocess.run([emulator, *EMULATOR, "-kernel", tmp_path / "test.elf"], capture_output=True, text=True)
-    assert (board.stdout, board.returncode) == ("done\n", 0)
+    link = tmp_path / "link.ld"
+    link.write_text((emulated.folder / "link.ld").read_text().replace("128K", "4M").replace("64K", "4M"))
+    sources = [tmp_path / "main.c", *(tmp_path / f"{name}.c" for name in programs)]
+    emulated.build(sources, tmp_path / "test.elf", optimize, link=link)
+    ran = emulated.run(tmp_path / "test.elf", capture=True)
+    assert (ran.stdout, ran.returncode) == ("done\n", 0)

@@ -1,0 +1,84 @@
+"""The emulated boards: how a program is compiled for each, and how it runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+FREESTANDING = ("-ffreestanding", "-ffunction-sections", "-nostdlib", "-Wl,--gc-sections")
+TEXT = ("-chardev", "stdio,id=text", "-semihosting-config", "enable=on,target=native,chardev=text")
+QUIET = ("-display", "none", "-serial", "none", "-monitor", "none")
+
+
+@dataclass(frozen=True)
+class Board:
+    """An emulated board.
+
+    Attributes:
+        tools: the prefix of the compiler and its tools.
+        processor: flags of the compiler that name the processor.
+        emulator: the emulator's program, and its arguments that name the board.
+        folder: of its ``board.c``, ``startup.c`` and ``link.ld``.
+    """
+
+    tools: str
+    processor: tuple[str, ...]
+    emulator: tuple[str, ...]
+    folder: Path
+
+    @property
+    def programs(self) -> tuple[str, str]:
+        """The compiler and the emulator."""
+        return f"{self.tools}-gcc", self.emulator[0]
+
+    def missing(self) -> str | None:
+        """The first of the programs that is not installed."""
+        return next((name for name in self.programs if shutil.which(name) is None), None)
+
+    def build(self, sources: Sequence[Path], image: Path, *flags: str, link: Path | None = None) -> None:
+        """Compile and link sources with the functions of the board.
+
+        Args:
+            sources: C files; headers beside them are found.
+            image: the file to write.
+            flags: further flags of the compiler, such as ``-O2``.
+            link: a linker script in place of that of the board.
+
+        Raises:
+            CalledProcessError: the compiler refuses.
+        """
+        own = [self.folder / "startup.c", self.folder / "board.c", HERE / "report.c"]
+        include = [f"-I{folder}" for folder in (HERE, *dict.fromkeys(source.parent for source in sources))]
+        script = f"-Wl,-T,{link or self.folder / 'link.ld'}"
+        command = [self.programs[0], *self.processor, *WARNINGS, *FREESTANDING, *flags, *include, script]
+        subprocess.run([*command, "-o", image, *own, *sources, "-lgcc"], check=True)
+
+    def run(self, image: Path, *, capture: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a program until it ends, with a clock that advances with the instructions."""
+        command = [*self.emulator, *QUIET, *TEXT, "-icount", "shift=0", "-kernel", image]
+        return subprocess.run(command, capture_output=capture, text=True)
+
+
+def _riscv(march: str, zbb: bool) -> Board:
+    features = ",".join(f"{name}=false" for name in ("f", "d", "zba", "zbc", "zbs"))
+    processor = f"rv32,{features},zbb={'true' if zbb else 'false'}"
+    return Board(
+        "riscv64-unknown-elf",
+        (f"-march={march}_zicsr", "-mabi=ilp32"),
+        ("qemu-system-riscv32", "-M", "virt", "-bios", "none", "-cpu", processor),
+        HERE / "riscv32",
+    )
+
+
+BOARDS = {
+    "cortex-m3": Board("arm-none-eabi", ("-mcpu=cortex-m3", "-mthumb"), ("qemu-system-arm", "-M", "mps2-an385"), HERE),
+    "riscv32": _riscv("rv32imac", zbb=False),
+    "riscv32-zbb": _riscv("rv32imac_zbb", zbb=True),
+}
+"""The boards by name: a Cortex-M3, a 32-bit RISC-V, and one with the extension Zbb, which has an instruction that
+counts bits."""
