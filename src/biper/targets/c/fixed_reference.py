@@ -162,7 +162,7 @@ def _computed_binary(step: FixedOperation, inputs: Sequence[Array]) -> Array:
     if function == "divide":
         x, y = np.broadcast_arrays(x, y)
         quotient = np.abs(x) // np.maximum(np.abs(y), 1) * np.sign(x) * np.sign(y)
-        return _stored(step, np.where(y == 0, np.sign(x) * INT32 // 2, quotient))
+        return _stored(step, np.where(y == 0, np.sign(x) * (INT32 // 2), quotient))
     made = BINARY[function](x, y)
     return _stored(step, made.astype(np.int64) << ONE if made.dtype == bool else made)
 
