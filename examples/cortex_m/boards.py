@@ -75,10 +75,16 @@ def _riscv(march: str, zbb: bool) -> Board:
     )
 
 
+def _cortex(processor: str, machine: str) -> Board:
+    return Board("arm-none-eabi", (f"-mcpu={processor}", "-mthumb"), ("qemu-system-arm", "-M", machine), HERE)
+
+
 BOARDS = {
-    "cortex-m3": Board("arm-none-eabi", ("-mcpu=cortex-m3", "-mthumb"), ("qemu-system-arm", "-M", "mps2-an385"), HERE),
+    "cortex-m3": _cortex("cortex-m3", "mps2-an385"),
+    "cortex-m4": _cortex("cortex-m4", "mps2-an386"),
+    "cortex-m7": _cortex("cortex-m7", "mps2-an500"),
     "riscv32": _riscv("rv32imac", zbb=False),
     "riscv32-zbb": _riscv("rv32imac_zbb", zbb=True),
 }
-"""The boards by name: a Cortex-M3, a 32-bit RISC-V, and one with the extension Zbb, which has an instruction that
-counts bits."""
+"""The boards by name: a Cortex-M3, M4 and M7, a 32-bit RISC-V, and one with the extension Zbb, which has an
+instruction that counts bits."""
