@@ -65,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
             write_record(record, options.json)
         except (Failure, ValueError) as error:
             failed.append(name)
-            print(f"{name} failed: {error}", file=sys.stderr, flush=True)
+            print(f"{name} failed: {' '.join(str(error).split())[:300]}", file=sys.stderr, flush=True)
         except Unavailable as error:
             print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
         else:

@@ -49,6 +49,7 @@ from biper.training.optimizer import make_optimizer
 from biper.training.options import PRECISIONS
 
 IMAGES = {
+    "digits": (1_437, 360),
     "cifar10": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
     "tiny-imagenet": (100_000, 10_000),

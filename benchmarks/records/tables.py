@@ -317,8 +317,9 @@ def comparison(name: str, records: Iterable[Record]) -> str:
     Raises:
         KeyError: there is no such comparison.
     """
+    table = TABLES[name]
     parts = [shown(name, record) for record in records]
-    return "\n\n".join([TABLES[name].about, *(part for part in parts if part)])
+    return "\n\n".join([table.about, *(part for part in parts if part)])
 
 
 def page(records: Iterable[Record]) -> str:
