@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
         left = sum(expected_seconds(record, each, options.quick) for each in chosen[number:])
         print(f"[{number + 1}/{len(chosen)}] {name}, about {time_left(left)} left", file=sys.stderr, flush=True)
         try:
-            found = measure_apart(name, options)
+            found = measure_apart(name, options) | {"commit": commit}
             measured = {field: getattr(record.comparisons, field) for field in Comparisons.model_fields}
             whole = {"comparisons": Comparisons.model_validate(measured | {name: found})}
             record = record.model_copy(update=whole)
@@ -145,7 +145,7 @@ def time_left(seconds: float) -> str:
 
 
 def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run a comparison in a process of its own; returns the fields of `Measured`.
+    """Run a comparison in a process of its own; returns the fields of `Measured` but the commit.
 
     Raises:
         Failure: it ended with an error.
@@ -165,7 +165,7 @@ def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(name: str, settings: Settings) -> dict[str, Any]:
-    """Pin this process, run a comparison and describe its conditions: the fields of `Measured` but the command."""
+    """Pin this process, run a comparison and describe its conditions: the fields of `Measured` but command and commit."""
     comparison = COMPARISONS[name]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     processors: tuple[int, ...] | None = None
@@ -182,7 +182,6 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
         return {"unavailable": str(error)}
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": this_commit(),
         "processors": processors,
         "load": load and round(load, 1),
         "took": round(time.perf_counter() - began, 1),
