@@ -165,7 +165,7 @@ def measure_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(name: str, settings: Settings) -> dict[str, Any]:
-    """Pin this process, run a comparison and describe its conditions: the fields of `Measured` but command and commit."""
+    """Pin this process, run a comparison, describe its conditions: fields of `Measured` but command and commit."""
     comparison = COMPARISONS[name]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     processors: tuple[int, ...] | None = None
