@@ -51,7 +51,7 @@ def _percent(share: float | None) -> str:
 
 
 def _ratio(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
+    return "" if ratio is None else f"{ratio:.3g}"
 
 
 def _number(number: float | None) -> str:

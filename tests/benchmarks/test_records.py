@@ -54,7 +54,7 @@ def test_a_table_has_a_row_for_each_network_and_a_column_for_each_engine(tmp_pat
     assert tables.shown("engines", record).splitlines() == [
         "| network | images a call | biper | openvino float32 | onnxruntime float32 |",
         "| --- | --- | --- | --- | --- |",
-        "| small | 1 | 0.5 ms | 4 ms (8.00) | 5.1 ms (10.2) |",
+        "| small | 1 | 0.5 ms | 4 ms (8) | 5.1 ms (10.2) |",
         "| small | 64 | 25 ms |  |  |",
         "",
         "A machine, processor 1, 2026-11-27, commit 0123abc, load at the start 0.5, openvino 2026.4.1: "
