@@ -6,7 +6,7 @@ Each layer is a program that all engines run: the bits of the image, then a 3x3 
 1). In the columns "bits" the convolution has a threshold, and a small second convolution reads its bits. Only the 3x3
 node is timed, by `Engine.profile` and by OpenVINO's own profiling, on one thread, in turns of random order; the table
 has medians. Results are compared with `biper.runtime.reference` before anything is timed. Needs
-`pip install 'biper[bench]'`.
+`pip install 'biper[bench]'`; without OpenVINO, biper's kernels are timed alone.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
-from openvino import CompiledModel
 from records import tables
 from records.rows import LayerRow
 
 from biper.peers.full_precision import full_precision
-from biper.peers.int8 import Scheme, int8_onnx
-from biper.peers.openvino_peer import compiled, require_int8
 from biper.peers.variant import INT8_TOLERANCE
 from biper.runtime.bench import multiply_accumulates
 from biper.runtime.cpu import instruction_sets, usable_processors
 from biper.runtime.engine import Engine
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
-from biper.targets.openvino.graph import openvino_model
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel
 
 LAYERS = ((56, 64), (28, 128), (14, 256), (7, 512))
 """For each layer its height and width, and its channels in and out."""
@@ -113,14 +114,30 @@ def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
         expected = run_reference(program, images)[program.output]
         for name in sets:
             turns[f"{name} {out}"] = ours(program, name, images, expected)
-        network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
-        turns[f"openvino binary {out}"] = openvino(network, images, expected, "BinaryConvolution")
-        if out == "bits":
-            real = full_precision(program)
-            network = compiled(int8_onnx(real, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
-            require_int8(network, 2)
-            expected = run_reference(real, images)[real.output]
-            turns["openvino int8 bits"] = openvino(network, images, expected, "Convolution")
+        if has_openvino():
+            turns |= openvino_turns(program, out, images, expected)
+    return turns
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return find_spec("openvino") is not None
+
+
+def openvino_turns(program: Program, out: str, images: np.ndarray, expected: np.ndarray) -> dict[str, Turn]:
+    """The turns of OpenVINO's binary convolution, and of its int8 convolution for a layer that writes bits."""
+    from biper.peers.int8 import Scheme, int8_onnx
+    from biper.peers.openvino_peer import compiled, require_int8
+    from biper.targets.openvino.graph import openvino_model
+
+    network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
+    turns = {f"openvino binary {out}": openvino(network, images, expected, "BinaryConvolution")}
+    if out == "bits":
+        real = full_precision(program)
+        network = compiled(int8_onnx(real, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
+        require_int8(network, 2)
+        expected = run_reference(real, images)[real.output]
+        turns["openvino int8 bits"] = openvino(network, images, expected, "Convolution")
     return turns
 
 

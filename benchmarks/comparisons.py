@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,10 @@ def _operations(settings: Settings) -> Found:
 def _layers(settings: Settings) -> Found:
     script: Any = importlib.import_module("binary_layers")
     layers = script.LAYERS[-1:] if settings.quick else script.LAYERS
-    return Found(script.measure(settings.pick(12.0, 0.3), layers), {"openvino": version("openvino")})
+    rows = script.measure(settings.pick(12.0, 0.3), layers)
+    if script.has_openvino():
+        return Found(rows, {"openvino": version("openvino")})
+    return Found(rows, left_out={"openvino": "it is not installed"})
 
 
 RESNET20, RESNET18 = "cifar10-resnet20=256", "cifar10-resnet18=64"
@@ -146,6 +150,13 @@ def _c(settings: Settings) -> Found:
     return Found(script.measure(network, settings.pick(20.0, 0.2)))
 
 
+def _formats(settings: Settings) -> Found:
+    script: Any = importlib.import_module("exported_forms")
+    rows, left_out = script.measure("cifar10-resnet20", settings.pick(10.0, 0.2))
+    versions = {name: version(name) for name in ("onnxruntime", "openvino") if find_spec(name) is not None}
+    return Found(rows, versions, left_out)
+
+
 def _calls(settings: Settings) -> Found:
     if settings.libbiper is None:
         raise Unavailable("it needs the folder of a built libbiper: --libbiper FOLDER")
@@ -189,6 +200,7 @@ COMPARISONS: dict[str, Comparison] = {
     "layers": Comparison(_layers, 60, 6),
     "operations": Comparison(_operations, 15, 10),
     "c": Comparison(_c, 30, 5),
+    "formats": Comparison(_formats, 15, 5),
     "calls": Comparison(_calls, 10, 5),
     "input": Comparison(_input, 10, 6),
     "decoding": Comparison(_decoding, 50, 5),
