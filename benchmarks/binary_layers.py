@@ -6,7 +6,7 @@ Each layer is a program that all engines run: the bits of the image, then a 3x3 
 1). In the columns "bits" the convolution has a threshold, and a small second convolution reads its bits. Only the 3x3
 node is timed, by `Engine.profile` and by OpenVINO's own profiling, on one thread, in turns of random order; the table
 has medians. Results are compared with `biper.runtime.reference` before anything is timed. Needs
-`pip install 'biper[bench]'`.
+`pip install 'biper[bench]'`; without OpenVINO, biper's kernels are timed alone.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
-from openvino import CompiledModel
+from records import tables
+from records.rows import LayerRow
 
 from biper.peers.full_precision import full_precision
-from biper.peers.int8 import Scheme, int8_onnx
-from biper.peers.openvino_peer import compiled, require_int8
 from biper.peers.variant import INT8_TOLERANCE
 from biper.runtime.bench import multiply_accumulates
 from biper.runtime.cpu import instruction_sets, usable_processors
 from biper.runtime.engine import Engine
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
-from biper.targets.openvino.graph import openvino_model
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel
 
 LAYERS = ((56, 64), (28, 128), (14, 256), (7, 512))
 """For each layer its height and width, and its channels in and out."""
@@ -112,54 +114,80 @@ def turns_of(size: int, channels: int, sets: list[str]) -> dict[str, Turn]:
         expected = run_reference(program, images)[program.output]
         for name in sets:
             turns[f"{name} {out}"] = ours(program, name, images, expected)
-        network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
-        turns[f"openvino {out}"] = openvino(network, images, expected, "BinaryConvolution")
-        if out == "bits":
-            real = full_precision(program)
-            network = compiled(int8_onnx(real, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
-            require_int8(network, 2)
-            expected = run_reference(real, images)[real.output]
-            turns["openvino int8"] = openvino(network, images, expected, "Convolution")
+        if has_openvino():
+            turns |= openvino_turns(program, out, images, expected)
     return turns
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return find_spec("openvino") is not None
+
+
+def openvino_turns(program: Program, out: str, images: np.ndarray, expected: np.ndarray) -> dict[str, Turn]:
+    """The turns of OpenVINO's binary convolution, and of its int8 convolution for a layer that writes bits."""
+    from biper.peers.int8 import Scheme, int8_onnx
+    from biper.peers.openvino_peer import compiled, require_int8
+    from biper.targets.openvino.graph import openvino_model
+
+    network = compiled(openvino_model(program, 1), 1, "f32", PERF_COUNT="YES")
+    turns = {f"openvino binary {out}": openvino(network, images, expected, "BinaryConvolution")}
+    if out == "bits":
+        real = full_precision(program)
+        network = compiled(int8_onnx(real, 1, Scheme()), 1, "f32", PERF_COUNT="YES")
+        require_int8(network, 2)
+        expected = run_reference(real, images)[real.output]
+        turns["openvino int8 bits"] = openvino(network, images, expected, "Convolution")
+    return turns
+
+
+def kernels() -> list[str]:
+    """The instruction sets of biper that this processor has and that are timed, the fastest first."""
+    has = set(instruction_sets())
+    return [name for name, needs in (("avx512", "avx512vpopcntdq"), ("avx2", "avx2")) if needs in has]
+
+
+def measure(seconds: float, layers: Sequence[tuple[int, int]] = LAYERS) -> list[LayerRow]:
+    """Time each layer on all engines for about ``seconds``."""
+    shuffled, sets = random.Random(0), kernels()
+    rows = []
+    for size, channels in layers:
+        turns = turns_of(size, channels, sets)
+        times: dict[str, list[float]] = {name: [] for name in turns}
+        stop = time.perf_counter() + seconds
+        while time.perf_counter() < stop or not all(times.values()):
+            for name in shuffled.sample(list(turns), len(turns)):
+                times[name].append(turns[name]())
+        median = {name: statistics.median(spent) for name, spent in times.items()}
+        program = layer(size, channels, True)
+        macs = multiply_accumulates(program.operations[1], [(channels, size, size)])
+        for name, spent in median.items():
+            engine, _, out = name.rpartition(" ")
+            share = ratio = None
+            if engine in sets and out == "bits":
+                timed = Engine(program, engine)
+                share = macs / spent / max(timed.measure_peak() for _ in range(5))
+            elif engine not in sets:
+                ratio = spent / median[f"{sets[-1 if engine.endswith('int8') else 0]} {out}"]
+            rows.append(
+                LayerRow(
+                    layer=f"{size}x{size}x{channels}",
+                    engine=engine,
+                    out=out,
+                    median=spent,
+                    ratio=ratio,
+                    share_of_peak=share,
+                )
+            )
+    return rows
 
 
 def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="about how long to measure each layer")
-    seconds = parser.parse_args().seconds
-    has = set(instruction_sets())
-    sets = [name for name, needs in (("avx512", "avx512vpopcntdq"), ("avx2", "avx2")) if needs in has]
-    shuffled = random.Random(0)
-    rows: list[list[Any]] = []
-    for size, channels in LAYERS:
-        turns = turns_of(size, channels, sets)
-        times: dict[str, list[float]] = {name: [] for name in turns}
-        stop = time.perf_counter() + seconds
-        while time.perf_counter() < stop:
-            for name in shuffled.sample(list(turns), len(turns)):
-                times[name].append(turns[name]())
-        median = {name: statistics.median(spent) for name, spent in times.items()}
-        program = layer(size, channels, True)
-        macs = multiply_accumulates(program.operations[1], [(channels, size, size)])
-        row: list[Any] = [f"{size}x{size}x{channels}"]
-        for out in ("bits", "sums"):
-            row += [median[f"{name} {out}"] for name in sets] + [median[f"openvino {out}"]]
-            row.append(f"{median[f'openvino {out}'] / median[f'{sets[0]} {out}']:.2f}")
-        row += [median["openvino int8"], f"{median['openvino int8'] / median[f'{sets[-1]} bits']:.2f}"]
-        for name in sets:
-            engine = Engine(program, name)
-            peak = max(engine.measure_peak() for _ in range(5))
-            row.append(f"{macs / median[f'{name} bits'] / peak:.0%}")
-        rows.append(row)
-    print(f"Microseconds, medians, one thread on processor {list(usable_processors())}.\n")
-    header = ["layer"]
-    for out in ("bits", "sums"):
-        header += [f"{name}, {out} out" for name in sets] + [f"OpenVINO binary, {out} out", f"ratio to {sets[0]}"]
-    header += ["OpenVINO int8", f"ratio to {sets[-1]}", *(f"{name}, share of its peak" for name in sets)]
-    print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
-    for row in rows:
-        print("| " + " | ".join(f"{cell * 1e6:.1f}" if isinstance(cell, float) else cell for cell in row) + " |")
+    rows = measure(parser.parse_args().seconds)
+    print(f"Medians, one thread on processor {list(usable_processors())}.\n\n{tables.layers(rows)}")
 
 
 if __name__ == "__main__":

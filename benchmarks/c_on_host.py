@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from records import tables
+from records.rows import CRow
 
 from biper.cli.paths import model_file
 from biper.runtime.engine import Engine
@@ -35,7 +38,12 @@ def main() -> None:
     parser.add_argument("model", help="a packed file of pictures, or the name of one that comes with biper")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to take for all programs together")
     options = parser.parse_args()
-    program = read_program(model_file(options.model))
+    print(tables.c(measure(options.model, options.seconds)))
+
+
+def measure(model: str, seconds: float) -> list[CRow]:
+    """Time the engine, each form of C and each set of flags on one packed file; ``seconds`` is for all together."""
+    program = read_program(model_file(model))
     engine = Engine(program, "scalar")
     image = np.zeros((1, *program.input_shape), np.float32)
     calls: dict[str, Callable[[], object]] = {"engine, scalar kernels": lambda: engine(image)}
@@ -45,12 +53,13 @@ def main() -> None:
             for flags in FLAGS:
                 name = f"C, {form}, {flags}"
                 calls[name] = compiled(source, program, Path(folder) / str(len(calls)), flags)
-        times = dict(zip(calls, interleaved(list(calls.values()), options.seconds).seconds, strict=True))
-    engine_median = np.median(next(iter(times.values())))
-    print("| program | fastest, ms | median, ms | times the engine's |\n| --- | --- | --- | --- |")
-    for name, seconds in times.items():
-        median = np.median(seconds)
-        print(f"| {name} | {1e3 * min(seconds):.3f} | {1e3 * median:.3f} | {median / engine_median:.2f} |")
+        times = dict(zip(calls, interleaved(list(calls.values()), seconds).seconds, strict=True))
+    medians = {name: statistics.median(spent) for name, spent in times.items()}
+    of_engine = next(iter(medians.values()))
+    return [
+        CRow(network=model, program=name, fastest=min(times[name]), median=median, ratio=median / of_engine)
+        for name, median in medians.items()
+    ]
 
 
 def compiled(source: CSource, program: Program, folder: Path, flags: str) -> Callable[[], None]:

@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from PIL import Image, features
 from PIL import __version__ as pillow_version
+from records import tables
+from records.rows import DecodingRow
 from torch import Tensor
 
 from biper.data.image_folder import FolderImages
@@ -79,26 +81,34 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[224], help="pixels of the result, one table row each")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     files = FolderImages(options.folder)
     turbo = f"libjpeg-turbo {features.version('libjpeg_turbo')}" if features.check("libjpeg_turbo") else "libjpeg"
     print(
         f"`python {' '.join(sys.argv)}`: {len(files)} images, one thread, Pillow {pillow_version} ({turbo}), median of "
         f"{options.rounds} rounds in turns, images a second of processor time:\n"
     )
-    print("| size | " + " | ".join(WAYS) + " |")
-    print("| --- |" + " --- |" * len(WAYS))
-    for size in options.size:
-        rates: dict[str, list[float]] = {name: [] for name in WAYS}
-        for turn in range(-1, options.rounds):  # the first is thrown away: files come from the disk
-            for name, way in WAYS.items():
-                started = time.process_time()
-                way(files, size, (0, 1, turn))
-                if turn >= 0:
-                    rates[name].append(len(files) / (time.process_time() - started))
-        medians = [statistics.median(rates[name]) for name in WAYS]
-        cells = [f"{medians[0]:,.0f}", *(f"{rate:,.0f} ({rate / medians[0]:.2f} times)" for rate in medians[1:])]
-        print(f"| {size} | " + " | ".join(cells) + " |", flush=True)
+    print(tables.decoding([measure(files, size, options.rounds) for size in options.size]))
+
+
+def measure(files: FolderImages, size: int, rounds: int) -> DecodingRow:
+    """Measure how many images of ``size`` pixels each way prepares in a second; the ways take turns."""
+    torch.set_num_threads(1)
+    rates: dict[str, list[float]] = {name: [] for name in WAYS}
+    for turn in range(-1, rounds):  # the first is thrown away: files come from the disk
+        for name, way in WAYS.items():
+            started = time.process_time()
+            way(files, size, (0, 1, turn))
+            if turn >= 0:
+                rates[name].append(len(files) / (time.process_time() - started))
+    of_plain, worker, normalized = (statistics.median(rates[name]) for name in WAYS)
+    return DecodingRow(
+        size=size,
+        plain=of_plain,
+        worker=worker,
+        worker_ratio=worker / of_plain,
+        normalized=normalized,
+        normalized_ratio=normalized / of_plain,
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ int8. `biper.export` compares each with its model.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,21 +24,30 @@ NETWORKS = (
 )
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+def write(folder: Path, names: Sequence[str] | None = None) -> dict[str, Path]:
+    """Write the networks of these names, or all, into a folder; returns their files by name."""
     folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
     for file, name, dataset, size, float_layers in NETWORKS:
+        if names is not None and file not in names:
+            continue
         torch.manual_seed(0)
         model = biper.set_stage_(biper.create_model(name, dataset=dataset), "binary")
         images = torch.randn(8, 3, size, size)
         with torch.no_grad():
             for _ in range(3):  # gives batch norms statistics
                 model(images)
-        path = folder / f"{file}.biper"
-        print(f"{path}: {biper.export(model.eval(), path, images, float_layers=float_layers)}")
+        paths[file] = folder / f"{file}.biper"
+        biper.export(model.eval(), paths[file], images, float_layers=float_layers)
+    return paths
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    for path in write(parser.parse_args().folder).values():
+        print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -24,12 +24,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import torch
 from lightning_fabric import Fabric
+from plain_training import Step, plain_step
+from records import tables
+from records.rows import InputRow, MemoryRow, ScheduleRow, ThreadsRow, TrainingRow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,7 +41,7 @@ from biper.fast import availability
 from biper.measure.evaluation import evaluate
 from biper.measure.size import summarize
 from biper.models import create_model
-from biper.nn import BinaryConv2d, set_stage_
+from biper.nn import set_stage_
 from biper.nn.penalty import periodic_penalty
 from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
@@ -48,6 +49,7 @@ from biper.training.optimizer import make_optimizer
 from biper.training.options import PRECISIONS
 
 IMAGES = {
+    "digits": (1_437, 360),
     "cifar10": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
     "tiny-imagenet": (100_000, 10_000),
@@ -57,84 +59,6 @@ IMAGES = {
 
 WARM_UP = 2
 """How many steps at the beginning are not counted."""
-
-Step = Callable[[], object]
-
-
-class PlainSine(torch.autograd.Function):
-    """The function sin(ω w) or its sign, with the gradient ω cos(ω w)."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, frequency: float, stage: int) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.frequency = frequency
-        wave = torch.sin(frequency * weight)
-        return wave if stage == 1 else torch.where(wave >= 0, 1.0, -1.0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        return grad * ctx.frequency * torch.cos(ctx.frequency * weight), None, None
-
-
-class PlainSign(torch.autograd.Function):
-    """The sign, with the gradient max(0, 2 - 2|x|)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.where(x >= 0, 1.0, -1.0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * torch.clamp(2 - 2 * x.abs(), min=0)
-
-
-class PlainConvolution(nn.Module):
-    """A binary convolution, written with the formulas."""
-
-    def __init__(self, layer: BinaryConv2d, frequency: float, stage: int) -> None:
-        super().__init__()
-        self.weight, self.scale = layer.weight, layer.scale
-        self.stride, self.padding = layer.stride, layer.padding
-        self.frequency, self.stage = frequency, stage
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x / torch.sqrt(x.var((1, 2, 3), keepdim=True) + 1e-5)
-        weight = PlainSine.apply(self.weight, self.frequency, self.stage)
-        return F.conv2d(PlainSign.apply(x), weight, None, self.stride, self.padding) * self.scale.view(1, -1, 1, 1)
-
-
-def plain_model(recipe: Recipe, stage: int) -> nn.Module:
-    """The network of a recipe with plain binary convolutions."""
-    model = create_model(recipe.model.name, dataset=recipe.data.name)
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BinaryConv2d):
-                setattr(module, name, PlainConvolution(child, recipe.model.frequency, stage))
-    return model
-
-
-def plain_step(recipe: Recipe, stage: int, images: Tensor, labels: Tensor) -> Step:
-    """Make a training step that is written with the formulas."""
-    model, settings = plain_model(recipe, stage), recipe.stages[stage - 1]
-    latent = [module.weight for module in model.modules() if isinstance(module, PlainConvolution)]
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
-
-    def step() -> None:
-        os.environ["BIPER_KERNELS"] = "0"
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
-        for weight in latent:
-            loss = loss + settings.periodic_penalty * torch.mean(torch.sin(recipe.model.frequency * weight) ** 2)
-        loss.backward()
-        optimizer.step()
-        del os.environ["BIPER_KERNELS"]
-
-    return step
 
 
 def fast_step(recipe: Recipe, stage: int, fabric: Fabric, images: Tensor, labels: Tensor) -> tuple[Step, nn.Module]:
@@ -199,32 +123,110 @@ def inputs_of(split: Split) -> tuple[Tensor, Tensor]:
     return images.contiguous(), split.labels
 
 
-def speed(recipe: Recipe, fabric: Fabric, clock: Clock, options: argparse.Namespace) -> None:
-    """Measure the speed of one network, and print it as a row of the table."""
+@dataclass(frozen=True)
+class Settings:
+    """How steps are timed.
+
+    Attributes:
+        stage: of the training.
+        steps: how many are counted.
+        precision: one of `biper.training.options.PRECISIONS`.
+        threads: of torch.
+        device: ``cpu`` or ``cuda``.
+        fast_only: leave the plain formulas out.
+    """
+
+    stage: int = 1
+    steps: int = 10
+    precision: str = "float32"
+    threads: int = 1
+    device: str = "cpu"
+    fast_only: bool = False
+
+    @property
+    def fabric(self) -> Fabric:
+        """What runs the model on the device and in the precision."""
+        return Fabric(accelerator=self.device, devices=1, precision=PRECISIONS[self.precision])  # type: ignore[arg-type]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products in the forward pass."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    @property
+    def kernels(self) -> str:
+        """The instruction set of biper's kernels, or "off" where they do not run."""
+        return "off" if availability.unavailable_reason(self.dtype) else availability.kernels_in_use()
+
+
+def recipe_of(network: str) -> Recipe:
+    """The recipe that RECIPE=BATCH names."""
+    name, _, batch = network.partition("=")
+    return load_recipe(name, [f"data.batch_size={batch}"])
+
+
+def measure(network: str, settings: Settings, *, show_parts: bool = False) -> TrainingRow:
+    """Measure the speed of the network that RECIPE=BATCH names; ``show_parts`` prints where a step's time goes."""
+    torch.set_num_threads(settings.threads)
+    availability.keep_freed_memory()
+    recipe, fabric, clock = recipe_of(network), settings.fabric, Clock(settings.threads, settings.device)
     spec, batch = dataset_spec(recipe.data.name), recipe.data.batch_size
     split = random_images(recipe, batch)
     images, labels = inputs_of(split)
-    fast, module = fast_step(recipe, options.stage, fabric, images, labels)
+    fast, module = fast_step(recipe, settings.stage, fabric, images, labels)
 
     def evaluating() -> None:
         evaluate(module, split.to(fabric.device), spec.mean, spec.std, precision_context=fabric.autocast)
 
     steps: list[Step] = [fast, evaluating]
-    if not options.fast_only:
-        steps.append(plain_step(recipe, options.stage, images, labels))
-    seconds = clock.seconds(steps, options.steps)
+    if not settings.fast_only:
+        steps.append(plain_step(recipe, settings.stage, images, labels))
+    seconds = clock.seconds(steps, settings.steps)
     layers = summarize(module, (spec.channels, *images.shape[2:]))
     multiply_accumulates = sum(layer.multiply_accumulates for layer in layers)
-    peak = ceiling(clock, torch.bfloat16 if options.precision == "bfloat16" else torch.float32)
-    share = 3 * multiply_accumulates * batch / seconds[0] / peak
+    share = 3 * multiply_accumulates * batch / seconds[0] / ceiling(clock, settings.dtype)
     train, test = IMAGES[recipe.data.name]
     epochs = sum(stage.epochs for stage in recipe.stages)
-    hours = epochs * (train * seconds[0] + test * seconds[1]) / batch / 3600
-    plain = ["-", "-"] if options.fast_only else [f"{seconds[2] * 1e3:,.0f}", f"{seconds[2] / seconds[0]:.2f}"]
-    rates = f"{batch / seconds[0]:,.0f}", f"{100 * share:.0f} %", f"{batch / seconds[1]:,.0f}", f"{hours:,.1f}"
-    print_row(recipe.model.name, options.stage, batch, *plain, f"{seconds[0] * 1e3:,.0f}", *rates)
-    if options.breakdown:
+    row = TrainingRow(
+        network=network.partition("=")[0],
+        batch=batch,
+        stage=settings.stage,
+        precision=settings.precision,
+        kernels=settings.kernels,
+        plain=None if settings.fast_only else seconds[2],
+        seconds=seconds[0],
+        ratio=None if settings.fast_only else seconds[2] / seconds[0],
+        images_per_second=batch / seconds[0],
+        share_of_ceiling=share,
+        evaluating=batch / seconds[1],
+        hours=epochs * (train * seconds[0] + test * seconds[1]) / batch / 3600,
+    )
+    if show_parts:
         breakdown(fast)
+    return row
+
+
+def schedule(row: TrainingRow) -> ScheduleRow:
+    """What a row says of the whole schedule of its recipe."""
+    assert row.images_per_second is not None
+    assert row.hours is not None
+    return ScheduleRow(
+        network=row.network,
+        batch=row.batch,
+        precision=row.precision,
+        images_per_second=row.images_per_second,
+        hours=row.hours,
+    )
+
+
+def measure_threads(network: str, precision: str, steps: int) -> ThreadsRow:
+    """Measure a step with one thread and with two."""
+    one, two = (
+        measure(network, Settings(steps=steps, precision=precision, threads=threads, fast_only=True)).seconds
+        for threads in (1, 2)
+    )
+    name, _, batch = network.partition("=")
+    return ThreadsRow(network=name, batch=int(batch), precision=precision, one=one, two=two, ratio=one / two)
 
 
 def breakdown(step: Step) -> None:
@@ -239,34 +241,38 @@ def breakdown(step: Step) -> None:
     print(f"| all else | {100 * sum(row.self_cpu_time_total for row in rows[8:]) / total:.0f} % |\n", flush=True)
 
 
-def memory(recipe: Recipe, options: argparse.Namespace) -> None:
-    """Print how much memory three steps add at the peak; each way of training runs in a process of its own."""
+def memory(network: str, settings: Settings) -> MemoryRow:
+    """Measure how much memory three steps add at the peak; each way of training runs in a process of its own."""
     peaks = []
     for way in ("fast", "plain"):
-        command = [sys.executable, __file__, f"{options.recipe}={recipe.data.batch_size}", "--peak", way]
-        command += ["--precision", options.precision, "--threads", str(options.threads), "--stage", str(options.stage)]
+        command = [sys.executable, __file__, network, "--peak", way, "--precision", settings.precision]
+        command += ["--threads", str(settings.threads), "--stage", str(settings.stage)]
         peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]))
     fast, plain = peaks
-    sizes = f"{plain:,.0f}", f"{fast:,.0f}", f"{fast / plain:.2f}"
-    print_row(recipe.model.name, recipe.data.batch_size, *sizes)
+    name, _, batch = network.partition("=")
+    precision, ratio = settings.precision, fast / plain
+    return MemoryRow(network=name, batch=int(batch), precision=precision, plain=plain, biper=fast, ratio=ratio)
 
 
-def print_peak(recipe: Recipe, fabric: Fabric, options: argparse.Namespace) -> None:
-    """Print how much memory, in MB, one way of training adds to this process."""
+def peak_megabytes(network: str, settings: Settings, way: str) -> float:
+    """How much memory, in MB, one way of training adds to this process: ``"fast"`` or ``"plain"``."""
+    recipe = recipe_of(network)
     images, labels = inputs_of(random_images(recipe, recipe.data.batch_size))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if options.peak == "plain":
-        step = plain_step(recipe, options.stage, images, labels)
+    if way == "plain":
+        step = plain_step(recipe, settings.stage, images, labels)
     else:
         availability.keep_freed_memory()
-        step = fast_step(recipe, options.stage, fabric, images, labels)[0]
+        step = fast_step(recipe, settings.stage, settings.fabric, images, labels)[0]
     for _ in range(3):
         step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def input_speed(recipe: Recipe, clock: Clock, rounds: int) -> None:
-    """Print how many images in a second are cropped, mirrored and normalized, by operators of torch and by biper."""
+def input_speed(network: str, settings: Settings) -> InputRow:
+    """Measure how many images in a second are cropped, mirrored and normalized, by operators of torch and by biper."""
+    torch.set_num_threads(settings.threads)
+    recipe, clock, rounds = recipe_of(network), Clock(settings.threads, settings.device), settings.steps
     spec = dataset_spec(recipe.data.name)
     split = random_images(recipe, (WARM_UP + rounds + 1) * recipe.data.batch_size)
     batches = TrainingBatches(split, spec, recipe.data, seed=0)
@@ -279,15 +285,7 @@ def input_speed(recipe: Recipe, clock: Clock, rounds: int) -> None:
 
     fast, slow = clock.seconds([lambda: next(ways[0]), without_kernels], rounds)
     batch = recipe.data.batch_size
-    print_row(recipe.data.name, batch, f"{batch / slow:,.0f}", f"{batch / fast:,.0f}")
-
-
-def print_row(*cells: object) -> None:
-    """Print a row of a Markdown table."""
-    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-
-
-COLUMNS = "network, stage, batch, plain (ms), ratio, biper (ms), images/s, of ceiling, evaluating (images/s), hours"
+    return InputRow(network=spec.name, batch=batch, torch=batch / slow, biper=batch / fast, ratio=slow / fast)
 
 
 def main() -> None:
@@ -306,35 +304,18 @@ def main() -> None:
     parser.add_argument("--peak", choices=("fast", "plain"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    fabric = Fabric(accelerator=options.device, devices=1, precision=PRECISIONS[options.precision])  # type: ignore[arg-type]
-    clock = Clock(options.threads, options.device)
-    recipes = []
-    for network in options.networks:
-        name, _, batch = network.partition("=")
-        recipes.append((name, load_recipe(name, [f"data.batch_size={batch}"])))
+    settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     if options.peak:
-        print_peak(recipes[0][1], fabric, options)
+        print(peak_megabytes(options.networks[0], settings, options.peak))
         return
-    why = availability.unavailable_reason(torch.bfloat16 if options.precision == "bfloat16" else torch.float32)
-    kernels = why or availability.kernels_in_use()
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.precision}; kernels: {kernels}\n")
+    print(f"torch {torch.__version__}, {options.threads} threads, {options.precision}; kernels: {settings.kernels}\n")
     if options.memory:
-        print("| network | batch | plain, MB | biper, MB | ratio |\n| --- | --- | --- | --- | --- |")
+        print(tables.memory([memory(network, settings) for network in options.networks]))
     elif options.input:
-        print("| images | batch | torch's operators, images/s | biper, images/s |\n| --- | --- | --- | --- |")
+        print(tables.input_images([input_speed(network, settings) for network in options.networks]))
     else:
-        availability.keep_freed_memory()
-        columns = COLUMNS.split(", ")
-        print_row(*columns)
-        print_row(*["---"] * len(columns))
-    for name, recipe in recipes:
-        options.recipe = name
-        if options.memory:
-            memory(recipe, options)
-        elif options.input:
-            input_speed(recipe, clock, options.steps)
-        else:
-            speed(recipe, fabric, clock, options)
+        rows = [measure(network, settings, show_parts=options.breakdown) for network in options.networks]
+        print(f"{tables.training(rows)}\n\n{tables.schedules([schedule(row) for row in rows])}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import argparse
 import time
 
 import torch
+from records import tables
+from records.rows import WatchingRow
 from torch.nn import functional as F
 
 from biper.data.specs import dataset_spec
@@ -34,17 +36,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print("| recipe | steps | one step | measuring, one step | share | of it once an epoch |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name in arguments.recipes:
-        training, steps, epochs = measure(name, arguments.epochs, arguments.steps)
-        count = arguments.epochs * arguments.steps
-        watching = steps + epochs
-        print(
-            f"| {name} | {count} | {training / count * 1e3:.1f} ms | {watching / count * 1e3:.3f} ms | "
-            f"{watching / training:.2%} | {epochs / watching:.0%} |",
-            flush=True,
-        )
+    print(tables.watching([watched(name, arguments.epochs, arguments.steps) for name in arguments.recipes]))
+
+
+def watched(name: str, epochs: int, steps: int) -> WatchingRow:
+    """The times of `measure` for one step each, and what measuring takes of it."""
+    training, in_steps, in_epochs = measure(name, epochs, steps)
+    count, measuring = epochs * steps, in_steps + in_epochs
+    return WatchingRow(
+        recipe=name,
+        steps=count,
+        step=training / count,
+        measuring=measuring / count,
+        share=measuring / training,
+        once_an_epoch=in_epochs / measuring,
+    )
 
 
 def measure(name: str, epochs: int, steps: int) -> tuple[float, float, float]:

@@ -15,35 +15,46 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # beside this script's folder
+
+from records import tables
+from records.rows import CallRow
+
 from biper.runtime import Model
 
 CALLS = 100
 ROUNDS = 20
 
 
-def main(build: str, path: str) -> None:
-    """Time both and print a table."""
+def measure(build: Path, name: str, path: Path, rounds: int = ROUNDS) -> CallRow:
+    """Time both on the packed file ``path``, which the row calls ``name``; ``build`` is the folder of libbiper."""
     here = Path(__file__).resolve().parent
     model = Model.load(path)
     channels, height, width = model.program.input_shape
     size = channels * height * width
     pixels = (np.arange(size) * 37 % 256).astype(np.uint8).reshape(1, height, width, channels)
-    times: dict[str, list[float]] = {"libbiper": [], "Model": []}
+    of_c: list[float] = []
+    of_python: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         program = f"{folder}/time_calls"
         include = f"-I{here.parents[1] / 'native/capi'}"
-        flags = ["-O2", "-std=c99", include, f"-L{build}", f"-Wl,-rpath,{Path(build).resolve()}", "-lbiper"]
+        flags = ["-O2", "-std=c99", include, f"-L{build}", f"-Wl,-rpath,{build.resolve()}", "-lbiper"]
         subprocess.run(["cc", str(here / "time_calls.c"), "-o", program, *flags], check=True)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             done = subprocess.run([program, path, str(CALLS)], check=True, capture_output=True, text=True)
-            times["libbiper"] += map(float, done.stdout.split())
+            of_c += (float(word) / 1e6 for word in done.stdout.split())
             for _ in range(CALLS):
                 start = time.perf_counter()
                 model(pixels)
-                times["Model"].append((time.perf_counter() - start) * 1e6)
-    for name, values in times.items():
-        print(f"{name:9} fastest {min(values):8.1f} us   median {statistics.median(values):8.1f} us")
+                of_python.append(time.perf_counter() - start)
+    return CallRow(
+        network=name,
+        libbiper_fastest=min(of_c),
+        libbiper_median=statistics.median(of_c),
+        model_fastest=min(of_python),
+        model_median=statistics.median(of_python),
+    )
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(tables.calls([measure(Path(sys.argv[1]), Path(sys.argv[2]).stem, Path(sys.argv[2]))]))

@@ -1,0 +1,14 @@
+"""The records of benchmarks, which are no part of the package: their folder joins the end of the path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+if str(BENCHMARKS) not in sys.path:
+    sys.path.append(str(BENCHMARKS))
+
+from records import schema, tables  # noqa: E402
+
+__all__ = ["BENCHMARKS", "schema", "tables"]
