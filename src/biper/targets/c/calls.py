@@ -18,7 +18,7 @@ from biper.targets.c.kernels import BinaryLayer
 from biper.targets.c.layout import places_of
 from biper.targets.c.sizes import description_bytes
 from biper.targets.c.streams import Stream
-from biper.targets.c.text import comment, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
+from biper.targets.c.text import comment, fours_of, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
 
 Array = NDArray[Any]
 
@@ -102,10 +102,10 @@ class OperatorCalls:
             fields["scratch"] = self.arena.address(f"scratch {index}", "words")
             fields |= {"units": units.shape[-1], "rows": layer.kernel_rows // layer.passes}
             if layer.by_tables:
-                fields["weight"] = self.either_table(index, "weight", pairs_of(units), lanes_of(units))
+                fields["weight"] = self.either_table(index, "weight", fours_of(units), lanes_of(units))
                 self.call(index, step, "lookup_convolution", fields | geometry)
             else:
-                fields["weight"] = self.table(index, "weight", pairs_of(units))
+                fields["weight"] = self.either_table(index, "weight", fours_of(units), pairs_of(units))
                 self.call(index, step, "binary_convolution", fields | geometry)
             return
         firsts = np.arange(groups) * inside // 16
@@ -306,12 +306,12 @@ class OperatorCalls:
         self.table_bytes += 8 * len(pairs)
         return name
 
-    def either_table(self, index: int, what: str, counted: Array, looked_up: Array) -> str:
-        """Define the weights of a binary convolution, in one order where bits are counted, and else in another."""
+    def either_table(self, index: int, what: str, counted: Array, other: Array) -> str:
+        """Define the weights of a binary convolution: ``counted`` where an instruction counts bits, else ``other``."""
         name, before, size = self.table(index, what, counted), self.tables.pop(), self.table_bytes
         size -= -(-counted.nbytes // 4) * 4
         self.table_bytes = size
-        self.table(index, what, looked_up)
+        self.table(index, what, other)
         self.tables.append(f"#ifdef MODEL_POPCOUNT\n{before}#else\n{self.tables.pop()}#endif\n")
         return name
 

@@ -238,18 +238,18 @@ def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterab
 def _binary_text(operators: set[str]) -> Iterable[str]:
     """The definitions of the binary convolutions that are called; where bits are counted, no table is looked up."""
     yield from sections("bits", ["popcount"])
-    counting = {name: sections("bits", [name])[0] for name in ("count", "count_masked")}
+    counting = [*sections("bits", ["count_four"]), *sections("binary", ["binary_convolution"])]
+    if "grouped_binary_convolution" in operators:
+        yield from sections("bits", ["count"])
+    elif "binary_convolution" in operators:
+        yield from ("#ifndef MODEL_POPCOUNT\n", *sections("bits", ["count"]), "#endif\n")
     if operators & {"binary_convolution", "lookup_convolution"}:
         yield from sections("binary", ["binary_convolution_type"])
-        (counting["binary_convolution"],) = sections("binary", ["binary_convolution"])
     if "binary_convolution" in operators:
-        always = set(counting)
-    else:
-        always = {"count"} if "grouped_binary_convolution" in operators else set()
-    yield from (text for name, text in counting.items() if name in always)
+        yield from (*sections("bits", ["count_masked"]), *counting)
     if "lookup_convolution" in operators:
         yield "#ifdef MODEL_POPCOUNT\n"
-        yield from (text for name, text in counting.items() if name not in always)
+        yield from () if "binary_convolution" in operators else counting
         yield "#define lookup_convolution binary_convolution\n#else\n"
         yield from sections("lookup", ["lookup", "lookup_convolution"])
         yield "#endif\n"
