@@ -24,7 +24,7 @@ from biper.data import load_dataset
 from biper.data.transforms import normalize
 from biper.runtime.model import Model
 from biper.runtime.program import Program
-from biper.targets.c.fixed_point import run_fixed
+from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.deploy import open_program, write_c
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,19 @@ def array_programs() -> dict[str, Program]:
     """Programs that together have every operation on arrays and every function, by name."""
     made = (_unary, _binary, _compare, _reduce, _softmax, _matmul, _moves, _pads, _samples, _network, _inputs)
     return {function.__name__[1:]: function().program() for function in made}
+
+
+def with_results(program: Program, keys: Sequence[str]) -> Program:
+    """The part of a program that some of its results need."""
+    results = {key: value for key, value in program.results.items() if key in keys}
+    wanted, kept = set(results.values()), []
+    for op in reversed(program.operations):
+        if {op.real, op.bits} & wanted:
+            kept.append(op)
+            wanted |= {*op.inputs, op.residual} - {None}
+    first = next(iter(results.values()))
+    several = results if len(results) > 1 else {}
+    return replace(program, operations=tuple(reversed(kept)), output=first, outputs=several)
 
 
 def _unary() -> Builder:
@@ -350,3 +364,23 @@ def in_c_order(shape: Shape, array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _random(shape: Sequence[int]) -> NDArray[np.float32]:
     return np.random.Generator(np.random.PCG64(len(shape))).standard_normal(shape, np.float32)
+
+
+def gated_program() -> Program:
+    """A convolution, hardswish, a squeeze-excite gate with a sigmoid, and a classifier by softmax."""
+    random = np.random.Generator(np.random.PCG64(7))
+    b = Builder((3, 8, 8))
+    plain = {"stride": [1, 1], "dilation": [1, 1], "groups": 1}
+
+    def convolution(reads: str, shape: tuple[int, ...], padding: int) -> str:
+        tensors = {"weight": (random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)}
+        tensors["offset"] = random.standard_normal(shape[0]).astype(np.float32) / 4
+        return b.add("convolution", reads, tensors=tensors, padding=[padding] * 4, **plain)
+
+    swish = b.add("unary", convolution("image", (8, 3, 3, 3), 1), function="hardswish")
+    squeezed = b.add("reduce", swish, function="mean", axes=[1, 2], keep=True)
+    gate = b.add("unary", convolution(squeezed, (8, 8, 1, 1), 0), function="sigmoid")
+    gated = b.add("binary", swish, gate, function="multiply")
+    pooled = b.add("reduce", gated, function="mean", axes=[1, 2], keep=True)
+    b.result("classes", b.add("softmax", convolution(pooled, (10, 8, 1, 1), 0), axis=0, log=False))
+    return b.program()

@@ -96,3 +96,13 @@ class Compiled:
         made = np.ctypeslib.as_array((ctypes.c_int32 * (CALLS * self.trace)).from_address(pointers[0]())).copy()
         seen = np.ctypeslib.as_array((ctypes.c_uint8 * (CALLS * self.trace)).from_address(pointers[1]())).copy()
         return result[0], made.reshape(CALLS, -1), seen.reshape(CALLS, -1)
+
+
+def cortex_object(folder: Path, source: CSource) -> Path:
+    """The object file of a program for a Cortex-M3 at ``-Os``; ``model.su`` beside it has the stack."""
+    compiler = require("arm-none-eabi-gcc")
+    (folder / "model.h").write_text(source.header)
+    (folder / "model.c").write_text(source.source)
+    flags = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-fstack-usage", "-c", "-o", "model.o", "model.c"]
+    subprocess.run([compiler, *WARNINGS, *flags], cwd=folder, check=True)
+    return folder / "model.o"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.array_programs import Builder, array_programs, in_c_order, movement_program, normalized, other_inputs
-from support.compiled import WARNINGS, Compiled, require
+from support.compiled import WARNINGS, Compiled, cortex_object, require
 from support.networks import packed_network
 from support.programs import PLAIN, operation, program_of
 from support.small_programs import random_pixels, small_programs
@@ -24,12 +24,12 @@ from biper.runtime.engine import Engine
 from biper.runtime.model import Model
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
-from biper.targets.c.fixed_point import run_fixed
+from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.layout import strides_of
 from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES, description_bytes
-from biper.targets.c.source import CSource, c_source
+from biper.targets.c.source import c_source
 from biper.targets.c.to_fixed_point import to_fixed_point, without_flips
-from biper.targets.deploy import OpenedProgram, parse_bytes, write_c
+from biper.targets.deploy import parse_bytes
 
 COMPILERS = [
     ("gcc", "-O2"),
@@ -198,31 +198,6 @@ def test_operations_on_arrays_in_integers_are_those_of_numpy_and_near_the_real_o
         assert np.abs(expected[value] * unit - real[value]).max() <= 0.02 * np.abs(real[value]).max(), name
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("samples", "test: sums of elements that an index names, .* write C in float32, or change that module"),
-        ("softmax", "test: the operation 'softmax' cannot be written as C in integers alone, which has "),
-        ("inputs", "test: the operation 'binary' cannot be written as C in integers alone"),
-    ],
-)
-def test_what_integers_alone_lack_is_refused(name: str, message: str) -> None:
-    with pytest.raises(ExportError, match=message):
-        to_fixed_point(array_programs()[name])
-
-
-def test_a_model_that_integers_alone_lack_is_written_in_float(tmp_path: Path) -> None:
-    program = array_programs()["softmax"]
-    row, text = write_c(OpenedProgram(program, "softmax", tmp_path / "softmax.biper"), tmp_path / "softmax.c")
-    assert list(row["forms"]) == ["float32"]
-    assert "integer-only is not possible: test: the operation 'softmax' cannot be written" in text
-    with pytest.raises(ExportError, match="'softmax' cannot be written as C in integers alone"):
-        write_c(
-            OpenedProgram(program, "softmax", tmp_path / "softmax.biper"), tmp_path / "integers.c", integer_only=True
-        )
-    assert not (tmp_path / "integers.c").exists()
-
-
 @pytest.mark.parametrize(("compiler", "flags"), COMPILERS)
 def test_whole_networks_sum_by_sum(compiler: str, flags: str, tmp_path: Path) -> None:
     """Given the bits that C makes, C's integer sums are those of the reference; its logits are the scalar engine's."""
@@ -280,15 +255,6 @@ def test_networks_in_integers_are_those_of_numpy(
     for compiler in ("gcc", "clang"):
         compiled = Compiled(tmp_path, {name: source}, compiler, "-O2")
         assert np.array_equal(compiled(name, pixels, 10, np.int16), as_c(expected)), compiler
-
-
-def cortex_object(folder: Path, source: CSource) -> Path:
-    compiler = require("arm-none-eabi-gcc")
-    (folder / "model.h").write_text(source.header)
-    (folder / "model.c").write_text(source.source)
-    flags = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-fstack-usage", "-c", "-o", "model.o", "model.c"]
-    subprocess.run([compiler, *WARNINGS, *flags], cwd=folder, check=True)
-    return folder / "model.o"
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.array_programs import gated_program
 from support.boards import BOARDS, board
 from support.networks import packed_network
 from support.small_programs import random_pixels, small_programs
 
-from biper.targets.c.fixed_point import run_fixed
+from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.source import c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
 
@@ -24,7 +25,7 @@ from biper.targets.c.to_fixed_point import to_fixed_point
 def test_programs_give_the_integers_of_numpy(board_name: str, optimize: str, tmp_path: Path) -> None:
     emulated = board(board_name)
     programs = {name: program for name, program in small_programs().items() if name.startswith(("binary", "threshold"))}
-    programs |= {"digits": packed_network(tmp_path, "digits_cnn", "digits")}
+    programs |= {"gated": gated_program(), "digits": packed_network(tmp_path, "digits_cnn", "digits")}
     main = ['#include "board.h"', "#include <stdint.h>"]
     body = []
     for name, program in programs.items():

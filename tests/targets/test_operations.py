@@ -24,7 +24,7 @@ from biper.targets.web.page import html_page
 def programs_by_operation() -> dict[str, Program]:
     """For each operation the shortest program that has it, and one with an operation that does not exist."""
     found: dict[str, Program] = {}
-    programs = [*small_programs().values(), *array_programs().values(), *programs_of_one_move()]
+    programs = [*small_programs().values(), *array_programs().values(), *programs_of_one_operation()]
     for program in sorted(programs, key=lambda program: len(program.operations)):
         for op in program.operations:
             found.setdefault(op.operation, program)
@@ -32,8 +32,8 @@ def programs_by_operation() -> dict[str, Program]:
     return found | {"unheard": replace(found["elementwise"], operations=(replace(first, operation="unheard"), *rest))}
 
 
-def programs_of_one_move() -> list[Program]:
-    """Programs of one operation each that moves elements of an array; integer-only C has them."""
+def programs_of_one_operation() -> list[Program]:
+    """Programs of one operation each on an array; integer-only C has them."""
     made = []
     for kind, reads, tensors, attributes in (
         ("constant", [], {"value": np.ones(2, np.float32)}, {}),
@@ -44,8 +44,15 @@ def programs_of_one_move() -> list[Program]:
         ("join", ["image", "image"], {}, {"axis": 0}),
         ("pad", ["image"], {}, {"low": [0, 0, 1], "high": [0, 0, 1], "interior": [0, 1, 0], "value": 0.5}),
         ("sample", ["image"], {"index": np.array([[2, 1, 0]], np.int32)}, {"axis": 2, "function": "sum"}),
+        ("unary", ["image"], {}, {"function": "tanh"}),
+        ("binary", ["image", "image"], {}, {"function": "multiply"}),
+        ("select", ["image", "image", "image"], {}, {}),
+        ("reduce", ["image"], {}, {"function": "mean", "axes": [2], "keep": True}),
+        ("softmax", ["image"], {}, {"axis": 2, "log": False}),
+        ("normalize", ["image"], {}, {"axes": [0], "center": True, "epsilon": 1e-5}),
+        ("matmul", ["image", "image"], {}, {}),
     ):
-        build = Builder((1, 2, 3))
+        build = Builder((1, 3, 3) if kind == "matmul" else (1, 2, 3))
         build.result("y", build.add(kind, *reads, tensors=tensors, **attributes))
         made.append(build.program())
     return made

@@ -117,7 +117,8 @@ def predict(
     for answer in predict_all(packed, images, top_k):
         if answer.error:
             unreadable += 1
-            typer.echo(f"warning: {printable(' '.join(f'{answer.name}: {answer.error}'.split()))}", err=True)
+            said = answer.error if answer.name in answer.error else f"{answer.name}: {answer.error}"
+            typer.echo(f"warning: {printable(' '.join(said.split()))}", err=True)
             continue
         if isinstance(answer.found, PredictedMap):
             row, line = _map_row(answer.found, files.write(answer))

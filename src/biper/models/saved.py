@@ -191,7 +191,8 @@ class ModelInfo:
             if factory is None:
                 raise ModelError(
                     "this is a network of your own, and nothing says which code makes it: name it with "
-                    'factory=..., as in biper.load_model(path, factory="mypackage.models:make")'
+                    'factory=..., as in biper.load_model(path, factory="mypackage.models:make"); its packed file, '
+                    "model.biper of a run, needs no code"
                 )
             return make_own(
                 factory,

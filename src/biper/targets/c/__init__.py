@@ -29,24 +29,5 @@ OPERATIONS = frozenset(
 )
 """The operations of a program that this target can write in float32; `biper.runtime.program` defines them."""
 
-INTEGER_OPERATIONS = frozenset(
-    {
-        "convolution",
-        "binary_convolution",
-        "pool",
-        "elementwise",
-        "pad_channels",
-        "concatenate",
-        "resize",
-        "flatten",
-        "constant",
-        "reshape",
-        "permute",
-        "slice",
-        "expand",
-        "join",
-        "pad",
-        "sample",
-    }
-)
-"""Those that it can write in integers alone; of `sample`, those without weights and sums."""
+INTEGER_OPERATIONS = OPERATIONS
+"""Those that it can write in integers alone; `biper.targets.c.fixed_arrays` refuses some of their functions by name."""

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from biper.runtime.operations.arithmetic import UNARY
 from biper.runtime.program import Operation, Shape
 from biper.targets.c.array_functions import REDUCTIONS
+from biper.targets.c.fixed_arrays import reduced_count
+from biper.targets.c.fixed_point import FixedOperation
 from biper.targets.c.layout import (
     Loop,
     Strides,
@@ -53,15 +55,14 @@ class ArrayCalls:
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
 
-    def add(self, index: int, op: Operation, up: Sequence[int]) -> None:
+    def add(self, index: int, step: FixedOperation) -> None:
         """Write the tables and the calls of one operation, which is not a constant.
 
         Args:
             index: its number.
-            op: the operation.
-            up: in integers, by which power of 2 the elements of each input are multiplied.
+            step: the operation; in float32, only `FixedOperation.op` of it is used.
         """
-        self.up = up
+        op, self.step, self.index = step.op, step, index
         shapes = [self.writer.shapes[name] for name in op.inputs]
         getattr(self, f"{op.operation}_call")(index, op, shapes)
 
@@ -85,56 +86,79 @@ class ArrayCalls:
 
     def unary_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """A function of each element."""
-        function = op.attributes["function"]
         fields = {"in": self.writer.address(op.inputs[0]), "out": self.writer.address(op.real or "")}
-        fields["function"] = self.writer.use_function("unary", function)
-        numbers = [number(np.float32(op.attributes[name])) for name in UNARY[function][0]]
-        if numbers:
-            fields["p"] = f"{{{', '.join(numbers)}}}"
+        fields |= self.function_fields()
         self.elementwise(index, op, "unary", {"in": strides_of(shapes[0]), "out": strides_of(op.shape)}, fields)
+
+    def function_fields(self) -> dict[str, Any]:
+        """The function of one value, and its parameters."""
+        function = self.step.op.attributes["function"]
+        fields = {"function": self.writer.use_function("unary", function)}
+        numbers = [number(np.float32(self.step.op.attributes[name])) for name in UNARY[function][0]]
+        return fields | ({"p": f"{{{', '.join(numbers)}}}"} if numbers else {})
 
     def binary_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """A function of two values that are broadcast together."""
         fields = {key: self.writer.address(name) for key, name in zip(("left", "right"), op.inputs, strict=True)}
         fields["out"] = self.writer.address(op.real or "")
-        fields["function"] = self.writer.use_function("binary", op.attributes["function"])
+        fields |= self.two_values_fields()
         left, right = (broadcast_strides(shape, op.shape) for shape in shapes)
         strides = {"left": left, "right": right, "out": strides_of(op.shape)}
         self.elementwise(index, op, "binary", strides, fields)
+
+    def two_values_fields(self) -> dict[str, Any]:
+        """The function of two values."""
+        return {"function": self.writer.use_function("binary", self.step.op.attributes["function"])}
 
     def select_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """A choice of two values."""
         names = ("condition", "yes", "no")
         fields = {key: self.writer.address(name) for key, name in zip(names, op.inputs, strict=True)}
-        fields["out"] = self.writer.address(op.real or "")
+        fields |= {"out": self.writer.address(op.real or ""), **self.choice_fields()}
         strides = [broadcast_strides(shape, op.shape) for shape in shapes]
         fields["nest"] = self.nest(index, "axes", loops(op.shape, *strides, strides_of(op.shape)), 4)
         self.writer.describe(index, op, "choose", fields)
 
+    def choice_fields(self) -> dict[str, Any]:
+        """Nothing: values are chosen as they are."""
+        return {}
+
     def reduce_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """A sum, mean, product or extreme over axes."""
-        (shape,), axes, function = shapes, op.attributes["axes"], op.attributes["function"]
+        (shape,), axes = shapes, op.attributes["axes"]
         strides = strides_of(shape)
         kept = [axis for axis in range(len(shape)) if axis not in axes]
         out = strides_of(op.shape)
         steps = [out[axis] for axis in kept] if op.attributes["keep"] else list(out)
         outer = loops([shape[axis] for axis in kept], [strides[axis] for axis in kept], steps)
         inner = loops([shape[axis] for axis in axes], [strides[axis] for axis in axes])
-        count = math.prod(shape[axis] for axis in axes) if function == "mean" else 1
         fields = {
             "in": self.writer.address(op.inputs[0]),
             "out": self.writer.address(op.real or ""),
-            "function": self.writer.use_function("binary", REDUCTIONS[function]),
-            "divisor": number(np.float32(count)),
+            **self.reduction_fields(),
             "nest": self.nest(index, "axes", outer, 2),
             "within": self.nest(index, "within", inner, 1),
         }
         self.writer.describe(index, op, "reduce", fields)
 
+    def reduced(self) -> int:
+        """How many elements an operation over axes combines."""
+        return reduced_count(self.step.op, self.writer.shapes[self.step.op.inputs[0]])
+
+    def reduction_fields(self) -> dict[str, Any]:
+        """The function by which elements are reduced, and by what the result is divided."""
+        function = self.step.op.attributes["function"]
+        divisor = number(np.float32(self.reduced() if function == "mean" else 1))
+        return {"function": self.writer.use_function("binary", REDUCTIONS[function]), "divisor": divisor}
+
     def softmax_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """Softmax or its logarithm."""
         fields = self.along(index, op, shapes[0], op.attributes["axis"])
-        self.writer.describe(index, op, "softmax", fields | {"logarithm": int(op.attributes["log"])})
+        self.writer.describe(index, op, "softmax", fields | self.softmax_fields())
+
+    def softmax_fields(self) -> dict[str, Any]:
+        """Whether it is the logarithm."""
+        return {"logarithm": int(self.step.op.attributes["log"])}
 
     def along(self, index: int, op: Operation, shape: Shape, axis: int) -> dict[str, Any]:
         """The fields of an operator that works along one axis."""
@@ -161,13 +185,16 @@ class ArrayCalls:
         fields = {
             "in": self.writer.address(op.inputs[0]),
             "out": self.writer.address(op.real or ""),
-            "count": number(np.float32(math.prod(shape[axis] for axis in axes))),
-            "epsilon": number(np.float32(op.attributes["epsilon"])),
-            "center": int(op.attributes["center"]),
+            **self.normalization_fields(),
             "nest": self.nest(index, "axes", outer, 2),
             "within": self.nest(index, "within", inner, 2),
         }
         self.writer.describe(index, op, "normalize", fields)
+
+    def normalization_fields(self) -> dict[str, Any]:
+        """How many elements are normalized together, epsilon, and whether their mean is subtracted."""
+        get, count = self.step.op.attributes, number(np.float32(self.reduced()))
+        return {"count": count, "epsilon": number(np.float32(get["epsilon"])), "center": int(get["center"])}
 
     def matmul_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """Products of matrices."""
@@ -179,6 +206,7 @@ class ArrayCalls:
             "left": self.writer.address(op.inputs[0]),
             "right": self.writer.address(op.inputs[1]),
             "out": self.writer.address(op.real or ""),
+            **self.product_fields(),
             "rows": left[-2],
             "columns": right[-1],
             "inner": left[-1],
@@ -191,6 +219,10 @@ class ArrayCalls:
             "nest": self.nest(index, "axes", loops(batch, a[:-2], b[:-2], out[:-2]), 3),
         }
         self.writer.describe(index, op, "matmul", fields)
+
+    def product_fields(self) -> dict[str, Any]:
+        """Nothing: sums are the results."""
+        return {}
 
     def copy(
         self, index: int, op: Operation, sizes: Shape, steps: tuple[Strides, Strides], starts: tuple[int, int] = (0, 0),
@@ -215,8 +247,8 @@ class ArrayCalls:
             "out_step": out_step,
             "nest": self.nest(index, f"axes{part or ''}", rows, 2),
         }
-        if any(self.up):
-            fields["up"] = self.up[part]
+        if any(self.step.up):
+            fields["up"] = self.step.up[part]
         self.writer.describe(index, op, "copy", fields, part)
 
     def reshape_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
@@ -280,7 +312,12 @@ class ArrayCalls:
         """Weighted sums, or the largest, of the elements that an index names."""
         fields = self.along(index, op, shapes[0], op.attributes["axis"])
         fields["index"] = self.writer.table(index, "index", op.tensors["index"])
-        if "weight" in op.tensors:
-            fields["weight"] = self.writer.table(index, "weight", op.tensors["weight"])
-        fields |= {"maximum": int(op.attributes["function"] == "max"), "taps": len(op.tensors["index"])}
+        fields |= self.sample_fields()
+        fields["taps"] = len(op.tensors["index"])
         self.writer.describe(index, op, "sample", fields)
+
+    def sample_fields(self) -> dict[str, Any]:
+        """Weights, and whether the largest is taken."""
+        tensors, largest = self.step.op.tensors, self.step.op.attributes["function"] == "max"
+        weight = {"weight": self.writer.table(self.index, "weight", tensors["weight"])} if "weight" in tensors else {}
+        return {"maximum": int(largest), **weight}

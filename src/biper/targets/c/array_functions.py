@@ -59,6 +59,22 @@ BINARY = {
 }
 """Functions of ``x`` and ``y``."""
 
+INTEGER_BINARY = {
+    "add": "x + y",
+    "divide": "y ? x / y : x > 0 ? 1073741823 : x < 0 ? -1073741823 : 0",
+    "equal": "x == y ? 16384 : 0",
+    "greater": "x > y ? 16384 : 0",
+    "greater_equal": "x >= y ? 16384 : 0",
+    "less": "x < y ? 16384 : 0",
+    "less_equal": "x <= y ? 16384 : 0",
+    "maximum": "x > y ? x : y",
+    "minimum": "x < y ? x : y",
+    "multiply": "x * y",
+    "not_equal": "x == y ? 0 : 16384",
+    "subtract": "x - y",
+}
+"""Functions of integers ``x`` and ``y``; `biper.targets.c.fixed_arrays` says at which exponents."""
+
 REDUCTIONS = {"max": "maximum", "mean": "add", "min": "minimum", "product": "multiply", "sum": "add"}
 """By which function of two values elements are reduced."""
 
@@ -69,11 +85,13 @@ def definition(kind: str, name: str) -> str:
     """The C function of one entry.
 
     Args:
-        kind: ``"unary"`` or ``"binary"``.
+        kind: ``"unary"``, ``"binary"`` or ``"integer_binary"``.
         name: of the function.
     """
     if kind == "binary":
         return f"static float binary_{name}(float x, float y) {{ return {BINARY[name]}; }}\n"
+    if kind == "integer_binary":
+        return f"static int32_t integer_binary_{name}(int32_t x, int32_t y) {{ return {INTEGER_BINARY[name]}; }}\n"
     expression = UNARY[name]
     if "p[" not in expression:
         return f"static float unary_{name}(float x, const float *p) {{ (void)p; return {expression}; }}\n"

@@ -13,6 +13,7 @@ from biper.runtime.program import Operation, Program, Shape, unpack_weight
 from biper.targets.c.arena import Arena
 from biper.targets.c.array_calls import ArrayCalls
 from biper.targets.c.array_functions import definition
+from biper.targets.c.fixed_array_calls import FixedArrayCalls
 from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
 from biper.targets.c.kernels import BinaryLayer
 from biper.targets.c.layout import places_of
@@ -62,7 +63,7 @@ class OperatorCalls:
         self.functions: dict[str, str] = {}
         self.table_bytes = 0
         self.constants: dict[str, str] = {}
-        self.arrays = ArrayCalls(self)
+        self.arrays = FixedArrayCalls(self) if integer else ArrayCalls(self)
 
     def add(self, index: int, step: FixedOperation) -> None:
         """Write the tables and the call, or calls, of one operation, which is one of `OPERATIONS`."""
@@ -87,7 +88,7 @@ class OperatorCalls:
             case "constant":
                 self.constant(index, op)
             case _:
-                self.arrays.add(index, op, step.up)
+                self.arrays.add(index, step)
 
     def binary_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
         """Weights in words; in groups, a unit may belong to two of them, and a mask keeps the bits of one."""

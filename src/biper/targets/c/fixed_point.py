@@ -1,4 +1,6 @@
-"""A packed program in integers alone, for processors without floating point; `run_fixed` defines it in NumPy.
+"""A packed program in integers alone, for processors without floating point.
+
+`biper.targets.c.fixed_reference` computes it in NumPy.
 
 Every real value is int16, ``x = q / 2^exponent``, with one exponent for each value: the largest with which the value
 fits into int16. How large it can be follows from the weights and the range of pixels. Where images are given, it is
@@ -18,9 +20,10 @@ which needs products of 32 by 16 bits and no division. Where the sums are small,
 is an int32 without a shift, ``y = sum * multiplier + offset``; a clip at the ends of int16 is left to saturation. The
 clipped values between residual blocks are rounded down, and an integer ``q`` stands for the midpoint
 ``(q + 1/2) * high / 32767.5``, so that the ends of int16 are exactly those of the clip. Offsets take care of the 1/2.
-Operations on arrays move integers to other places; a result
-has the exponent of its input, or the least of several. Pictures are pixels, 0 to 255, and the first operation is
-their normalization. Signals and vectors are normalized numbers, int16 at an exponent of their own.
+
+Operations that move elements of arrays give a result the exponent of its input, or the least of several; those that
+compute are in `biper.targets.c.fixed_arrays`. Pictures are pixels, 0 to 255, and the first operation is their
+normalization. Signals and vectors are normalized numbers, int16 at an exponent of their own.
 (Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.)
 """
 
@@ -32,9 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.runtime.operations import OPERATIONS
-from biper.runtime.operations.convolution import convolve
-from biper.runtime.program import Operation, Program, unpack_weight
+from biper.runtime.program import Operation, Program
 
 Array = NDArray[Any]
 
@@ -55,6 +56,31 @@ INT16, INT32 = (1 << 15) - 1, (1 << 31) - 1
 
 
 @dataclass(frozen=True)
+class LookupTable:
+    """A function of one integer: numbers at equal distances, with straight lines between them.
+
+    Attributes:
+        values: int16, the function at ``first``, ``first + 2^cell``, ``first + 2 * 2^cell`` and so on.
+        first: the integer of the first number.
+        low, high: the ends; other integers count as the nearest of them.
+        cell: the power of 2 that is the distance.
+    """
+
+    values: NDArray[np.int16]
+    first: int
+    low: int
+    high: int
+    cell: int
+
+    def __call__(self, x: Array) -> Array:
+        """The function of integers, int64 of any shape."""
+        place = np.clip(x, self.low, self.high) - self.first
+        at, rest = place >> self.cell, place & (1 << self.cell) - 1
+        values = self.values.astype(np.int64)
+        return np.asarray(values[at] + ((values[at + 1] - values[at]) * rest + (1 << self.cell >> 1) >> self.cell))
+
+
+@dataclass(frozen=True)
 class FixedOperation:
     """One operation in integers; the module's docstring says how they are used.
 
@@ -72,6 +98,8 @@ class FixedOperation:
         low, high: the ends of a clip.
         factors: by what the sums of an average pool are multiplied, for rows and for columns, where windows are cut at
             the border.
+        table: the function of one value, or the exponential of a softmax.
+        epsilon: what a normalization adds to ``n Q - S^2``.
     """
 
     op: Operation
@@ -90,6 +118,8 @@ class FixedOperation:
     low: int = -INT32
     high: int = INT32
     factors: tuple[Array, Array] | None = None
+    table: LookupTable | None = None
+    epsilon: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,125 +142,18 @@ class FixedProgram:
         return self.exponents[self.program.output]
 
 
-def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
-    """Compute every value of a program in integers; compiled C gives the same.
-
-    Args:
-        fixed: the program.
-        images: pixels, uint8 (N, H, W, C), if the first operation reads pixels; else normalized numbers, floating point
-            (N, C, H, W), which are rounded to the exponent of `IMAGE`.
-
-    Returns:
-        The values by name: real values int64 (N, C, H, W) that fit into int16, bits as bool.
-    """
-    values: dict[str, Array] = {}
-    if IMAGE in fixed.program.inputs:
-        numbers = np.rint(images.astype(np.float64) * 2.0 ** fixed.exponents[IMAGE])
-        values[IMAGE] = np.clip(numbers, -INT16 - 1, INT16).astype(np.int64)
-    else:
-        values[PIXELS] = images.astype(np.int64).transpose(0, 3, 1, 2)
-    for step in fixed.operations:
-        op = step.op
-        if op.operation not in FROM_PIXELS and not OPERATIONS[op.operation].on_images:
-            values[op.real or ""] = _array(step, [values[name] for name in op.inputs], len(images))
-            continue
-        sums = [_in_int32(part) for part in _sums(step, [values[name] for name in op.inputs or (PIXELS,)])]
-        if "threshold" in op.tensors:
-            values[op.bits or ""] = sums[0] >= op.tensors["threshold"].reshape(-1, 1, 1)
-            continue
-        y = np.concatenate([_moved(part, up) for part, up in zip(sums, step.up, strict=True)], axis=1)
-        y = _epilogue(step, y, values)
-        if op.bits is not None:
-            values[op.bits] = y >= 0
-        if op.real is not None:
-            stored = y >> -step.down if step.floor and step.down < 0 else _moved(y, step.down)
-            values[op.real] = np.clip(stored, -INT16 - 1, INT16)
-    return values
-
-
-def _array(step: FixedOperation, inputs: list[Array], count: int) -> Array:
-    """An operation on arrays, which moves integers to other places, at one exponent."""
-    moved = [_moved(x, up) for x, up in zip(inputs, step.up, strict=False)]
-    compute = OPERATIONS[step.op.operation].compute
-    return np.array([compute(step.op, [x[image] for x in moved]) for image in range(count)], np.int64)
-
-
-def _sums(step: FixedOperation, inputs: list[Array]) -> list[Array]:
-    op, x = step.op, inputs[0]
-    match op.operation:
-        case _ if op.operation == PIXEL_CONVOLUTION:
-            assert step.weight is not None
-            assert step.tap_offset is not None
-            ones = np.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=1)
-            with_offset = np.concatenate([step.weight, step.tap_offset[:, None]], 1)
-            return [convolve(op, ones.astype(np.float64), with_offset).astype(np.int64)]
-        case "convolution" | "binary_convolution":
-            weight = step.weight
-            if weight is None:
-                weight = unpack_weight(op.tensors["weight"], x.shape[1] // op.attributes["groups"])
-            exact = x * 2.0 - 1 if x.dtype == bool else x.astype(np.float64)  # float64 holds the sums exactly
-            return [convolve(op, exact, weight).astype(np.int64)]
-        case "pool":
-            return [_pool(step, x)]
-        case "pad_channels":
-            return [np.pad(x, ((0, 0), (op.attributes["before"], op.attributes["after"]), (0, 0), (0, 0)))]
-        case "resize":
-            rows, columns = (np.arange(op.shape[i]) * x.shape[1 + i] // op.shape[i] for i in (1, 2))
-            return [x[:, :, rows][:, :, :, columns]]
-        case "flatten":
-            return [x.reshape(len(x), -1, 1, 1)]
-    return inputs
-
-
-def _pool(step: FixedOperation, x: Array) -> Array:
-    op = step.op
-    y = np.empty((*x.shape[:2], *op.shape[1:]), np.int64)
-    for row, column in np.ndindex(*op.shape[1:]):
-        ys, xs = (window_of(op, axis, at, x.shape[2 + axis]) for axis, at in ((0, row), (1, column)))
-        window = x[:, :, ys, xs]
-        y[:, :, row, column] = window.max((2, 3)) if op.attributes["kind"] == "max" else window.sum((2, 3))
-    return y if step.factors is None else y * step.factors[0][:, None].astype(np.int64) * step.factors[1]
-
-
 def window_of(op: Operation, axis: int, at: int, size: int) -> slice:
     """The rows (or columns, axis 1) of an input of ``size`` that a window of a pool reads."""
     start = at * op.attributes["stride"][axis] - op.attributes["padding"][axis]
     return slice(max(start, 0), min(start + op.attributes["kernel"][axis], size))
 
 
-def _epilogue(step: FixedOperation, y: Array, values: dict[str, Array]) -> Array:
-    op = step.op
-    if step.direct:
-        assert step.multiplier is not None
-        y = _in_int32(y * step.multiplier.astype(np.int64).reshape(-1, 1, 1))
-    elif step.multiplier is not None:
-        y = _scaled(_in_int32(y), step.multiplier)
-    if step.offset is not None:
-        y = y + step.offset.reshape(-1, 1, 1)
-    if op.residual is not None:
-        y = y + _in_int32(_moved(values[op.residual], step.residual_up))
-    y = _in_int32(y)
-    match op.attributes.get("activation"):
-        case "clip":
-            return np.clip(y, step.low, step.high)
-        case "relu":
-            return np.maximum(y, 0)
-        case "prelu":
-            assert step.slope is not None
-            return np.where(y >= 0, y, _in_int32(_moved(_scaled(y, step.slope), step.slope_up)))
-    return y
-
-
-def _scaled(y: Array, multiplier: Array) -> Array:
-    """``floor(y * multiplier / 2^16)``, by channel."""
-    return (y * multiplier.astype(np.int64).reshape(-1, 1, 1)) >> 16
-
-
-def _moved(y: Array, by: int) -> Array:
+def moved(y: Array, by: int) -> Array:
     """``y * 2^by``, rounded where ``by`` is negative."""
-    return _in_int32(y << by if by >= 0 else (y + (1 << (-by - 1))) >> -by)
+    return in_int32(y << by if by >= 0 else (y + (1 << (-by - 1))) >> -by)
 
 
-def _in_int32(y: Array) -> Array:
+def in_int32(y: Array) -> Array:
+    """The same integers, which int32 holds."""
     assert y.size == 0 or -INT32 <= int(y.min()) <= int(y.max()) <= INT32, "an integer sum overflows"
     return y

@@ -40,14 +40,14 @@ OPERATOR_BYTES = {
 
 ARRAY_OPERATOR_BYTES = {
     "fill": OperatorBytes(24, (12, 12)),
-    "copy": OperatorBytes(100, (28, 28)),
-    "unary": OperatorBytes(120, (44, 44)),
-    "binary": OperatorBytes(120, (40, 40)),
-    "choose": OperatorBytes(110, (24, 24)),
+    "copy": OperatorBytes(100, (28, 32)),
+    "unary": OperatorBytes(120, (44, 48)),
+    "binary": OperatorBytes(120, (40, 44)),
+    "choose": OperatorBytes(110, (24, 28)),
     "reduce": OperatorBytes(130, (32, 32)),
-    "softmax": OperatorBytes(280, (32, 32)),
-    "normalize": OperatorBytes(240, (36, 36)),
-    "matmul": OperatorBytes(260, (56, 56)),
+    "softmax": OperatorBytes(280, (32, 52)),
+    "normalize": OperatorBytes(240, (36, 40)),
+    "matmul": OperatorBytes(260, (56, 60)),
     "sample": OperatorBytes(270, (44, 44)),
 }
 """The sizes of every operator on arrays, which have no epilogue."""

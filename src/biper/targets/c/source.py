@@ -62,10 +62,7 @@ ARRAY_OPERATORS = (
     "matmul",
     "sample",
 )
-"""The operators of `arrays.c`, which have no epilogue."""
-
-INTEGER_ARRAY_OPERATORS = "copy", "sample"
-"""Those of them that `fixed.c` has for integers."""
+"""The operators of `arrays.c` and, but for the first, of `fixed_arrays.c`, which have no epilogue."""
 
 
 @dataclass(frozen=True)
@@ -261,10 +258,14 @@ def _array_text(calls: OperatorCalls) -> Iterable[str]:
     """The definitions of the operators on arrays that are called, and of the functions that these call."""
     wanted = [operator for operator in ARRAY_OPERATORS if operator in calls.operators]
     if calls.operators & set(ARRAY_OPERATORS) - {"fill"}:
-        wanted.insert(0, "nest")
+        yield from sections("arrays", ["nest"])
+    if calls.integer and calls.operators & {"unary", "softmax"}:
+        yield from sections("fixed_arrays", ["lookup_table"])
+    if calls.integer and calls.operators & {"matmul", "normalize"}:
+        yield from sections("fixed_arrays", ["wide"])
     for operator in wanted:
-        own = calls.integer and operator in INTEGER_ARRAY_OPERATORS
-        yield from sections("fixed" if own else "arrays", [operator])
+        own = calls.integer and operator != "fill"
+        yield from sections("fixed_arrays" if own else "arrays", [operator])
     yield from calls.functions.values()
 
 

@@ -18,6 +18,7 @@ from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
 from biper.targets.c import INTEGER_OPERATIONS
+from biper.targets.c.fixed_arrays import computes, convert
 from biper.targets.c.fixed_point import FROM_PIXELS, IMAGE, INT16, INT32, FixedOperation, FixedProgram
 from biper.targets.c.fixed_sums import SumsOf
 from biper.targets.c.prepared import clips_evenly, with_folded_pixels, with_input, without_flips
@@ -105,12 +106,12 @@ class _Converter(SumsOf):
         inputs = [self.ranges[name] for name in op.inputs]
         if any(x.scale != 1 for x in inputs):
             raise DifferentScalesError
-        sums = op.operation == "sample" and op.attributes["function"] != "max"
-        if sums and ("weight" in op.tensors or len(op.tensors["index"]) > 1):
-            raise ExportError(
-                f"{op.source}: sums of elements that an index names, such as a bilinear resize, cannot be written as C "
-                f"in integers alone; write C in float32, or change that module"
-            )
+        channels = op.shape[0] if len(op.shape) == 3 else 1
+        if computes(op):
+            step, made = convert(op, inputs, [self.shapes[name] for name in op.inputs], self.seen.get(op.real or ""))
+            ends = np.repeat(made.low, channels), np.repeat(made.high, channels)
+            self.ranges[op.real or ""] = replace(made, low=ends[0], high=ends[1])
+            return step
         if op.operation == "constant":
             real = op.tensors["value"].astype(np.float64)
             low, high = float(real.min()), float(real.max())
@@ -124,7 +125,6 @@ class _Converter(SumsOf):
             low, high = min(low, value), max(high, value)
             exponent = min(exponent, floor_log2((INT16 - 1) / max(abs(value), LEAST)))
             op = replace(op, attributes={**op.attributes, "value": round(value * 2.0**exponent)})
-        channels = op.shape[0] if len(op.shape) == 3 else 1
         self.ranges[op.real or ""] = Range(np.full(channels, low), np.full(channels, high), exponent)
         return FixedOperation(op, exponent, up=tuple(exponent - x.exponent for x in inputs))
 

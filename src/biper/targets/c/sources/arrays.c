@@ -11,6 +11,20 @@ typedef struct {
     int32_t step[8], at[4];
 } place_t;
 
+/* The barriers keep compilers from calling memset, which a program without a library lacks. */
+static void to_start(place_t *place)
+{
+    int32_t i;
+    for (i = 0; i < 8; ++i) {
+        place->step[i] = 0;
+        FENCE();
+    }
+    for (i = 0; i < 4; ++i) {
+        place->at[i] = 0;
+        FENCE();
+    }
+}
+
 /* Makes one step; 0 after the last, when the place is the first again. */
 static int next_place(const nest_t *nest, place_t *place)
 {
@@ -49,8 +63,9 @@ typedef struct {
 
 static void copy(const copy_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place;
     int32_t i;
+    to_start(&place);
     do {
         const float *x = o->in + place.at[0];
         float *y = o->out + place.at[1];
@@ -70,8 +85,9 @@ typedef struct {
 
 static void unary(const unary_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place;
     int32_t i;
+    to_start(&place);
     do {
         const float *x = o->in + place.at[0];
         float *y = o->out + place.at[1];
@@ -90,8 +106,9 @@ typedef struct {
 
 static void binary(const binary_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place;
     int32_t i;
+    to_start(&place);
     do {
         const float *x = o->left + place.at[0], *y = o->right + place.at[1];
         float *z = o->out + place.at[2];
@@ -108,7 +125,8 @@ typedef struct {
 
 static void choose(const choose_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place;
+    to_start(&place);
     do {
         const int chosen = o->condition[place.at[0]] < 0 || o->condition[place.at[0]] > 0;
         o->out[place.at[3]] = chosen ? o->yes[place.at[1]] : o->no[place.at[2]];
@@ -127,9 +145,10 @@ typedef struct {
 
 static void reduce(const reduce_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place, within;
+    to_start(&place);
+    to_start(&within);
     do {
-        place_t within = {{0}, {0}};
         const float *x = o->in + place.at[0];
         float y = x[0];
         while (next_place(&o->within, &within)) y = o->function(y, x[within.at[0]]);
@@ -148,8 +167,9 @@ typedef struct {
 
 static void softmax(const softmax_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place;
     int32_t i;
+    to_start(&place);
     do {
         const float *x = o->in + place.at[0];
         float *y = o->out + place.at[1], largest = x[0], sum = 0;
@@ -178,9 +198,10 @@ typedef struct {
 
 static void normalize(const normalize_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place, within;
+    to_start(&place);
+    to_start(&within);
     do {
-        place_t within = {{0}, {0}};
         const float *x = o->in + place.at[0];
         float *y = o->out + place.at[1], mean = 0, square = 0;
         if (o->center) {
@@ -207,8 +228,9 @@ typedef struct {
 
 static void matmul(const matmul_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place;
     int32_t row, column, i;
+    to_start(&place);
     do {
         for (row = 0; row < o->rows; ++row)
             for (column = 0; column < o->columns; ++column) {
@@ -234,8 +256,9 @@ typedef struct {
 
 static void sample(const sample_t *o)
 {
-    place_t place = {{0}, {0}};
+    place_t place;
     int32_t i, tap;
+    to_start(&place);
     do {
         const float *x = o->in + place.at[0];
         float *y = o->out + place.at[1];

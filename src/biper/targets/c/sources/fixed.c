@@ -182,54 +182,6 @@ static void pool(const pool_t *o, int32_t from, int32_t to)
     }
 }
 
-/* @section copy */
-typedef struct {
-    const int16_t *in;
-    int16_t *out;
-    int8_t up;                       /* to the exponent of out */
-    int32_t size, in_step, out_step; /* of the innermost loop */
-    nest_t nest;                     /* of in and out */
-} copy_t;
-
-static void copy(const copy_t *o)
-{
-    place_t place = {{0}, {0}};
-    int32_t i;
-    do {
-        const int16_t *x = o->in + place.at[0];
-        int16_t *y = o->out + place.at[1];
-        for (i = 0; i < o->size; ++i, x += o->in_step, y += o->out_step) *y = (int16_t)moved(*x, o->up);
-    } while (next_place(&o->nest, &place));
-}
-
-/* @section sample */
-typedef struct {
-    const int16_t *in;
-    int16_t *out;
-    const int32_t *index; /* [tap][element of the result] */
-    uint8_t maximum;
-    int32_t taps, size, in_step, out_step; /* the last three: of the axis */
-    nest_t nest;                           /* of in and out: the other axes */
-} sample_t;
-
-static void sample(const sample_t *o)
-{
-    place_t place = {{0}, {0}};
-    int32_t i, tap;
-    do {
-        const int16_t *x = o->in + place.at[0];
-        int16_t *y = o->out + place.at[1];
-        for (i = 0; i < o->size; ++i) {
-            int16_t largest = x[o->index[i] * o->in_step];
-            for (tap = 1; tap < o->taps; ++tap) {
-                const int16_t value = x[o->index[tap * o->size + i] * o->in_step];
-                if (value > largest) largest = value;
-            }
-            y[i * o->out_step] = largest;
-        }
-    } while (next_place(&o->nest, &place));
-}
-
 /* @section pixel_convolution */
 typedef struct {
     const int32_t *weight;  /* [8 output channels][ky][kx][channel][output channel] */
