@@ -53,7 +53,12 @@ static int16_t saturated(int32_t x)
     return (int16_t)x;
 }
 #else
-static int16_t saturated(int32_t x) { return (int16_t)(x > 32767 ? 32767 : x < -32768 ? -32768 : x); }
+static int16_t saturated(int32_t x)
+{
+    x = x < -32768 ? -32768 : x; /* a minimum and a maximum, for which many processors have an instruction */
+    x = x > 32767 ? 32767 : x;
+    return (int16_t)x;
+}
 #endif
 
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t y)
@@ -126,8 +131,8 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
         negative = negative << 1 | (uint32_t)y >> 31;                                                                \
         real[at] = saturated(shifted(y + half, by));                                                                 \
     } while (0)
-        for (i = 14; i >= 0; i -= 2) {
-            const uint32_t both = counts[i >> 1];
+        for (i = 14, counts += 8; i >= 0; i -= 2) {
+            const uint32_t both = *--counts;
             FINISH(i + 1, both >> 16);
             FINISH(i, both & 0xffffu);
         }
