@@ -15,6 +15,7 @@ from biper.targets.c.array_calls import ArrayCalls
 from biper.targets.c.array_functions import definition
 from biper.targets.c.fixed_array_calls import FixedArrayCalls
 from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
+from biper.targets.c.instructions import Call
 from biper.targets.c.kernels import BinaryLayer
 from biper.targets.c.layout import places_of
 from biper.targets.c.sizes import description_bytes
@@ -41,6 +42,7 @@ class OperatorCalls:
     Attributes:
         tables: definitions of constants, in the order in which they are to stand.
         calls: statements of the function that runs the program.
+        made: what the calls do, in their order.
         operators: names of the operators that are called.
         functions: definitions of the functions that operators on arrays call, by name.
         table_bytes: the size of all constants.
@@ -59,6 +61,7 @@ class OperatorCalls:
         self.bits = {op.bits for op in program.operations}
         self.tables: list[str] = []
         self.calls: list[str] = []
+        self.made: list[Call] = []
         self.operators: set[str] = set()
         self.functions: dict[str, str] = {}
         self.table_bytes = 0
@@ -265,6 +268,9 @@ class OperatorCalls:
             given += ["0", str(step.op.shape[1])]
         if self.stream is not None and index == 0:
             self.calls.append(f"    for (i = 0; i < {self.stream.steps}; ++i) {{")
+        times = self.stream.steps if streamed and self.stream is not None else 1
+        inputs = tuple(self.shapes[name] for name in step.op.inputs) or (self.program.input_shape,)
+        self.made.append(Call(operator, step, inputs, part, self.layers.get(index), times))
         self.calls.append(f"{' ' * 8 if streamed else ' ' * 4}{operator}({', '.join([f'&{variable}', *given])});")
         if self.stream is not None and index == len(self.stream.bands) - 1:
             self.calls.append("    }")
@@ -283,6 +289,7 @@ class OperatorCalls:
         variable = f"op{index}" if part == 0 else f"op{index}_{part}"
         body = initializer({key: value for key, value in fields.items() if value != 0})
         self.tables.append(f"/* {comment(op.source)} */\nstatic const {operator}_t {variable} = {body};\n")
+        self.made.append(Call(operator, FixedOperation(op), ()))
         self.calls.append(f"    {operator}(&{variable});")
         self.operators.add(operator)
         self.table_bytes += description_bytes(operator, integer=self.integer)
