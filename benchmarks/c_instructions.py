@@ -72,7 +72,11 @@ def main() -> None:
         for call, count in counted(random_program(random), options.board, *flags, small=random.random() < 0.3):
             if alone == (call.operator == "pixel_convolution"):
                 counts[call.operator].append((call.parts(), count))
-    counts.pop("read_pixels", None)  # of large convolutions of pixels, which are rare
+    counts.pop("read_pixels", None)
+    for _ in range(options.programs // 8):
+        for call, count in counted(flat_program(random), options.board):
+            if call.operator in ("read_pixels", "flatten"):
+                counts[call.operator].append((call.parts(), count))
     costs = {operator: fitted(rows) for operator, rows in sorted(counts.items())}
     for operator, rows in sorted(counts.items()):
         errors = [abs(said(costs[operator], parts) / count - 1) for parts, count in rows]
@@ -230,6 +234,20 @@ def random_program(random: np.random.Generator) -> Program:
     return read_program(
         write_program(Program(layers.input_shape, (0.5,) * channels, (0.25,) * channels, (), last, tuple(layers.made)))
     )
+
+
+def flat_program(random: np.random.Generator) -> Program:
+    """A convolution of pixels with so many weights that pixels are normalized first; its result is flattened."""
+    channels, size = int(random.choice([1, 3])), int(random.choice([6, 8, 12]))
+    width = int(random.choice([8, 16, 24])) + 1024 // (9 * channels)
+    geometry = {"stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "groups": 1}
+    weight = random.standard_normal((width, channels, 3, 3)).astype(np.float32)
+    relu = geometry | {"activation": "relu"}
+    first = Operation("convolution", "layer", (IMAGE,), (0, 0, 0), "v", None, None, relu, {"weight": weight})
+    flat = Operation("flatten", "layer", ("v",), (0, 0, 0), "flat", "bits" if random.random() < 0.5 else None)
+    shape = (channels, size, size)
+    program = Program(shape, (0.5,) * channels, (0.25,) * channels, (), "flat", (first, flat))
+    return read_program(write_program(program))
 
 
 def networks() -> Iterator[tuple[str, Program]]:

@@ -123,13 +123,14 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
         int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
         uint32_t negative = 0;
 #if defined(__SSE2__) || defined(__aarch64__) /* loops that compilers turn into instructions of several numbers */
+        static const uint32_t places[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
         int32_t y[16];
         for (i = 0; i < 8; ++i) y[2 * i] = (int32_t)(counts[i] & 0xffffu), y[2 * i + 1] = (int32_t)(counts[i] >> 16);
         for (i = 0; i < 16; ++i) y[i] = 2 * y[i] - products;
         for (i = 0; i < 16; ++i) MODEL_SUM(e, pixel, first + i, y[i]);
         for (i = 0; i < 16; ++i) y[i] = y[i] * affine[i].multiplier + affine[i].offset + residual[i] * one;
         for (i = 0; i < 16; ++i) MODEL_BIT(e, pixel, first + i, y[i] >= 0);
-        for (i = 15; i >= 0; --i) negative = negative << 1 | (uint32_t)y[i] >> 31;
+        for (i = 0; i < 16; ++i) negative |= y[i] < 0 ? places[i] : 0u;
         for (i = 0; i < 16; ++i) real[i] = saturated(shifted(y[i] + half, by));
 #else
 #define FINISH(at, count)                                                                                            \
