@@ -9,7 +9,9 @@ void board_exit(int status);
 void board_count_start(void);
 uint32_t board_count(void);
 
-/* Of report.c, the same for all boards: prints a number; prints the number of instructions since the last such report,
-   with a name. */
+/* Of report.c, the same for all boards. With BOARD_PROFILE, each call of board_profile adds the instructions since the
+   one before to those of a name; board_profile_print prints them. */
 void board_write_number(uint32_t number);
-void board_report(const char *name);
+void board_profile_start(void);
+void board_profile(const char *name);
+void board_profile_print(void);

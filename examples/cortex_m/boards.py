@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -10,9 +11,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
-FREESTANDING = ("-ffreestanding", "-ffunction-sections", "-nostdlib", "-Wl,--gc-sections")
+FREESTANDING = ("-ffreestanding", "-ffunction-sections", "-fdata-sections", "-nostdlib", "-Wl,--gc-sections")
 TEXT = ("-chardev", "stdio,id=text", "-semihosting-config", "enable=on,target=native,chardev=text")
 QUIET = ("-display", "none", "-serial", "none", "-monitor", "none")
+
+PROFILE = "-DBOARD_PROFILE"
+"""The flag of the compiler with which a program that `profiled` made prints its counts."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +44,24 @@ class Board:
         """The first of the programs that is not installed."""
         return next((name for name in self.programs if shutil.which(name) is None), None)
 
-    def build(self, sources: Sequence[Path], image: Path, *flags: str, link: Path | None = None) -> None:
+    def build(self, sources: Sequence[Path], image: Path, *flags: str, memory: str | None = None) -> None:
         """Compile and link sources with the functions of the board.
 
         Args:
             sources: C files; headers beside them are found.
             image: the file to write.
             flags: further flags of the compiler, such as ``-O2``.
-            link: a linker script in place of that of the board.
+            memory: flash and RAM, such as ``"4M"``, in place of 128 KiB and 64 KiB.
 
         Raises:
             CalledProcessError: the compiler refuses.
         """
         own = [self.folder / "startup.c", self.folder / "board.c", HERE / "report.c"]
         include = [f"-I{folder}" for folder in (HERE, *dict.fromkeys(source.parent for source in sources))]
-        script = f"-Wl,-T,{link or self.folder / 'link.ld'}"
-        command = [self.programs[0], *self.processor, *WARNINGS, *FREESTANDING, *flags, *include, script]
+        link = (self.folder / "link.ld").read_text()
+        script = image.with_suffix(".ld")
+        script.write_text(link if memory is None else link.replace("128K", memory).replace("64K", memory))
+        command = [self.programs[0], *self.processor, *WARNINGS, *FREESTANDING, *flags, *include, f"-Wl,-T,{script}"]
         subprocess.run([*command, "-o", image, *own, *sources, "-lgcc"], check=True)
 
     def run(self, image: Path, *, capture: bool = False) -> subprocess.CompletedProcess[str]:
@@ -88,3 +94,9 @@ BOARDS = {
 }
 """The boards by name: a Cortex-M3, M4 and M7, a 32-bit RISC-V, and one with the extension Zbb, which has an
 instruction that counts bits."""
+
+
+def profiled(source: str) -> str:
+    """C source that counts the instructions of each operation after its call."""
+    counted = re.sub(r"^ +(\w+)\(&(op\w+)(.*)\);$", r'\g<0> board_profile("\1 \2");', source, flags=re.MULTILINE)
+    return '#include "board.h"\n' + counted

@@ -11,7 +11,11 @@ int main(void)
     for (image = 0; image < IMAGES; ++image) {
         result_t outputs[MODEL_OUTPUTS];
         uint32_t best = 0;
+#ifdef BOARD_PROFILE
+        board_profile_start();
+#else
         board_count_start();
+#endif
         model_run(images[image], outputs);
         instructions += board_count() / IMAGES;
         for (output = 1; output < MODEL_OUTPUTS; ++output)
@@ -25,6 +29,9 @@ int main(void)
             board_write("\n");
         }
     }
+#ifdef BOARD_PROFILE
+    board_profile_print();
+#endif
     board_write_number(same);
     board_write(" of ");
     board_write_number(IMAGES);

@@ -11,13 +11,12 @@ RISC-V. For a real board, change `board.c`, `startup.c` and `link.ld` of `boards
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import torch
-from boards import BOARDS, HERE
+from boards import BOARDS, HERE, PROFILE, profiled
 
 from biper.cli.paths import model_file
 from biper.data import load_dataset
@@ -39,7 +38,9 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/cortex_m"), help="where to build")
-    parser.add_argument("--profile", action="store_true", help="print the instructions of every operation")
+    parser.add_argument(
+        "--profile", action="store_true", help="print the instructions of every operation, of all images"
+    )
     parser.add_argument("--agreement", type=int, metavar="N", help="only compare integers with the runtime on N images")
     options = parser.parse_args()
 
@@ -79,7 +80,8 @@ def main() -> None:
         model_c.write_text(profiled(model_c.read_text()))
     (options.build / "images.h").write_text(images_header(given, labels, expected, options.integer_only))
     image = options.build / "model.elf"
-    board.build([HERE / "main.c", options.build / "model.c"], image, "-O2")
+    flags = ["-O2", *([PROFILE] if options.profile else [])]
+    board.build([HERE / "main.c", options.build / "model.c"], image, *flags)
     subprocess.run([f"{board.tools}-size", str(image)], check=True)
     if board.run(image).returncode:
         raise SystemExit("the board has other classes than were expected")
@@ -100,12 +102,6 @@ def print_agreement(program: Program, samples: torch.Tensor, labels: torch.Tenso
         right += int((integers == expected).sum())
         of_runtime += int((runtime == expected).sum())
     print(f"{same} of {len(samples)} as by the runtime; right: integers {right}, runtime {of_runtime}")
-
-
-def profiled(source: str) -> str:
-    """C source that prints the instructions of each operation after its call."""
-    counted = re.sub(r"^ +(\w+)\(&(op\w+)(.*)\);$", r'\g<0> board_report("\1 \2");', source, flags=re.MULTILINE)
-    return '#include "board.h"\n' + counted
 
 
 def images_header(given: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:

@@ -24,12 +24,12 @@ from biper.runtime.engine import Engine
 from biper.runtime.model import Model
 from biper.runtime.program import Operation, Program, pack_weight
 from biper.runtime.reference import run_reference
+from biper.targets.c.budget import parse_bytes
 from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.layout import strides_of
 from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES, description_bytes
 from biper.targets.c.source import c_source
 from biper.targets.c.to_fixed_point import to_fixed_point, without_flips
-from biper.targets.deploy import parse_bytes
 
 COMPILERS = [
     ("gcc", "-O2"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from support.compiled import WARNINGS, require
 
 from biper.targets.c.kernels import MOST_CHANNELS, BinaryLayer
-from biper.targets.c.text import lanes_of, pairs_of, sections, units_of
+from biper.targets.c.text import fours_of, lanes_of, pairs_of, sections, units_of
 
 HARNESS = """
 #include <stdint.h>
@@ -48,7 +48,7 @@ def harness() -> str:
         *sections("fixed", ["finish_counts"]),
         *sections("operators", ["taps", "ring_row"]),
         *sections("binary", ["binary_convolution_type"]),
-        *sections("bits", ["popcount", "count", "count_masked"]),
+        *sections("bits", ["popcount", "count", "count_masked", "count_four"]),
         *sections("binary", ["binary_convolution"]),
         *sections("lookup", ["lookup", "lookup_convolution"]),
     ]
@@ -113,7 +113,7 @@ def test_sums_and_bits_of_many_shapes(compiler: str, flags: str, shapes: int, tm
         numbers = [channels, height, width, out, *size, *kernel, *stride, padding[0], padding[2], *dilation]
         layer = BinaryLayer(units[0].size, out, size[0] * size[1], positive[0].size, kernel[0], channels)
         for by_tables in (False, True):
-            given = lanes_of(units) if by_tables else pairs_of(units)
+            given = lanes_of(units) if by_tables else (fours_of if "-mpopcnt" in flags else pairs_of)(units)
             tables = int(random.integers(1, kernel[0] + 1))
             more = [units.shape[-1], tables, int(random.integers(0, size[0] + 1))]
             scratch = np.zeros(128 * layer.units + 8 * layer.pixels + 64, np.uint32)

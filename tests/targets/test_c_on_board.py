@@ -45,9 +45,7 @@ def test_programs_give_the_integers_of_numpy(board_name: str, optimize: str, tmp
         body.append(f'    if (i < {len(expected)}) board_write("{name} differs\\n"), ++wrong;')
     main += ["int main(void)", "{", "    uint32_t i, wrong = 0;", *body, '    board_write("done\\n");']
     (tmp_path / "main.c").write_text("\n".join([*main, "    return wrong > 0;", "}", ""]))
-    link = tmp_path / "link.ld"
-    link.write_text((emulated.folder / "link.ld").read_text().replace("128K", "4M").replace("64K", "4M"))
     sources = [tmp_path / "main.c", *(tmp_path / f"{name}.c" for name in programs)]
-    emulated.build(sources, tmp_path / "test.elf", optimize, link=link)
+    emulated.build(sources, tmp_path / "test.elf", optimize, memory="4M")
     ran = emulated.run(tmp_path / "test.elf", capture=True)
     assert (ran.stdout, ran.returncode) == ("done\n", 0)

@@ -32,6 +32,14 @@ def export(
     integer_only: Annotated[bool, typer.Option("--integer-only", help="C: use no floating point at all.")] = False,
     flash: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the flash of the device, such as 128k.")] = None,
     ram: Annotated[str | None, typer.Option(metavar="SIZE", help="C: the RAM of the device, such as 64k.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIMITS",
+            help="C: what the device has, such as flash=64k,ram=32k,instructions=20M. Says what fits; writes nothing "
+            "if something does not.",
+        ),
+    ] = None,
     input_kind: Annotated[
         InputKind | None,
         typer.Option(
@@ -54,8 +62,11 @@ def export(
         say_loading()
     if is_packaged(source) and out is None and form is not Format.biper:
         out = Path(source.stem)  # beside the model would be inside the package
-    if form not in (Format.c, Format.arduino, Format.esp_idf) and (integer_only or flash or ram or input_kind):
-        raise ExportError("--integer-only, --flash, --ram and --input are for --format c, arduino and esp-idf")
+    of_c = integer_only or flash or ram or budget is not None or input_kind
+    if form not in (Format.c, Format.arduino, Format.esp_idf) and of_c:
+        raise ExportError(
+            "--integer-only, --flash, --ram, --budget and --input are for --format c, arduino and esp-idf"
+        )
     if form is Format.biper and source.suffix == ".biper":
         raise ExportError(f"{source} is packed already: name another format with --format")
     if form is Format.biper:
@@ -65,23 +76,28 @@ def export(
         report, images = export_saved(source, out, data_dir=data_dir, float_layers=float_layers.value)
         row, text = {"file": str(out), **asdict(report)}, f"{out}: {report} (on {images})"
     else:
-        from biper.targets.deploy import deploy, open_program, output_file, parse_bytes
+        from biper.targets.c.budget import BudgetError, parse_budget
+        from biper.targets.deploy import deploy, open_program, output_file
 
-        for size in (flash, ram):
-            if size is not None:
-                parse_bytes(size)
+        parse_budget(budget, flash=flash, ram=ram, integer_only=integer_only)  # before the model is read
         out = output_file(source, form.value, out or source.with_suffix(""))
         limits = limits_of(max_memory, max_work)
         opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value, **limits)
-        row, text = deploy(
-            opened,
-            form.value,
-            out,
-            integer_only=integer_only,
-            flash=flash,
-            ram=ram,
-            numbers=None if input_kind is None else input_kind is InputKind.numbers,
-        )
+        try:
+            row, text = deploy(
+                opened,
+                form.value,
+                out,
+                integer_only=integer_only,
+                flash=flash,
+                ram=ram,
+                budget=budget,
+                numbers=None if input_kind is None else input_kind is InputKind.numbers,
+            )
+        except BudgetError as error:
+            if budget is not None and not as_json:
+                tables.say(error.table)
+            raise
     if as_json:
         typer.echo(json.dumps(row))
     else:

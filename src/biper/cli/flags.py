@@ -7,6 +7,7 @@ import re
 FLAGS = {
     "activation": "--activation",
     "batch": "--batch",
+    "budget": "--budget",
     "compiled": "--compile",
     "data_dir": "--data-dir",
     "dataset": "--dataset",

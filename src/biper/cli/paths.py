@@ -60,7 +60,7 @@ def limits_of(max_memory: str | None, max_work: int | None) -> Limits:
     """
     limits: Limits = {} if max_work is None else {"max_work": max_work}
     if max_memory is not None:
-        from biper.targets.deploy import parse_bytes
+        from biper.targets.c.budget import parse_bytes
 
         try:
             limits["max_memory"] = parse_bytes(max_memory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,17 @@ from biper.runtime.agreement import compare_with_reference
 from biper.runtime.budget import MAX_MEMORY, MAX_WORK, UNLIMITED
 from biper.runtime.program import Program
 from biper.runtime.reader import read_program
+from biper.targets.c.budget import (
+    BudgetError,
+    amounts,
+    budget_rows,
+    budget_table,
+    fits,
+    limit,
+    needs_text,
+    parse_budget,
+    shortage,
+)
 from biper.targets.c.projects import MARKERS, project_files, require_project_folder
 from biper.targets.c.sizes import STACK_BYTES
 from biper.targets.c.source import CSource, c_source
@@ -98,6 +109,7 @@ def deploy(
     integer_only: bool = False,
     flash: str | None = None,
     ram: str | None = None,
+    budget: str | None = None,
     numbers: bool | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Write a program in a format.
@@ -106,7 +118,7 @@ def deploy(
         opened: what to write.
         form: a format, one of `SUFFIXES`.
         out: the file or folder to write; if a file does not end with the suffix of the format, the suffix is appended.
-        integer_only, flash, ram, numbers: see `write_c`; only for ``"c"``, ``"arduino"`` and ``"esp-idf"``.
+        integer_only, flash, ram, budget, numbers: see `write_c`; only for ``"c"``, ``"arduino"`` and ``"esp-idf"``.
 
     Returns:
         What was written, as data for JSON, and as text for people.
@@ -120,7 +132,8 @@ def deploy(
         return write_html(opened, out)
     if form in ("onnx", "openvino"):
         return write_graph(opened, form, out)
-    return write_c(opened, out, form, integer_only=integer_only, flash=flash, ram=ram, numbers=numbers)
+    limits = parse_budget(budget, flash=flash, ram=ram, integer_only=integer_only)
+    return write_c(opened, out, form, integer_only=integer_only, budget=limits, numbers=numbers)
 
 
 def output_file(source: Path, form: str, out: Path) -> Path:
@@ -151,8 +164,7 @@ def write_c(
     form: str = "c",
     *,
     integer_only: bool = False,
-    flash: str | None = None,
-    ram: str | None = None,
+    budget: Mapping[str, int] | None = None,
     numbers: bool | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Write a program as C99: ``out``, whose name names the function, and a header beside it; or a folder with both.
@@ -162,7 +174,7 @@ def write_c(
         out: a ``.c`` file, or the folder of a library or component.
         form: ``"c"``, or a form of `biper.targets.c.projects`.
         integer_only: use no floating point; see `biper.targets.c.fixed_point`.
-        flash, ram: the memory of the device, such as ``"128k"``; None for no limit.
+        budget: what the device has, by the names of `biper.targets.c.budget.RESOURCES`; None for no limit.
         numbers: True if the function takes normalized numbers, False if it takes pixels and normalizes them; None for
             pixels of pictures, and numbers of signals and of vectors.
 
@@ -170,11 +182,11 @@ def write_c(
         What was written, as data for JSON, and as text for people.
 
     Raises:
-        ExportError: the program does not fit into this memory, and nothing is written; or the errors of `c_source` and
-            of `to_fixed_point` for the form that is asked for.
+        BudgetError: the program does not fit into the budget, and nothing is written.
+        ExportError: the errors of `c_source` and of `to_fixed_point` for the form that is asked for; or instructions
+            are limited and not known.
     """
-    limits = {"flash": flash, "RAM": ram}
-    budget = {name: parse_bytes(size) for name, size in limits.items() if size is not None}
+    budget = budget or {}
     function = out.stem if form == "c" else out.name
     forms = {"float32": _smaller_if_needed(opened.program, budget, name=function, numbers=numbers)}
     refused = {}
@@ -187,11 +199,17 @@ def write_c(
         refused["integer-only"] = f"integer-only is not possible: {error}"
     name = "integer-only" if integer_only else "float32"
     chosen = forms[name]
-    needs = {other: _needs(other, made, budget) for other, made in forms.items()} | refused
-    if not _fits(chosen, budget):
-        had = " and ".join(f"{limits[what]} of {what}" for what in budget)
+    if "instructions" in budget and chosen.instructions is None:
+        unknown = ", ".join(sorted({call.operator for call in chosen.made if call.instructions is None}))
+        raise ExportError(
+            f"the instructions of this network are not known, because there is no cost model of {unknown}: "
+            "leave instructions out of budget=..."
+        )
+    needs = {other: needs_text(other, made, budget) for other, made in forms.items()} | refused
+    if not fits(chosen, budget):
         others = "; ".join(text for other, text in needs.items() if other != name)
-        raise ExportError(f"{had} are too little: {needs[name]}; {others}")
+        message = f"{amounts(budget, limit)} are too little: {needs[name]}; {shortage(chosen, budget)}; {others}"
+        raise BudgetError(message, budget_table(chosen, budget))
     if form == "c":
         files = {out: chosen.source, out.with_suffix(".h"): chosen.header}
     else:
@@ -210,12 +228,14 @@ def write_c(
         "code_bytes": chosen.code_bytes,
         "arena_bytes": chosen.arena_bytes,
         "memory_map": list(chosen.memory_map),
-        "forms": {other: {**made.needs, "fits": _fits(made, budget)} for other, made in forms.items()},
+        "budget": budget_rows(chosen, budget),
+        "forms": {other: {**made.needs, "fits": fits(made, budget)} for other, made in forms.items()},
     }
     lines = [
         f"{written}: {name}, {chosen.table_bytes:,} bytes of tables, about "
         f"{chosen.code_bytes:,} of code, an arena of {chosen.arena_bytes:,}, a stack of up to {STACK_BYTES:,}",
         *needs.values(),
+        *([budget_table(chosen, budget)] if budget else []),
         *chosen.memory_map,
     ]
     return row, "\n".join(lines)
@@ -256,33 +276,10 @@ def write_graph(opened: OpenedProgram, form: str, out: Path) -> tuple[dict[str, 
     return row, f"{', '.join(map(str, files))}: {total:,} bytes; {agreement}"
 
 
-def parse_bytes(text: str) -> int:
-    """Read a size such as ``128k``, ``1.5M``, ``1G`` or ``4096`` as bytes; k is 1024, as in data sheets of processors.
-
-    Raises:
-        ExportError: the text is no size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(?:i?[bB])?", text)
-    if not match or float(match[1]) <= 0:
-        raise ExportError(f"{text!r} is no size: expected bytes, such as 4096, 128k or 1M")
-    return int(float(match[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[match[2].lower()])
-
-
-def _smaller_if_needed(program: Program, budget: dict[str, int], **options: Any) -> CSource:
+def _smaller_if_needed(program: Program, budget: Mapping[str, int], **options: Any) -> CSource:
     """C source with tables for its binary convolutions; without them where only that fits into the memory."""
     source = c_source(program, **options)
-    if _fits(source, budget):
+    if fits(source, budget):
         return source
     small = c_source(program, **options, small=True)
-    return small if _fits(small, budget) else source
-
-
-def _fits(source: CSource, budget: dict[str, int]) -> bool:
-    return all(source.needs[name] <= size for name, size in budget.items())
-
-
-def _needs(name: str, source: CSource, budget: dict[str, int]) -> str:
-    text = f"{name} needs " + " and ".join(f"{size / 1024:.1f}k of {what}" for what, size in source.needs.items())
-    if not budget:
-        return text
-    return f"{text} and {'fits' if _fits(source, budget) else 'does not fit'}"
+    return small if fits(small, budget) else source

@@ -15,11 +15,12 @@ from biper.targets.c.array_calls import ArrayCalls
 from biper.targets.c.array_functions import definition
 from biper.targets.c.fixed_array_calls import FixedArrayCalls
 from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
+from biper.targets.c.instructions import Call
 from biper.targets.c.kernels import BinaryLayer
 from biper.targets.c.layout import places_of
 from biper.targets.c.sizes import description_bytes
 from biper.targets.c.streams import Stream
-from biper.targets.c.text import comment, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
+from biper.targets.c.text import comment, fours_of, initializer, lanes_of, number, pairs_of, rows, units_of, words_of
 
 Array = NDArray[Any]
 
@@ -41,6 +42,7 @@ class OperatorCalls:
     Attributes:
         tables: definitions of constants, in the order in which they are to stand.
         calls: statements of the function that runs the program.
+        made: what the calls do, in their order.
         operators: names of the operators that are called.
         functions: definitions of the functions that operators on arrays call, by name.
         table_bytes: the size of all constants.
@@ -59,6 +61,7 @@ class OperatorCalls:
         self.bits = {op.bits for op in program.operations}
         self.tables: list[str] = []
         self.calls: list[str] = []
+        self.made: list[Call] = []
         self.operators: set[str] = set()
         self.functions: dict[str, str] = {}
         self.table_bytes = 0
@@ -103,10 +106,10 @@ class OperatorCalls:
             fields["scratch"] = self.arena.address(f"scratch {index}", "words")
             fields |= {"units": units.shape[-1], "rows": layer.kernel_rows // layer.passes}
             if layer.by_tables:
-                fields["weight"] = self.either_table(index, "weight", pairs_of(units), lanes_of(units))
+                fields["weight"] = self.either_table(index, "weight", fours_of(units), lanes_of(units))
                 self.call(index, step, "lookup_convolution", fields | geometry)
             else:
-                fields["weight"] = self.table(index, "weight", pairs_of(units))
+                fields["weight"] = self.either_table(index, "weight", fours_of(units), pairs_of(units))
                 self.call(index, step, "binary_convolution", fields | geometry)
             return
         firsts = np.arange(groups) * inside // 16
@@ -265,6 +268,9 @@ class OperatorCalls:
             given += ["0", str(step.op.shape[1])]
         if self.stream is not None and index == 0:
             self.calls.append(f"    for (i = 0; i < {self.stream.steps}; ++i) {{")
+        times = self.stream.steps if streamed and self.stream is not None else 1
+        inputs = tuple(self.shapes[name] for name in step.op.inputs) or (self.program.input_shape,)
+        self.made.append(Call(operator, step, inputs, part, self.layers.get(index), times))
         self.calls.append(f"{' ' * 8 if streamed else ' ' * 4}{operator}({', '.join([f'&{variable}', *given])});")
         if self.stream is not None and index == len(self.stream.bands) - 1:
             self.calls.append("    }")
@@ -283,6 +289,7 @@ class OperatorCalls:
         variable = f"op{index}" if part == 0 else f"op{index}_{part}"
         body = initializer({key: value for key, value in fields.items() if value != 0})
         self.tables.append(f"/* {comment(op.source)} */\nstatic const {operator}_t {variable} = {body};\n")
+        self.made.append(Call(operator, FixedOperation(op), ()))
         self.calls.append(f"    {operator}(&{variable});")
         self.operators.add(operator)
         self.table_bytes += description_bytes(operator, integer=self.integer)
@@ -307,12 +314,12 @@ class OperatorCalls:
         self.table_bytes += 8 * len(pairs)
         return name
 
-    def either_table(self, index: int, what: str, counted: Array, looked_up: Array) -> str:
-        """Define the weights of a binary convolution, in one order where bits are counted, and else in another."""
+    def either_table(self, index: int, what: str, counted: Array, other: Array) -> str:
+        """Define the weights of a binary convolution: ``counted`` where an instruction counts bits, else ``other``."""
         name, before, size = self.table(index, what, counted), self.tables.pop(), self.table_bytes
         size -= -(-counted.nbytes // 4) * 4
         self.table_bytes = size
-        self.table(index, what, looked_up)
+        self.table(index, what, other)
         self.tables.append(f"#ifdef MODEL_POPCOUNT\n{before}#else\n{self.tables.pop()}#endif\n")
         return name
 

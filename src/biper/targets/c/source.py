@@ -24,6 +24,7 @@ from biper.targets.c.arena import arena_of
 from biper.targets.c.array_functions import library_functions
 from biper.targets.c.calls import OperatorCalls
 from biper.targets.c.fixed_point import FROM_PIXELS, FixedOperation, FixedProgram
+from biper.targets.c.instructions import Call
 from biper.targets.c.interface import Interface
 from biper.targets.c.kernels import BinaryLayer, binary_layers
 from biper.targets.c.sizes import STACK_BYTES, code_bytes
@@ -79,6 +80,7 @@ class CSource:
         buffers: declarations of arrays for the inputs and the results, without a storage class.
         call: the statement that computes the results in these arrays.
         first_output: the name of the array of the first result.
+        made: what the calls of operators do, in their order; nothing in float32.
     """
 
     header: str
@@ -90,11 +92,19 @@ class CSource:
     buffers: tuple[str, ...] = ()
     call: str = ""
     first_output: str = ""
+    made: tuple[Call, ...] = ()
 
     @property
     def needs(self) -> dict[str, int]:
         """Bytes of ``"flash"``, for tables and code, and of ``"RAM"``, for arena and stack."""
         return {"flash": self.table_bytes + self.code_bytes, "RAM": self.arena_bytes + STACK_BYTES}
+
+    @property
+    def instructions(self) -> float | None:
+        """Of a Cortex-M3 for one input, by `biper.targets.c.instructions`; None in float32, and if it lacks a cost."""
+        counts = [call.instructions for call in self.made]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
 
 
 def c_source(
@@ -188,6 +198,7 @@ def _source(
         tuple(argument.removeprefix("const ") for argument in interface.arguments()),
         interface.call(),
         next(iter(interface.outputs.values())),
+        tuple(calls.made) if calls.integer else (),
     )
 
 
@@ -235,18 +246,18 @@ def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterab
 def _binary_text(operators: set[str]) -> Iterable[str]:
     """The definitions of the binary convolutions that are called; where bits are counted, no table is looked up."""
     yield from sections("bits", ["popcount"])
-    counting = {name: sections("bits", [name])[0] for name in ("count", "count_masked")}
+    counting = [*sections("bits", ["count_four"]), *sections("binary", ["binary_convolution"])]
+    if "grouped_binary_convolution" in operators:
+        yield from sections("bits", ["count"])
+    elif "binary_convolution" in operators:
+        yield from ("#ifndef MODEL_POPCOUNT\n", *sections("bits", ["count"]), "#endif\n")
     if operators & {"binary_convolution", "lookup_convolution"}:
         yield from sections("binary", ["binary_convolution_type"])
-        (counting["binary_convolution"],) = sections("binary", ["binary_convolution"])
     if "binary_convolution" in operators:
-        always = set(counting)
-    else:
-        always = {"count"} if "grouped_binary_convolution" in operators else set()
-    yield from (text for name, text in counting.items() if name in always)
+        yield from (*sections("bits", ["count_masked"]), *counting)
     if "lookup_convolution" in operators:
         yield "#ifdef MODEL_POPCOUNT\n"
-        yield from (text for name, text in counting.items() if name not in always)
+        yield from () if "binary_convolution" in operators else counting
         yield "#define lookup_convolution binary_convolution\n#else\n"
         yield from sections("lookup", ["lookup", "lookup_convolution"])
         yield "#endif\n"

@@ -31,6 +31,15 @@ def pairs_of(units: NDArray[np.uint16]) -> NDArray[np.uint32]:
     return np.ascontiguousarray(np.pad(flat, ((0, 0), (0, flat.shape[1] % 2)))).view("<u4")
 
 
+def fours_of(units: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """The words of `pairs_of` as [ceil(O / 4)][two words][channel][word], then [channel] of a last one word."""
+    words = pairs_of(units)
+    blocks = np.pad(words, ((0, -len(words) % 4), (0, 0))).reshape(-1, 4, words.shape[1])
+    even = words.shape[1] // 2 * 2
+    twos = blocks[:, :, :even].reshape(len(blocks), 4, -1, 2).transpose(0, 2, 1, 3)
+    return np.concatenate([part.reshape(len(blocks), -1) for part in (twos, blocks[:, :, even:])], axis=1)
+
+
 TABLE_LANES = 0, 4, 2, 6, 1, 5, 3, 7
 """Which of 8 channels has the lowest, the second, ... 4 bits of a word of weights, as `sources/lookup.c` takes them."""
 

@@ -25,9 +25,13 @@ static void finish_sum(const epilogue_t *e, int32_t pixel, int32_t channel, int3
 }
 
 /* @section popcount */
-/* How many bits of a word are 1. Define MODEL_POPCOUNT where the processor has an instruction for it. */
+/* How many bits of a word are 1. Define MODEL_POPCOUNT where the processor has an instruction for it, and
+   MODEL_POPCOUNT64 where that takes words of 64 bits. */
 #if !defined(MODEL_POPCOUNT) && defined(__GNUC__) && (defined(__POPCNT__) || defined(__riscv_zbb))
 #define MODEL_POPCOUNT(word) __builtin_popcount(word)
+#if defined(__x86_64__) || (defined(__riscv_xlen) && __riscv_xlen == 64)
+#define MODEL_POPCOUNT64(word) __builtin_popcountll(word)
+#endif
 #endif
 
 /* @section count */
@@ -81,6 +85,7 @@ static int32_t count_differing(const uint32_t *x, const uint32_t *w, int32_t wor
 
 /* @section count_masked */
 /* The same for the bits that are 1 in a mask. */
+#ifndef MODEL_POPCOUNT
 static int32_t count_masked(const uint32_t *x, const uint32_t *w, const uint32_t *mask, int32_t words)
 {
     int32_t i, count = 0;
@@ -90,3 +95,48 @@ static int32_t count_masked(const uint32_t *x, const uint32_t *w, const uint32_t
     }
     return count;
 }
+#endif
+
+/* @section count_four */
+/* How many bits of a window differ from the weights of four output channels, or of `channels` if those are fewer; with a
+   mask, of the bits that are 1 in it. Returns where the weights of the channels after these are. */
+#ifdef MODEL_POPCOUNT
+/* Weights [4 output channels][two words][channel][word], and last [channel] where the number of words is odd. */
+#define COUNT_WORD(w, KEPT) (uint32_t)MODEL_POPCOUNT((x[0] ^ (w)[0]) KEPT(mask[0]))
+#ifdef MODEL_POPCOUNT64
+#define PAIR(words) ((words)[0] | (uint64_t)(words)[1] << 32)
+#define COUNT_PAIR(w, KEPT) (uint32_t)MODEL_POPCOUNT64((PAIR(x) ^ PAIR(w)) KEPT(PAIR(mask)))
+#else
+#define COUNT_PAIR(w, KEPT) (COUNT_WORD(w, KEPT) + (uint32_t)MODEL_POPCOUNT((x[1] ^ (w)[1]) KEPT(mask[1])))
+#endif
+#define EVERY(mask)
+#define MASKED(mask) & (mask)
+#define COUNT_FOUR(COUNT, step, KEPT) \
+    c0 += COUNT(w, KEPT), c1 += COUNT(w + step, KEPT), c2 += COUNT(w + 2 * step, KEPT), c3 += COUNT(w + 3 * step, KEPT)
+static const uint32_t *count_four(const uint32_t *x, const uint32_t *mask, const uint32_t *w, int32_t words,
+                                  int32_t channels, uint32_t *differing)
+{
+    uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
+    (void)channels;
+    if (mask) {
+        for (; words > 1; words -= 2, x += 2, mask += 2, w += 8) COUNT_FOUR(COUNT_PAIR, 2, MASKED);
+        if (words > 0) COUNT_FOUR(COUNT_WORD, 1, MASKED);
+    } else {
+        for (; words > 1; words -= 2, x += 2, w += 8) COUNT_FOUR(COUNT_PAIR, 2, EVERY);
+        if (words > 0) COUNT_FOUR(COUNT_WORD, 1, EVERY);
+    }
+    differing[0] = c0, differing[1] = c1, differing[2] = c2, differing[3] = c3;
+    return w + 4 * words;
+}
+#else
+/* Weights [output channel][word]. */
+static const uint32_t *count_four(const uint32_t *x, const uint32_t *mask, const uint32_t *w, int32_t words,
+                                  int32_t channels, uint32_t *differing)
+{
+    int32_t i;
+    for (i = 0; i < 4 && i < channels; ++i, w += words)
+        differing[i] = (uint32_t)(mask ? count_masked(x, w, mask, words) : count_differing(x, w, words));
+    for (; i < 4; ++i) differing[i] = 0;
+    return w;
+}
+#endif

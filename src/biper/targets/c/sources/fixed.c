@@ -53,7 +53,12 @@ static int16_t saturated(int32_t x)
     return (int16_t)x;
 }
 #else
-static int16_t saturated(int32_t x) { return (int16_t)(x > 32767 ? 32767 : x < -32768 ? -32768 : x); }
+static int16_t saturated(int32_t x)
+{
+    x = x < -32768 ? -32768 : x; /* a minimum and a maximum, for which many processors have an instruction */
+    x = x > 32767 ? 32767 : x;
+    return (int16_t)x;
+}
 #endif
 
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t y)
@@ -117,6 +122,17 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
         const int16_t *residual = e->residual + kept_at(pixel, e->residual_ring) * e->channels + first;
         int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
         uint32_t negative = 0;
+#if defined(__SSE2__) || defined(__aarch64__) /* loops that compilers turn into instructions of several numbers */
+        static const uint32_t places[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+        int32_t y[16];
+        for (i = 0; i < 8; ++i) y[2 * i] = (int32_t)(counts[i] & 0xffffu), y[2 * i + 1] = (int32_t)(counts[i] >> 16);
+        for (i = 0; i < 16; ++i) y[i] = 2 * y[i] - products;
+        for (i = 0; i < 16; ++i) MODEL_SUM(e, pixel, first + i, y[i]);
+        for (i = 0; i < 16; ++i) y[i] = y[i] * affine[i].multiplier + affine[i].offset + residual[i] * one;
+        for (i = 0; i < 16; ++i) MODEL_BIT(e, pixel, first + i, y[i] >= 0);
+        for (i = 0; i < 16; ++i) negative |= y[i] < 0 ? places[i] : 0u;
+        for (i = 0; i < 16; ++i) real[i] = saturated(shifted(y[i] + half, by));
+#else
 #define FINISH(at, count)                                                                                            \
     do {                                                                                                             \
         const int32_t sum = 2 * (int32_t)(count)-products;                                                           \
@@ -126,12 +142,13 @@ static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int
         negative = negative << 1 | (uint32_t)y >> 31;                                                                \
         real[at] = saturated(shifted(y + half, by));                                                                 \
     } while (0)
-        for (i = 14; i >= 0; i -= 2) {
-            const uint32_t both = counts[i >> 1];
+        for (i = 14, counts += 8; i >= 0; i -= 2) {
+            const uint32_t both = *--counts;
             FINISH(i + 1, both >> 16);
             FINISH(i, both & 0xffffu);
         }
 #undef FINISH
+#endif
         if (e->bits) e->bits[kept_at(pixel, e->bits_ring) * e->units + (first >> 4)] = (uint16_t)~negative;
         return;
     }

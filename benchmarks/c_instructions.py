@@ -1,0 +1,270 @@
+"""Fit the cost model of `biper.targets.c.instructions` to counts of an emulated board, and say how far it is from them.
+
+    python benchmarks/c_instructions.py
+
+Programs of a few layers of random sizes are written in integers alone, compiled with ``-O2`` and run for one image;
+their counts are what the costs are fitted to. The counts of networks, which the fit does not see, are compared with
+what the model says. Needs arm-none-eabi-gcc and qemu-system-arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import biper
+from biper.runtime.pretrained import pretrained_file
+from biper.runtime.program import Operation, Program, pack_weight, write_program
+from biper.runtime.reader import read_program
+from biper.targets.c.fixed_point import IMAGE
+from biper.targets.c.instructions import Call
+from biper.targets.c.source import c_source
+from biper.targets.c.to_fixed_point import to_fixed_point
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "cortex_m"
+sys.path.insert(0, str(EXAMPLE))
+from boards import BOARDS, PROFILE, profiled  # noqa: E402
+
+SEVERAL_CALLS = ("-fno-inline-functions-called-once", "-fno-ipa-cp")
+"""Flags with which an operator that is called once is compiled as one that is called several times.
+
+Otherwise the compiler uses the sizes of the only call, and takes more or fewer instructions, as it happens. Only the
+convolution of pixels is always called once."""
+
+MAIN = """\
+#include "board.h"
+#include "model.h"
+
+static const {kind} input[{size}] = {{1}};
+static int16_t output[MODEL_OUTPUTS];
+
+int main(void)
+{{
+    board_profile_start();
+    model_run(input, output);
+    board_profile_print();
+    return 0;
+}}
+"""
+
+
+def main() -> None:
+    """Print the costs, and the errors of the fit and on networks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=int, default=60, help="how many random programs to fit to")
+    parser.add_argument("--board", choices=BOARDS, default="cortex-m3")
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    counts: dict[str, list[tuple[dict[str, float], int]]] = defaultdict(list)
+    for index in range(options.programs):
+        alone = index % 3 == 0
+        flags = () if alone else SEVERAL_CALLS
+        for call, count in counted(random_program(random), options.board, *flags, small=random.random() < 0.3):
+            if alone == (call.operator == "pixel_convolution"):
+                counts[call.operator].append((call.parts(), count))
+    counts.pop("read_pixels", None)
+    for _ in range(options.programs // 8):
+        for call, count in counted(flat_program(random), options.board):
+            if call.operator in ("read_pixels", "flatten"):
+                counts[call.operator].append((call.parts(), count))
+    costs = {operator: fitted(rows) for operator, rows in sorted(counts.items())}
+    for operator, rows in sorted(counts.items()):
+        errors = [abs(said(costs[operator], parts) / count - 1) for parts, count in rows]
+        print(f"# {operator}: {len(rows)} calls, median error {np.median(errors):.1%}, largest {max(errors):.1%}")
+    print("COSTS = {")
+    for operator, found in costs.items():
+        print(f'    "{operator}": {{{", ".join(f"{key!r}: {cost:.4g}" for key, cost in found.items() if cost)}}},')
+    print("}\n\n| network | measured | model | error |\n| --- | --- | --- | --- |")
+    for name, program in networks():
+        made = counted(program, options.board)
+        total = sum(count for _, count in made)
+        model = sum(said(costs.get(call.operator, {}), call.parts()) for call, _ in made)
+        print(f"| {name} | {total:,} | {model:,.0f} | {model / total - 1:+.1%} |", flush=True)
+
+
+def counted(program: Program, board: str, *flags: str, small: bool = False) -> list[tuple[Call, int]]:
+    """The calls of a program, with the instructions that each takes for one image; see `c_source` for ``small``."""
+    fixed = to_fixed_point(program)
+    source = c_source(program, fixed=fixed, small=small)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "model.h").write_text(source.header)
+        (path / "model.c").write_text(profiled(source.source))
+        kind = "int16_t" if IMAGE in fixed.program.inputs else "uint8_t"
+        (path / "main.c").write_text(MAIN.format(kind=kind, size=int(np.prod(program.input_shape))))
+        BOARDS[board].build(
+            [path / "main.c", path / "model.c"], path / "model.elf", "-O2", PROFILE, *flags, memory="4M"
+        )
+        text = BOARDS[board].run(path / "model.elf", capture=True).stdout
+    numbers = [int(number) for number in re.findall(r"^(\d+) \w+ op\w+$", text, re.MULTILINE)]
+    return list(zip(source.made, numbers, strict=True))
+
+
+def said(costs: dict[str, float], parts: dict[str, float]) -> float:
+    """What a model says."""
+    return sum(costs.get(part, 0.0) * count for part, count in parts.items())
+
+
+def fitted(rows: list[tuple[dict[str, float], int]]) -> dict[str, float]:
+    """Costs, none of them negative, with the least squares of errors relative to the square roots of the counts."""
+    names = sorted({name for parts, _ in rows for name in parts})
+    roots = np.sqrt([count for _, count in rows])
+    table = np.array([[parts.get(name, 0.0) for name in names] for parts, _ in rows]) / roots[:, None]
+    kept = list(range(len(names)))
+    while True:
+        found = np.linalg.lstsq(table[:, kept], roots, rcond=None)[0]
+        if found.min() >= 0:
+            break
+        del kept[int(found.argmin())]
+    costs = dict.fromkeys(names, 0.0) | {names[index]: float(cost) for index, cost in zip(kept, found, strict=True)}
+    return {name: float(f"{cost:.4g}") for name, cost in costs.items()}
+
+
+class Layers:
+    """Collects layers of random kinds and sizes, each of which reads the one before."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self.random = random
+        self.channels, size = self.pick(1, 3), self.pick(8, 8, 16, 16, 24, 32)
+        self.input_shape = (self.channels, size if random.random() < 0.8 else 1, size)
+        self.size = self.input_shape[1:]
+        self.made: list[Operation] = []
+
+    def pick(self, *values: int) -> int:
+        """One of some numbers."""
+        return int(self.random.choice(values))
+
+    def add(self, kind: str, reads: str, channels: int, tensors: dict[str, Any], **rest: Any) -> None:
+        """Add a layer of so many channels, with an affine."""
+        name = str(len(self.made))
+        affine = {
+            key: (self.random.standard_normal(channels) / 10).astype(np.float32) for key in ("multiplier", "offset")
+        }
+        names = {"real": f"v{name}", "bits": f"b{name}"}
+        self.made.append(Operation(kind, "layer", (reads,), (), **names, tensors=tensors | affine, **rest))
+        self.channels = channels
+
+    def convolution(self, channels: int, kind: str) -> None:
+        """A convolution of pixels, or of the ``"binary"``, ``"real"`` or ``"signed"`` layer before."""
+        groups = 1 if not self.made or self.random.random() < 0.7 else self.pick(4, self.channels)
+        channels = channels if groups == 1 else self.channels
+        kernel = [self.pick(1, 3, 3, 3, 5) if self.size[0] > 1 else 1, self.pick(1, 3, 3, 3, 5)]
+        padding = [kernel[0] // 2] * 2 + [kernel[1] // 2] * 2
+        attributes: dict[str, Any] = {"stride": [1, 1], "dilation": [1, 1], "padding": padding, "groups": groups}
+        shape = (channels, self.channels // groups, *kernel)
+        weight: Any = self.random.standard_normal(shape).astype(np.float32)
+        clip = {"activation": "clip", "low": -1.0, "high": 1.0}
+        last = self.made[-1] if self.made else None
+        if last is None:
+            self.add("convolution", IMAGE, channels, {"weight": weight}, attributes=attributes | clip)
+        elif kind == "binary":
+            same = channels == self.channels
+            rest = {"attributes": attributes | (clip if same else {}), "residual": last.real if same else None}
+            self.add("binary_convolution", last.bits or "", channels, {"weight": pack_weight(weight > 0)}, **rest)
+        else:
+            weight = weight if kind == "real" else pack_weight(weight > 0)
+            activation = {"activation": "relu"} if self.random.random() < 0.5 else {}
+            self.add("convolution", last.real or "", channels, {"weight": weight}, attributes=attributes | activation)
+
+    def thresholds(self) -> None:
+        """A binary convolution of which only signs are needed, and one that reads them."""
+        self.convolution(self.pick(16, 32, 64, 128), "binary")
+        channels = self.channels
+        tensors = dict.fromkeys(("weight",), self.made[-1].tensors["weight"])
+        tensors["threshold"] = self.random.integers(-9, 9, channels).astype(np.int32)
+        tensors["flip"] = np.zeros(channels, np.uint8)
+        made = self.made[-1]
+        attributes = {key: made.attributes[key] for key in ("stride", "dilation", "padding", "groups")}
+        self.made[-1] = replace(made, real=None, residual=None, tensors=tensors, attributes=attributes)
+        wide = self.pick(256, 16, 16) if self.size[0] < 17 else 16
+        weight = self.random.random((wide, self.channels, 3 if self.size[0] > 1 else 1, 3)) < 0.5
+        padding = [weight.shape[2] // 2] * 2 + [1, 1]
+        again = {"stride": [1, 1], "dilation": [1, 1], "padding": padding, "groups": 1}
+        self.add("binary_convolution", made.bits or "", wide, {"weight": pack_weight(weight)}, attributes=again)
+
+    def halved(self) -> None:
+        """A pool of 2 x 2."""
+        self.size = (self.size[0] // 2, self.size[1] // 2)
+        window = {
+            "kernel": [2, 2],
+            "stride": [2, 2],
+            "padding": [0, 0],
+            "size": list(self.size),
+            "count_padding": False,
+        }
+        kind = {"kind": "max" if self.random.random() < 0.5 else "average"}
+        self.add("pool", self.made[-1].real or "", self.channels, {}, attributes=window | kind)
+
+    def widened(self) -> None:
+        """Channels of zeros."""
+        before, after = self.pick(0, 8), self.pick(8, 16)
+        attributes = {"before": before, "after": after}
+        channels = self.channels + before + after
+        self.add("pad_channels", self.made[-1].real or "", channels, {}, attributes=attributes)
+
+
+def random_program(random: np.random.Generator) -> Program:
+    """A convolution of pixels, then several layers, most of them binary as in a network."""
+    layers = Layers(random)
+    layers.convolution(layers.pick(8, 16, 16, 32), "real")
+    for _ in range(layers.pick(4, 6, 8)):
+        kind = random.random()
+        if kind < 0.5:
+            layers.convolution(layers.channels if random.random() < 0.6 else layers.pick(16, 32, 64), "binary")
+        elif kind < 0.7:
+            layers.thresholds()
+        elif kind < 0.8:
+            layers.convolution(layers.pick(8, 16, 32), "real" if kind < 0.75 else "signed")
+        elif kind < 0.9 and layers.size[0] > 3:
+            layers.halved()
+        else:
+            layers.widened()
+    channels = layers.input_shape[0]
+    last = layers.made[-1].real or ""
+    return read_program(
+        write_program(Program(layers.input_shape, (0.5,) * channels, (0.25,) * channels, (), last, tuple(layers.made)))
+    )
+
+
+def flat_program(random: np.random.Generator) -> Program:
+    """A convolution of pixels with so many weights that pixels are normalized first; its result is flattened."""
+    channels, size = int(random.choice([1, 3])), int(random.choice([6, 8, 12]))
+    width = int(random.choice([8, 16, 24])) + 1024 // (9 * channels)
+    geometry = {"stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "groups": 1}
+    weight = random.standard_normal((width, channels, 3, 3)).astype(np.float32)
+    relu = geometry | {"activation": "relu"}
+    first = Operation("convolution", "layer", (IMAGE,), (0, 0, 0), "v", None, None, relu, {"weight": weight})
+    flat = Operation("flatten", "layer", ("v",), (0, 0, 0), "flat", "bits" if random.random() < 0.5 else None)
+    shape = (channels, size, size)
+    program = Program(shape, (0.5,) * channels, (0.25,) * channels, (), "flat", (first, flat))
+    return read_program(write_program(program))
+
+
+def networks() -> Iterator[tuple[str, Program]]:
+    """Networks by name: those that come with biper, and others with random weights."""
+    for name in ("digits-cnn", "cifar10-resnet20"):
+        yield name, read_program(pretrained_file(name))
+    others = [("digits_cnn", "digits", "W1A32"), ("resnet18a", "cifar10", "W1A1"), ("vgg_small", "cifar10", "W1A1")]
+    for name, dataset, bits in others:
+        torch.manual_seed(0)
+        model = biper.set_stage_(biper.create_model(name, dataset=dataset, bits=bits), "binary")
+        images = torch.randn(4, *((1, 8, 8) if dataset == "digits" else (3, 32, 32)))
+        model(images)
+        normalization = [0.5] * images.shape[1], [0.25] * images.shape[1]
+        with tempfile.TemporaryDirectory() as folder:
+            biper.export(model.eval(), Path(folder) / "network.biper", images, normalization=normalization)
+            yield f"{name}, {bits}", read_program(Path(folder) / "network.biper")
+
+
+if __name__ == "__main__":
+    main()
