@@ -254,7 +254,7 @@ class Call:
         """How many units of 16 bits the inputs of a group take at most."""
         op, groups = self.step.op, self.step.op.attributes["groups"]
         inside = unpack_weight(op.tensors["weight"], self.inputs[0][0] // groups).shape[1]
-        return max(((group + 1) * inside - 1) // 16 - group * inside // 16 for group in range(groups)) + 1
+        return 1 + int(max(((group + 1) * inside - 1) // 16 - group * inside // 16 for group in range(groups)))
 
     def finish(self, outputs: int) -> dict[str, float]:
         """What finishing sums takes: there are faster ways for what is frequent."""
