@@ -210,4 +210,4 @@ COMPARISONS: dict[str, Comparison] = {
     "watching": Comparison(_watching, 150, 10),
     "schedules": Comparison(_schedules, 400, 10),
 }
-"""The comparisons by the names of the record, in the order in which they run: short ones first."""
+"""The comparisons by the names of the record, in the order in which they run."""

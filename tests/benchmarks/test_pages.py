@@ -16,7 +16,9 @@ PAGES = {
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 SHORT_TIME = r"(?:ms|µs|us|ns|milliseconds|microseconds|nanoseconds)"
-SPEED = re.compile(rf"\d\s*{SHORT_TIME}\b|images/s|images a second|\d times\b|(?:^|[|,(]|\bin )\s*{SHORT_TIME}\b")
+RATIO = r"\d times\b(?! an? (?:second|minute|hour|day)\b)"
+"""A ratio in words; how often something happens, as in "5 times a second", is none."""
+SPEED = re.compile(rf"\d\s*{SHORT_TIME}\b|images/s|images a second|{RATIO}|(?:^|[|,(]|\bin )\s*{SHORT_TIME}\b")
 """A time below a second with its unit, a rate of images, or a ratio in words, anywhere in a table or in its head."""
 SUMMARY = "<!-- speed: summary -->\n"
 
@@ -46,7 +48,12 @@ def test_a_table_of_speed_that_is_typed_by_hand_is_found(table: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["| network | test % |\n| --- | --- |\n| items | 79.24 |\n", "| programs | 3 runs |\n"]
+    "table",
+    [
+        "| network | test % |\n| --- | --- |\n| items | 79.24 |\n",
+        "| programs | 3 runs |\n",
+        "| on the board | instructions |\n| --- | --- |\n| network, 5 times a second | 20.9 M |\n",
+    ],
 )
 def test_a_table_of_something_else_is_not(table: str) -> None:
     assert typed_tables(table) == []
