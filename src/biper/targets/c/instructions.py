@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biper.runtime.program import Operation, Shape, unpack_weight
+from biper.runtime.program import Operation, Shape
 from biper.targets.c.fixed_point import FixedOperation
 from biper.targets.c.kernels import BinaryLayer
 
@@ -252,9 +252,9 @@ class Call:
 
     def units_of_groups(self) -> int:
         """How many units of 16 bits the inputs of a group take at most."""
-        op, groups = self.step.op, self.step.op.attributes["groups"]
-        inside = unpack_weight(op.tensors["weight"], self.inputs[0][0] // groups).shape[1]
-        return 1 + int(max(((group + 1) * inside - 1) // 16 - group * inside // 16 for group in range(groups)))
+        groups: int = self.step.op.attributes["groups"]
+        inside = self.inputs[0][0] // groups
+        return max(((group + 1) * inside - 1) // 16 - group * inside // 16 for group in range(groups)) + 1
 
     def finish(self, outputs: int) -> dict[str, float]:
         """What finishing sums takes: there are faster ways for what is frequent."""
