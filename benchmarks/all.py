@@ -32,7 +32,8 @@ from typing import Any
 from comparisons import COMPARISONS, Settings, Unavailable
 from records.here import ROOT, this_commit, this_machine
 from records.schema import Comparisons, Measured, Record, RecordError, read_record, write_record
-from records.tables import shown, summary
+from records.summary import summary
+from records.tables import shown
 
 README = ROOT / "README.md"
 PART = re.compile(r"(<!-- speed: summary -->\n)(?:\|.*\n)*")

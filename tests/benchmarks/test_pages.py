@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support.benchmarks import BENCHMARKS, schema, tables
+from support.benchmarks import BENCHMARKS, schema, summary
 
 ROOT = BENCHMARKS.parent
 PAGES = {
@@ -67,7 +67,7 @@ def test_no_table_of_speed_is_typed_by_hand(name: str) -> None:
 def test_the_table_of_the_readme_is_that_of_a_record() -> None:
     text = PAGES["README.md"].partition(SUMMARY)[2].partition("\n\n")[0]
     records = [record for record in schema.read_results() if record.comparisons.engines is not None]
-    assert text in [tables.summary(record) for record in records]
+    assert text in [summary.summary(record) for record in records]
 
 
 def site_hook() -> ModuleType:

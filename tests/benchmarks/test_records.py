@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.benchmarks import schema, tables
+from support.benchmarks import schema, summary, tables
 
 MEASURED: dict[str, Any] = {
     "command": "python benchmarks/all.py --only engines --json FILE",
@@ -71,7 +71,7 @@ def test_the_caption_says_what_a_reader_must_not_overlook(tmp_path: Path) -> Non
 
 def test_the_summary_names_the_best_engine_of_each_kind(tmp_path: Path) -> None:
     record = schema.read_record(written(content(), tmp_path))
-    assert tables.summary(record).splitlines()[2:] == ["| small | 0.5 ms | 8.0 times |  |  |"]
+    assert summary.summary(record).splitlines()[2:] == ["| small | 0.5 ms | 8.0 times |  |  |"]
 
 
 def test_the_page_shows_every_comparison_of_every_machine(tmp_path: Path) -> None:

@@ -9,6 +9,6 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 if str(BENCHMARKS) not in sys.path:
     sys.path.append(str(BENCHMARKS))
 
-from records import schema, tables  # noqa: E402
+from records import schema, summary, tables  # noqa: E402
 
-__all__ = ["BENCHMARKS", "schema", "tables"]
+__all__ = ["BENCHMARKS", "schema", "summary", "tables"]
