@@ -53,6 +53,7 @@ struct Output {
 };
 
 struct ArrayOperation;  // see arrays.h
+struct Context;         // see context.h
 struct Value;           // these three are defined in operation.h
 struct Operation;
 struct Arena;
@@ -151,6 +152,7 @@ class Engine {
   void plan_memory();
   const Value* dying_residual(const Value& value) const;
   void read_image(const float* image, std::uint8_t* arena) const;
+  void read_inputs(const std::vector<const float*>& inputs, std::int64_t image, const Context& context) const;
   void run_one(const std::vector<const float*>& inputs, const std::vector<float*>& results, std::int64_t image,
                std::uint8_t* arena, bool parallel, std::atomic<bool>& failed);
   void compute(const std::vector<const float*>& inputs, std::int64_t count, const std::vector<float*>& results,

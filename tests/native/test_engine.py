@@ -291,6 +291,19 @@ def test_threads_share_large_operations_and_batches() -> None:
     assert np.array_equal(four(images), expected)
 
 
+def test_the_profile_times_a_convolution_whose_input_later_values_overwrite() -> None:
+    random = np.random.Generator(np.random.PCG64(0))
+    stem = PLAIN | {"stride": [2, 2], "padding": [3, 3, 3, 3]}  # its rows are transformed: it needs finite values
+    weight = {"weight": np.zeros((16, 3, 7, 7), np.float32)}
+    first = operation("convolution", "image", weight, real="v0", attributes=stem)
+    signs = operation("elementwise", "v0", bits="b0")  # all bits are set: as floats they are not finite
+    second = operation("binary_convolution", "b0", random_bits(random, 8, 16, 1, 1), real="v1", attributes=PLAIN)
+    alone, followed = program_of((3, 32, 32), [first], "v0"), program_of((3, 32, 32), [first, signs, second], "v1")
+    for name in SETS:
+        times = [Engine(program, name).profile(7)[0] for program in (alone, followed)]
+        assert times[1] > times[0] / 10, name
+
+
 def test_the_environment_chooses_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SETS:
         monkeypatch.setenv("BIPER_ISA", name)

@@ -59,7 +59,10 @@ def parse_budget(
     for key, size in given:
         if RESOURCES[key] in limits:
             raise ExportError(f"{key} is given twice: give it once, in budget=... or by itself")
-        limits[RESOURCES[key]] = parse_number(size, key) if key == "instructions" else parse_bytes(size)
+        try:
+            limits[RESOURCES[key]] = parse_number(size, key) if key == "instructions" else parse_bytes(size)
+        except ExportError as error:
+            raise ExportError(f"{key}: {error}") from None
     if "instructions" in limits and not integer_only:
         raise ExportError(
             "instructions are estimated for integers alone: add integer_only=True, or leave them out of budget=..."
