@@ -54,8 +54,10 @@ void frame_features(const int16_t *samples, int first, int16_t *features)
         const int32_t before = i == 0 && first ? 0 : samples[i - 1];
         const int32_t y = shifted((samples[i] - before + shifted(before, 5)) * hann[i], 13);
         const int place = reversed(i >> 1);
-        if (i & 1) im[place] = y;
-        else re[place] = y;
+        if (i & 1)
+            im[place] = y;
+        else
+            re[place] = y;
     }
     transform(re, im);
     for (i = 0; i < BANDS; ++i) bands[i] = 0;

@@ -1,3 +1,4 @@
+// clang-format Language: C
 /* Features of speech in integers; mel.py says what they are and computes the same in NumPy. */
 #ifndef MEL_H
 #define MEL_H

@@ -1,5 +1,6 @@
-/* Serves the serial protocol of MLPerf Tiny's performance mode: commands that end in %, and lines that begin with m- for
-   a message and e- for an error. The benchmark's own harness can stand in its place: submitter.c has what it calls. */
+/* Serves the serial protocol of MLPerf Tiny's performance mode: commands that end in %, and lines that begin with m-
+   for a message and e- for an error. The benchmark's own harness can stand in its place: submitter.c has what it calls.
+ */
 #include "submitter.h"
 
 enum { LONGEST_COMMAND = 80, MOST_WORDS = 4 };
@@ -110,14 +111,22 @@ static void obey(char *command)
 {
     char *words[MOST_WORDS];
     split(command, words);
-    if (same(words[0], "name")) th_printf("m-name-dut-[%s]\r\n", TH_VENDOR_NAME_STRING);
-    else if (same(words[0], "profile")) th_printf("m-profile-[biper]\r\nm-model-[%s]\r\n", TH_MODEL_VERSION);
-    else if (same(words[0], "timestamp")) th_timestamp();
-    else if (same(words[0], "db")) buffer_command(words);
-    else if (same(words[0], "infer")) infer_command(words);
-    else if (same(words[0], "results")) th_results();
-    else if (same(words[0], "help")) th_printf("name, profile, timestamp, db load N, db HEX, db print, infer N W, results\r\n");
-    else th_printf("e-[Unknown command: %s]\r\n", words[0]);
+    if (same(words[0], "name"))
+        th_printf("m-name-dut-[%s]\r\n", TH_VENDOR_NAME_STRING);
+    else if (same(words[0], "profile"))
+        th_printf("m-profile-[biper]\r\nm-model-[%s]\r\n", TH_MODEL_VERSION);
+    else if (same(words[0], "timestamp"))
+        th_timestamp();
+    else if (same(words[0], "db"))
+        buffer_command(words);
+    else if (same(words[0], "infer"))
+        infer_command(words);
+    else if (same(words[0], "results"))
+        th_results();
+    else if (same(words[0], "help"))
+        th_printf("name, profile, timestamp, db load N, db HEX, db print, infer N W, results\r\n");
+    else
+        th_printf("e-[Unknown command: %s]\r\n", words[0]);
     th_printf("m-ready\r\n");
 }
 

@@ -1,4 +1,6 @@
-/* What the harness of MLPerf Tiny calls, by the names that the benchmark gives: the functions that a submitter writes. */
+// clang-format Language: C
+/* What the harness of MLPerf Tiny calls, by the names that the benchmark gives: the functions that a submitter writes.
+ */
 #ifndef SUBMITTER_H
 #define SUBMITTER_H
 #include <stddef.h>
@@ -9,12 +11,12 @@
 
 enum { MAX_DB_INPUT_SIZE = 32 * 32 * 3 };
 
-void th_load_tensor(void);          /* take the bytes of the buffer as the input */
-void th_infer(void);                /* compute once */
-void th_results(void);              /* print the outputs: m-results-[...] */
-void th_timestamp(void);            /* print the time: m-lap-us-N */
+void th_load_tensor(void);               /* take the bytes of the buffer as the input */
+void th_infer(void);                     /* compute once */
+void th_results(void);                   /* print the outputs: m-results-[...] */
+void th_timestamp(void);                 /* print the time: m-lap-us-N */
 void th_printf(const char *format, ...); /* %s, %d, %u, %lu, %x, with %02x */
-char th_getchar(void);              /* wait for the next byte of the serial port */
+char th_getchar(void);                   /* wait for the next byte of the serial port */
 void th_serialport_initialize(void);
 void th_timestamp_initialize(void);
 void th_final_initialize(void);

@@ -11,12 +11,11 @@ static void semihosting(uint32_t operation, uint32_t argument)
 {
     register uint32_t a0 __asm__("a0") = operation;
     register uint32_t a1 __asm__("a1") = argument;
-    __asm__ volatile(
-        ".option push\n .option norvc\n .balign 16\n"
-        "slli zero, zero, 0x1f\n ebreak\n srai zero, zero, 7\n .option pop"
-        : "+r"(a0)
-        : "r"(a1)
-        : "memory");
+    __asm__ volatile(".option push\n .option norvc\n .balign 16\n"
+                     "slli zero, zero, 0x1f\n ebreak\n srai zero, zero, 7\n .option pop"
+                     : "+r"(a0)
+                     : "r"(a1)
+                     : "memory");
 }
 
 void board_write(const char *text) { semihosting(SYS_WRITE0, (uint32_t)(uintptr_t)text); }

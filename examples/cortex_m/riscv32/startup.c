@@ -24,7 +24,4 @@ __attribute__((used)) void begin(void)
     board_exit(main());
 }
 
-__attribute__((naked, section(".vectors"), used)) void reset(void)
-{
-    __asm__ volatile("la sp, stack_top\n j begin");
-}
+__attribute__((naked, section(".vectors"), used)) void reset(void) { __asm__ volatile("la sp, stack_top\n j begin"); }
