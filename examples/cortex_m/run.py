@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from biper.runtime.model import Model
 from biper.runtime.program import Program
 from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.to_fixed_point import to_fixed_point
-from biper.targets.deploy import open_program, write_c
+from biper.targets.deploy import OpenedProgram, open_program, write_c
 
 
 def main() -> None:
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--profile", action="store_true", help="print the instructions of every operation, of all images"
     )
+    parser.add_argument("--calibrate", type=int, metavar="N", help="measure magnitudes on the first N training images")
     parser.add_argument("--agreement", type=int, metavar="N", help="only compare integers with the runtime on N images")
     options = parser.parse_args()
 
@@ -50,18 +52,20 @@ def main() -> None:
     folder = Path(options.model)
     opened = open_program(folder / "model.biper" if folder.is_dir() else model_file(folder))
     program = opened.program
-    test = load_dataset(options.data, options.data_dir, classes=program.classes).test
+    data = load_dataset(options.data, options.data_dir, classes=program.classes)
+    test = data.test
+    if options.calibrate:
+        opened = replace(
+            opened, images=Model(program).normalized(given_of(data.train.images[: options.calibrate], program))
+        )
     if options.agreement:
-        print_agreement(program, test.images[: options.agreement], test.labels[: options.agreement])
+        print_agreement(opened, test.images[: options.agreement], test.labels[: options.agreement])
         return
     samples, labels = test.images[: options.images], test.labels[: options.images].numpy()
-    given = samples.numpy()
-    if samples.is_floating_point():
-        normalized = normalize(samples, program.mean, program.std).numpy()
-        given = normalized.reshape(len(samples), *program.input_shape)  # a signal is an image of height 1
+    given = given_of(samples, program)
     expected = runtime = Model(program)(given).argmax(1)
     if options.integer_only:
-        fixed = to_fixed_point(program)
+        fixed = to_fixed_point(program, opened.images)
         expected = run_fixed(fixed, given)[program.output].reshape(len(given), -1).argmax(1)
         print(
             f"in integers {int((expected == runtime).sum())} of {len(given)} are classified as by the runtime",
@@ -87,15 +91,21 @@ def main() -> None:
         raise SystemExit("the board has other classes than were expected")
 
 
-def print_agreement(program: Program, samples: torch.Tensor, labels: torch.Tensor) -> None:
+def given_of(samples: torch.Tensor, program: Program) -> np.ndarray:
+    """What the network is given: pixels as they are, numbers normalized; a signal is an image of height 1."""
+    if not samples.is_floating_point():
+        return samples.numpy()
+    return normalize(samples, program.mean, program.std).numpy().reshape(len(samples), *program.input_shape)
+
+
+def print_agreement(opened: OpenedProgram, samples: torch.Tensor, labels: torch.Tensor) -> None:
     """Say on how many samples integers have the top-1 of the runtime, and how many each classifies right."""
-    fixed, model = to_fixed_point(program), Model(program)
+    program = opened.program
+    fixed, model = to_fixed_point(program, opened.images), Model(program)
     same = right = of_runtime = 0
     for start in range(0, len(samples), 50):
         part, expected = samples[start : start + 50], labels[start : start + 50].numpy()
-        given = part.numpy()
-        if part.is_floating_point():
-            given = normalize(part, program.mean, program.std).numpy().reshape(len(part), *program.input_shape)
+        given = given_of(part, program)
         runtime = model(given).reshape(len(given), -1).argmax(1)
         integers = run_fixed(fixed, given)[program.output].reshape(len(given), -1).argmax(1)
         same += int((integers == runtime).sum())

@@ -62,7 +62,7 @@ def test_every_operation_is_that_of_the_scalar_engine(flags: str, small: dict[st
     compiled = Compiled(tmp_path, sources, flags=flags)
     for name, program in small.items():
         pixels = random_pixels(program.input_shape)
-        expected = Engine(program, "scalar")(Model(program)._normalized(pixels))
+        expected = Engine(program, "scalar")(Model(program).normalized(pixels))
         actual = compiled(name, pixels, outputs_of(program), np.float32)
         assert np.array_equal(actual, as_c(expected)), name
 
@@ -173,7 +173,7 @@ def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
         expected = run_fixed(fixed[name], pixels)[program.output]
         actual = compiled(name, pixels, outputs_of(program), np.int16)
         assert np.array_equal(actual, as_c(expected)), name
-        real = run_reference(program, Model(program)._normalized(pixels))[program.output]
+        real = run_reference(program, Model(program).normalized(pixels))[program.output]
         # An int8 weight is off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
         off = 0.02 if any(kind in name for kind in ("real", "levels")) else 1e-3
         found = expected / 2.0 ** fixed[name].output_exponent
@@ -207,7 +207,7 @@ def test_whole_networks_sum_by_sum(compiler: str, flags: str, tmp_path: Path) ->
         largest = max(math.prod(op.shape) for op in program.operations)
         compiled = Compiled(tmp_path, {name: c_source(program, name=name)}, compiler, flags, trace=largest)
         pixels = random_pixels(program.input_shape, 2)
-        normalized = Model(program)._normalized(pixels)
+        normalized = Model(program).normalized(pixels)
         expected = Engine(program, "scalar")(normalized).reshape(len(pixels), -1)
         for image, logits in zip(pixels, expected, strict=True):
             result, made, seen = compiled.traced(name, image, 10, np.float32)

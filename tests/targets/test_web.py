@@ -72,7 +72,7 @@ def test_every_operation_is_that_of_the_scalar_engine(tmp_path: Path) -> None:
 }""",
     )
     for name, program in programs.items():
-        expected = Engine(program, "scalar")(Model(program)._normalized(random_pixels(program.input_shape)))
+        expected = Engine(program, "scalar")(Model(program).normalized(random_pixels(program.input_shape)))
         actual = np.fromfile(tmp_path / f"{name}.outputs", np.float32)
         assert np.array_equal(actual, expected.transpose(0, 2, 3, 1).reshape(-1)), name
 

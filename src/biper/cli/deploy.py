@@ -40,6 +40,14 @@ def export(
             "if something does not.",
         ),
     ] = None,
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PICTURES",
+            help="C in integers: pictures, a folder of them or a .npy array, on which the magnitudes of values are "
+            "measured. Repeatable. Default: those of the data set of a saved model; none of a packed file.",
+        ),
+    ] = None,
     input_kind: Annotated[
         InputKind | None,
         typer.Option(
@@ -53,7 +61,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Pack a trained model into one small file, after comparing both on real images; or write another format."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from biper.cli import tables
 
@@ -62,10 +70,10 @@ def export(
         say_loading()
     if is_packaged(source) and out is None and form is not Format.biper:
         out = Path(source.stem)  # beside the model would be inside the package
-    of_c = integer_only or flash or ram or budget is not None or input_kind
+    of_c = integer_only or flash or ram or budget is not None or input_kind or calibrate
     if form not in (Format.c, Format.arduino, Format.esp_idf) and of_c:
         raise ExportError(
-            "--integer-only, --flash, --ram, --budget and --input are for --format c, arduino and esp-idf"
+            "--integer-only, --flash, --ram, --budget, --calibrate and --input are for --format c, arduino and esp-idf"
         )
     if form is Format.biper and source.suffix == ".biper":
         raise ExportError(f"{source} is packed already: name another format with --format")
@@ -83,6 +91,11 @@ def export(
         out = output_file(source, form.value, out or source.with_suffix(""))
         limits = limits_of(max_memory, max_work)
         opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value, **limits)
+        if calibrate:
+            from biper.cli.pictures import calibration_images
+            from biper.runtime import Model
+
+            opened = replace(opened, images=calibration_images(Model(opened.program), calibrate))
         try:
             row, text = deploy(
                 opened,

@@ -8,6 +8,7 @@ FLAGS = {
     "activation": "--activation",
     "batch": "--batch",
     "budget": "--budget",
+    "calibrate": "--calibrate",
     "compiled": "--compile",
     "data_dir": "--data-dir",
     "dataset": "--dataset",

@@ -6,6 +6,7 @@ import glob
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from biper.errors import DataError
 from biper.runtime.maps import require_png
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from biper.runtime import Model
     from biper.runtime.maps import PredictedMap
     from biper.runtime.model import Prediction
@@ -25,6 +29,8 @@ ARRAY = ".npy"
 STANDARD_INPUT = "-"
 
 _AT_ONCE = 64
+
+_MOST_TO_CALIBRATE = 256
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,29 @@ def predict_all(model: Model, arguments: Iterable[str], top_k: int) -> Iterator[
             yield from _answers(model, waiting, top_k)
             waiting = []
     yield from _answers(model, waiting, top_k)
+
+
+def calibration_images(model: Model, arguments: Iterable[str]) -> NDArray[np.float32]:
+    """Images on which the magnitudes of values are measured, normalized: the first 256 of those that are named.
+
+    Args:
+        model: the packed model.
+        arguments: names of files and folders, patterns, or ``.npy`` files; see `predict_all`.
+
+    Returns:
+        float32 (N, C, H, W).
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    import numpy as np
+
+    found = []
+    for name, image in islice(_pictures(model, arguments), _MOST_TO_CALIBRATE):
+        if isinstance(image, DataError):
+            raise DataError(f"calibrate={name}: {image}")
+        found.append(model.normalized(image[None]))
+    return np.concatenate(found)
 
 
 def _answers(model: Model, waiting: Sequence[tuple[str, Any]], top_k: int) -> Iterator[Answer]:

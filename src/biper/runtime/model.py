@@ -167,7 +167,7 @@ class Model:
 
     def _compute(self, images: NDArray[Any], others: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """The results by name, batch by batch; the only result of a model that has no names for them is ``""``."""
-        normalized = self._normalized(as_array(images))
+        normalized = self.normalized(as_array(images))
         arrays = self._other_inputs(others, len(normalized))
         values = self.program.outputs or {"": self.program.output}
         shapes = {name: self.program.shapes[value] for name, value in values.items()}
@@ -289,7 +289,19 @@ class Model:
         except RuntimeError as error:
             raise ModelError(f"threads={self.threads}: {error}; ask for fewer") from error
 
-    def _normalized(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def normalized(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """The normalized numbers that the engine reads, ``(x / 255 - mean) / std`` of pixels ``x``.
+
+        Args:
+            images: uint8 (N, H, W, C), such as `prepare` gives; or numbers that are normalized already, floating point
+                (N, C, H, W), or (N, C, L) of signals, which stay as they are.
+
+        Returns:
+            float32 (N, C, H, W); a signal has the height 1.
+
+        Raises:
+            DataError: they have another shape or type, or numbers are not finite.
+        """
         channels, height, width = self.program.input_shape
         if images.dtype == np.uint8 and images.shape[1:] == (height, width, channels):
             mean = np.array(self.program.mean, np.float32)
