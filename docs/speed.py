@@ -2,7 +2,7 @@
 
 A page on disk holds a marker such as ``<!-- speed: engines -->``; it becomes the tables of this comparison, one for
 each machine that has it. ``<!-- speed: all -->`` becomes all tables by machine. `mkdocs.yml` names this file. A table
-of speed that is typed by hand fails `tests/benchmarks/test_pages.py`.
+of speed that is typed by hand fails `tests/benchmarks/test_speed_pages.py`.
 """
 
 from __future__ import annotations

@@ -42,7 +42,10 @@ def test_importing_biper_is_quick_and_does_not_import_torch() -> None:
 
 
 def test_help_is_quick_and_does_not_import_torch() -> None:
-    assert fastest(HELP + NO_TORCH.removeprefix("; ")) - fastest("pass") < SECONDS
+    """On a machine that is slow at the moment, the libraries that print the help alone may take half of the limit."""
+    interpreter, libraries = fastest("pass"), fastest("import typer, typer.rich_utils")
+    limit = max(SECONDS, 1.8 * (libraries - interpreter))
+    assert fastest(HELP + NO_TORCH.removeprefix("; ")) - interpreter < limit
 
 
 def test_the_runtime_does_not_import_torch() -> None:

@@ -41,7 +41,7 @@ def test_predict_shows_names_of_classes_and_files_as_they_are(folder: Path) -> N
     found = CliRunner().invoke(app, ["predict", "m.biper", ".", "--top-k", "4"])
     text = shown(found)
     assert "p\\x1b[1m[b].png: " in text
-    assert found.stderr.startswith("warning: no\\x1b]0;title\\x07.png: ")
+    assert found.stderr.startswith("warning: cannot read the image no\\x1b]0;title\\x07.png: ")
     for name in ("\\x1b[31mred", "[bold]x[/bold] :smile:", "[/oops]\\x07", "line\\u202e\\x9b2J"):
         assert name in text
     (row,) = json.loads(shown(CliRunner().invoke(app, ["predict", "m.biper", ".", "--top-k", "4", "--json"])))
