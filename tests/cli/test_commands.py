@@ -103,7 +103,9 @@ def test_export_and_predict(biper: Biper, tmp_path: Path) -> None:
     assert row["files"] == ["runs/digits/model.c", "runs/digits/model.h"]
     assert (tmp_path / "runs/digits/model.c").exists()
     line = error_line(biper("export", "small.biper", "--format", "c", "--out", "no.c", "--ram", "8k", expect=1))
-    assert re.search(r"8k of RAM are too little: float32 needs .* does not fit; .*; integer-only needs .* and fits$", line)
+    assert re.search(
+        r"8k of RAM are too little: float32 needs .* does not fit; .*; integer-only needs .* and fits$", line
+    )
     assert not (tmp_path / "no.c").exists()
     row = json.loads(biper("export", "small.biper", "--format", "html", "--json").stdout)
     assert row == {"files": ["small.html"], "bytes": (tmp_path / "small.html").stat().st_size}
