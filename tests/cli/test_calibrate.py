@@ -37,9 +37,9 @@ def test_values_have_the_exponents_of_the_pictures(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("none.png", r"calibrate=none\.png: .*No such file"),
-        ("empty", "calibrate=empty: the folder holds no picture"),
-        ("wrong.npy", r"calibrate=wrong\.npy: the model expects uint8 images"),
+        ("none.png", r"calibrate='none\.png': .*No such file"),
+        ("empty", "calibrate='empty': the folder holds no picture"),
+        ("wrong.npy", r"calibrate='wrong\.npy': the model expects uint8 images"),
     ],
 )
 def test_what_cannot_be_read_is_named(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

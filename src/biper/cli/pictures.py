@@ -92,7 +92,7 @@ def calibration_images(model: Model, arguments: Iterable[str]) -> NDArray[np.flo
     found = []
     for name, image in islice(_pictures(model, arguments), _MOST_TO_CALIBRATE):
         if isinstance(image, DataError):
-            raise DataError(f"calibrate={name}: {image}")
+            raise DataError(f"calibrate={name!r}: {image}")
         found.append(model.normalized(image[None]))
     return np.concatenate(found)
 
