@@ -39,6 +39,7 @@ def test_values_have_the_exponents_of_the_pictures(tmp_path: Path, monkeypatch: 
     [
         ("none.png", r"calibrate='none\.png': .*No such file"),
         ("empty", "calibrate='empty': the folder holds no picture"),
+        ("nothing.npy", "calibrate=...: expected at least one image, found none"),
         ("wrong.npy", r"calibrate='wrong\.npy': the model expects uint8 images"),
     ],
 )
@@ -46,6 +47,7 @@ def test_what_cannot_be_read_is_named(name: str, message: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     Path("net.biper").write_bytes(write_program(gated_program()))
     Path("empty").mkdir()
+    np.save("nothing.npy", np.zeros((0, 8, 8, 3), np.uint8))
     np.save("wrong.npy", np.zeros((2, 9, 9, 3), np.uint8))
     with pytest.raises(BiperError, match=message):
         CliRunner().invoke(app, [*COMMAND, "--calibrate", name], catch_exceptions=False)

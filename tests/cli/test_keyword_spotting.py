@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -14,11 +14,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.boards import BOARDS, board
 from support.compiled import WARNINGS, require
+
+import biper
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "keyword_spotting"
 
@@ -103,6 +106,27 @@ def test_voices_of_training_and_of_test_are_apart(speech: ModuleType) -> None:
     assert np.array_equal(made.samples, again.samples)
     with pytest.raises(RuntimeError, match="espeak-ng cannot say 'yes' with the voice nobody"):
         speech.spoken("yes", "nobody", 150, 50)
+
+
+def test_a_board_computes_what_numpy_computes(
+    speech: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An untrained network listens to noise."""
+    emulated = board("cortex-m3")
+    spec = importlib.util.spec_from_file_location("keyword_spotting", EXAMPLE / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    run = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec.loader.exec_module(run)
+    noise = np.random.default_rng(0).integers(-9_000, 9_000, 24_000).astype(np.int16)
+    monkeypatch.setattr(speech, "recording", lambda _words: noise)
+    network = run.network(width=16, blocks=1)
+    biper.binarize_(network, example=torch.randn(4, 32, 49))
+    biper.set_stage_(network, "binary")
+    biper.export(network.eval(), tmp_path / "model.biper", torch.randn(4, 32, 49), classes=speech.CLASSES)
+    run.listen(tmp_path, emulated)
+    assert "the board computes the same integers as NumPy in 3 runs of the network" in capsys.readouterr().out
 
 
 @pytest.mark.slow

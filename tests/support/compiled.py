@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from biper.targets.c.sizes import description_bytes
 from biper.targets.c.source import CSource
 
 CALLS = 40
@@ -106,3 +108,16 @@ def cortex_object(folder: Path, source: CSource) -> Path:
     flags = ["-mcpu=cortex-m3", "-mthumb", "-Os", "-fstack-usage", "-c", "-o", "model.o", "model.c"]
     subprocess.run([compiler, *WARNINGS, *flags], cwd=folder, check=True)
     return folder / "model.o"
+
+
+def section_sizes(built: Path) -> dict[str, int]:
+    """The bytes of each section of an object file for a Cortex-M3, by its name without the dot."""
+    command = ["arm-none-eabi-size", "-A", str(built)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {key: int(value) for key, value in re.findall(r"^\.(\w+) +(\d+)", listed, re.MULTILINE)}
+
+
+def bytes_of_single_calls(source: CSource, *, integer: bool) -> int:
+    """The descriptions of operators that are called once: a compiler may do without these constants."""
+    calls = re.findall(r"^    (\w+)\(&op", source.source, re.MULTILINE)
+    return sum(description_bytes(operator, integer=integer) for operator in set(calls) if calls.count(operator) == 1)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.array_programs import Builder, array_programs, in_c_order, movement_program, normalized, other_inputs
-from support.compiled import WARNINGS, Compiled, cortex_object, require
+from support.compiled import WARNINGS, Compiled, bytes_of_single_calls, cortex_object, require, section_sizes
 from support.networks import packed_network
 from support.programs import PLAIN, operation, program_of
 from support.small_programs import random_pixels, small_programs
@@ -27,7 +27,7 @@ from biper.runtime.reference import run_reference
 from biper.targets.c.budget import parse_bytes
 from biper.targets.c.fixed_reference import run_fixed
 from biper.targets.c.layout import strides_of
-from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES, description_bytes
+from biper.targets.c.sizes import OPERATOR_BYTES, SOFT_FLOAT_BYTES, STACK_BYTES
 from biper.targets.c.source import c_source
 from biper.targets.c.to_fixed_point import to_fixed_point, without_flips
 
@@ -270,12 +270,9 @@ def test_sizes_are_those_of_the_object(name: str, integer_only: bool, tmp_path: 
     program = packed_network(tmp_path, name, "digits" if name == "digits_cnn" else "cifar10")
     source = c_source(program, fixed=to_fixed_point(program) if integer_only else None)
     built = cortex_object(tmp_path, source)
-    listed = subprocess.run(["arm-none-eabi-size", "-A", str(built)], capture_output=True, text=True, check=True).stdout
-    sizes = {key: int(value) for key, value in re.findall(r"^\.(\w+) +(\d+)", listed, re.MULTILINE)}
+    sizes = section_sizes(built)
     assert sizes["bss"] == source.arena_bytes
-    calls = re.findall(r"^    (\w+)\(&op", source.source, re.MULTILINE)
-    once = [operator for operator in set(calls) if calls.count(operator) == 1]  # the compiler may do without theirs
-    spare = 8 + sum(description_bytes(operator, integer=integer_only) for operator in once)
+    spare = 8 + bytes_of_single_calls(source, integer=integer_only)
     assert source.table_bytes - spare <= sizes["rodata"] <= source.table_bytes
     library = 0 if integer_only else SOFT_FLOAT_BYTES
     assert sizes["text"] + library <= source.code_bytes <= 1.3 * (sizes["text"] + library)

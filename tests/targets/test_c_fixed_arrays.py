@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 import subprocess
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.array_programs import Builder, array_programs, gated_program, in_c_order, normalized, with_results
-from support.compiled import Compiled, cortex_object
+from support.compiled import Compiled, bytes_of_single_calls, cortex_object, section_sizes
 from support.small_programs import random_pixels
 
 from biper.errors import ExportError
@@ -21,7 +20,6 @@ from biper.runtime.program import Program
 from biper.runtime.reference import run_reference
 from biper.targets.c.fixed_point import FixedProgram, LookupTable
 from biper.targets.c.fixed_reference import run_fixed
-from biper.targets.c.sizes import description_bytes
 from biper.targets.c.source import c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.deploy import OpenedProgram, write_c
@@ -132,14 +130,16 @@ def test_a_network_with_gates_needs_no_library_and_the_memory_that_is_said(tmp_p
     source = c_source(program, fixed=to_fixed_point(program))
     built = cortex_object(tmp_path, source)
     assert subprocess.run(["arm-none-eabi-nm", "-u", str(built)], capture_output=True, text=True).stdout.strip() == ""
-    listed = subprocess.run(["arm-none-eabi-size", "-A", str(built)], capture_output=True, text=True, check=True).stdout
-    sizes = {key: int(value) for key, value in re.findall(r"^\.(\w+) +(\d+)", listed, re.MULTILINE)}
+    sizes = section_sizes(built)
     assert sizes["bss"] == source.arena_bytes
-    calls = re.findall(r"^    (\w+)\(&op", source.source, re.MULTILINE)
-    once = [operator for operator in set(calls) if calls.count(operator) == 1]  # the compiler may do without theirs
-    spare = 8 + sum(description_bytes(operator, integer=True) for operator in once)
+    spare = 8 + bytes_of_single_calls(source, integer=True)
     assert source.table_bytes - spare <= sizes["rodata"] <= source.table_bytes
     assert sizes["text"] <= source.code_bytes <= 1.5 * sizes["text"]
+
+
+def test_further_inputs_are_refused() -> None:
+    with pytest.raises(ExportError, match=r"the ranges of the inputs .* are not known: write C in float32"):
+        to_fixed_point(array_programs()["inputs"])
 
 
 def test_a_model_that_integers_alone_lack_is_written_in_float(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def calibration_images(model: Model, arguments: Iterable[str]) -> NDArray[np.flo
         float32 (N, C, H, W).
 
     Raises:
-        DataError: one cannot be read.
+        DataError: one cannot be read, or there is none.
     """
     import numpy as np
 
@@ -94,6 +94,8 @@ def calibration_images(model: Model, arguments: Iterable[str]) -> NDArray[np.flo
         if isinstance(image, DataError):
             raise DataError(f"calibrate={name!r}: {image}")
         found.append(model.normalized(image[None]))
+    if not found:
+        raise DataError("calibrate=...: expected at least one image, found none")
     return np.concatenate(found)
 
 
