@@ -83,8 +83,10 @@ struct Kernels {
 
   // gradient (out, taps, in) float = sum over samples and pixels of grad (samples, out_pixels, out) * bits as +1, -1.
   //
-  // Computed from tables of the 16 sums of four pixels' gradients. For float, tables hold floats. For bfloat16,
-  // gradients are rounded to integers of 14 bits, in units of the largest gradient of a channel in 512 pixels.
+  // Computed from tables of the 16 sums of four pixels' gradients. For float, tables hold floats (AVX-512), or
+  // gradients are rounded to integers of 22 bits, in units of the largest gradient of a channel in 256 pixels (AVX2).
+  // For bfloat16, gradients are rounded to integers of 14 bits, in units of the largest gradient of a channel in 512
+  // pixels.
   void (*lookup_weight_gradient)(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
                                  float* gradient, ThreadPool& pool);
 

@@ -1,4 +1,4 @@
-// What the three convolutions by table lookup of AVX2 share: tables of eight sums, indices, and lookups.
+// Tables of eight sums of four floats, indices, and lookups, for the convolutions of AVX2.
 //
 // Four bits select one of the 16 sums of four numbers that are added or subtracted. Half of these sums are the
 // negatives of the other half, so that a table holds eight floats, which is one register: the sums in which the last
@@ -33,19 +33,6 @@ inline __m256i index_of(__m256i bits) {
       _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, -121, -122, -123, -124, -125, -126, -127, -128));  // n, 0x80 + (15 - n)
   const __m256i twice = _mm256_or_si256(bits, _mm256_slli_epi32(bits, 24));
   return _mm256_and_si256(_mm256_shuffle_epi8(place_and_sign, twice), _mm256_set1_epi32(static_cast<int>(0x80000007u)));
-}
-
-// Stores the two indices of eight bytes in eight lanes: of their first four bits, and of their last four.
-inline void store_indices(std::uint64_t bytes, void* low, void* high) {
-  const __m256i wide = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
-  _mm256_store_si256(static_cast<__m256i*>(low), index_of(_mm256_and_si256(wide, _mm256_set1_epi32(15))));
-  _mm256_store_si256(static_cast<__m256i*>(high), index_of(_mm256_srli_epi32(wide, 4)));
-}
-
-inline std::uint64_t eight_bytes(const std::uint8_t* p) {
-  std::uint64_t bytes;
-  std::memcpy(&bytes, p, sizeof bytes);
-  return bytes;
 }
 
 // The table of four numbers.

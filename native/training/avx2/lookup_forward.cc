@@ -5,16 +5,14 @@
 #include <cmath>
 #include <limits>
 
-#include "common/portability.h"
+#include "training/avx2/digits.h"
 #include "training/avx2/lookup.h"
 
 namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
-constexpr int kOut = 4;    // output channels of a block, which are stored together
-constexpr int kUnit = 32;  // pixels of a register
-constexpr int kBits = 6;   // of a digit
-constexpr int kMostDigits = 4;
+constexpr int kOut = 4;                          // output channels of a block, which are stored together
+constexpr int kUnit = 32;                        // pixels of a register
 constexpr int kLimit = (1 << 23) - 1;            // the largest integer; 2^23 is added, so that digits are not negative
 constexpr int kSmallestExponent = -112;          // of the unit of the integers, whose inverse must not overflow
 constexpr std::int64_t kIndexBytes = 192 << 10;  // memory of the indices that are computed at a time
@@ -31,7 +29,7 @@ struct alignas(32) Places {
 
 // What the tables of an output channel have in common.
 struct Channel {
-  int digits;    // 1 or kMostDigits
+  int digits;    // 1 or kDigits
   float unit;    // of the integers; NaN if a weight is not finite
   float offset;  // what was added to all numbers of a pixel, in the unit of the integers or, of more digits, 4096 units
 };
@@ -88,73 +86,57 @@ Channel build_tables(const float* weight, std::int64_t fours, Digits* to) {
     const Sums sums = sixteen_sums(weight + 4 * i);
     __m256i low = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(sums.low, factor)), offset);
     __m256i high = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(sums.high, factor)), offset);
-    for (int digit = 0; digit < kMostDigits; ++digit) {
-      store_places(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask), to + i * kMostDigits + digit);
+    for (int digit = 0; digit < kDigits; ++digit) {
+      store_places(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask), to + i * kDigits + digit);
       low = _mm256_srli_epi32(low, kBits), high = _mm256_srli_epi32(high, kBits);
     }
   }
-  return {kMostDigits, std::ldexp(1.0f, exponent), 2048 * count};
+  return {kDigits, std::ldexp(1.0f, exponent), 2048 * count};
 }
 
-// Sums of 32 pixels in words: those of even and those of odd pixels.
-struct Words {
-  __m256i even, odd;
-
-  void add(__m256i bytes) {
-    even = _mm256_add_epi16(even, _mm256_and_si256(bytes, _mm256_set1_epi16(255)));
-    odd = _mm256_add_epi16(odd, _mm256_srli_epi16(bytes, 8));
-  }
-  // Four times eight pixels: 0, 2, ..., 14; 16, 18, ..., 30; 1, 3, ..., 15; 17, 19, ..., 31.
-  template <int k>
-  __m256i pixels() const {
-    const __m256i words = k < 2 ? even : odd;
-    return _mm256_cvtepu16_epi32(k % 2 ? _mm256_extracti128_si256(words, 1) : _mm256_castsi256_si128(words));
-  }
-};
-
 // Computes the sums of 32 pixels, in the order of Words.
-template <int kDigits>
+template <int kCount>
 void add_up(const Digits* table, const Places* index, std::int64_t fours, const Channel& channel, float* sums) {
-  constexpr std::int64_t kBytes = kDigits == 1 ? 31 : 4;       // sums of so many numbers fit into a byte,
-  constexpr std::int64_t kWords = kDigits == 1 ? 6200 : 1024;  // and of so many into a word
-  __m256i totals[kDigits == 1 ? 1 : 2][4];                     // of one digit or of two
+  constexpr std::int64_t kBytes = kCount == 1 ? 31 : 4;             // sums of so many numbers fit into a byte,
+  constexpr std::int64_t kWords = kCount == 1 ? 6200 : kMostWords;  // and of so many into a word
+  __m256i totals[kCount == 1 ? 1 : 2][4];                           // of one digit or of two
   for (auto& row : totals)
     for (auto& total : row) total = _mm256_setzero_si256();
   for (std::int64_t begin = 0; begin < fours; begin += kWords) {
     const std::int64_t end = std::min(begin + kWords, fours);
-    Words words[kDigits];
+    Words words[kCount];
     for (auto& w : words) w = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     const auto add_numbers = [&](auto count) BIPER_INLINE_LAMBDA {
-      __m256i bytes[kDigits];
+      __m256i bytes[kCount];
       for (auto& b : bytes) b = _mm256_setzero_si256();
-      for (std::int64_t i = 0; i < count; ++i, ++index, table += kDigits) {
+      for (std::int64_t i = 0; i < count; ++i, ++index, table += kCount) {
         const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(index->places));
 #pragma GCC unroll 4
-        for (int d = 0; d < kDigits; ++d) {
+        for (int d = 0; d < kCount; ++d) {
           const __m128i places = _mm_load_si128(reinterpret_cast<const __m128i*>(table[d].places));
           bytes[d] = _mm256_add_epi8(bytes[d], _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(places), at));
         }
       }
 #pragma GCC unroll 4
-      for (int d = 0; d < kDigits; ++d) words[d].add(bytes[d]);
+      for (int d = 0; d < kCount; ++d) words[d].add(bytes[d]);
     };
     std::int64_t i = begin;
     for (; i + kBytes <= end; i += kBytes) add_numbers(std::integral_constant<std::int64_t, kBytes>());
     if (i < end) add_numbers(end - i);
     const auto add_words = [&]<int k>() {
-      for (int d = 0; d < kDigits; d += 2) {
-        totals[d / 2][k] = _mm256_add_epi32(totals[d / 2][k], words[d].template pixels<k>());
-        if constexpr (kDigits > 1)
+      for (int d = 0; d < kCount; d += 2) {
+        totals[d / 2][k] = _mm256_add_epi32(totals[d / 2][k], words[d].template eight<k>());
+        if constexpr (kCount > 1)
           totals[d / 2][k] =
-              _mm256_add_epi32(totals[d / 2][k], _mm256_slli_epi32(words[d + 1].template pixels<k>(), kBits));
+              _mm256_add_epi32(totals[d / 2][k], _mm256_slli_epi32(words[d + 1].template eight<k>(), kBits));
       }
     };
     add_words.template operator()<0>(), add_words.template operator()<1>();
     add_words.template operator()<2>(), add_words.template operator()<3>();
   }
   for (int k = 0; k < 4; ++k) {
-    __m256 sum = _mm256_sub_ps(_mm256_cvtepi32_ps(totals[kDigits == 1 ? 0 : 1][k]), _mm256_set1_ps(channel.offset));
-    if constexpr (kDigits > 1)
+    __m256 sum = _mm256_sub_ps(_mm256_cvtepi32_ps(totals[kCount == 1 ? 0 : 1][k]), _mm256_set1_ps(channel.offset));
+    if constexpr (kCount > 1)
       sum = _mm256_fmadd_ps(sum, _mm256_set1_ps(1 << 2 * kBits), _mm256_cvtepi32_ps(totals[0][k]));
     _mm256_store_ps(sums + 8 * k, _mm256_mul_ps(sum, _mm256_set1_ps(channel.unit)));
   }
@@ -211,12 +193,12 @@ void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bit
     float* out = static_cast<float*>(result);
     const std::int64_t fours = shape.taps() * shape.in_channels / 4, outs = shape.out_channels;
     const int blocks = static_cast<int>(outs / kOut);
-    const Buffer<Digits> tables = buffer<Digits>(outs * fours * kMostDigits);
+    const Buffer<Digits> tables = buffer<Digits>(outs * fours * kDigits);
     const Buffer<float> tap_sums = buffer<float>(outs * shape.taps());  // (blocks, taps, kOut)
     std::vector<Channel> channels(static_cast<std::size_t>(outs));
     pool.run(static_cast<int>(outs), [&](int o) {
       const float* w = weight + o * fours * 4;
-      channels[static_cast<std::size_t>(o)] = build_tables(w, fours, tables.get() + o * fours * kMostDigits);
+      channels[static_cast<std::size_t>(o)] = build_tables(w, fours, tables.get() + o * fours * kDigits);
       for (int tap = 0; tap < shape.taps(); ++tap) {
         float total = 0;
         for (std::int64_t i = 0; i < shape.in_channels; ++i) total += *w++;
@@ -245,14 +227,14 @@ void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bit
           for (int k = 0; k < kOut; ++k) {
             const std::int64_t o = block * kOut + k;
             const Channel& channel = channels[static_cast<std::size_t>(o)];
-            const Digits* table = tables.get() + o * fours * kMostDigits;
+            const Digits* table = tables.get() + o * fours * kDigits;
             for (std::int64_t i = 0; i < count; i += kUnit) {
               float* sum = sums.get() + k * size + i;
               const Places* places = index.get() + i / kUnit * fours;
               if (channel.digits == 1)
                 add_up<1>(table, places, fours, channel, sum);
               else
-                add_up<kMostDigits>(table, places, fours, channel, sum);
+                add_up<kDigits>(table, places, fours, channel, sum);
             }
           }
           const __m128 factor = _mm_loadu_ps(scale + block * kOut);

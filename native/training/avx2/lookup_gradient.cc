@@ -1,46 +1,33 @@
-// The weight gradient of a convolution of bits. Eight input channels are the lanes of a register, and tables hold sums
-// of four pixels' gradients.
-#include "training/avx2/lookup.h"
+// The weight gradient of a convolution of bits. The bytes of a register are 16 input channels, twice, and tables hold
+// sums of four pixels' gradients of two output channels: see digits.h. Gradients are rounded to integers of 22 bits, in
+// units of the largest gradient of an output channel in 256 pixels.
+#include "training/avx2/digits.h"
 #include "training/gradient_parts.h"
 
 namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
-constexpr int kOut = 4;   // output channels of a block
-constexpr int kRows = 3;  // registers of eight input channels of a block: its 12 totals stay in registers
 constexpr std::int64_t kMostPixels = 256;
 constexpr std::int64_t kBlocks = kMostPixels / 4;
+constexpr int kRows = 3;                            // rows of indices whose sums are added up together
+constexpr std::int64_t kPairs = 4;                  // pairs of output channels whose tables are built together
+constexpr std::int64_t kTableBytes = 32 * kDigits;  // of a block of four pixels, for a pair of output channels
+static_assert(kBlocks <= kMostWords);
 
-// Transposes eight bytes: bit i of byte j becomes bit j of byte i.
-std::uint64_t transposed(std::uint64_t x) {
-  const auto exchange = [&x](int shift, std::uint64_t mask) {
-    const std::uint64_t differing = (x ^ (x >> shift)) & mask;
-    x ^= differing ^ (differing << shift);
+// Transposes four times eight bytes: bit i of byte j becomes bit j of byte i.
+BIPER_INLINE __m256i transposed(__m256i x) {
+  const auto exchange = [&x]<int shift>(std::uint64_t mask) BIPER_INLINE_LAMBDA {
+    const __m256i masks = _mm256_set1_epi64x(static_cast<long long>(mask));
+    const __m256i differing = _mm256_and_si256(_mm256_xor_si256(x, _mm256_srli_epi64(x, shift)), masks);
+    x = _mm256_xor_si256(x, _mm256_xor_si256(differing, _mm256_slli_epi64(differing, shift)));
   };
-  exchange(7, 0x00AA00AA00AA00AAull), exchange(14, 0x0000CCCC0000CCCCull), exchange(28, 0x00000000F0F0F0F0ull);
+  exchange.template operator()<7>(0x00AA00AA00AA00AAull);
+  exchange.template operator()<14>(0x0000CCCC0000CCCCull);
+  exchange.template operator()<28>(0x00000000F0F0F0F0ull);
   return x;
 }
 
-// totals[o][v] = the sum over blocks of what row v of kIndices rows of indices, kBlocks apart, finds in table o of
-// kOut.
-template <int kIndices>
-void add_up(const Table* tables, const Index* index, std::int64_t blocks, __m256 (&totals)[kOut][kRows]) {
-  __m256 local[kOut][kIndices];
-  for (auto& row : local)
-    for (auto& total : row) total = _mm256_setzero_ps();
-  for (std::int64_t b = 0; b < blocks; ++b, tables += kOut) {
-    __m256i at[kIndices];
-    for (int v = 0; v < kIndices; ++v) at[v] = load_index(index + v * kBlocks + b);
-#pragma GCC unroll 4
-    for (int o = 0; o < kOut; ++o) {
-      const __m256 table = load_table(tables + o);
-#pragma GCC unroll 3
-      for (int v = 0; v < kIndices; ++v) local[o][v] = look_up(local[o][v], at[v], table);
-    }
-  }
-  for (int o = 0; o < kOut; ++o)
-    for (int v = 0; v < kIndices; ++v) totals[o][v] = local[o][v];
-}
+BIPER_INLINE __m128i eight_bytes(const std::uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
 
 // Adds what some output pixels contribute to gradient (out, taps, in): see add_parts.
 class Pixels {
@@ -49,23 +36,40 @@ class Pixels {
 
   explicit Pixels(const Convolution& shape)
       : shape_(shape),
-        rows_(shape.taps() * shape.in_channels / kLanes),
-        index_(buffer<Index>(rows_ * kBlocks)),
-        tables_(buffer<Table>(16 * kBlocks)),
+        rows_(shape.taps() * shape.in_channels / 16),
+        index_(buffer<std::uint8_t>(rows_ * kBlocks * 32)),
+        tables_(buffer<std::uint8_t>(kPairs * kBlocks * kTableBytes)),
         unseen_sums_(buffer<float>(shape.taps() * 16)),
-        bytes_(kMostPixels + 32),
+        bytes_(2 * (kMostPixels + 32)),
         unseen_(static_cast<std::size_t>(shape.taps())) {}
 
-  // Computes the indices (taps, in / 8, kBlocks).
+  // Computes the indices (taps, in / 16, kBlocks, 2, 16), twice for the two halves of a register. Byte 2 c is channel c
+  // of the first eight of a sixteen, and byte 2 c + 1 of the second eight.
   void set_pixels(const Chunk& chunk, const std::uint8_t* image, std::int64_t first, std::int64_t count) {
-    chunk_ = &chunk, first_ = first, count_ = count, blocks_ = (count + 7) / 8 * 2;
-    Index* index = index_.get();
+    chunk_ = &chunk, first_ = first, count_ = count, blocks_ = (count + 15) / 16 * 4;
+    std::uint8_t* index = index_.get();
     for (int tap = 0; tap < shape_.taps(); ++tap) {
-      const std::uint8_t* valid = chunk.valid(tap) + first;  // also of the pixels up to a multiple of eight: 0
-      for (std::int64_t g = 0; g < shape_.in_channels / 8; ++g, index += kBlocks) {
-        const std::uint8_t* seen = chunk.bytes(image, tap, g, first, count, bytes_.data());
-        for (std::int64_t i = 0; i < count; i += 8)
-          store_indices(transposed(eight_bytes(seen + i) & eight_bytes(valid + i)), index + i / 4, index + i / 4 + 1);
+      const std::uint8_t* valid = chunk.valid(tap) + first;  // also of the pixels up to a multiple of 16: 0
+      for (std::int64_t g = 0; g < shape_.in_channels / 8; g += 2, index += kBlocks * 32) {
+        const std::uint8_t* low = chunk.bytes(image, tap, g, first, count, bytes_.data());
+        const std::uint8_t* high = chunk.bytes(image, tap, g + 1, first, count, bytes_.data() + kMostPixels + 32);
+        for (std::int64_t i = 0; i < count; i += 16) {
+          const auto eight_pixels = [&](std::int64_t at) {
+            return _mm_and_si128(_mm_unpacklo_epi64(eight_bytes(low + at), eight_bytes(high + at)),
+                                 _mm_set1_epi64x(static_cast<long long>(bits_of(valid + at))));
+          };
+          // The bits of eight pixels for channels 0 to 15, and those of the next eight pixels.
+          const __m256i bits = transposed(_mm256_set_m128i(eight_pixels(i + 8), eight_pixels(i)));
+          const __m256i paired = _mm256_unpacklo_epi8(bits, _mm256_bsrli_epi128(bits, 8));
+          const __m256i mask = _mm256_set1_epi8(15);
+          const __m256i earlier = _mm256_and_si256(paired, mask);
+          const __m256i later = _mm256_and_si256(_mm256_srli_epi16(paired, 4), mask);
+          __m256i* to = reinterpret_cast<__m256i*>(index + i * 8);
+          _mm256_store_si256(to, _mm256_permute2x128_si256(earlier, earlier, 0x00));
+          _mm256_store_si256(to + 1, _mm256_permute2x128_si256(later, later, 0x00));
+          _mm256_store_si256(to + 2, _mm256_permute2x128_si256(earlier, earlier, 0x11));
+          _mm256_store_si256(to + 3, _mm256_permute2x128_si256(later, later, 0x11));
+        }
       }
     }
     std::fill(unseen_.begin(), unseen_.end(), 0);
@@ -74,52 +78,92 @@ class Pixels {
 
   // grad points to the sixteen channels from `channel` on, at the first pixel.
   void add(const float* grad, std::int64_t channel, float* gradient) {
-    const std::int64_t outs = shape_.out_channels, ins = shape_.in_channels;
-    build_tables(grad);
     std::fill_n(unseen_sums_.get(), shape_.taps() * 16, 0.0f);
     // Where a tap is outside the image, its bits are 0 and were counted as -1. These sums undo that.
     chunk_->each_unseen(first_, count_, [&](std::int64_t pixel, int tap) {
       float* sum = unseen_sums_.get() + 16 * tap;
-      store(sum, training::BIPER_TRAINING_SET::add(load(sum), load(grad + pixel * outs)));
+      store(sum, training::BIPER_TRAINING_SET::add(load(sum), load(grad + pixel * shape_.out_channels)));
     });
-    for (int part = 0; part < 16; part += kOut)
-      for (std::int64_t row = 0; row < rows_; row += kRows) {
-        const Table* tables = tables_.get() + part * kBlocks;
-        const Index* index = index_.get() + row * kBlocks;
-        const int rows = static_cast<int>(std::min<std::int64_t>(kRows, rows_ - row));
-        __m256 totals[kOut][kRows];
-        if (rows == 3) add_up<3>(tables, index, blocks_, totals);
-        if (rows == 2) add_up<2>(tables, index, blocks_, totals);
-        if (rows == 1) add_up<1>(tables, index, blocks_, totals);
-        for (int o = 0; o < kOut; ++o)
-          for (int v = 0; v < rows; ++v) {
-            const std::size_t tap = static_cast<std::size_t>((row + v) * kLanes / ins);
-            if (unseen_[tap] == count_) continue;  // the tap is outside at all pixels
-            const float unseen = unseen_sums_[tap * 16 + static_cast<std::size_t>(part + o)];
-            float* to = gradient + (channel + part + o) * shape_.taps() * ins + (row + v) * kLanes;
-            const __m256 sum = _mm256_add_ps(totals[o][v], _mm256_set1_ps(unseen));
-            _mm256_storeu_ps(to, _mm256_add_ps(sum, _mm256_loadu_ps(to)));
-          }
-      }
+    for (int first = 0; first < 16; first += 2 * kPairs) {
+      float units[8];
+      build_tables(grad + first, units);
+      for (int pair = 0; pair < kPairs; ++pair)
+        for (std::int64_t row = 0; row < rows_; row += kRows) {
+          const std::int64_t rows = std::min<std::int64_t>(kRows, rows_ - row);
+          if (rows == 3) add_rows<3>(row, pair, channel, first, units, gradient);
+          if (rows == 2) add_rows<2>(row, pair, channel, first, units, gradient);
+          if (rows == 1) add_rows<1>(row, pair, channel, first, units, gradient);
+        }
+    }
   }
 
  private:
-  // Builds the tables (16 / kOut, kBlocks, kOut) of sixteen channels.
-  void build_tables(const float* grad) {
-    static constexpr float kZeros[16] = {};
+  static std::uint64_t bits_of(const std::uint8_t* p) {
+    std::uint64_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return bits;
+  }
+
+  // Builds the tables (kPairs, kBlocks, digits, 2) of eight channels. Pair p is channels p and p + 4.
+  void build_tables(const float* grad, float (&units)[8]) {
+    const std::int64_t outs = shape_.out_channels;
+    __m256i largest = _mm256_setzero_si256();
+    for (std::int64_t p = 0; p < count_; ++p)
+      largest = _mm256_max_epu32(largest, absolute_bits(_mm256_loadu_ps(grad + p * outs)));
+    alignas(32) std::uint32_t sizes[8];
+    alignas(32) float inverses[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(sizes), largest);
+    for (int o = 0; o < 8; ++o) {
+      const Unit unit = unit_of(sizes[o]);
+      units[o] = unit.value, inverses[o] = unit.inverse;
+    }
+    const __m256 inverse = _mm256_load_ps(inverses);
     for (std::int64_t b = 0; b < blocks_; ++b) {
-      const float* g[4];
-      for (int j = 0; j < 4; ++j) g[j] = 4 * b + j < count_ ? grad + (4 * b + j) * shape_.out_channels : kZeros;
-      for (int o = 0; o < 16; ++o)
-        store_table(g[0][o], g[1][o], g[2][o], g[3][o], tables_.get() + (o / kOut * kBlocks + b) * kOut + o % kOut);
+      __m256i g[4];
+      for (int j = 0; j < 4; ++j)
+        g[j] = 4 * b + j < count_
+                   ? _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(grad + (4 * b + j) * outs), inverse))
+                   : _mm256_setzero_si256();
+      const auto build = [&]<int pair>() BIPER_INLINE_LAMBDA {
+        __m256i of_pair[4];
+        for (int j = 0; j < 4; ++j) of_pair[j] = _mm256_shuffle_epi32(g[j], pair * 0x55);
+        store_tables(of_pair, tables_.get() + pair * kBlocks * kTableBytes + b * 32, kBlocks * 32);
+      };
+      build.template operator()<0>(), build.template operator()<1>(), build.template operator()<2>(),
+          build.template operator()<3>();
+    }
+  }
+
+  // Adds the sums of some rows of indices to the gradients of the two output channels of a pair.
+  template <int kCount>
+  void add_rows(std::int64_t row, int pair, std::int64_t channel, int first, const float (&units)[8],
+                float* gradient) const {
+    const std::uint8_t* tables = tables_.get() + pair * kBlocks * kTableBytes;
+    const std::uint8_t* index = index_.get() + row * kBlocks * 32;
+    Words words[kDigits][kCount];
+    for (int d = 0; d < kDigits; ++d)
+      add_up_digit<kCount>(tables + kBlocks * 32 * d, 32, index, kBlocks * 32, blocks_, words[d]);
+    const std::int64_t ins = shape_.in_channels;
+    for (int r = 0; r < kCount; ++r, ++row) {
+      const std::size_t tap = static_cast<std::size_t>(row * 16 / ins);
+      if (unseen_[tap] == count_) continue;  // the tap is outside at all pixels
+      const auto add_eight = [&]<int k>() {
+        const int o = first + pair + 4 * (k % 2);  // the half of the register
+        float* to = gradient + (channel + o) * shape_.taps() * ins + row * 16 + 8 * (k / 2);
+        const __m256 unit = _mm256_set1_ps(units[o - first]);
+        const __m256 sum = as_floats<k>(words[0][r], words[1][r], words[2][r], words[3][r], blocks_, unit);
+        const __m256 unseen = _mm256_set1_ps(unseen_sums_[tap * 16 + static_cast<std::size_t>(o)]);
+        _mm256_storeu_ps(to, _mm256_add_ps(_mm256_add_ps(sum, unseen), _mm256_loadu_ps(to)));
+      };
+      add_eight.template operator()<0>(), add_eight.template operator()<1>(), add_eight.template operator()<2>(),
+          add_eight.template operator()<3>();
     }
   }
 
   const Convolution& shape_;
   const Chunk* chunk_ = nullptr;
   std::int64_t rows_, first_ = 0, count_ = 0, blocks_ = 0;
-  Buffer<Index> index_;
-  Buffer<Table> tables_;
+  Buffer<std::uint8_t> index_, tables_;
   Buffer<float> unseen_sums_;
   std::vector<std::uint8_t> bytes_;
   std::vector<std::int64_t> unseen_;  // for each tap, the pixels at which it is outside the image
