@@ -21,6 +21,7 @@ namespace biper::training::BIPER_TRAINING_SET {
 
 constexpr int kBits = 6;  // of a digit
 constexpr int kDigits = 4;
+constexpr int kOffset = 1 << 23;
 constexpr int kMostWords = 1024;  // so many sums of digits fit into a word
 
 // Sums of 32 lanes in words: those of even and those of odd bytes.
@@ -39,8 +40,8 @@ struct Words {
   }
 };
 
-// The unit of the integers to which gradients are rounded: the power of two for which the largest gradient is at most
-// 2^21 - 2 units, so that a sum of four is less than 2^23. The unit is NaN if a gradient is not finite.
+// The unit of the integers to which numbers are rounded: the power of two for which the largest number is at most
+// 2^21 - 2 units, so that a sum of four is less than 2^23. The unit is NaN if a number is not finite.
 struct Unit {
   float value, inverse;
 };
@@ -62,67 +63,117 @@ inline __m256i absolute_bits(__m256 v) {
   return _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7FFFFFFF));
 }
 
-// Computes two sets of tables, from four integers each: g[j] has number j of the first set in all lanes of its lower
-// half, and number j of the second set in its upper half. Table d, digit d of the sums, is 16 bytes for each of the two
-// sets, and starts d * step bytes behind `to`. Bit j of a place in a table is 1 where number j is added.
-BIPER_INLINE void store_tables(const __m256i (&g)[4], std::uint8_t* to, std::int64_t step) {
+// The 16 sums of four integers, to which `offset` is added, of two sets of integers: places 0 to 3, 4 to 7, 8 to 11 and
+// 12 to 15 of the first set in the lower halves, and of the second set in the upper halves. `sets` holds the four
+// numbers of each. Bit j of a place is 1 where number j is added and not subtracted.
+struct Sums {
+  __m256i fours[4];
+};
+BIPER_INLINE Sums all_sums(const __m256i (&numbers)[4], int offset) {
   const __m256i sign0 = _mm256_setr_epi32(-1, 1, -1, 1, -1, 1, -1, 1);
   const __m256i sign1 = _mm256_setr_epi32(-1, -1, 1, 1, -1, -1, 1, 1);
-  const __m256i one = _mm256_add_epi32(_mm256_add_epi32(_mm256_sign_epi32(g[0], sign0), _mm256_sign_epi32(g[1], sign1)),
-                                       _mm256_set1_epi32(1 << 23));
-  const __m256i plus = _mm256_add_epi32(g[2], g[3]), minus = _mm256_sub_epi32(g[2], g[3]);
-  const __m256i sums[4] = {_mm256_sub_epi32(one, plus), _mm256_add_epi32(one, minus), _mm256_sub_epi32(one, minus),
-                           _mm256_add_epi32(one, plus)};  // places 0 to 3, 4 to 7, 8 to 11, 12 to 15 of both sets
+  const __m256i first = _mm256_add_epi32(_mm256_sign_epi32(numbers[0], sign0), _mm256_sign_epi32(numbers[1], sign1));
+  const __m256i one = _mm256_add_epi32(first, _mm256_set1_epi32(offset));
+  const __m256i plus = _mm256_add_epi32(numbers[2], numbers[3]), minus = _mm256_sub_epi32(numbers[2], numbers[3]);
+  return {{_mm256_sub_epi32(one, plus), _mm256_add_epi32(one, minus), _mm256_sub_epi32(one, minus),
+           _mm256_add_epi32(one, plus)}};
+}
+BIPER_INLINE Sums all_sums(__m256i sets, int offset) {
+  const __m256i numbers[4] = {_mm256_shuffle_epi32(sets, 0x00), _mm256_shuffle_epi32(sets, 0x55),
+                              _mm256_shuffle_epi32(sets, 0xAA), _mm256_shuffle_epi32(sets, 0xFF)};
+  return all_sums(numbers, offset);
+}
+
+// Stores the tables of one digit of the sums, which are less than 64: 16 bytes for each set.
+BIPER_INLINE void store_digit(const Sums& sums, std::uint8_t* to) {
+  const __m256i low = _mm256_packus_epi32(sums.fours[0], sums.fours[1]);
+  const __m256i high = _mm256_packus_epi32(sums.fours[2], sums.fours[3]);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_packus_epi16(low, high));
+}
+
+// Stores the tables of the four digits of the sums, with 2^23 as their offset: 16 bytes for each set in each digit.
+// Digits are `step` bytes apart.
+BIPER_INLINE void store_digits(const Sums& sums, std::uint8_t* to, std::int64_t step) {
   const __m256i twelve = _mm256_set1_epi32(4095), six = _mm256_set1_epi16(63);
-  const auto store_two = [&](__m256i a, __m256i b, __m256i c, __m256i d, std::uint8_t* first) BIPER_INLINE_LAMBDA {
-    const __m256i low = _mm256_packus_epi32(a, b), high = _mm256_packus_epi32(c, d);
+  const auto store_two = [&](const Sums& two, std::uint8_t* first) BIPER_INLINE_LAMBDA {
+    const __m256i low = _mm256_packus_epi32(two.fours[0], two.fours[1]);
+    const __m256i high = _mm256_packus_epi32(two.fours[2], two.fours[3]);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(first),
                         _mm256_packus_epi16(_mm256_and_si256(low, six), _mm256_and_si256(high, six)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(first + step),
                         _mm256_packus_epi16(_mm256_srli_epi16(low, kBits), _mm256_srli_epi16(high, kBits)));
   };
-  store_two(_mm256_and_si256(sums[0], twelve), _mm256_and_si256(sums[1], twelve), _mm256_and_si256(sums[2], twelve),
-            _mm256_and_si256(sums[3], twelve), to);
-  store_two(_mm256_srli_epi32(sums[0], 12), _mm256_srli_epi32(sums[1], 12), _mm256_srli_epi32(sums[2], 12),
-            _mm256_srli_epi32(sums[3], 12), to + 2 * step);
+  Sums low, high;
+  for (int k = 0; k < 4; ++k) {
+    low.fours[k] = _mm256_and_si256(sums.fours[k], twelve);
+    high.fours[k] = _mm256_srli_epi32(sums.fours[k], 2 * kBits);
+  }
+  store_two(low, to);
+  store_two(high, to + 2 * step);
 }
 
-// Adds up one digit of what `rows` rows of indices find in a row of tables: `count` tables, a multiple of four, which
-// are `next` bytes apart; and indices of 32 bytes for each table, whose rows are `row` bytes apart.
-template <int kRows>
-BIPER_INLINE void add_up_digit(const std::uint8_t* tables, std::int64_t next, const std::uint8_t* index,
+// Computes the sums of one digit of what kRows rows of indices find in a row of tables. There are `count` tables, a
+// multiple of four; table(at, k) loads table k of the four at `at`, and the next four are `next` bytes further. An
+// index is 32 bytes, and rows of indices are `row` bytes apart. The sum of kBytes digits, a multiple of four, fits into
+// a byte.
+template <int kRows, int kBytes, typename Load>
+BIPER_INLINE void add_up_digit(const std::uint8_t* tables, std::int64_t next, Load&& table, const std::uint8_t* index,
                                std::int64_t row, std::int64_t count, Words (&words)[kRows]) {
   Words local[kRows];
   for (Words& w : local) w = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-  for (std::int64_t i = 0; i < count; i += 4, tables += 4 * next, index += 128) {
+  while (count > 0) {
     __m256i bytes[kRows];
+    const auto add_four = [&](bool first) BIPER_INLINE_LAMBDA {
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) {
-      const __m256i table = _mm256_load_si256(reinterpret_cast<const __m256i*>(tables + k * next));
+      for (int k = 0; k < 4; ++k) {
+        const __m256i sums = table(tables, k);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(index + r * row + 32 * k));
-        const __m256i found = _mm256_shuffle_epi8(table, at);
-        bytes[r] = k == 0 ? found : _mm256_add_epi8(bytes[r], found);
+        for (int r = 0; r < kRows; ++r) {
+          const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(index + r * row + 32 * k));
+          const __m256i found = _mm256_shuffle_epi8(sums, at);
+          bytes[r] = first && k == 0 ? found : _mm256_add_epi8(bytes[r], found);
+        }
       }
-    }
+      tables += next, index += 128, count -= 4;
+    };
+    add_four(true);
+    if constexpr (kBytes > 4)
+      for (int more = 4; more < kBytes && count > 0; more += 4) add_four(false);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) local[r].add(bytes[r]);
   }
   for (int r = 0; r < kRows; ++r) words[r] = local[r];
 }
 
-// The eight sums number k of `count` numbers, as floats, from the sums of their digits.
-template <int k>
-BIPER_INLINE __m256 as_floats(const Words& d0, const Words& d1, const Words& d2, const Words& d3, std::int64_t count,
-                              __m256 unit) {
-  const auto both = [](const Words& low, const Words& high) BIPER_INLINE_LAMBDA {
-    return _mm256_cvtepi32_ps(
-        _mm256_add_epi32(low.template eight<k>(), _mm256_slli_epi32(high.template eight<k>(), kBits)));
-  };
-  const __m256 offset = _mm256_set1_ps(2048 * static_cast<float>(count));  // 2^23 for each number, in units of 2^12
-  return _mm256_mul_ps(
-      _mm256_fmadd_ps(_mm256_sub_ps(both(d2, d3), offset), _mm256_set1_ps(1 << 2 * kBits), both(d0, d1)), unit);
-}
+// The sums of 32 lanes of numbers that have kCount digits, one or four: four times eight, as integers of two digits.
+template <int kCount>
+struct Totals {
+  static constexpr int kPairs = (kCount + 1) / 2;
+  __m256i sums[kPairs][4];
+
+  BIPER_INLINE void clear() {
+    for (auto& pair : sums)
+      for (__m256i& sum : pair) sum = _mm256_setzero_si256();
+  }
+  BIPER_INLINE void add(const Words& words, int digit) {
+    const auto add_eight = [&]<int k>() BIPER_INLINE_LAMBDA {
+      __m256i& sum = sums[digit / 2][k];
+      const __m256i eight = words.template eight<k>();
+      sum = _mm256_add_epi32(sum, digit % 2 ? _mm256_slli_epi32(eight, kBits) : eight);
+    };
+    add_eight.template operator()<0>(), add_eight.template operator()<1>();
+    add_eight.template operator()<2>(), add_eight.template operator()<3>();
+  }
+  // Eight sums minus `offset`, which is in units of 1 for one digit, and of 2^12 for four; multiplied by `unit`.
+  BIPER_INLINE __m256 floats(int k, float offset, __m256 unit) const {
+    const __m256 upper = _mm256_sub_ps(_mm256_cvtepi32_ps(sums[kPairs - 1][k]), _mm256_set1_ps(offset));
+    if constexpr (kCount == 1) return _mm256_mul_ps(upper, unit);
+    const __m256 lower = _mm256_cvtepi32_ps(sums[0][k]);
+    return _mm256_mul_ps(_mm256_fmadd_ps(upper, _mm256_set1_ps(1 << 2 * kBits), lower), unit);
+  }
+};
+
+// The offset of `count` numbers of four digits, for Totals.
+inline float offset_of(std::int64_t count) { return (kOffset >> 2 * kBits) * static_cast<float>(count); }
 
 }  // namespace biper::training::BIPER_TRAINING_SET

@@ -18,8 +18,6 @@
 
 namespace biper::training::BIPER_TRAINING_SET {
 
-constexpr int kLanes = 8;  // of a register
-
 struct alignas(32) Table {
   float sums[8];
 };

@@ -3,19 +3,16 @@
 // these bits, a digit, for all pixels, and vpaddb adds them: 128 multiply-accumulates of a digit in two instructions.
 // If all weights of a channel have one absolute value, their sums are small integers, of one digit.
 #include <cmath>
-#include <limits>
 
 #include "training/avx2/digits.h"
-#include "training/avx2/lookup.h"
 
 namespace biper::training::BIPER_TRAINING_SET {
 namespace {
 
 constexpr int kOut = 4;                          // output channels of a block, which are stored together
 constexpr int kUnit = 32;                        // pixels of a register
-constexpr int kLimit = (1 << 23) - 1;            // the largest integer; 2^23 is added, so that digits are not negative
-constexpr int kSmallestExponent = -112;          // of the unit of the integers, whose inverse must not overflow
-constexpr std::int64_t kIndexBytes = 192 << 10;  // memory of the indices that are computed at a time
+constexpr std::int64_t kIndexBytes = 384 << 10;  // memory of the indices that are computed at a time
+constexpr std::int64_t kKeptBytes = 1 << 20;     // tables that need more memory are built again where they are used
 constexpr std::int64_t kChunkPixels = 1024;
 
 struct alignas(16) Digits {
@@ -31,115 +28,74 @@ struct alignas(32) Places {
 struct Channel {
   int digits;    // 1 or kDigits
   float unit;    // of the integers; NaN if a weight is not finite
-  float offset;  // what was added to all numbers of a pixel, in the unit of the integers or, of more digits, 4096 units
+  float offset;  // what was added to all numbers of a pixel: see Totals
 };
 
-// The sixteen sums of four weights, in registers of eight. Bit j of the place is 1 where weight j is added.
-struct Sums {
-  __m256 low, high;
-};
-Sums sixteen_sums(const float* w) {
-  alignas(32) Table table;
-  store_table(w[0], w[1], w[2], w[3], &table);
-  const __m256i place = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256 low = _mm256_xor_ps(load_table(&table), _mm256_castsi256_ps(place));
-  const __m256i reversed = _mm256_sub_epi32(_mm256_set1_epi32(7), place);
-  return {low, _mm256_xor_ps(_mm256_permutevar8x32_ps(low, reversed), _mm256_set1_ps(-0.0f))};
-}
-
-// The lowest bytes of sixteen integers.
-void store_places(__m256i low, __m256i high, Digits* to) {
-  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xD8);
-  _mm_store_si128(reinterpret_cast<__m128i*>(to->places),
-                  _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-}
-
-// Builds the tables (fours, digits) of an output channel with 4 * fours weights.
+// Builds the tables (fours / 2, digits, 2) of an output channel with 4 * fours weights, an even number of fours.
 Channel build_tables(const float* weight, std::int64_t fours, Digits* to) {
-  float largest = 0, total = 0;
-  bool same = true;
-  for (std::int64_t i = 0; i < 4 * fours; i += 4) {
-    const float* w = weight + i;
-    const float size = std::fabs(w[0]) + std::fabs(w[1]) + std::fabs(w[2]) + std::fabs(w[3]);
-    for (int j = 0; j < 4; ++j) same = same && std::fabs(w[j]) == std::fabs(weight[0]);
-    largest = std::max(largest, size), total += size;
+  const __m256 first = _mm256_set1_ps(weight[0]);
+  __m256i largest = _mm256_setzero_si256(), other = _mm256_setzero_si256();
+  for (std::int64_t i = 0; i < 4 * fours; i += kLanes) {
+    const __m256i size = absolute_bits(_mm256_loadu_ps(weight + i));
+    largest = _mm256_max_epu32(largest, size);
+    other = _mm256_or_si256(other, _mm256_xor_si256(size, absolute_bits(first)));
   }
-  const float count = static_cast<float>(fours);
-  if (!std::isfinite(total)) return {1, std::numeric_limits<float>::quiet_NaN(), 0};
-  if (same && weight[0] != 0) {
-    for (std::int64_t i = 0; i < fours; ++i) {
-      float signs[4];
-      for (int j = 0; j < 4; ++j) signs[j] = weight[4 * i + j] > 0 ? 1.0f : -1.0f;
-      const Sums sums = sixteen_sums(signs);
-      const __m256i four = _mm256_set1_epi32(4);
-      store_places(_mm256_add_epi32(_mm256_cvtps_epi32(sums.low), four),
-                   _mm256_add_epi32(_mm256_cvtps_epi32(sums.high), four), to + i);
+  alignas(32) std::uint32_t sizes[kLanes];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(sizes), largest);
+  const Unit unit = unit_of(*std::max_element(sizes, sizes + kLanes));
+  if (std::isnan(unit.value)) return {1, unit.value, 0};
+  std::uint8_t* bytes = to->places;
+  if (_mm256_testz_si256(other, other) && weight[0] != 0) {
+    const __m256i one = _mm256_set1_epi32(1);
+    for (std::int64_t i = 0; i < 4 * fours; i += kLanes, bytes += 32) {
+      const __m256i signs =
+          _mm256_or_si256(_mm256_srai_epi32(_mm256_castps_si256(_mm256_loadu_ps(weight + i)), 31), one);  // -1 or +1
+      store_digit(all_sums(signs, 4), bytes);
     }
-    return {1, std::fabs(weight[0]), 4 * count};
+    return {1, std::fabs(weight[0]), 4 * static_cast<float>(fours)};
   }
-  int exponent = 0;
-  std::frexp(largest / kLimit, &exponent);  // 2^exponent > largest / kLimit
-  exponent = std::max(exponent, kSmallestExponent);
-  const __m256 factor = _mm256_set1_ps(std::ldexp(1.0f, -exponent));
-  const __m256i offset = _mm256_set1_epi32(1 << 23), mask = _mm256_set1_epi32((1 << kBits) - 1);
-  for (std::int64_t i = 0; i < fours; ++i) {
-    const Sums sums = sixteen_sums(weight + 4 * i);
-    __m256i low = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(sums.low, factor)), offset);
-    __m256i high = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(sums.high, factor)), offset);
-    for (int digit = 0; digit < kDigits; ++digit) {
-      store_places(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask), to + i * kDigits + digit);
-      low = _mm256_srli_epi32(low, kBits), high = _mm256_srli_epi32(high, kBits);
-    }
+  const __m256 inverse = _mm256_set1_ps(unit.inverse);
+  for (std::int64_t i = 0; i < 4 * fours; i += kLanes, bytes += 32 * kDigits) {
+    const __m256i numbers = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(weight + i), inverse));
+    store_digits(all_sums(numbers, kOffset), bytes, 32);
   }
-  return {kDigits, std::ldexp(1.0f, exponent), 2048 * count};
+  return {kDigits, unit.value, offset_of(fours)};
 }
 
-// Computes the sums of 32 pixels, in the order of Words.
+// Computes the sums of kRows times 32 pixels, in the order of Words, of an output channel whose numbers have kCount
+// digits. The indices are (kRows, fours).
+template <int kCount, int kRows>
+void add_up(const Digits* tables, const Places* index, std::int64_t fours, const Channel& channel, float* sums) {
+  constexpr int kBytes = kCount == 1 ? 28 : 4;              // sums of so many numbers fit into a byte,
+  constexpr std::int64_t kWords = kCount == 1 ? 512 : 128;  // and of so many into a word; few, for the cache
+  Totals<kCount> totals[kRows];
+  for (auto& total : totals) total.clear();
+  const auto table = [](const std::uint8_t* at, int k) BIPER_INLINE_LAMBDA {
+    const std::uint8_t* place = at + k / 2 * (32 * kCount) + k % 2 * 16;
+    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(place)));
+  };
+  for (std::int64_t first = 0; first < fours; first += kWords) {
+    for (int d = 0; d < kCount; ++d) {
+      Words words[kRows];
+      add_up_digit<kRows, kBytes>(tables[first * kCount + 2 * d].places, 64 * kCount, table, index[first].places,
+                                  fours * kUnit, std::min(kWords, fours - first), words);
+      for (int r = 0; r < kRows; ++r) totals[r].add(words[r], d);
+    }
+  }
+  for (int r = 0; r < kRows; ++r)
+    for (int k = 0; k < 4; ++k)
+      _mm256_store_ps(sums + kUnit * r + 8 * k, totals[r].floats(k, channel.offset, _mm256_set1_ps(channel.unit)));
+}
+
+// Computes the sums of `count` pixels, a multiple of 32.
 template <int kCount>
-void add_up(const Digits* table, const Places* index, std::int64_t fours, const Channel& channel, float* sums) {
-  constexpr std::int64_t kBytes = kCount == 1 ? 31 : 4;             // sums of so many numbers fit into a byte,
-  constexpr std::int64_t kWords = kCount == 1 ? 6200 : kMostWords;  // and of so many into a word
-  __m256i totals[kCount == 1 ? 1 : 2][4];                           // of one digit or of two
-  for (auto& row : totals)
-    for (auto& total : row) total = _mm256_setzero_si256();
-  for (std::int64_t begin = 0; begin < fours; begin += kWords) {
-    const std::int64_t end = std::min(begin + kWords, fours);
-    Words words[kCount];
-    for (auto& w : words) w = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-    const auto add_numbers = [&](auto count) BIPER_INLINE_LAMBDA {
-      __m256i bytes[kCount];
-      for (auto& b : bytes) b = _mm256_setzero_si256();
-      for (std::int64_t i = 0; i < count; ++i, ++index, table += kCount) {
-        const __m256i at = _mm256_load_si256(reinterpret_cast<const __m256i*>(index->places));
-#pragma GCC unroll 4
-        for (int d = 0; d < kCount; ++d) {
-          const __m128i places = _mm_load_si128(reinterpret_cast<const __m128i*>(table[d].places));
-          bytes[d] = _mm256_add_epi8(bytes[d], _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(places), at));
-        }
-      }
-#pragma GCC unroll 4
-      for (int d = 0; d < kCount; ++d) words[d].add(bytes[d]);
-    };
-    std::int64_t i = begin;
-    for (; i + kBytes <= end; i += kBytes) add_numbers(std::integral_constant<std::int64_t, kBytes>());
-    if (i < end) add_numbers(end - i);
-    const auto add_words = [&]<int k>() {
-      for (int d = 0; d < kCount; d += 2) {
-        totals[d / 2][k] = _mm256_add_epi32(totals[d / 2][k], words[d].template eight<k>());
-        if constexpr (kCount > 1)
-          totals[d / 2][k] =
-              _mm256_add_epi32(totals[d / 2][k], _mm256_slli_epi32(words[d + 1].template eight<k>(), kBits));
-      }
-    };
-    add_words.template operator()<0>(), add_words.template operator()<1>();
-    add_words.template operator()<2>(), add_words.template operator()<3>();
-  }
-  for (int k = 0; k < 4; ++k) {
-    __m256 sum = _mm256_sub_ps(_mm256_cvtepi32_ps(totals[kCount == 1 ? 0 : 1][k]), _mm256_set1_ps(channel.offset));
-    if constexpr (kCount > 1)
-      sum = _mm256_fmadd_ps(sum, _mm256_set1_ps(1 << 2 * kBits), _mm256_cvtepi32_ps(totals[0][k]));
-    _mm256_store_ps(sums + 8 * k, _mm256_mul_ps(sum, _mm256_set1_ps(channel.unit)));
-  }
+void add_up_pixels(const Digits* tables, const Places* index, std::int64_t fours, std::int64_t count,
+                   const Channel& channel, float* sums) {
+  constexpr int kRows = 3;  // registers of pixels whose sums are added up together
+  std::int64_t i = 0;
+  for (; i + kRows * kUnit <= count; i += kRows * kUnit)
+    add_up<kCount, kRows>(tables, index + i / kUnit * fours, fours, channel, sums + i);
+  for (; i < count; i += kUnit) add_up<kCount, 1>(tables, index + i / kUnit * fours, fours, channel, sums + i);
 }
 
 // Transposes the sums of kOut channels, `step` apart: totals (pixels, channels) of 32 pixels.
@@ -193,12 +149,14 @@ void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bit
     float* out = static_cast<float*>(result);
     const std::int64_t fours = shape.taps() * shape.in_channels / 4, outs = shape.out_channels;
     const int blocks = static_cast<int>(outs / kOut);
-    const Buffer<Digits> tables = buffer<Digits>(outs * fours * kDigits);
+    const std::int64_t size_of_tables = fours * kDigits;  // of an output channel
+    const bool kept = outs * size_of_tables * 16 <= kKeptBytes;
+    const Buffer<Digits> tables = buffer<Digits>(kept ? outs * size_of_tables : 0);
     const Buffer<float> tap_sums = buffer<float>(outs * shape.taps());  // (blocks, taps, kOut)
     std::vector<Channel> channels(static_cast<std::size_t>(outs));
     pool.run(static_cast<int>(outs), [&](int o) {
       const float* w = weight + o * fours * 4;
-      channels[static_cast<std::size_t>(o)] = build_tables(w, fours, tables.get() + o * fours * kDigits);
+      if (kept) channels[static_cast<std::size_t>(o)] = build_tables(w, fours, tables.get() + o * size_of_tables);
       for (int tap = 0; tap < shape.taps(); ++tap) {
         float total = 0;
         for (std::int64_t i = 0; i < shape.in_channels; ++i) total += *w++;
@@ -219,6 +177,7 @@ void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bit
       const std::int64_t size = std::min(most, chunk.padded());
       const Buffer<Places> index = buffer<Places>(fours * size / kUnit);
       const Buffer<float> sums = buffer<float>(kOut * size);
+      const Buffer<Digits> own_tables = buffer<Digits>(kept ? 0 : size_of_tables);
       std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size));
       for (std::int64_t first = 0; first < chunk.padded(); first += size) {
         const std::int64_t count = std::min(size, chunk.padded() - first);
@@ -226,16 +185,14 @@ void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bit
         for (int block = blocks * split / splits; block < blocks * (split + 1) / splits; ++block) {
           for (int k = 0; k < kOut; ++k) {
             const std::int64_t o = block * kOut + k;
-            const Channel& channel = channels[static_cast<std::size_t>(o)];
-            const Digits* table = tables.get() + o * fours * kDigits;
-            for (std::int64_t i = 0; i < count; i += kUnit) {
-              float* sum = sums.get() + k * size + i;
-              const Places* places = index.get() + i / kUnit * fours;
-              if (channel.digits == 1)
-                add_up<1>(table, places, fours, channel, sum);
-              else
-                add_up<kDigits>(table, places, fours, channel, sum);
-            }
+            const Digits* table = kept ? tables.get() + o * size_of_tables : own_tables.get();
+            const Channel channel = kept ? channels[static_cast<std::size_t>(o)]
+                                         : build_tables(weight + o * fours * 4, fours, own_tables.get());
+            float* sum = sums.get() + k * size;
+            if (channel.digits == 1)
+              add_up_pixels<1>(table, index.get(), fours, count, channel, sum);
+            else
+              add_up_pixels<kDigits>(table, index.get(), fours, count, channel, sum);
           }
           const __m128 factor = _mm_loadu_ps(scale + block * kOut);
           const float* tap_sum = tap_sums.get() + block * kOut * shape.taps();

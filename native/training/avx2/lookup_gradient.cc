@@ -125,9 +125,9 @@ class Pixels {
                    ? _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(grad + (4 * b + j) * outs), inverse))
                    : _mm256_setzero_si256();
       const auto build = [&]<int pair>() BIPER_INLINE_LAMBDA {
-        __m256i of_pair[4];
-        for (int j = 0; j < 4; ++j) of_pair[j] = _mm256_shuffle_epi32(g[j], pair * 0x55);
-        store_tables(of_pair, tables_.get() + pair * kBlocks * kTableBytes + b * 32, kBlocks * 32);
+        __m256i numbers[4];
+        for (int j = 0; j < 4; ++j) numbers[j] = _mm256_shuffle_epi32(g[j], pair * 0x55);
+        store_digits(all_sums(numbers, kOffset), tables_.get() + pair * kBlocks * kTableBytes + b * 32, kBlocks * 32);
       };
       build.template operator()<0>(), build.template operator()<1>(), build.template operator()<2>(),
           build.template operator()<3>();
@@ -140,23 +140,27 @@ class Pixels {
                 float* gradient) const {
     const std::uint8_t* tables = tables_.get() + pair * kBlocks * kTableBytes;
     const std::uint8_t* index = index_.get() + row * kBlocks * 32;
-    Words words[kDigits][kCount];
-    for (int d = 0; d < kDigits; ++d)
-      add_up_digit<kCount>(tables + kBlocks * 32 * d, 32, index, kBlocks * 32, blocks_, words[d]);
+    Totals<kDigits> totals[kCount];
+    for (auto& total : totals) total.clear();
+    const auto table = [](const std::uint8_t* at, int k) BIPER_INLINE_LAMBDA {
+      return _mm256_load_si256(reinterpret_cast<const __m256i*>(at + 32 * k));
+    };
+    for (int d = 0; d < kDigits; ++d) {
+      Words words[kCount];
+      add_up_digit<kCount, 4>(tables + kBlocks * 32 * d, 128, table, index, kBlocks * 32, blocks_, words);
+      for (int r = 0; r < kCount; ++r) totals[r].add(words[r], d);
+    }
     const std::int64_t ins = shape_.in_channels;
     for (int r = 0; r < kCount; ++r, ++row) {
       const std::size_t tap = static_cast<std::size_t>(row * 16 / ins);
       if (unseen_[tap] == count_) continue;  // the tap is outside at all pixels
-      const auto add_eight = [&]<int k>() {
+      for (int k = 0; k < 4; ++k) {
         const int o = first + pair + 4 * (k % 2);  // the half of the register
         float* to = gradient + (channel + o) * shape_.taps() * ins + row * 16 + 8 * (k / 2);
-        const __m256 unit = _mm256_set1_ps(units[o - first]);
-        const __m256 sum = as_floats<k>(words[0][r], words[1][r], words[2][r], words[3][r], blocks_, unit);
+        const __m256 sum = totals[r].floats(k, offset_of(blocks_), _mm256_set1_ps(units[o - first]));
         const __m256 unseen = _mm256_set1_ps(unseen_sums_[tap * 16 + static_cast<std::size_t>(o)]);
         _mm256_storeu_ps(to, _mm256_add_ps(_mm256_add_ps(sum, unseen), _mm256_loadu_ps(to)));
-      };
-      add_eight.template operator()<0>(), add_eight.template operator()<1>(), add_eight.template operator()<2>(),
-          add_eight.template operator()<3>();
+      }
     }
   }
 

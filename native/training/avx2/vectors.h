@@ -11,6 +11,8 @@
 
 namespace biper::training::BIPER_TRAINING_SET {
 
+constexpr int kLanes = 8;  // of a register
+
 struct Vector {
   __m256 a, b;
 };
