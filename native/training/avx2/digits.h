@@ -40,47 +40,49 @@ struct Words {
   }
 };
 
-// The unit of the integers to which numbers are rounded: the power of two for which the largest number is at most
-// 2^21 - 2 units, so that a sum of four is less than 2^23. The unit is NaN if a number is not finite.
+// The unit of the integers: the power of two for which the largest sum is less than 2^23 units. It is NaN if a sum is
+// not finite.
 struct Unit {
   float value, inverse;
 };
 
-// `largest` has the bits of the largest absolute value, which order floats, with NaN as the largest.
+// `largest` are the largest sums of the absolute values of four numbers, as bits, which order floats: NaN is the
+// largest.
 inline Unit unit_of(std::uint32_t largest) {
   float size;
   std::memcpy(&size, &largest, sizeof size);
   if (!std::isfinite(size)) return {std::numeric_limits<float>::quiet_NaN(), 0};
   int exponent = 0;
-  std::frexp(size, &exponent);  // size < 2^exponent
-  if (size > std::ldexp(1 - 0x1p-20f, exponent)) ++exponent;
-  exponent = std::clamp(exponent - 21, -126, 126);
+  std::frexp(size, &exponent);                                // size < 2^exponent
+  if (size > std::ldexp(1 - 0x1p-20f, exponent)) ++exponent;  // so that rounding does not give 2^23
+  exponent = std::clamp(exponent - 23, -126, 126);
   return {std::ldexp(1.0f, exponent), std::ldexp(1.0f, -exponent)};
 }
 
-// The bits of the absolute values.
-inline __m256i absolute_bits(__m256 v) {
-  return _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7FFFFFFF));
-}
+inline __m256 absolute(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+inline __m256i larger_bits(__m256i bits, __m256 v) { return _mm256_max_epu32(bits, _mm256_castps_si256(v)); }
 
-// The 16 sums of four integers, to which `offset` is added, of two sets of integers: places 0 to 3, 4 to 7, 8 to 11 and
-// 12 to 15 of the first set in the lower halves, and of the second set in the upper halves. `sets` holds the four
-// numbers of each. Bit j of a place is 1 where number j is added and not subtracted.
+// The 16 sums of four numbers as integers, to which `offset` is added, of two sets of numbers: places 0 to 3, 4 to 7, 8
+// to 11 and 12 to 15 of the first set in the lower halves, and of the second set in the upper halves. Bit j of a place
+// is 1 where number j is added and not subtracted. numbers[j] has number j of each set in all lanes of its half.
 struct Sums {
   __m256i fours[4];
 };
-BIPER_INLINE Sums all_sums(const __m256i (&numbers)[4], int offset) {
-  const __m256i sign0 = _mm256_setr_epi32(-1, 1, -1, 1, -1, 1, -1, 1);
-  const __m256i sign1 = _mm256_setr_epi32(-1, -1, 1, 1, -1, -1, 1, 1);
-  const __m256i first = _mm256_add_epi32(_mm256_sign_epi32(numbers[0], sign0), _mm256_sign_epi32(numbers[1], sign1));
-  const __m256i one = _mm256_add_epi32(first, _mm256_set1_epi32(offset));
-  const __m256i plus = _mm256_add_epi32(numbers[2], numbers[3]), minus = _mm256_sub_epi32(numbers[2], numbers[3]);
-  return {{_mm256_sub_epi32(one, plus), _mm256_add_epi32(one, minus), _mm256_sub_epi32(one, minus),
-           _mm256_add_epi32(one, plus)}};
+BIPER_INLINE Sums all_sums(const __m256 (&numbers)[4], int offset) {
+  const __m256 minus0 = _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0);
+  const __m256 minus1 = _mm256_setr_ps(-0.0f, -0.0f, 0, 0, -0.0f, -0.0f, 0, 0);
+  const __m256 one = _mm256_add_ps(_mm256_xor_ps(numbers[0], minus0), _mm256_xor_ps(numbers[1], minus1));
+  const __m256 plus = _mm256_add_ps(numbers[2], numbers[3]), minus = _mm256_sub_ps(numbers[2], numbers[3]);
+  const auto integers = [&](__m256 sums) BIPER_INLINE_LAMBDA {
+    return _mm256_add_epi32(_mm256_cvtps_epi32(sums), _mm256_set1_epi32(offset));
+  };
+  return {{integers(_mm256_sub_ps(one, plus)), integers(_mm256_add_ps(one, minus)), integers(_mm256_sub_ps(one, minus)),
+           integers(_mm256_add_ps(one, plus))}};
 }
-BIPER_INLINE Sums all_sums(__m256i sets, int offset) {
-  const __m256i numbers[4] = {_mm256_shuffle_epi32(sets, 0x00), _mm256_shuffle_epi32(sets, 0x55),
-                              _mm256_shuffle_epi32(sets, 0xAA), _mm256_shuffle_epi32(sets, 0xFF)};
+// The sums of two sets, each of which is a half of `sets`.
+BIPER_INLINE Sums all_sums(__m256 sets, int offset) {
+  const __m256 numbers[4] = {_mm256_permute_ps(sets, 0x00), _mm256_permute_ps(sets, 0x55),
+                             _mm256_permute_ps(sets, 0xAA), _mm256_permute_ps(sets, 0xFF)};
   return all_sums(numbers, offset);
 }
 

@@ -33,30 +33,31 @@ struct Channel {
 
 // Builds the tables (fours / 2, digits, 2) of an output channel with 4 * fours weights, an even number of fours.
 Channel build_tables(const float* weight, std::int64_t fours, Digits* to) {
-  const __m256 first = _mm256_set1_ps(weight[0]);
-  __m256i largest = _mm256_setzero_si256(), other = _mm256_setzero_si256();
+  const __m256 first = absolute(_mm256_set1_ps(weight[0]));
+  __m256 other = _mm256_setzero_ps();
+  __m256i largest = _mm256_setzero_si256();
   for (std::int64_t i = 0; i < 4 * fours; i += kLanes) {
-    const __m256i size = absolute_bits(_mm256_loadu_ps(weight + i));
-    largest = _mm256_max_epu32(largest, size);
-    other = _mm256_or_si256(other, _mm256_xor_si256(size, absolute_bits(first)));
+    const __m256 size = absolute(_mm256_loadu_ps(weight + i));
+    const __m256 two = _mm256_add_ps(size, _mm256_permute_ps(size, 0xB1));
+    largest = larger_bits(largest, _mm256_add_ps(two, _mm256_permute_ps(two, 0x4E)));
+    other = _mm256_or_ps(other, _mm256_xor_ps(size, first));
   }
   alignas(32) std::uint32_t sizes[kLanes];
   _mm256_store_si256(reinterpret_cast<__m256i*>(sizes), largest);
   const Unit unit = unit_of(*std::max_element(sizes, sizes + kLanes));
   if (std::isnan(unit.value)) return {1, unit.value, 0};
   std::uint8_t* bytes = to->places;
-  if (_mm256_testz_si256(other, other) && weight[0] != 0) {
-    const __m256i one = _mm256_set1_epi32(1);
+  if (_mm256_testz_si256(_mm256_castps_si256(other), _mm256_castps_si256(other)) && weight[0] != 0) {
+    const __m256 one = _mm256_set1_ps(1), sign = _mm256_set1_ps(-0.0f);
     for (std::int64_t i = 0; i < 4 * fours; i += kLanes, bytes += 32) {
-      const __m256i signs =
-          _mm256_or_si256(_mm256_srai_epi32(_mm256_castps_si256(_mm256_loadu_ps(weight + i)), 31), one);  // -1 or +1
+      const __m256 signs = _mm256_or_ps(_mm256_and_ps(_mm256_loadu_ps(weight + i), sign), one);
       store_digit(all_sums(signs, 4), bytes);
     }
     return {1, std::fabs(weight[0]), 4 * static_cast<float>(fours)};
   }
   const __m256 inverse = _mm256_set1_ps(unit.inverse);
   for (std::int64_t i = 0; i < 4 * fours; i += kLanes, bytes += 32 * kDigits) {
-    const __m256i numbers = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(weight + i), inverse));
+    const __m256 numbers = _mm256_mul_ps(_mm256_loadu_ps(weight + i), inverse);
     store_digits(all_sums(numbers, kOffset), bytes, 32);
   }
   return {kDigits, unit.value, offset_of(fours)};

@@ -1,6 +1,6 @@
 // The weight gradient of a convolution of bits. The bytes of a register are 16 input channels, twice, and tables hold
-// sums of four pixels' gradients of two output channels: see digits.h. Gradients are rounded to integers of 22 bits, in
-// units of the largest gradient of an output channel in 256 pixels.
+// sums of four pixels' gradients of two output channels: see digits.h. The sums are rounded to 24 bits of the largest
+// of an output channel in 256 pixels.
 #include "training/avx2/digits.h"
 #include "training/gradient_parts.h"
 
@@ -107,9 +107,15 @@ class Pixels {
   // Builds the tables (kPairs, kBlocks, digits, 2) of eight channels. Pair p is channels p and p + 4.
   void build_tables(const float* grad, float (&units)[8]) {
     const std::int64_t outs = shape_.out_channels;
+    const auto pixel = [&](std::int64_t p) {
+      return p < count_ ? _mm256_loadu_ps(grad + p * outs) : _mm256_setzero_ps();
+    };
     __m256i largest = _mm256_setzero_si256();
-    for (std::int64_t p = 0; p < count_; ++p)
-      largest = _mm256_max_epu32(largest, absolute_bits(_mm256_loadu_ps(grad + p * outs)));
+    for (std::int64_t p = 0; p < count_; p += 4) {
+      const __m256 two = _mm256_add_ps(absolute(pixel(p)), absolute(pixel(p + 1)));
+      const __m256 others = _mm256_add_ps(absolute(pixel(p + 2)), absolute(pixel(p + 3)));
+      largest = larger_bits(largest, _mm256_add_ps(two, others));
+    }
     alignas(32) std::uint32_t sizes[8];
     alignas(32) float inverses[8];
     _mm256_store_si256(reinterpret_cast<__m256i*>(sizes), largest);
@@ -119,14 +125,11 @@ class Pixels {
     }
     const __m256 inverse = _mm256_load_ps(inverses);
     for (std::int64_t b = 0; b < blocks_; ++b) {
-      __m256i g[4];
-      for (int j = 0; j < 4; ++j)
-        g[j] = 4 * b + j < count_
-                   ? _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(grad + (4 * b + j) * outs), inverse))
-                   : _mm256_setzero_si256();
+      __m256 g[4];
+      for (int j = 0; j < 4; ++j) g[j] = _mm256_mul_ps(pixel(4 * b + j), inverse);
       const auto build = [&]<int pair>() BIPER_INLINE_LAMBDA {
-        __m256i numbers[4];
-        for (int j = 0; j < 4; ++j) numbers[j] = _mm256_shuffle_epi32(g[j], pair * 0x55);
+        __m256 numbers[4];
+        for (int j = 0; j < 4; ++j) numbers[j] = _mm256_permute_ps(g[j], pair * 0x55);
         store_digits(all_sums(numbers, kOffset), tables_.get() + pair * kBlocks * kTableBytes + b * 32, kBlocks * 32);
       };
       build.template operator()<0>(), build.template operator()<1>(), build.template operator()<2>(),
