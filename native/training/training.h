@@ -76,15 +76,15 @@ struct Kernels {
   // taps, in) * bits as +1, -1.
   //
   // Computed from tables of the 16 sums of four weights. For float, tables hold floats (AVX-512) or integers of 24 bits
-  // (AVX2). For bfloat16, they hold integers of 15 bits. Integers are in units of a power of two for each output channel.
-  // If the weights are signs, the sums of integers are exact.
+  // (AVX2). For bfloat16, they hold integers of 15 bits. Integers are in units of a power of two for each output
+  // channel. If the weights are signs, the sums of integers are exact.
   void (*lookup_forward)(Type type, const Convolution& shape, const std::uint8_t* bits, const float* weight,
                          const float* scale, void* out, ThreadPool& pool);
 
   // gradient (out, taps, in) float = sum over samples and pixels of grad (samples, out_pixels, out) * bits as +1, -1.
   //
-  // Computed from tables of the 16 sums of four pixels' gradients. For float, tables hold floats (AVX-512) or integers of
-  // 24 bits, in units of the largest sum of a channel in 256 pixels (AVX2). For bfloat16, gradients are rounded to
+  // Computed from tables of the 16 sums of four pixels' gradients. For float, tables hold floats (AVX-512) or integers
+  // of 24 bits, in units of the largest sum of a channel in 256 pixels (AVX2). For bfloat16, gradients are rounded to
   // integers of 14 bits, in units of the largest gradient of a channel in 512 pixels.
   void (*lookup_weight_gradient)(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
                                  float* gradient, ThreadPool& pool);
