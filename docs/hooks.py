@@ -228,6 +228,8 @@ def _type_name(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return ", ".join(f"`{_toml(value)}`" for value in parts)
     if origin in (Union, UnionType):
         return " or ".join(_type_name(part, metadata) for part in parts if part is not type(None))
+    if origin is tuple and Ellipsis in parts:
+        return f"list of any of {_type_name(parts[0])}"
     if origin is tuple:
         return "list of " + " and ".join(_type_name(part) for part in parts)
     words = {float: "number", int: "integer", bool: "true or false", str: "text"}

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from support.own_networks import SignalNet, image_net
 from support.pictures import make_folder
 from support.signals import waves
+from support.stops import StopsAt
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -87,18 +86,6 @@ class Noisy(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return torch.from_numpy(X[index]) / 5 + 0.1 * torch.randn(2, 20), int(Y[index])
-
-
-class StopsAt(Progress):
-    """Sends this process a SIGTERM after a given number of steps."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def step(self, *_: object) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_stopped_run_resumes_to_the_bit_with_adamw_random_augmentation_and_a_teacher(tmp_path: Path) -> None:

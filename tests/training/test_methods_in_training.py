@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import torch
+from support.stops import StopsAt
 
 from biper import create_model, load_model, load_recipe, train
 from biper.errors import TrainingInterrupted
@@ -20,7 +19,6 @@ from biper.runs.folder import RunFolder
 from biper.targets.packed.saved import export_saved
 from biper.training.initial_weights import take_weights_
 from biper.training.optimizer import make_optimizer
-from biper.training.progress import Progress
 
 
 def test_latent_weights_have_a_learning_rate_of_their_own() -> None:
@@ -49,18 +47,6 @@ def test_a_step_moves_latent_weights_by_the_factor_and_others_as_before(tmp_path
     for name in ("conv1.weight", "block1.conv1.scale", "fc.bias"):
         assert torch.equal(states[0][name], states[1][name])
         assert torch.equal(states[0][name], states[2][name])
-
-
-class StopsAt(Progress):
-    """Sends this process a SIGTERM after a given number of steps."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def step(self, *_: object) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 TUNED = '{name="biper", frequency_end=40.0, sharpen_from=0.3, learn_frequency="channel", wave="triangle"}'

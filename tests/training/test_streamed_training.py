@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 from conftest import Biper
+from support import small_networks
 from support.pictures import encoded, make_folder, make_tar, picture
 from torch import nn
 
 from biper import load_model, load_recipe, train
 from biper.errors import CheckpointError, DataError, RecipeError, TrainingInterrupted
 from biper.models import create_model
-from biper.models.digits_cnn import DigitsCnn
 from biper.models.saved import ModelInfo, save_model
 from biper.nn import BinaryConv2d
 from biper.recipes.schema import Recipe, StageRecipe
@@ -45,12 +45,7 @@ def recipe(*changes: str) -> Recipe:
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replaces ResNet-18 by a small network, because writing its checkpoints of 90 MB takes longer than training."""
-
-    def create(self: ModelInfo, _factory: object = None) -> nn.Module:
-        return DigitsCnn(num_classes=self.num_classes, in_channels=3, width=8)
-
-    monkeypatch.setattr(ModelInfo, "create", create)
+    monkeypatch.setattr(ModelInfo, "create", small_networks.small_network)
 
 
 @pytest.fixture

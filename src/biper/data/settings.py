@@ -44,6 +44,14 @@ class DataRecipe(RecipeTable):
     """Smallest and largest width divided by height of random-resized crops."""
     colour_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest distance from 1 of the random factors by which brightness, contrast and saturation are multiplied."""
+    cutout: Annotated[int, Field(ge=0, le=LARGEST_SIDE)] = 0
+    """Images in memory: side, in pixels, of the square that is set to the mean colour at a random place of each image,
+    after the crop (DeVries and Taylor, 2017, arXiv:1708.04552); 0 cuts nothing out."""
+    mixup: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Images and signals in memory: α of mixup, which trains on ``λ x_i + (1 - λ) x_j`` with the labels of both in the
+    same proportion, for random pairs of a batch and one ``λ ~ Beta(α, α)`` for each batch (Zhang et al., ICLR 2018,
+    arXiv:1710.09412); 0 mixes nothing. The training loss is then the cross-entropy with these targets, and the training
+    accuracy counts the images whose largest logit is that of the label with the larger share."""
     max_unreadable: Annotated[int, Field(ge=0, le=1 << 40)] = 100
     """Unreadable images that are left out and listed in the run folder; the run stops at one more."""
     evaluate_on: Literal["test", "train"] = "test"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from biper.data.settings import DataRecipe
 from biper.errors import RecipeError
@@ -17,6 +17,7 @@ from biper.methods.fields import MOST, Finite, NonNegative, Positive, RecipeTabl
 from biper.methods.settings import Method, explain_method
 from biper.methods.weights import BiperWeights
 from biper.models.own import OWN
+from biper.recipes.decay import DecayKind, read_kinds
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -75,9 +76,14 @@ class StageRecipe(RecipeTable):
     weight_decay: NonNegative = 0.0
     """How strongly weights are pulled to zero: added to the gradient as a multiple of the weight (SGD), or subtracted
     from the weight as a multiple of itself and the learning rate (AdamW)."""
-    weight_decay_on: Literal["all", "weights"] = "all"
-    """The parameters that decay: all, or only the weights of convolutions and linear layers, without biases, scales and
-    batch norms."""
+    weight_decay_on: Annotated[Literal["all", "weights"] | tuple[DecayKind, ...], BeforeValidator(read_kinds)] = "all"
+    """The parameters that decay: ``"all"``; ``"weights"``, those of convolutions and linear layers; or a list of the
+    kinds of `biper.recipes.decay`, such as ``["latent", "real", "norms"]``. On the command line the list may be a text
+    with commas, ``latent,real,norms``. Each parameter is of one kind: ``latent``, the latent weights of binary layers;
+    ``real``, the weights of other convolutions and linear layers; ``scales``, the scales of binary layers; ``inputs``,
+    what input quantizers learn (thresholds of RSign); ``activations``, what activations learn (shifts and slopes of
+    RPReLU and PReLU); ``norms``, weights and biases of normalizations; ``biases``, other biases; ``others``, all the
+    rest, such as learned frequencies."""
     momentum: Decay = 0.9
     """SGD: how much of the running sum of gradients a step keeps."""
     periodic_penalty: Finite = 0.0
@@ -86,12 +92,31 @@ class StageRecipe(RecipeTable):
     its sign; 0 switches the regularizer off."""
     warmup_epochs: Annotated[float, Field(ge=0, le=MOST)] = 0.0
     """Epochs, whole or fractional, in which the learning rate rises linearly from 0."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up."""
+    schedule: Literal["cosine", "linear", "constant", "restarts"] = "cosine"
+    """How the learning rate falls after the warm-up. ``"restarts"`` falls along a cosine ``cycles`` times, each time
+    from ``learning_rate`` to ``learning_rate_end`` (Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
+    Restarts", ICLR 2017, arXiv:1608.03983)."""
+    cycles: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Restarts: how many cosines the stage has; required with this schedule, and an error with another."""
+    cycle_growth: Annotated[float, Field(ge=1, le=10)] = 1.0
+    """Restarts: how many times as long as the cycle before it each cycle is."""
     learning_rate_end: NonNegative = 0.0
     """The learning rate at the end of the stage, unless the schedule is constant; the next stage may start from it."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of the target that is spread evenly over all classes in the cross-entropy."""
+    average_epochs: Annotated[float, Field(ge=0, le=MOST)] = 0.0
+    """Horizon h, in epochs, of the average of the weights that is evaluated and saved in place of the raw weights; 0
+    averages nothing. After step t of the stage, ``average += (weights - average) / min(t, n)`` for the n steps of h
+    epochs: the mean of the weights after all steps so far, then an exponential average. See
+    `biper.training.average`."""
+
+    @model_validator(mode="after")
+    def _has_cycles_if_it_restarts(self) -> Self:
+        if self.schedule == "restarts" and self.cycles is None:
+            raise ValueError('schedule = "restarts" needs cycles, the number of cosines, such as cycles = 4')
+        if self.schedule != "restarts" and (self.cycles is not None or self.cycle_growth != 1):
+            raise ValueError(f'cycles and cycle_growth are for schedule = "restarts", not for "{self.schedule}"')
+        return self
 
 
 class TeacherRecipe(RecipeTable):
@@ -188,7 +213,8 @@ class Recipe(RecipeTable):
     def scaled(self, factor: float) -> Recipe:
         """The same recipe with its epochs multiplied by a factor.
 
-        They are the epochs of both stages (at least 1 each), of their warm-up, and of the teacher (at least 2).
+        They are the epochs of both stages (at least 1 each), of their warm-up, of the horizon of their averages, and of
+        the teacher (at least 2).
 
         Raises:
             RecipeError: the factor is not a positive finite number, or gives more than `MOST` epochs.
@@ -203,6 +229,7 @@ class Recipe(RecipeTable):
             table = document[stage]
             table["epochs"] = max(1, round(table["epochs"] * factor))
             table["warmup_epochs"] *= factor
+            table["average_epochs"] *= factor
         if document["teacher"] is not None:
             document["teacher"]["epochs"] = max(2, round(document["teacher"]["epochs"] * factor))
         return Recipe(**document)

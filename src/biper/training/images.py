@@ -86,7 +86,14 @@ class RunImages:
         self.held_out = held_out.share(share).to(device) if held_out else None
         self.test = dataset.split(settings.evaluate_on).share(share).to(device)
         self.test_name = "fit" if settings.evaluate_on == "train" else "test"
-        self.batches = TrainingBatches(train_split.to(device), self.spec, settings, seed=recipe.seed, share=share)
+        self.batches = TrainingBatches(
+            train_split.to(device),
+            self.spec,
+            settings,
+            seed=recipe.seed,
+            share=share,
+            classes=len(self.classes) or self.spec.num_classes,
+        )
 
     def examples(self, count: int) -> Tensor:
         """The first training images of all processes, unaugmented and normalized, on the CPU."""

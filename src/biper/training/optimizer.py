@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from biper.nn import binary_layers
 from biper.recipes.schema import StageRecipe
+from biper.training.parameters import kinds_of_parameters
 
 
 def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 1.0) -> torch.optim.Optimizer:
     """Make the optimizer of a stage, over all parameters: SGD with momentum, or AdamW.
 
     With ``weight_decay_on = "weights"``, the weights of convolutions and linear layers decay, latent weights included;
-    biases, scales and the parameters of batch norms do not.
+    biases, scales and the parameters of batch norms do not. It is short for the kinds ``("latent", "real")``.
 
     Args:
         model: the network.
@@ -25,9 +25,10 @@ def make_optimizer(model: nn.Module, stage: StageRecipe, latent_factor: float = 
             1, the parameter groups of latent weights come last and have the key ``"learning_rate_factor"``.
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    if stage.weight_decay_on == "weights":
-        weights = {module.weight for module in model.modules() if isinstance(module, _ConvNd | nn.Linear)}
-        decayed, others = _split(groups[0]["params"], weights)
+    if stage.weight_decay_on != "all":
+        wanted = ("latent", "real") if stage.weight_decay_on == "weights" else stage.weight_decay_on
+        chosen = {parameter for parameter, kind in kinds_of_parameters(model).items() if kind in wanted}
+        decayed, others = _split(groups[0]["params"], chosen)
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     latent = {layer.weight for layer in binary_layers(model).values()}
     if latent_factor != 1.0 and latent:

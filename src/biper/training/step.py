@@ -65,7 +65,7 @@ class TrainingStep:
 
         Args:
             images: the share of this process, (N, C, H, W) floating point, normalized.
-            labels: (N,) int64.
+            labels: (N,) int64; or the probability of each class, (N, classes), whose largest counts as the label.
         """
         fabric = self.processes.fabric
         dtype = next(self.module.parameters()).dtype
@@ -74,7 +74,9 @@ class TrainingStep:
         for number, (part, answers) in enumerate(parts, 1):
             with fabric.no_backward_sync(self.model, enabled=number < len(parts)):
                 logits = self.model(part.to(dtype))
-                loss = F.cross_entropy(logits, answers, label_smoothing=self.stage.label_smoothing)
+                targets = answers.to(logits.dtype) if answers.is_floating_point() else answers
+                loss = F.cross_entropy(logits, targets, label_smoothing=self.stage.label_smoothing)
+                answers = targets if targets.dim() == 1 else targets.argmax(1)
                 learned = loss if self.teacher is None else self.teacher.loss(part, logits, loss)
                 objective = learned + periodic_penalty(self.module, self.stage.periodic_penalty).to(loss.device)
                 fabric.backward(objective / len(parts))

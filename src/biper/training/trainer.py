@@ -30,6 +30,7 @@ from biper.runs.folder import RunFolder
 from biper.runs.metrics import MetricsLog
 from biper.runs.records import MetricsRow, RunSummary, SplitScore, StageResult
 from biper.runs.state import Position, entries, pack_state, restore_optimizer, restore_random, restoring
+from biper.training.average import WeightAverage
 from biper.training.distributed.processes import Processes
 from biper.training.distributed.sync_batch_norm import synchronize_batch_norms_
 from biper.training.identity import check_identity, describe_identity
@@ -120,6 +121,9 @@ class Trainer:
         method = self.recipe.method
         set_stage_(self.module, method.stages[self.position.stage - 1])
         self.best = None
+        self.average = WeightAverage(
+            self.module, stage.average_epochs * len(self.batches), self.batches, self.processes
+        )
         optimizer = make_optimizer(self.module, stage, method.learning_rate_factor)
         self.optimizer = cast(torch.optim.Optimizer, self.fabric.setup_optimizers(optimizer))
         if found is not None:
@@ -127,6 +131,7 @@ class Trainer:
             with restoring(found[0]):
                 restore_optimizer(self.optimizer, tensors, document)
                 restore_random(tensors, document)
+                self.average.restore(tensors)
             self.best = entries(tensors, "best/") or None
         self.monitor = LayerMonitor(self.module, found[1] if found is not None else None, self.position.step)
         self.step = TrainingStep(
@@ -190,18 +195,23 @@ class Trainer:
         if (found := self.step.find_non_finite(sums)) is not None:
             raise self._non_finite(*found)
         self.optimizer.step()
+        self.average.add_step(done + 1)
         position.add_step(sums.loss, sums.correct, sums.images)
         self.monitor.end_step(position.step)
 
     def _evaluate_epoch(self, epoch: int) -> SplitScore:
-        """The score after an epoch, on the held-out images if the recipe has them, else on the test images."""
+        """The score after an epoch, on the held-out images if the recipe has them, else on the test images.
+
+        It is the score of the average of the weights, if the recipe has one.
+        """
         self.processes.share_buffers_(self.module)
-        if self.images.held_out is None:
-            return self._test()
-        scores = self.images.scores(self.module, self.images.held_out)
-        if scores.accuracy > self.position.best_accuracy:
-            self.position.best_accuracy, self.position.best_epoch = scores.accuracy, epoch
-            self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        with self.average.applied(self.position.stage, epoch - 1):
+            if self.images.held_out is None:
+                return self._test()
+            scores = self.images.scores(self.module, self.images.held_out)
+            if scores.accuracy > self.position.best_accuracy:
+                self.position.best_accuracy, self.position.best_epoch = scores.accuracy, epoch
+                self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         return SplitScore("held_out", scores.loss, scores.accuracy)
 
     def _test(self, *, mixed: bool = True) -> SplitScore:
@@ -222,12 +232,16 @@ class Trainer:
     def _end_stage(self) -> None:
         """Take the weights of the selected epoch, score them on the test images, and write the model of the stage.
 
+        Without a selected epoch, they are the average of the weights, if the recipe has one, or those of the last step.
+
         These scores are computed in the precision of the weights, as `biper.evaluate` computes them; those of an epoch
         are computed in the precision of training.
         """
         position = self.position
         if self.best is not None:
             load_state(self.module, self.best, "the best epoch", self.info.name)
+        else:
+            self.average.apply_(position.stage, position.epoch - 1)
         result = StageResult(
             epochs=position.epoch,
             selected_epoch=position.best_epoch if self.best is not None else position.epoch,
@@ -268,7 +282,7 @@ class Trainer:
 
         def save() -> None:
             tensors, document = pack_state(self.position, self.module, self.optimizer, self.best)
-            tensors |= self.monitor.state() | self.metrics.state()
+            tensors |= self.monitor.state() | self.metrics.state() | self.average.state()
             document |= {
                 "options": describe_identity(self.options),
                 "recipe": self.recipe.model_dump(),

@@ -14,6 +14,7 @@ import pytest
 import torch
 from support.pictures import make_folder
 from support.processes import in_processes, outcomes
+from support.small_networks import small_network
 from torch import Tensor
 
 from biper import create_model, load_dataset, load_recipe, train
@@ -28,7 +29,6 @@ from biper.errors import (
 )
 from biper.io.tensors import load_tensors
 from biper.measure.evaluation import Scores, evaluate
-from biper.models.digits_cnn import DigitsCnn
 from biper.models.saved import ModelInfo
 from biper.runs.folder import RunFolder
 from biper.runs.records import RunSummary
@@ -42,10 +42,6 @@ from biper.training.progress import Progress
 
 SHORT = ["data.batch_size=330", "stage1.epochs=2", "stage2.epochs=1"]
 STEPS = 1437 // 330
-
-
-def small_network(self: ModelInfo, _factory: object = None) -> torch.nn.Module:
-    return DigitsCnn(width=8)
 
 
 def run(out: Path, *overrides: str, resume: bool = False) -> RunSummary:
@@ -155,9 +151,15 @@ def restarted(out: Path, *overrides: str) -> RunSummary:
     return run(out, *overrides)
 
 
-def test_a_run_that_goes_on_in_other_numbers_of_processes_sees_the_same_batches(tmp_path: Path) -> None:
+OPTIONS = ["data.mixup=0.4", "data.cutout=3", "stage1.average_epochs=0.5", "stage2.average_epochs=1.0"]
+
+
+@pytest.mark.parametrize("more", [[], pytest.param(OPTIONS, marks=pytest.mark.slow)])
+def test_a_run_that_goes_on_in_other_numbers_of_processes_sees_the_same_batches(
+    more: list[str], tmp_path: Path
+) -> None:
     """Two processes, then three, then one have the same losses as one process, and so the same images and crops."""
-    overrides = [*SHORT, "model.sync_batch_norm=true"]
+    overrides = [*SHORT, "model.sync_batch_norm=true", *more]
     run(tmp_path / "one", *overrides)
     out = tmp_path / "many"
     messages = in_processes(2, interrupted, out, *overrides)
