@@ -10,7 +10,7 @@ from biper.data.dataset import Images
 from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
-from biper.data.transforms import normalize
+from biper.data.transforms import Normalizer
 from biper.errors import DataError
 
 
@@ -51,6 +51,7 @@ class TrainingBatches:
                         "in memory as it is, for data.crop_padding and data.flip"
                     )
         self.split, self.spec, self.settings, self.seed, self.share = split, spec, settings, seed, share
+        self._normalize = Normalizer(spec.mean, spec.std)
 
     def __len__(self) -> int:
         """Number of batches, and of training steps, in an epoch."""
@@ -60,12 +61,13 @@ class TrainingBatches:
         """The batches of an epoch from ``first_step`` on: (N, C, H, W) or (N, C, L) float32, and (N,) int64 labels."""
         key = self.seed, stage, epoch
         for images, labels in self.split.training_batches(self.settings, key, first_step, self.share):
-            yield normalize(images, self.spec.mean, self.spec.std), labels
+            yield self._normalize(images), labels
 
 
 def evaluation_batches(
     split: Images, mean: tuple[float, ...], std: tuple[float, ...], batch_size: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images of a split, in order and normalized: (N, C, H, W) or (N, C, L) float32, and (N,) int64 labels."""
+    normalize = Normalizer(mean, std)
     for images, labels in split.in_order(batch_size):
-        yield normalize(images, mean, std), labels
+        yield normalize(images), labels
