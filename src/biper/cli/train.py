@@ -75,6 +75,9 @@ def train(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.float32,
     compiled: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="On a GPU, record a training step and repeat it as a CUDA graph.")
+    ] = False,
     threads: Threads = None,
     workers: Workers = None,
     devices: Annotated[
@@ -89,6 +92,9 @@ def train(
     ] = STEP_TIMEOUT,
     start_from: Annotated[
         Path | None, typer.Option(help="A run folder or model file; training starts from its weights.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after this many seconds, with everything saved for --resume.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest checkpoint, if there is one.")
@@ -131,6 +137,8 @@ def train(
         step_timeout=step_timeout,
         resume=resume,
         compiled=compiled,
+        cuda_graphs=cuda_graphs,
+        seconds=seconds,
         start_from=start_from,
         quiet=as_json,
     )
@@ -254,6 +262,8 @@ def _train(
     step_timeout: float = STEP_TIMEOUT,
     resume: bool = False,
     compiled: bool = False,
+    cuda_graphs: bool = False,
+    seconds: float | None = None,
     start_from: Path | None = None,
     quiet: bool = False,
 ) -> tuple[RunSummary, ExportReport]:
@@ -285,6 +295,8 @@ def _train(
             progress=progress,
             step_timeout=step_timeout,
             compiled=compiled,
+            cuda_graphs=cuda_graphs,
+            seconds=seconds,
             start_from=start_from,
         )
     except TrainingInterrupted as stop:

@@ -11,7 +11,7 @@ from biper.data.mixing import cut_out_, mix_up
 from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
-from biper.data.transforms import normalize
+from biper.data.transforms import Normalizer
 from biper.errors import DataError
 
 
@@ -71,6 +71,7 @@ class TrainingBatches:
             )
         self.split, self.spec, self.settings, self.seed, self.share = split, spec, settings, seed, share
         self.classes = classes or spec.num_classes
+        self._normalize = Normalizer(spec.mean, spec.std)
 
     def __len__(self) -> int:
         """Number of batches, and of training steps, in an epoch."""
@@ -88,7 +89,7 @@ class TrainingBatches:
         made = ALL if settings.mixup else self.share
         batches = self.split.training_batches(settings, key, first_step, made)
         for step, (pixels, labels) in enumerate(batches, first_step):
-            images = normalize(pixels, self.spec.mean, self.spec.std)
+            images = self._normalize(pixels)
             cut_out_(images, settings.cutout, (*key, step), share=made, batch_size=settings.batch_size)
             if settings.mixup:
                 images, labels = mix_up(images, labels, settings.mixup, self.classes, (*key, step), self.share)
@@ -99,5 +100,6 @@ def evaluation_batches(
     split: Images, mean: tuple[float, ...], std: tuple[float, ...], batch_size: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images of a split, in order and normalized: (N, C, H, W) or (N, C, L) float32, and (N,) int64 labels."""
+    normalize = Normalizer(mean, std)
     for images, labels in split.in_order(batch_size):
-        yield normalize(images, mean, std), labels
+        yield normalize(images), labels

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biper.data.on_device import batches_on_device
 from biper.data.settings import DataRecipe
 from biper.data.share import ALL, Share
 from biper.data.specs import DatasetSpec
@@ -103,7 +104,10 @@ class Split(Images):
     def training_batches(
         self, settings: DataRecipe, key: tuple[int, int, int], first_step: int = 0, share: Share = ALL
     ) -> Iterator[Batch]:
-        order = torch.randperm(len(self), generator=seeded_generator(*key)).to(self.labels.device)
+        order = torch.randperm(len(self), generator=seeded_generator(*key))
+        if self.labels.device.type != "cpu":
+            yield from batches_on_device(self.images, self.labels, order, settings, key, first_step, share)
+            return
         size = settings.batch_size
         for step in range(first_step, len(self) // size):
             chosen = order[step * size : (step + 1) * size][share.of(size)]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,6 +51,60 @@ def seeded_generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
+@dataclass(frozen=True)
+class Crops:
+    """The random choices of `random_crop_and_flip` for N images.
+
+    Attributes:
+        mirrored: which images are mirrored left to right, (N,) bool.
+        rows: where the crop of each image begins in the padded image, (N,) int64, 0 to twice the padding.
+        columns: the same along the width.
+    """
+
+    mirrored: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def draw(cls, count: int, padding: int, flip: bool, generator: torch.Generator, share: Share = ALL) -> Crops:
+        """Draw the choices of a whole batch on the CPU, and keep those of a share of it.
+
+        Args:
+            count: how many images the whole batch has.
+            padding, flip: see `random_crop_and_flip`.
+            generator: a CPU generator; it is advanced by two numbers for each image for crops, and by one for flips.
+            share: which part of the batch to keep.
+        """
+        ours = share.of(count)
+        mirrored = torch.zeros(ours.stop - ours.start, dtype=torch.bool)
+        offsets = torch.zeros(2, len(mirrored), dtype=torch.int64)
+        if flip:
+            mirrored = torch.randint(2, (count, 1), generator=generator, dtype=torch.bool)[ours, 0]
+        if padding:
+            offsets = torch.randint(2 * padding + 1, (2, count, 1), generator=generator)[:, ours, 0]
+        return cls(mirrored, offsets[0], offsets[1])
+
+    def cut(self, images: Tensor, padding: int) -> Tensor:
+        """Cut the crops out of images.
+
+        Args:
+            images: (N, H, W, C) uint8, on the device of the choices.
+            padding: black pixels added on each side.
+
+        Returns:
+            (N, H, W, C) uint8.
+        """
+        if kernels.fits_images(images):
+            return kernels.crop_and_mirror(images, self.rows, self.columns, self.mirrored, padding)
+        n, height, width, _ = images.shape
+        device = images.device
+        columns = torch.arange(width, device=device).expand(n, width)
+        columns = torch.where(self.mirrored.view(n, 1), width - 1 - columns, columns) + self.columns.view(n, 1)
+        rows = torch.arange(height, device=device) + self.rows.view(n, 1)
+        padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+        return padded[torch.arange(n, device=device).view(n, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
+
+
 def random_crop_and_flip(
     images: Tensor,
     padding: int,
@@ -65,36 +120,19 @@ def random_crop_and_flip(
     and with any number of processes.
 
     Args:
-        images: (N, H, W, C) uint8.
+        images: (N, H, W, C) uint8, on the CPU.
         padding: black pixels added on each side before the crop of the original size; 0 for no crop.
         flip: mirror each image left to right with probability one half.
-        generator: a CPU generator; it is advanced by two numbers for each image of the batch for crops, and by one for
-            flips.
+        generator: a CPU generator; see `Crops.draw`.
         share: which part of the whole batch the images are.
         batch_size: how many images the whole batch has; default N.
 
     Returns:
         (N, H, W, C) uint8.
     """
-    n, height, width, _ = images.shape
-    total = batch_size or n
-    ours = share.of(total)
     if not flip and not padding:
         return images
-    mirrored, offsets = torch.zeros(n, dtype=torch.bool), torch.zeros(2, n, dtype=torch.int64)
-    if flip:
-        mirrored = torch.randint(2, (total, 1), generator=generator, dtype=torch.bool)[ours, 0]
-    if padding:
-        offsets = torch.randint(2 * padding + 1, (2, total, 1), generator=generator)[:, ours, 0]
-    if kernels.fits_images(images):
-        return kernels.crop_and_mirror(images, offsets[0], offsets[1], mirrored, padding)
-    device = images.device
-    mirrored, offsets = mirrored.to(device), offsets.to(device)
-    columns = torch.arange(width, device=device).expand(n, width)
-    columns = torch.where(mirrored.view(n, 1), width - 1 - columns, columns) + offsets[1].view(n, 1)
-    rows = torch.arange(height, device=device) + offsets[0].view(n, 1)
-    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
-    return padded[torch.arange(n, device=device).view(n, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
+    return Crops.draw(batch_size or len(images), padding, flip, generator, share).cut(images, padding)
 
 
 def decode_for_evaluation(blob: bytes, size: int, crop: float = EVALUATION_CROP) -> NDArray[np.uint8]:
@@ -199,30 +237,59 @@ def random_box(
     return left, top, left + columns, top + rows
 
 
-def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+class Normalizer:
     """``(x - mean) / std``, channel by channel; pixels are scaled to [0, 1] first.
 
+    The numbers are copied to a device once, so that a batch there does not wait for them.
+
     Args:
-        images: pixels, (N, H, W, C) uint8; or floating-point numbers, (N, C, H, W), or (N, C, L) for signals.
         mean: one number for each channel.
         std: one number for each channel.
-
-    Returns:
-        float32, (N, C, H, W) in channels-last layout, or (N, C, L).
-
-    Raises:
-        DataError: the images have another number of channels than the mean.
     """
-    channels = images.shape[1 if images.is_floating_point() else -1]
-    if channels != len(mean):
-        raise DataError(f"the images have {channels} channels, and the model takes {len(mean)}: name its own data set")
-    if images.is_floating_point():
-        shape = 1, -1, *[1] * (images.dim() - 2)
-        centre, spread = (images.new_tensor(values, dtype=torch.float32).view(shape) for values in (mean, std))
-        result = (images.float() - centre) / spread
-        return result.contiguous(memory_format=torch.channels_last) if result.dim() == 4 else result
-    factor = images.new_tensor([1 / (255 * s) for s in std], dtype=torch.float32)
-    shift = images.new_tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32)
-    if kernels.fits_images(images):
-        return kernels.normalize(images, factor, shift).permute(0, 3, 1, 2)
-    return torch.addcmul(shift, images.float(), factor).permute(0, 3, 1, 2)
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.mean, self.std = mean, std
+        self._numbers: dict[tuple[torch.device, bool], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalize a batch.
+
+        Args:
+            images: pixels, (N, H, W, C) uint8; or floating-point numbers, (N, C, H, W), or (N, C, L) for signals.
+
+        Returns:
+            float32, (N, C, H, W) in channels-last layout, or (N, C, L).
+
+        Raises:
+            DataError: the images have another number of channels than the mean.
+        """
+        are_pixels = not images.is_floating_point()
+        channels = images.shape[-1 if are_pixels else 1]
+        if channels != len(self.mean):
+            raise DataError(
+                f"the images have {channels} channels, and the model takes {len(self.mean)}: name its own data set"
+            )
+        first, second = self._numbers_on(images.device, are_pixels)
+        if not are_pixels:
+            shape = 1, -1, *[1] * (images.dim() - 2)
+            result = (images.float() - first.view(shape)) / second.view(shape)
+            return result.contiguous(memory_format=torch.channels_last) if result.dim() == 4 else result
+        if kernels.fits_images(images):
+            return kernels.normalize(images, first, second).permute(0, 3, 1, 2)
+        return torch.addcmul(second, images.float(), first).permute(0, 3, 1, 2)
+
+    def _numbers_on(self, device: torch.device, are_pixels: bool) -> tuple[Tensor, Tensor]:
+        """Factor and shift for pixels, or the mean and the deviation for numbers; (C,) float32 each."""
+        if (device, are_pixels) not in self._numbers:
+            first, second = list(self.mean), list(self.std)
+            if are_pixels:
+                first = [1 / (255 * s) for s in self.std]
+                second = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
+            numbers = tuple(torch.tensor(values, dtype=torch.float32, device=device) for values in (first, second))
+            self._numbers[device, are_pixels] = numbers[0], numbers[1]
+        return self._numbers[device, are_pixels]
+
+
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normalize one batch; see `Normalizer`."""
+    return Normalizer(mean, std)(images)

@@ -57,15 +57,15 @@ def periodic_penalty(model: nn.Module, strength: float) -> Tensor:
             extremes, and 0 switches the penalty off.
 
     Returns:
-        A scalar in the dtype of the weights. It is a float32 zero for a strength of 0 and for a model without periodic
-        layers.
+        A scalar in the dtype of the weights, on their device. It is a float32 zero for a strength of 0 and for a model
+        without periodic layers.
 
     Source: Vargas et al., "BiPer: Binary Neural Networks using a Periodic Function", CVPR 2024, and the authors'
     published training code.
     """
     weights = periodic_weights(model).values()
     if not weights or strength == 0:
-        return torch.zeros(())
+        return torch.zeros((), device=next((parameter.device for parameter in model.parameters()), None))
     if all(kernels.fits_weights(weight) and quantizer.has_fixed_frequency for weight, quantizer in weights):
         frequencies = tuple(quantizer.frequency for _, quantizer in weights)
         return _penalty(strength, frequencies, *(weight for weight, _ in weights))

@@ -21,6 +21,9 @@ FULL_SHARPNESS = 10.0
 """The sharpness k at the end of stage 1. ``tanh(k wave) / tanh(k)`` is then within 0.1 of the sign of the wave where
 ``|wave| > 0.15``."""
 
+_NO_SHARPNESS = 1e-3
+"""Below this sharpness the wave is not sharpened: ``tanh(k wave) / tanh(k)`` differs from it by 4e-7 at most."""
+
 LARGEST_LOG_GAIN = 1.5
 """The limit of ``|θ|``. A learned ω stays between 0.22 and 4.5 times its ``frequency``."""
 
@@ -88,6 +91,7 @@ class TunedPeriodicSign(PeriodicSign):
         self.sharpness = 0.0
         self.has_fixed_frequency = learned_frequencies == 0 and type(self).has_fixed_frequency
         self.log_gain = nn.Parameter(torch.zeros(learned_frequencies)) if learned_frequencies else None
+        self._on_device: tuple[Tensor, Tensor] | None = None
 
     def set_start_frequency(self, frequency: float) -> None:
         """Set ω, and with it the first ω of the schedule, before training.
@@ -119,6 +123,22 @@ class TunedPeriodicSign(PeriodicSign):
         if self.sharpen_from is not None:
             done = (fraction - self.sharpen_from) / max(1 - self.sharpen_from, 1e-9)
             self.sharpness = FULL_SHARPNESS * min(max(done, 0.0), 1.0)
+        if self._on_device is not None:
+            self._on_device[0].fill_(self.frequency)
+            self._on_device[1].fill_(self.sharpness)
+
+    def keep_numbers_on(self, device: torch.device | None) -> None:
+        """Let the functions below read ω and the sharpness from the memory of a device, where they change in stage 1.
+
+        `set_progress` writes them there without waiting for the device. Kernels that were recorded once
+        (`biper.training.recorded`) then compute with the numbers of the current step. With None, they are Python
+        numbers again.
+        """
+        changes = self.frequency_end is not None or self.sharpen_from is not None
+        self._on_device = None
+        if device is not None and changes and self.stage is Stage.RELAXED:
+            frequency, sharpness = torch.tensor([self.frequency, self.sharpness], dtype=torch.float64, device=device)
+            self._on_device = frequency, sharpness
 
     def frequencies(self) -> Tensor:
         """Compute the current ω: a scalar, or a vector with one number for each learned frequency; float64."""
@@ -132,7 +152,7 @@ class TunedPeriodicSign(PeriodicSign):
 
     def phase(self, weight: Tensor) -> Tensor:
         """Compute the phase ``ω w``, in radians, of a latent weight (out, ...), with the gradient of a learned ω."""
-        phase = super().phase(weight)
+        phase = super().phase(weight) if self._on_device is None else weight * self._on_device[0]
         if self.log_gain is None:
             return phase
         shared = weight.numel() // len(self.log_gain)
@@ -145,7 +165,9 @@ class TunedPeriodicSign(PeriodicSign):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Compute the wave of a latent weight (out, ...), or its signs, in the shape and dtype of the weight."""
-        sharpness = math.inf if self.stage is Stage.BINARY else self.sharpness
+        sharpness: float | Tensor = math.inf
+        if self.stage is Stage.RELAXED:
+            sharpness = self.sharpness if self._on_device is None else self._on_device[1]
         return _wave_function(self.phase(weight), self.wave, sharpness)
 
     def extra_repr(self) -> str:
@@ -164,13 +186,16 @@ class _WaveFunction(torch.autograd.Function):
     """The sharpened wave of φ, or its sign if the sharpness is infinite. The gradient is that of the plain wave."""
 
     @staticmethod
-    def forward(ctx: Any, phase: Tensor, wave: Wave, sharpness: float) -> Tensor:
+    def forward(ctx: Any, phase: Tensor, wave: Wave, sharpness: float | Tensor) -> Tensor:
         ctx.save_for_backward(phase)
         ctx.wave = wave
         value = _wave(phase, wave)
+        if isinstance(sharpness, Tensor):  # it is not read, so that its size decides nothing
+            steepness = sharpness.clamp(min=_NO_SHARPNESS)
+            return torch.tanh(steepness * value) / torch.tanh(steepness)
         if sharpness == math.inf:
             return sign(torch.sin(phase))
-        return value if sharpness < 1e-3 else torch.tanh(sharpness * value) / math.tanh(sharpness)
+        return value if sharpness < _NO_SHARPNESS else torch.tanh(sharpness * value) / math.tanh(sharpness)
 
     @staticmethod
     @once_differentiable
@@ -180,7 +205,7 @@ class _WaveFunction(torch.autograd.Function):
         return grad * (slope if ctx.wave == "sine" else sign(slope) * (2 / math.pi)), None, None
 
 
-_wave_function: Callable[[Tensor, Wave, float], Tensor] = _WaveFunction.apply
+_wave_function: Callable[[Tensor, Wave, float | Tensor], Tensor] = _WaveFunction.apply
 
 
 class _ScaledGradient(torch.autograd.Function):

@@ -126,12 +126,18 @@ def pack_state(
     name, keys, index, has_gauss, cached = np.random.get_state()
     tensors["random/python"] = torch.tensor(python_state, dtype=torch.int64)
     tensors["random/numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
+    groups = [{key: _plain(value) for key, value in group.items()} for group in packed["param_groups"]]
     document = {
         "position": position.to_json(),
-        "optimizer": {"numbers": numbers, "param_groups": packed["param_groups"]},
+        "optimizer": {"numbers": numbers, "param_groups": groups},
         "random": {"python": [version, gauss], "numpy": [name, int(index), int(has_gauss), float(cached)]},
     }
     return tensors, document
+
+
+def _plain(value: Any) -> Any:
+    """A setting of an optimizer as a JSON value; a learning rate may lie on a device."""
+    return value.item() if isinstance(value, Tensor) else value
 
 
 @contextmanager

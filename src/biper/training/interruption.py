@@ -1,10 +1,11 @@
-"""Stopping a run between two steps, on a signal."""
+"""Stopping a run between two steps, on a signal or at a given time."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,9 +20,11 @@ class StopRequest:
 
     Args:
         needs_parent: whether the end of the process that started this one requests a stop too.
+        deadline: the time of `time.monotonic` from which on a stop is requested; None for never.
     """
 
-    def __init__(self, *, needs_parent: bool = False) -> None:
+    def __init__(self, *, needs_parent: bool = False, deadline: float | None = None) -> None:
+        self._deadline = deadline
         self._signalled = False
         self._parent = os.getppid() if needs_parent else None
         self._previous: dict[signal.Signals, Any] = {}
@@ -29,6 +32,8 @@ class StopRequest:
     @property
     def requested(self) -> bool:
         """Whether the run should stop."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return True
         return self._signalled or (self._parent is not None and os.getppid() != self._parent)
 
     def __enter__(self) -> StopRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,14 @@ class RunOptions:
             beginning. Processes that torchrun has restarted always resume.
         step_timeout: how many seconds a process waits for the others within a training step before it gives up.
         compiled: train through `torch.compile`, which takes a minute or two at the beginning.
+        cuda_graphs: on a GPU, record a training step as a CUDA graph and repeat it; see `biper.training.recorded`. It
+            is for networks whose forward pass makes no choice in Python that changes from step to step.
+        seconds: stop after this many seconds as on SIGTERM, with everything saved; None trains to the end.
         start_from: a model file or a run folder. The run starts from the weights of this model, which must be the same
             network, and not from random weights.
 
     Raises:
-        ModelError: there is no such precision.
+        ModelError: there is no such precision, or the number of seconds is not positive.
     """
 
     data_dir: str | Path | None = None
@@ -40,11 +44,15 @@ class RunOptions:
     resume: bool = False
     step_timeout: float = STEP_TIMEOUT
     compiled: bool = False
+    cuda_graphs: bool = False
+    seconds: float | None = None
     start_from: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ModelError(f"precision={self.precision!r}: expected one of {', '.join(PRECISIONS)}")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ModelError(f"seconds={self.seconds!r}: expected a positive number of seconds")
 
     def changed(self, changes: dict[str, Any], caller: str) -> RunOptions:
         """These options with other values for some of them.

@@ -23,7 +23,10 @@ class Progress:
         """A run starts, or resumes after ``done_steps`` of its ``total_steps``; its lines begin with ``name``."""
 
     def step(self, label: str, images: int, loss: float, accuracy: float) -> None:
-        """A training step is done. ``images`` is its number of images; the means are over the epoch so far."""
+        """A training step is done. ``images`` is its number of images; the means are over the epoch so far.
+
+        On a GPU the means are those that were read last, at most 100 steps ago.
+        """
 
     def epoch(self, row: MetricsRow) -> None:
         """An epoch is done and evaluated."""

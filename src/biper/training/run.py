@@ -6,6 +6,7 @@ everything to `biper.training.trainer.Trainer`, which has the loop.
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,8 @@ def train(
         options: where and how to compute; default ``RunOptions()``.
         progress: shows the progress of the run; default nothing.
         **changes: single options that differ from ``options``: ``data_dir``, ``device``, ``precision``, ``workers``,
-            ``resume``, ``step_timeout``, ``compiled`` and ``start_from``, see `biper.training.options.RunOptions`. For
-            example, ``train(recipe, out, device="cpu", resume=True)``.
+            ``resume``, ``step_timeout``, ``compiled``, ``cuda_graphs``, ``seconds`` and ``start_from``, see
+            `biper.training.options.RunOptions`. For example, ``train(recipe, out, device="cpu", resume=True)``.
 
     Returns:
         What the run reached: the content of ``summary.json``. Its values can also be read as in a dictionary,
@@ -65,7 +66,8 @@ def train(
         CheckpointError: a checkpoint could not be written, or is not of this recipe; or ``start_from`` holds another
             network; or a file of the run is corrupt.
         NonFiniteLossError: the loss or a gradient became NaN or infinite.
-        TrainingInterrupted: the process received SIGINT (Ctrl-C) or SIGTERM; everything is saved.
+        TrainingInterrupted: the process received SIGINT (Ctrl-C) or SIGTERM, or ``seconds`` are over; everything is
+            saved.
         LostProcessError: another process died or did not answer.
     """
     return train_parts(recipe, out, RunParts(), (options or RunOptions()).changed(changes, "train"), progress)
@@ -83,12 +85,13 @@ def train_parts(
     Raises:
         BiperError: see `train`.
     """
+    deadline = None if options.seconds is None else time.monotonic() + options.seconds
     parts = parts.with_recipe(recipe)
     with join(options.device, options.precision, options.step_timeout) as processes:
         if progress is None or not processes.rank_zero:
             progress = Progress()
         options = replace(options, resume=options.resume or processes.restarted)
-        return _train_into(RunFolder(out), recipe, parts, processes, options, progress)
+        return _train_into(RunFolder(out), recipe, parts, processes, options, progress, deadline=deadline)
 
 
 def _train_into(
@@ -100,6 +103,7 @@ def _train_into(
     progress: Progress,
     *,
     is_teacher: bool = False,
+    deadline: float | None = None,
 ) -> RunSummary:
     """Train a recipe into its folder, after its teacher; a finished run is not trained again."""
     recipe.require_even_shares(processes.count)
@@ -113,11 +117,20 @@ def _train_into(
         images = validate(folder, recipe, parts, processes, options, progress)
         processes.on_rank_zero(lambda: begin(folder, recipe, parts, processes, options, lock, images))
         images.unreadable.write()
-        teacher = _train_teacher(folder, recipe, parts, processes, options, progress)
+        teacher = _train_teacher(folder, recipe, parts, processes, options, progress, deadline)
         keep_freed_memory()
         processes.fabric.seed_everything(recipe.seed, verbose=False)
         trainer = Trainer(
-            recipe, folder, parts, processes, options, progress, images, teacher=teacher, is_teacher=is_teacher
+            recipe,
+            folder,
+            parts,
+            processes,
+            options,
+            progress,
+            images,
+            teacher=teacher,
+            is_teacher=is_teacher,
+            deadline=deadline,
         )
         device = processes.fabric.device.type
         fast_path = describe_fast_path(trainer.module, device, PRECISION_DTYPES[options.precision], options.compiled)
@@ -145,6 +158,7 @@ def _train_teacher(
     processes: Processes,
     options: RunOptions,
     progress: Progress,
+    deadline: float | None,
 ) -> Teacher | None:
     """The teacher that a recipe asks for, trained in the folder ``teacher/`` of the run unless it is finished."""
     teacher_recipe = recipe.of_teacher
@@ -156,7 +170,9 @@ def _train_teacher(
         f"{teacher_folder.path}"
     )
     options = replace(options, resume=True, start_from=None)
-    summary = _train_into(teacher_folder, teacher_recipe, parts, processes, options, progress, is_teacher=True)
+    summary = _train_into(
+        teacher_folder, teacher_recipe, parts, processes, options, progress, is_teacher=True, deadline=deadline
+    )
     dtype = torch.float64 if options.precision == "float64" else torch.float32
     fabric = processes.fabric
     return Teacher(teacher_folder.model_file, summary, recipe.teacher, fabric, dtype, parts.factory)

@@ -1,8 +1,7 @@
-"""One training step up to its update: forward, loss, penalty, backward, and whether all of it is finite."""
+"""The gradient of one training step: forward, loss, penalty and backward. Nothing here waits for a GPU."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,23 +13,6 @@ from biper.nn.penalty import periodic_penalty
 from biper.recipes.schema import StageRecipe
 from biper.training.distributed.processes import Processes
 from biper.training.teacher import Teacher
-
-
-@dataclass(frozen=True)
-class StepSums:
-    """The sums of one step over all processes.
-
-    Attributes:
-        objective: the sum of the minimized function over the parts of the batch; finite if every part is.
-        loss: the sum of the cross-entropy over the images, in nats.
-        correct: how many images were classified correctly.
-        images: how many images the step had.
-    """
-
-    objective: float
-    loss: float
-    correct: int
-    images: int
 
 
 @dataclass(frozen=True)
@@ -48,8 +30,7 @@ class TrainingStep:
         parts: how many parts each process divides its images into; their gradients are accumulated.
         processes: the processes that share the batch.
         teacher: the teacher, if there is one.
-        scales_loss: whether a loss scaler multiplies the loss (float16). It skips steps with gradients that are not
-            finite, so that these are no error.
+        scales_loss: whether a loss scaler multiplies the loss (float16).
     """
 
     model: Any
@@ -60,17 +41,22 @@ class TrainingStep:
     teacher: Teacher | None
     scales_loss: bool
 
-    def add_gradients(self, images: Tensor, labels: Tensor) -> StepSums:
+    def add_gradients(self, images: Tensor, labels: Tensor) -> Tensor:
         """Add the gradients of a batch to those of the parameters.
 
         Args:
             images: the share of this process, (N, C, H, W) floating point, normalized.
             labels: (N,) int64; or the probability of each class, (N, classes), whose largest counts as the label.
+
+        Returns:
+            Three sums over this process, (3,) float64, on its device: the minimized function over the parts, which is
+            finite if every part is; the cross-entropy over the images, in nats; and how many images were classified
+            correctly.
         """
         fabric = self.processes.fabric
         dtype = next(self.module.parameters()).dtype
         parts = list(zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True))
-        objective_sum = loss_sum = correct = 0.0
+        sums = torch.zeros(3, dtype=torch.float64, device=labels.device)
         for number, (part, answers) in enumerate(parts, 1):
             with fabric.no_backward_sync(self.model, enabled=number < len(parts)):
                 logits = self.model(part.to(dtype))
@@ -78,22 +64,18 @@ class TrainingStep:
                 loss = F.cross_entropy(logits, targets, label_smoothing=self.stage.label_smoothing)
                 answers = targets if targets.dim() == 1 else targets.argmax(1)
                 learned = loss if self.teacher is None else self.teacher.loss(part, logits, loss)
-                objective = learned + periodic_penalty(self.module, self.stage.periodic_penalty).to(loss.device)
+                objective = learned + periodic_penalty(self.module, self.stage.periodic_penalty)
                 fabric.backward(objective / len(parts))
-            objective_sum += objective.item()
-            loss_sum += loss.item() * len(answers)
-            correct += int((logits.argmax(1) == answers).sum())
-        objective_sum, loss_sum, correct, image_count = self.processes.sum(
-            [objective_sum, loss_sum, correct, len(labels)]
-        )
-        return StepSums(objective_sum, loss_sum, int(correct), int(image_count))
+            correct = (logits.argmax(1) == answers).sum()
+            sums += torch.stack([objective.detach().double(), loss.detach().double() * len(answers), correct.double()])
+        return sums
 
-    def find_non_finite(self, sums: StepSums) -> tuple[str, float] | None:
-        """What is not finite after `add_gradients`, ``"loss"`` or ``"gradient"``, with its value; None if all is."""
-        if not math.isfinite(sums.objective):
-            return "loss", sums.objective
-        if self.scales_loss:
-            return None
+    def gradient_norm(self) -> Tensor:
+        """The Euclidean norm of all gradients after `add_gradients`, a scalar; zero where a loss scaler is on.
+
+        A loss scaler skips steps whose gradients are not finite, so that these are no error.
+        """
         gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item()
-        return None if math.isfinite(norm) else ("gradient", norm)
+        if self.scales_loss or not gradients:
+            return torch.zeros((), device=next(self.module.parameters()).device)
+        return torch.nn.utils.get_total_norm(gradients)

@@ -8,7 +8,8 @@ same loop side by side, each on its share of every batch. What process 0 does fo
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -37,12 +38,15 @@ from biper.training.identity import check_identity, describe_identity
 from biper.training.images import RunImages
 from biper.training.initial_weights import check_checkpoint, take_weights_
 from biper.training.interruption import StopRequest
+from biper.training.make_steps import make_steps
 from biper.training.optimizer import make_optimizer
 from biper.training.options import RunOptions
 from biper.training.parts import RunParts
 from biper.training.progress import Progress
+from biper.training.recorded import release_
 from biper.training.schedules import learning_rate
 from biper.training.step import TrainingStep
+from biper.training.steps import NonFinite
 from biper.training.teacher import Teacher
 
 Checkpoint = tuple[Path, dict[str, Tensor], dict[str, Any]]
@@ -62,6 +66,7 @@ class Trainer:
         images: what to train on.
         teacher: the network to learn from, if there is one.
         is_teacher: whether this run trains the teacher of another run.
+        deadline: the time of `time.monotonic` at which the run saves everything and stops; None for never.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Trainer:
         *,
         teacher: Teacher | None = None,
         is_teacher: bool = False,
+        deadline: float | None = None,
     ) -> None:
         self.recipe, self.folder, self.processes = recipe, folder, processes
         self.options, self.progress, self.fabric = options, progress, processes.fabric
@@ -88,7 +94,7 @@ class Trainer:
         self.position = Position()
         self.best: dict[str, Tensor] | None = None
         self._started = time.monotonic()
-        self._stop = StopRequest(needs_parent=processes.count > 1)
+        self._stop = StopRequest(needs_parent=processes.count > 1, deadline=deadline)
 
     def run(self) -> RunSummary:
         """Train both stages, from the newest checkpoint if there is one; see `biper.train`."""
@@ -134,7 +140,7 @@ class Trainer:
                 self.average.restore(tensors)
             self.best = entries(tensors, "best/") or None
         self.monitor = LayerMonitor(self.module, found[1] if found is not None else None, self.position.step)
-        self.step = TrainingStep(
+        step = TrainingStep(
             self.model,
             self.module,
             stage,
@@ -143,6 +149,7 @@ class Trainer:
             self.teacher,
             scales_loss=self.options.precision == "float16",
         )
+        self.steps = make_steps(step, self.optimizer, self.options, self.progress)
         while self.position.epoch < stage.epochs:
             self._run_epoch(stage)
         self._end_stage()
@@ -158,9 +165,11 @@ class Trainer:
                 self._check_signs(images)
             before = position.images
             self._train_step(stage, images, labels)
-            self.progress.step(label, position.images - before, position.train_loss, position.train_accuracy)
-            if self.processes.any(self._stop.requested):
+            self.progress.step(label, position.images - before, self.steps.loss, self.steps.accuracy)
+            if self.steps.may_communicate(position) and self.processes.any(self._stop.requested):
                 self._interrupt()
+        with self._stopping_at_bad_numbers():
+            self.steps.read(position)
         seconds = time.monotonic() - started
         row = MetricsRow(
             stage=position.stage,
@@ -168,7 +177,7 @@ class Trainer:
             epochs=stage.epochs,
             train_loss=position.train_loss,
             train_accuracy=position.train_accuracy,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=self.steps.learning_rate,
             images_per_second=(position.images - first_images) / max(seconds, 1e-9),
             score=self._evaluate_epoch(position.epoch + 1),
             layers=self.monitor.end_epoch(),
@@ -184,19 +193,14 @@ class Trainer:
             warn_of_one_signed_inputs(shares)
 
     def _train_step(self, stage: StageRecipe, images: Tensor, labels: Tensor) -> None:
-        """One step of gradient descent; the update is not made if the loss or a gradient is not finite."""
+        """One step of gradient descent. A loss or gradient that is not finite is an error; see `Steps.take`."""
         position = self.position
         done = position.epoch * len(self.batches) + position.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, done, len(self.batches)) * group.get("learning_rate_factor", 1.0)
+        self.steps.set_learning_rate(learning_rate(stage, done, len(self.batches)))
         set_progress_(self.module, (done + 1) / (stage.epochs * len(self.batches)))
-        self.optimizer.zero_grad(set_to_none=True)
-        sums = self.step.add_gradients(images, labels)
-        if (found := self.step.find_non_finite(sums)) is not None:
-            raise self._non_finite(*found)
-        self.optimizer.step()
+        with self._stopping_at_bad_numbers():
+            self.steps.take(position, images, labels)
         self.average.add_step(done + 1)
-        position.add_step(sums.loss, sums.correct, sums.images)
         self.monitor.end_step(position.step)
 
     def _evaluate_epoch(self, epoch: int) -> SplitScore:
@@ -238,6 +242,7 @@ class Trainer:
         are computed in the precision of training.
         """
         position = self.position
+        release_(self.module)
         if self.best is not None:
             load_state(self.module, self.best, "the best epoch", self.info.name)
         else:
@@ -317,18 +322,25 @@ class Trainer:
             self.progress.message(repaired)
         self.position.metrics_bytes = len(self.metrics.content)
 
-    def _non_finite(self, what: str, value: float) -> NonFiniteLossError:
-        """The error for a loss or gradient that is not finite: where it happened and what is left."""
-        position, newest = self.position, self.folder.checkpoints.newest_first()
-        kept = f"the last good checkpoint is {newest[0]}" if newest else "no checkpoint was written yet"
-        table = "teacher" if self.is_teacher else f"stage{position.stage}"
-        return NonFiniteLossError(
-            f"the {what} became {value} at stage {position.stage} epoch {position.epoch + 1} step "
-            f"{position.step + 1}, before its update; {kept}. A lower {table}.learning_rate may help"
-        )
+    @contextmanager
+    def _stopping_at_bad_numbers(self) -> Iterator[None]:
+        """Turns a number that is not finite into an error that says where it happened and what is left."""
+        try:
+            yield
+        except NonFinite as bad:
+            position, newest = self.position, self.folder.checkpoints.newest_first()
+            kept = f"the last good checkpoint is {newest[0]}" if newest else "no checkpoint was written yet"
+            table = "teacher" if self.is_teacher else f"stage{position.stage}"
+            raise NonFiniteLossError(
+                f"the {bad.what} became {bad.value} at stage {position.stage} epoch {position.epoch + 1} step "
+                f"{bad.step}{'' if bad.updated else ', before its update'}; {kept}. A lower {table}.learning_rate may "
+                "help"
+            ) from None
 
     def _interrupt(self) -> None:
         """Save everything and stop."""
+        with self._stopping_at_bad_numbers():
+            self.steps.read(self.position)
         self._save_checkpoint()
         position = self.position
         whose = "the teacher's " if self.is_teacher else ""
