@@ -77,7 +77,7 @@ AnyModel = Annotated[
     str,
     typer.Argument(
         help="A run folder, a model.safetensors, a packed MODEL.biper, or the name of a model that comes with biper, "
-        "cifar10-resnet20.",
+        "such as cifar10-resnet20 or digits-cnn (see `biper models`).",
         autocompletion=complete_packed,
     ),
 ]
