@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -56,8 +57,11 @@ NEEDED = {
 LIMITS = {"machine": 60.0, "checks": 120.0, "speed": 150.0, "limits": 60.0}
 """The most seconds of each part; the schedule has what is left."""
 
-AROUND = 40.0
+AROUND = 30.0
 """Seconds that the schedule needs beside training: to start, to save everything, and to write the archive."""
+
+SAVED = "everything is saved"
+"""What `biper train` says when it stops before its end."""
 
 GRACE = 8.0
 """Seconds between asking a process to stop and ending it."""
@@ -102,9 +106,9 @@ class Sitting:
             limit: after this many seconds it is asked to stop, and `GRACE` seconds later ended.
 
         Returns:
-            Whether it ended by itself and without an error.
+            Whether it ended without an error, or in time with everything saved.
         """
-        limit = min(limit, self.left - GRACE)
+        limit = min(limit, self.left - 2 * GRACE)
         if limit <= 0:
             self.note(part, ended="not started: no time is left")
             return False
@@ -119,9 +123,11 @@ class Sitting:
         self.snapshot()
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         ended = f"stopped after {limit:.0f} s" if stopped else "done" if process.returncode == 0 else "failed"
+        if process.returncode and SAVED in " ".join(lines[-5:]):
+            ended = SAVED
         last = {} if ended == "done" else {"last_line": lines[-1][:500] if lines else ""}
         self.note(part, ended=ended, code=process.returncode, seconds=round(time.monotonic() - began, 1), **last)
-        return ended == "done"
+        return ended in ("done", SAVED)
 
     def _wait(self, process: subprocess.Popen[bytes], limit: float) -> bool:
         """Wait for a process, and stop it at its limit; returns whether it was stopped."""
@@ -165,7 +171,7 @@ def train_schedule(sitting: Sitting, options: argparse.Namespace) -> bool:
         except (OSError, tarfile.TarError) as error:
             sitting.note("schedule", ended=f"not started: --continue {options.archive}: {error}")
             return False
-    seconds = sitting.left - AROUND
+    seconds = min(sitting.left - AROUND, options.train_seconds)
     if seconds <= 0:
         sitting.note("schedule", ended=f"not started: it needs more than {AROUND:.0f} s, {sitting.left:.0f} are left")
         return False
@@ -175,7 +181,7 @@ def train_schedule(sitting: Sitting, options: argparse.Namespace) -> bool:
     for change in options.set:
         command += ["--set", change]
     before = _metrics(run)
-    sitting.run("schedule", command, sitting.left)
+    worked = sitting.run("schedule", command, sitting.left)
     rows = _metrics(run)
     here = rows[len(before) :]
     speeds = sorted(row["images_per_second"] for row in here)
@@ -187,7 +193,7 @@ def train_schedule(sitting: Sitting, options: argparse.Namespace) -> bool:
         images_per_second=speeds[len(speeds) // 2] if speeds else None,
         last_epoch=rows[-1] if rows else None,
     )
-    return (run / "summary.json").exists() or len(rows) > len(before)
+    return worked
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
@@ -209,6 +215,7 @@ def main() -> int:
     parser.add_argument("--continue", dest="archive", type=Path, metavar="RUN.tar.gz", help="an earlier run.tar.gz")
     parser.add_argument("--recipe", help="of the schedule; default cifar10-resnet20")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe")
+    parser.add_argument("--train-seconds", type=float, default=math.inf, help="of the schedule; default what is left")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--quick", action="store_true", help="tiny networks, to try the script")
     options = parser.parse_args()
