@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -75,9 +76,21 @@ def plain_model(recipe: Recipe, stage: int) -> nn.Module:
     return model
 
 
-def plain_step(recipe: Recipe, stage: int, images: Tensor, labels: Tensor) -> Step:
-    """Make a training step that is written with the formulas."""
-    model, settings = plain_model(recipe, stage), recipe.stages[stage - 1]
+def plain_step(
+    recipe: Recipe,
+    stage: int,
+    images: Tensor,
+    labels: Tensor,
+    precision_context: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Step:
+    """Make a training step that is written with the formulas, on the device of the images.
+
+    Args:
+        recipe, stage: give the network and the optimizer.
+        images, labels: the batch of all steps.
+        precision_context: is entered for the forward pass; default the precision of the images.
+    """
+    model, settings = plain_model(recipe, stage).to(images.device), recipe.stages[stage - 1]
     latent = [module.weight for module in model.modules() if isinstance(module, PlainConvolution)]
     optimizer = torch.optim.SGD(
         model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -86,7 +99,8 @@ def plain_step(recipe: Recipe, stage: int, images: Tensor, labels: Tensor) -> St
     def step() -> None:
         os.environ["BIPER_KERNELS"] = "0"
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
+        with precision_context():
+            loss = F.cross_entropy(model(images), labels)
         for weight in latent:
             loss = loss + settings.periodic_penalty * torch.mean(torch.sin(recipe.model.frequency * weight) ** 2)
         loss.backward()

@@ -5,6 +5,7 @@
     python benchmarks/training.py cifar10-resnet20=256 --threads 2 --precision bfloat16
     python benchmarks/training.py cifar10-resnet18=256 --precision bfloat16 --memory
     taskset -c 0 python benchmarks/training.py cifar10-resnet20=256 --input
+    python benchmarks/training.py cifar10-resnet20=256 --precision bfloat16 --device cuda --cuda-graphs
 
 RECIPE=BATCH names a recipe, which gives the network and the image size, and a batch size. A step is forward, loss,
 penalty, backward and update on random images in memory. *Plain* is what a researcher writes first: float32, NCHW, one
@@ -13,6 +14,10 @@ defaults. Both take turns. The first steps are not counted, and the median of th
 time is processor time, so that other work on the machine counts less; otherwise it is wall-clock time. The ceiling is a
 matrix product of 2048 x 2048 by torch in the same precision and in the same run. Hours are those of the whole schedule
 of the recipe, with an evaluation after each epoch.
+
+On a GPU, a step of biper also makes its batch there, as `biper train` does, and plain has the precision of biper.
+Blocks of 20 steps in a row take turns, timed by events of CUDA, and the ceiling is a product of 8192 x 8192, in TF32
+for float32. `benchmarks/gpu.py` measures more.
 """
 
 from __future__ import annotations
@@ -27,15 +32,17 @@ import time
 from dataclasses import dataclass, fields
 
 import torch
+from device_training import Times, times_on_device
 from lightning_fabric import Fabric
 from plain_training import Step, plain_step
+from random_batches import inputs_of, random_images, recipe_of
 from records import tables
 from records.rows import InputRow, MemoryRow, ScheduleRow, ThreadsRow, TrainingRow
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.data.batches import TrainingBatches
-from biper.data.dataset import Split
 from biper.data.specs import dataset_spec
 from biper.fast import availability
 from biper.measure.evaluation import evaluate
@@ -43,10 +50,10 @@ from biper.measure.size import summarize
 from biper.models import create_model
 from biper.nn import set_stage_
 from biper.nn.penalty import periodic_penalty
-from biper.recipes.load import load_recipe
 from biper.recipes.schema import Recipe
 from biper.training.optimizer import make_optimizer
-from biper.training.options import PRECISIONS
+from biper.training.options import PRECISIONS, RunOptions
+from biper.training.progress import Progress, RichProgress
 
 IMAGES = {
     "digits": (1_437, 360),
@@ -81,15 +88,12 @@ def fast_step(recipe: Recipe, stage: int, fabric: Fabric, images: Tensor, labels
 
 @dataclass(frozen=True)
 class Clock:
-    """Measures time: processor time for one thread on the CPU, else wall-clock time. It waits for the GPU."""
+    """Measures time on the CPU: processor time for one thread, else wall-clock time."""
 
     threads: int
-    device: str
 
     def __call__(self) -> float:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return time.process_time() if self.threads == 1 and self.device == "cpu" else time.perf_counter()
+        return time.process_time() if self.threads == 1 else time.perf_counter()
 
     def seconds(self, steps: list[Step], rounds: int) -> list[float]:
         """The median time in seconds of each step; the steps take turns."""
@@ -104,23 +108,9 @@ class Clock:
 
 def ceiling(clock: Clock, dtype: torch.dtype) -> float:
     """How many multiply-accumulates a large matrix product makes in a second."""
-    a = torch.randn(2048, 2048).to(clock.device, dtype)
+    a = torch.randn(2048, 2048).to(dtype)
     (seconds,) = clock.seconds([lambda: a @ a], 3)
     return 2048**3 / seconds
-
-
-def random_images(recipe: Recipe, count: int) -> Split:
-    """Random images of the size that a recipe has."""
-    spec = dataset_spec(recipe.data.name)
-    size = recipe.data.image_size or spec.image_size
-    images = torch.randint(256, (count, size, size, spec.channels), dtype=torch.uint8)
-    return Split(images, torch.randint(spec.num_classes, (count,)))
-
-
-def inputs_of(split: Split) -> tuple[Tensor, Tensor]:
-    """The images as a model takes them, from -2 to 2, and their labels."""
-    images = split.images.float().div_(64).sub_(2).permute(0, 3, 1, 2)
-    return images.contiguous(), split.labels
 
 
 @dataclass(frozen=True)
@@ -134,6 +124,7 @@ class Settings:
         threads: of torch.
         device: ``cpu`` or ``cuda``.
         fast_only: leave the plain formulas out.
+        cuda_graphs: on a GPU, record a step of biper and repeat it.
     """
 
     stage: int = 1
@@ -142,6 +133,7 @@ class Settings:
     threads: int = 1
     device: str = "cpu"
     fast_only: bool = False
+    cuda_graphs: bool = False
 
     @property
     def fabric(self) -> Fabric:
@@ -155,55 +147,78 @@ class Settings:
 
     @property
     def kernels(self) -> str:
-        """The instruction set of biper's kernels, or "off" where they do not run."""
+        """The instruction set of biper's kernels or "off"; on a GPU, how kernels are launched."""
+        if self.device == "cuda":
+            return "CUDA graphs" if self.cuda_graphs else "one by one"
         return "off" if availability.unavailable_reason(self.dtype) else availability.kernels_in_use()
 
 
-def recipe_of(network: str) -> Recipe:
-    """The recipe that RECIPE=BATCH names."""
-    name, _, batch = network.partition("=")
-    return load_recipe(name, [f"data.batch_size={batch}"])
+def measure(
+    network: str, settings: Settings, *, show_parts: bool = False, progress: Progress | None = None
+) -> TrainingRow:
+    """Measure the speed of the network that RECIPE=BATCH names.
+
+    Args:
+        network, settings: what is measured, and how.
+        show_parts: print where a step's time goes.
+        progress: is told why steps are not recorded as CUDA graphs, if they should be and are not.
+    """
+    recipe = recipe_of(network)
+    if settings.device == "cuda":
+        split = random_images(recipe, 16 * recipe.data.batch_size)
+        batch = None if settings.fast_only else inputs_of(split.part(torch.arange(recipe.data.batch_size)))
+        options = RunOptions(device="cuda", precision=settings.precision, cuda_graphs=settings.cuda_graphs)
+        times, module = times_on_device(
+            recipe, settings.stage, split, batch, options, progress or Progress(), rounds=settings.steps
+        )
+    else:
+        times, module = times_on_cpu(recipe, settings, show_parts=show_parts)
+    return row_of(network, recipe, settings, times, module)
 
 
-def measure(network: str, settings: Settings, *, show_parts: bool = False) -> TrainingRow:
-    """Measure the speed of the network that RECIPE=BATCH names; ``show_parts`` prints where a step's time goes."""
+def times_on_cpu(recipe: Recipe, settings: Settings, *, show_parts: bool) -> tuple[Times, nn.Module]:
+    """Time a step of biper, the plain formulas and an evaluation on the CPU; also return the model."""
     torch.set_num_threads(settings.threads)
     availability.keep_freed_memory()
-    recipe, fabric, clock = recipe_of(network), settings.fabric, Clock(settings.threads, settings.device)
-    spec, batch = dataset_spec(recipe.data.name), recipe.data.batch_size
-    split = random_images(recipe, batch)
+    fabric, clock, spec = settings.fabric, Clock(settings.threads), dataset_spec(recipe.data.name)
+    split = random_images(recipe, recipe.data.batch_size)
     images, labels = inputs_of(split)
     fast, module = fast_step(recipe, settings.stage, fabric, images, labels)
 
     def evaluating() -> None:
-        evaluate(module, split.to(fabric.device), spec.mean, spec.std, precision_context=fabric.autocast)
+        evaluate(module, split, spec.mean, spec.std, precision_context=fabric.autocast)
 
     steps: list[Step] = [fast, evaluating]
     if not settings.fast_only:
         steps.append(plain_step(recipe, settings.stage, images, labels))
     seconds = clock.seconds(steps, settings.steps)
-    layers = summarize(module, (spec.channels, *images.shape[2:]))
+    if show_parts:
+        breakdown(fast)
+    plain = None if settings.fast_only else seconds[2]
+    return Times(seconds[0], plain, seconds[1], ceiling(clock, settings.dtype)), module
+
+
+def row_of(network: str, recipe: Recipe, settings: Settings, times: Times, module: nn.Module) -> TrainingRow:
+    """What the times of a network say."""
+    spec, batch = dataset_spec(recipe.data.name), recipe.data.batch_size
+    layers = summarize(module, spec.shape(recipe.data.image_size))
     multiply_accumulates = sum(layer.multiply_accumulates for layer in layers)
-    share = 3 * multiply_accumulates * batch / seconds[0] / ceiling(clock, settings.dtype)
     train, test = IMAGES[recipe.data.name]
     epochs = sum(stage.epochs for stage in recipe.stages)
-    row = TrainingRow(
+    return TrainingRow(
         network=network.partition("=")[0],
         batch=batch,
         stage=settings.stage,
         precision=settings.precision,
         kernels=settings.kernels,
-        plain=None if settings.fast_only else seconds[2],
-        seconds=seconds[0],
-        ratio=None if settings.fast_only else seconds[2] / seconds[0],
-        images_per_second=batch / seconds[0],
-        share_of_ceiling=share,
-        evaluating=batch / seconds[1],
-        hours=epochs * (train * seconds[0] + test * seconds[1]) / batch / 3600,
+        plain=times.plain,
+        seconds=times.fast,
+        ratio=None if times.plain is None else times.plain / times.fast,
+        images_per_second=batch / times.fast,
+        share_of_ceiling=3 * multiply_accumulates * batch / times.fast / times.product,
+        evaluating=batch / times.evaluating,
+        hours=epochs * (train * times.fast + test * times.evaluating) / batch / 3600,
     )
-    if show_parts:
-        breakdown(fast)
-    return row
 
 
 def schedule(row: TrainingRow) -> ScheduleRow:
@@ -272,7 +287,7 @@ def peak_megabytes(network: str, settings: Settings, way: str) -> float:
 def input_speed(network: str, settings: Settings) -> InputRow:
     """Measure how many images in a second are cropped, mirrored and normalized, by operators of torch and by biper."""
     torch.set_num_threads(settings.threads)
-    recipe, clock, rounds = recipe_of(network), Clock(settings.threads, settings.device), settings.steps
+    recipe, clock, rounds = recipe_of(network), Clock(settings.threads), settings.steps
     spec = dataset_spec(recipe.data.name)
     split = random_images(recipe, (WARM_UP + rounds + 1) * recipe.data.batch_size)
     batches = TrainingBatches(split, spec, recipe.data, seed=0)
@@ -293,16 +308,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", metavar="RECIPE=BATCH")
     parser.add_argument("--stage", type=int, default=1, choices=(1, 2))
-    parser.add_argument("--steps", type=int, default=10, help="steps that are counted")
+    parser.add_argument("--steps", type=int, default=10, help="steps that are counted; on a GPU, blocks of 20 steps")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--cuda-graphs", action="store_true", help="on a GPU, record a step of biper and repeat it")
     parser.add_argument("--fast-only", action="store_true", help="leave the plain formulas out")
     parser.add_argument("--breakdown", action="store_true", help="print where a step's time goes")
     parser.add_argument("--memory", action="store_true", help="print memory instead")
     parser.add_argument("--input", action="store_true", help="print the speed of the input instead")
     parser.add_argument("--peak", choices=("fast", "plain"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.device == "cuda" and (options.breakdown or options.memory or options.input):
+        parser.error("--breakdown, --memory and --input are for the CPU; benchmarks/gpu.py shows what limits a GPU")
     torch.set_num_threads(options.threads)
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     if options.peak:
@@ -314,7 +332,8 @@ def main() -> None:
     elif options.input:
         print(tables.input_images([input_speed(network, settings) for network in options.networks]))
     else:
-        rows = [measure(network, settings, show_parts=options.breakdown) for network in options.networks]
+        told, parts = RichProgress(Console(stderr=True)), options.breakdown
+        rows = [measure(network, settings, show_parts=parts, progress=told) for network in options.networks]
         print(f"{tables.training(rows)}\n\n{tables.schedules([schedule(row) for row in rows])}")
 
 

@@ -14,8 +14,9 @@ from support.networks import trained_like
 from torch import Tensor, nn
 
 import biper
-from biper.errors import DataError, ExportError, ModelFormatError
+from biper.errors import BiperError, DataError, ExportError, ModelFormatError
 from biper.lowering.lower import lower
+from biper.runtime.bench import bench
 from biper.runtime.model import Model
 from biper.runtime.program import Program, write_program
 from biper.runtime.reader import read_program
@@ -176,6 +177,18 @@ def test_an_engine_that_computes_something_else_is_noticed(tmp_path: Path, monke
     monkeypatch.setattr(module, "engine_is_built", lambda: True)
     with pytest.raises(ExportError, match="engine's values differ from the reference's on 2 images, without a flip"):
         export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+
+
+def test_without_the_native_extension_models_are_packed_and_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biper.runtime.engine._native", None)
+    report = export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+    assert report.engine_images == report.images == 2
+    model = Model.load(tmp_path / "m.biper")
+    assert model(np.zeros((1, 1, 8, 8), np.float32)).shape == (1, 10)
+    with pytest.raises(BiperError, match="needs the native engine, which this installation was built without"):
+        bench(model.program, seconds=0.1)
 
 
 @pytest.fixture(scope="module")

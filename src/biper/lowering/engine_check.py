@@ -35,6 +35,8 @@ def difference_at_first_flip(
         The largest difference of the real values whose signs are the first to differ, as a share of the largest of
         these values, over all images; infinite where outputs differ although no sign does, and 0 without images.
     """
+    if not len(images):
+        return 0.0
     watched: dict[str, str] = {}
     operations = []
     for op in program.operations:
@@ -44,10 +46,10 @@ def difference_at_first_flip(
             op = replace(op, real=name)
         operations.append(op)
     if not watched:
-        return math.inf if len(images) else 0.0
+        return math.inf
     shown = replace(program, operations=tuple(operations), output=next(iter(watched)), outputs=watched, classes=())
     engine = Engine(shown)
-    return max((_of_image(shown, engine, images, others, index) for index in range(len(images))), default=0.0)
+    return max(_of_image(shown, engine, images, others, index) for index in range(len(images)))
 
 
 def _of_image(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biper.errors import DataError, ModelFormatError
+from biper.errors import BiperError, DataError, ModelFormatError
 from biper.runtime.arrays import ArrayBuilder
 from biper.runtime.budget import UNLIMITED
 from biper.runtime.operations import OPERATIONS
@@ -44,6 +44,7 @@ class Engine:
         max_memory: the most bytes that weights, constants and the values of one image may take.
 
     Raises:
+        BiperError: the native engine is not built.
         ModelFormatError: the native engine refuses the program, or the processor lacks the instruction set.
     """
 
@@ -54,6 +55,8 @@ class Engine:
         threads: int = 1,
         max_memory: int = UNLIMITED,
     ) -> None:
+        if not engine_is_built():
+            raise BiperError("this needs the native engine, which this installation was built without")
         name = os.environ.get(ISA_VARIABLE, "") if instruction_set is None else instruction_set
         self._outputs = program.outputs or {"": program.output}
         self._single = not program.outputs
