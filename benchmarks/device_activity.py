@@ -5,13 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from device_training import wait_for
-from plain_training import Step
-from torch.autograd.profiler_util import FunctionEvent
-from torch.profiler import ProfilerActivity, profile
-
-from biper.training.recorded import WARM_UP
-
 
 @dataclass(frozen=True)
 class Activity:
@@ -54,26 +47,3 @@ def activity_of(intervals: Sequence[tuple[str, float, float]], steps: int, names
     longest = sorted(by_name.items(), key=lambda item: -item[1])[:names]
     shares = {name: seconds / total for name, seconds in longest} if total else {}
     return Activity(len(intervals) / steps, busy / whole if whole else 0.0, whole / steps, shares)
-
-
-def watch(step: Step, device: str, steps: int = 10) -> Activity:
-    """What a device does during some steps, as the profiler of torch sees it; on a CPU, operators count as kernels."""
-    for _ in range(WARM_UP + 2):
-        step()
-    wait_for(device)
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
-    with profile(activities=activities) as watched:
-        for _ in range(steps):
-            step()
-        wait_for(device)
-    events = [event for event in watched.events() or () if _is_kernel(event, device)]
-    return activity_of(
-        [(event.name, event.time_range.start / 1e6, event.time_range.end / 1e6) for event in events], steps
-    )
-
-
-def _is_kernel(event: FunctionEvent, device: str) -> bool:
-    """Whether an event is work of a device; the profiler also marks sections of the program on its time line."""
-    if event.device_type.name.lower() != device or event.is_user_annotation:
-        return False
-    return device != "cpu" or not event.cpu_children

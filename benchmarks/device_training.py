@@ -7,17 +7,18 @@ cropped and mirrored there, and no step waits for the device but one in a hundre
 from __future__ import annotations
 
 import itertools
-import statistics
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
+from device_activity import Activity, activity_of
+from device_clock import BLOCK, product_speed, step_seconds, wait_for
 from plain_training import Step, plain_step
 from torch import Tensor, nn
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile
 
 from biper.data.batches import TrainingBatches
 from biper.data.dataset import Split
@@ -32,11 +33,9 @@ from biper.training.make_steps import make_steps
 from biper.training.optimizer import make_optimizer
 from biper.training.options import RunOptions
 from biper.training.progress import Progress
+from biper.training.recorded import WARM_UP
 from biper.training.schedules import learning_rate
 from biper.training.step import TrainingStep
-
-BLOCK = 20
-"""Steps of one way that are timed together. The device is waited for before and after them, not between them."""
 
 
 @contextmanager
@@ -73,72 +72,6 @@ def training_step(
             steps.take(position, images, labels)
 
         yield step, model.train()
-
-
-class Mark(Protocol):
-    """A moment in the work of a device, as `torch.cuda.Event` notes it."""
-
-    def record(self) -> None:
-        """Note the moment at which the device reaches this point."""
-
-    def elapsed_time(self, later: Mark) -> float:
-        """Milliseconds from this moment to another."""
-
-
-class _CpuMark:
-    """A moment on the CPU, which has done everything before it already."""
-
-    def record(self) -> None:
-        self.moment = time.perf_counter()
-
-    def elapsed_time(self, later: _CpuMark) -> float:
-        return 1e3 * (later.moment - self.moment)
-
-
-def _mark(device: str) -> Mark:
-    mark: Mark = torch.cuda.Event(enable_timing=True) if device == "cuda" else _CpuMark()  # type: ignore[assignment,no-untyped-call]
-    return mark
-
-
-def wait_for(device: str) -> None:
-    """Wait until a device has done everything that it was asked for."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def step_seconds(steps: Sequence[Step], device: str, rounds: int, block: int = BLOCK) -> list[float]:
-    """The median time in seconds of each step, over blocks of steps in a row; the blocks of different steps take turns.
-
-    Args:
-        steps: what to time.
-        device: ``cuda``, which notes the times itself (CUDA events), or ``cpu``.
-        rounds: how many blocks of each step count; a block before them does not.
-        block: how many times a step is taken in a block.
-    """
-    times: list[list[float]] = [[] for _ in steps]
-    for _ in range(rounds + 1):
-        for step, mine in zip(steps, times, strict=True):
-            wait_for(device)
-            before, after = _mark(device), _mark(device)
-            before.record()
-            for _ in range(block):
-                step()
-            after.record()
-            wait_for(device)
-            mine.append(before.elapsed_time(after) / 1e3 / block)
-    return [statistics.median(mine[1:]) for mine in times]
-
-
-def product_speed(device: str, dtype: torch.dtype, size: int, rounds: int = 5) -> float:
-    """How many multiply-accumulates a matrix product of ``size`` x ``size`` makes in a second; float32 may use TF32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")  # as convolutions of torch do on GPUs by default
-    try:
-        a = torch.randn(size, size, device=device).to(dtype)
-        (seconds,) = step_seconds([lambda: a @ a], device, rounds, 10)
-    finally:
-        torch.set_float32_matmul_precision(before)
-    return float(size**3 / seconds)
 
 
 @dataclass(frozen=True)
@@ -198,3 +131,26 @@ def times_on_device(
         (evaluation,) = step_seconds([evaluating], device, rounds, max(1, block // 4))
     plain = seconds[1] if plain_batch is not None else None
     return Times(seconds[0], plain, evaluation, product_speed(device, dtype, product_size)), module
+
+
+def watch(step: Step, device: str, steps: int = 10) -> Activity:
+    """What a device does during some steps, as the profiler of torch sees it; on a CPU, operators count as kernels."""
+    for _ in range(WARM_UP + 2):
+        step()
+    wait_for(device)
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
+    with profile(activities=activities) as watched:
+        for _ in range(steps):
+            step()
+        wait_for(device)
+    events = [event for event in watched.events() or () if _is_kernel(event, device)]
+    return activity_of(
+        [(event.name, event.time_range.start / 1e6, event.time_range.end / 1e6) for event in events], steps
+    )
+
+
+def _is_kernel(event: FunctionEvent, device: str) -> bool:
+    """Whether an event is work of a device; the profiler also marks sections of the program on its time line."""
+    if event.device_type.name.lower() != device or event.is_user_annotation:
+        return False
+    return device != "cpu" or not event.cpu_children

@@ -54,8 +54,8 @@ NEEDED = {
 }
 """What the parts import, and the names of the packages."""
 
-LIMITS = {"machine": 60.0, "checks": 120.0, "speed": 150.0, "limits": 60.0}
-"""The most seconds of each part; the schedule has what is left."""
+LIMITS = {"machine": 150.0, "checks": 120.0, "speed": 150.0, "limits": 60.0}
+"""The most seconds of each part; the schedule has what is left. The first part reads torch from a cold disk."""
 
 AROUND = 30.0
 """Seconds that the schedule needs beside training: to start, to save everything, and to write the archive."""

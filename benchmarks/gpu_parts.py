@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from device_activity import watch
-from device_training import times_on_device, training_step
+from device_training import times_on_device, training_step, watch
 from random_batches import inputs_of, random_images, recipe_of
 from safetensors.torch import load_file
 from training import Settings, row_of

@@ -117,10 +117,10 @@ def test_the_time_in_which_a_device_works_counts_once_where_kernels_overlap() ->
 
 
 def test_blocks_of_steps_take_turns() -> None:
-    device_training = script("device_training")
+    device_clock = script("device_clock")
     taken: list[str] = []
     steps = [lambda: taken.append("a"), lambda: (taken.append("b"), time.sleep(0.002))]
-    first, second = device_training.step_seconds(steps, "cpu", rounds=2, block=3)
+    first, second = device_clock.step_seconds(steps, "cpu", rounds=2, block=3)
     assert "".join(taken) == "aaabbb" * 3
     assert first < 0.002 < second
 
