@@ -158,4 +158,6 @@ def described(problem: Any) -> str:
         problem: an item of ``ValidationError.errors()``.
     """
     message = str(problem["msg"]).removeprefix("Input ").removeprefix("Value error, ").replace("should be", "must be")
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        return message  # of a whole table, whose keys the message names
     return f"{message}, got {repr(problem['input'])[:200]}"
