@@ -261,12 +261,10 @@ class Call:
         step, op = self.step, self.step.op
         if "threshold" in op.tensors:
             return {"outputs, bits": outputs}
-        stored = "activation" not in op.attributes and op.real is not None and step.down < 0
-        if stored and step.direct and op.residual is not None and step.residual_up >= 0:
+        if step.fast and step.direct:
             sixteens = outputs // op.shape[0] * (op.shape[0] // 16 * 16)
             return {"outputs, residual": sixteens} | self.other(outputs - sixteens)
-        plain = stored and step.multiplier is None and op.residual is None and step.up == (0,)
-        if plain and self.operator in ("pixel_convolution", "pool"):
+        if step.fast and self.operator in ("pixel_convolution", "pool"):
             return {"outputs, plain": outputs}
         return self.other(outputs)
 
