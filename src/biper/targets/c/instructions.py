@@ -135,11 +135,13 @@ class Window:
         rows: rows of the kernel that do.
         taps: taps that do.
         border: pixels of which at least one tap does not.
+        columns: columns of pixels of which at least one tap lies beside the image.
     """
 
     rows: int
     taps: int
     border: int
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Call:
         part: which of the inputs it reads, where an operation makes a call for each.
         layer: the sizes of a binary convolution of one group.
         times: how many calls there are: more than one where the operation runs some rows at a time.
+        mixed: whether the program finishes sums of signs in several ways: compilers then make slower code of each.
     """
 
     operator: str
@@ -161,6 +164,7 @@ class Call:
     part: int = 0
     layer: BinaryLayer | None = None
     times: int = 1
+    mixed: bool = False
 
     @property
     def instructions(self) -> float | None:
@@ -179,12 +183,17 @@ class Call:
                 assert self.layer is not None
                 window, blocks = self.window(op.tensors["weight"].shape[1:3]), self.layer.blocks
                 units = self.layer.units // math.prod(op.tensors["weight"].shape[1:3])
-                together = op.attributes["dilation"][1] == 1 and units * op.tensors["weight"].shape[2] <= MOST_UNITS
+                row_units = units * op.tensors["weight"].shape[2]
+                together = op.attributes["dilation"][1] == 1 and row_units <= MOST_UNITS
+                looks, most = (window.rows, row_units) if together else (window.taps, units)
                 parts |= self.finish(outputs) | {
+                    "rows": op.shape[1] * blocks * self.layer.passes,
                     "pixels": pixels * blocks * self.layer.passes,
-                    "border": window.border * blocks * self.layer.passes,
-                    "look-ups": (window.rows if together else window.taps) * blocks,
+                    "runs": op.shape[1] * blocks * self.layer.passes * (window.columns + 1),
+                    "look-ups": looks * blocks,
+                    "moves": looks / max(MOST_UNITS // most, 1) * blocks,
                     "units": window.taps * units * blocks,
+                    "single units": looks * (most % 3) * blocks,
                     "units of tables": blocks * self.layer.units * self.times,
                 }
             case "binary_convolution":
@@ -205,13 +214,17 @@ class Call:
                 parts |= {"units": taps * self.units_of_groups(), "groups": pixels * op.attributes["groups"]}
             case "pixel_convolution":
                 assert self.step.weight is not None
-                kernel, eights = self.step.weight.shape[2:], -(-channels // 8)
-                window = self.window(kernel)
+                kernel, fours, blocks = self.step.weight.shape[2:], -(-channels // 4), -(-channels // 16)
+                window, products = self.window(kernel), math.prod(self.step.weight.shape[1:])
                 parts |= self.finish(outputs) | {
-                    "eights": eights * pixels,
-                    "kernel rows": eights * window.rows,
-                    "products": eights * window.taps * self.inputs[0][0],
-                    "missing": window.border * channels * math.prod(kernel),
+                    "rows": op.shape[1] * blocks,
+                    "pixels": pixels * blocks,
+                    "fours": fours * pixels,
+                    "kernel rows": blocks * pixels * kernel[0],
+                    "copied": blocks * pixels * products,
+                    "products": fours * pixels * products,
+                    "border": window.border * blocks * math.prod(kernel),
+                    "missing": (pixels * math.prod(kernel) - window.taps) * channels,
                 }
             case "convolution" | "signed_convolution":
                 window, groups = self.window(self.kernel(op)), op.attributes["groups"]
@@ -243,7 +256,8 @@ class Call:
             axes.append(((places >= 0) & (places < reads[axis])).sum(1))
         rows, columns = axes
         whole = int((rows == kernel[0]).sum()) * int((columns == kernel[1]).sum())
-        return Window(int(rows.sum()) * out[1], int(rows.sum()) * int(columns.sum()), math.prod(out) - whole)
+        taps = int(rows.sum()) * int(columns.sum())
+        return Window(int(rows.sum()) * out[1], taps, math.prod(out) - whole, int((columns < kernel[1]).sum()))
 
     def kernel(self, op: Operation) -> tuple[int, ...]:
         """Rows and columns of the kernel of a real convolution."""
@@ -263,7 +277,10 @@ class Call:
             return {"outputs, bits": outputs}
         if step.fast and step.direct:
             sixteens = outputs // op.shape[0] * (op.shape[0] // 16 * 16)
-            return {"outputs, residual": sixteens} | self.other(outputs - sixteens)
+            fast = {"outputs, residual": float(sixteens)}
+            if self.mixed:
+                fast["outputs, residual, mixed"] = sixteens
+            return fast | self.other(outputs - sixteens)
         if step.fast and self.operator in ("pixel_convolution", "pool"):
             return {"outputs, plain": outputs}
         return self.other(outputs)
