@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from biper.targets.c.sizes import STACK_BYTES, code_bytes
 from biper.targets.c.streams import BANDS, stream_of
 from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_input, without_flips
-from biper.targets.c.uses import rounded_counts, slow_signs, uses_text
+from biper.targets.c.uses import slow_signs, uses_text
 from biper.targets.operations import require_operations, require_usable_numbers
 
 MAX_EXTENT = (1 << 15) - 1
@@ -164,7 +164,6 @@ def _source(
     calls = OperatorCalls(program, arena, integer, layers, stream)
     for index, step in enumerate(steps):
         calls.add(index, step)
-    mixed = slow_signs(calls.made) or rounded_counts(calls.made)
     array_text = list(_array_text(calls))
     library = library_functions([*array_text, *calls.functions.values()])
     top_comment = _top_comment(program, name, integer, library)
@@ -200,7 +199,7 @@ def _source(
         tuple(argument.removeprefix("const ") for argument in interface.arguments()),
         interface.call(),
         next(iter(interface.outputs.values())),
-        tuple(replace(call, mixed=mixed) for call in calls.made) if calls.integer else (),
+        tuple(calls.made) if calls.integer else (),
     )
 
 

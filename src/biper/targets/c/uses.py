@@ -23,7 +23,7 @@ def uses_text(calls: Sequence[Call]) -> str:
         "THRESHOLD": any("threshold" in step.op.tensors for step in steps),
         "AFFINE": any(step.direct for step in steps),
         "MULTIPLIER": any(step.multiplier is not None and not step.direct for step in steps),
-        "ROUNDED_COUNTS": rounded_counts(calls),
+        "ROUNDED_COUNTS": any(step.direct and step.op.real is not None and not step.floor for step in steps),
         "SLOW_SIGNS": slow_signs(calls),
         "SLOW_VALUES": any(call.operator in OF_VALUES and not always_fast(call) for call in calls),
         "MAXIMUM": "max" in kinds,
@@ -38,11 +38,6 @@ def uses_text(calls: Sequence[Call]) -> str:
 def slow_signs(calls: Sequence[Call]) -> bool:
     """Whether some sums of signs cannot be finished in the fast way."""
     return any(call.operator in OF_SIGNS and not always_fast(call) for call in calls)
-
-
-def rounded_counts(calls: Sequence[Call]) -> bool:
-    """Whether the results of some sums of signs are rounded when they are stored, not by their offset."""
-    return any(call.step.direct and call.step.op.real is not None and not call.step.floor for call in calls)
 
 
 def always_fast(call: Call) -> bool:
