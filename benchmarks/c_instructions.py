@@ -135,6 +135,7 @@ class Layers:
 
     def __init__(self, random: np.random.Generator) -> None:
         self.random = random
+        self.residual = random.random() < 0.4  # all binary layers then have a residual, as in a residual network
         self.channels, size = self.pick(1, 3), self.pick(8, 8, 16, 16, 24, 32)
         self.input_shape = (self.channels, size if random.random() < 0.8 else 1, size)
         self.size = self.input_shape[1:]
@@ -145,28 +146,36 @@ class Layers:
         return int(self.random.choice(values))
 
     def add(self, kind: str, reads: str, channels: int, tensors: dict[str, Any], **rest: Any) -> None:
-        """Add a layer of so many channels, with an affine."""
+        """Add a layer of so many channels, with an affine; some pools and paddings have none and move numbers."""
         name = str(len(self.made))
         affine = {
             key: (self.random.standard_normal(channels) / 10).astype(np.float32) for key in ("multiplier", "offset")
         }
         names = {"real": f"v{name}", "bits": f"b{name}"}
+        alone = kind in ("pool", "pad_channels") and self.random.random() < 0.6
+        if alone:
+            affine = {}
+        if alone and kind == "pad_channels":
+            del names["bits"]
         self.made.append(Operation(kind, "layer", (reads,), (), **names, tensors=tensors | affine, **rest))
         self.channels = channels
+        if "bits" not in names:
+            self.convolution(self.pick(16, 32), "real")
 
     def convolution(self, channels: int, kind: str) -> None:
         """A convolution of pixels, or of the ``"binary"``, ``"real"`` or ``"signed"`` layer before."""
-        groups = 1 if not self.made or self.random.random() < 0.7 else self.pick(4, self.channels)
+        groups = 1 if not self.made or self.residual or self.random.random() < 0.7 else self.pick(4, self.channels)
         channels = channels if groups == 1 else self.channels
         kernel = [self.pick(1, 3, 3, 3, 5) if self.size[0] > 1 else 1, self.pick(1, 3, 3, 3, 5)]
         padding = [kernel[0] // 2] * 2 + [kernel[1] // 2] * 2
         attributes: dict[str, Any] = {"stride": [1, 1], "dilation": [1, 1], "padding": padding, "groups": groups}
         shape = (channels, self.channels // groups, *kernel)
         weight: Any = self.random.standard_normal(shape).astype(np.float32)
-        clip = {"activation": "clip", "low": -1.0, "high": 1.0}
+        clip: dict[str, Any] = {"activation": "clip", "low": -1.0, "high": 1.0}
         last = self.made[-1] if self.made else None
         if last is None:
-            self.add("convolution", IMAGE, channels, {"weight": weight}, attributes=attributes | clip)
+            activation = clip if self.random.random() < 0.7 else {"activation": "relu"}
+            self.add("convolution", IMAGE, channels, {"weight": weight}, attributes=attributes | activation)
         elif kind == "binary":
             same = channels == self.channels
             rest = {"attributes": attributes | (clip if same else {}), "residual": last.real if same else None}
@@ -208,6 +217,8 @@ class Layers:
     def widened(self) -> None:
         """Channels of zeros."""
         before, after = self.pick(0, 8), self.pick(8, 16)
+        if self.residual:
+            before = after = 8
         attributes = {"before": before, "after": after}
         channels = self.channels + before + after
         self.add("pad_channels", self.made[-1].real or "", channels, {}, attributes=attributes)
@@ -216,15 +227,16 @@ class Layers:
 def random_program(random: np.random.Generator) -> Program:
     """A convolution of pixels, then several layers, most of them binary as in a network."""
     layers = Layers(random)
-    layers.convolution(layers.pick(8, 16, 16, 32), "real")
+    layers.convolution(layers.pick(16, 32, 64) if layers.residual else layers.pick(8, 16, 16, 32), "real")
     for _ in range(layers.pick(4, 6, 8)):
         kind = random.random()
         if kind < 0.5:
-            layers.convolution(layers.channels if random.random() < 0.6 else layers.pick(16, 32, 64), "binary")
-        elif kind < 0.7:
+            same = layers.residual or random.random() < 0.6
+            layers.convolution(layers.channels if same else layers.pick(16, 32, 64), "binary")
+        elif kind < 0.7 and not layers.residual:
             layers.thresholds()
         elif kind < 0.8:
-            layers.convolution(layers.pick(8, 16, 32), "real" if kind < 0.75 else "signed")
+            layers.convolution(layers.pick(16 if layers.residual else 8, 16, 32), "real" if kind < 0.75 else "signed")
         elif kind < 0.9 and layers.size[0] > 3:
             layers.halved()
         else:

@@ -68,10 +68,10 @@ def test_export_says_what_fits(tmp_path: Path) -> None:
     limits = "flash=64k,instructions=20M"
     row, text = deploy(opened, "c", tmp_path / "model.c", integer_only=True, budget=limits)
     lines = [line.split() for line in text.splitlines()]
-    assert ["flash", "19.1k", "64k", "fits"] in lines
-    assert ["RAM", "10.2k", "-"] in lines
+    assert ["flash", "19.2k", "64k", "fits"] in lines
+    assert ["RAM", "10.4k", "-"] in lines
     assert any(line[:1] == ["instructions"] and line[2:] == ["20M", "fits"] for line in lines)
-    assert row["budget"]["RAM"] == {"needs": 10_496, "budget": None, "fits": True}
+    assert row["budget"]["RAM"] == {"needs": 10_688, "budget": None, "fits": True}
     assert json.loads(json.dumps(row)) == row
 
 
@@ -80,15 +80,15 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path: Path) -> No
     with pytest.raises(BudgetError) as raised:
         deploy(opened, "c", tmp_path / "m.c", integer_only=True, budget="flash=64k,ram=4k,instructions=0.5M")
     text = str(raised.value)
-    assert text.startswith("64k of flash, 4k of RAM and 0.5M instructions are too little: integer-only needs 19.1k of ")
+    assert text.startswith("64k of flash, 4k of RAM and 0.5M instructions are too little: integer-only needs 19.2k of ")
     assert re.search(
-        r"does not fit; 6\.2k of RAM and 0\.\d\dM instructions too much \(operation 1 \(block1\.conv1\)", text
+        r"does not fit; 6\.4k of RAM and 0\.\d\dM instructions too much \(operation 1 \(block1\.conv1\)", text
     )
     assert re.search(
         r"block2\.conv2 takes 0\.\d\dM of the instructions\): fewer channels or layers, or a smaller", text
     )
     assert "\n" not in text
-    assert ["RAM", "10.2k", "4k", "6.2k", "too", "much"] in [line.split() for line in raised.value.table.splitlines()]
+    assert ["RAM", "10.4k", "4k", "6.4k", "too", "much"] in [line.split() for line in raised.value.table.splitlines()]
     assert not list(tmp_path.iterdir())
 
 

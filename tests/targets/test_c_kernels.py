@@ -13,6 +13,7 @@ from support.compiled import WARNINGS, require
 
 from biper.targets.c.kernels import MOST_CHANNELS, BinaryLayer
 from biper.targets.c.text import fours_of, lanes_of, pairs_of, sections, units_of
+from biper.targets.c.uses import uses_text
 
 HARNESS = """
 #include <stdint.h>
@@ -29,7 +30,7 @@ void run(int by_tables, const int16_t *numbers, const uint16_t *in, const uint32
     const geometry_t g = {{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7],
                           n[8], n[9], n[10], n[11], n[12], n[13], n[1]}};
     o.in = in, o.weight = weight, o.scratch = scratch, o.units = numbers[14], o.rows = numbers[15], o.geometry = g;
-    o.epilogue.threshold = threshold, o.epilogue.bits = bits;
+    o.epilogue.threshold = threshold, o.epilogue.bits = bits, o.epilogue.products = n[0] * n[6] * n[7];
     o.epilogue.channels = numbers[3], o.epilogue.units = (int16_t)((numbers[3] + 15) / 16);
     sums_made = sums;
     (by_tables ? lookup_convolution : binary_convolution)(&o, 0, numbers[16]);
@@ -42,10 +43,12 @@ def harness() -> str:
     parts = [
         *sections("fixed", ["types"]),
         *sections("operators", ["activations"]),
+        uses_text([]).replace("= 0", "= 1"),  # everything is compiled
         *sections("bits", ["trace", "put_bit"]),
         *sections("fixed", ["finish"]),
         *sections("bits", ["finish_sum"]),
-        *sections("fixed", ["finish_counts"]),
+        *sections("bits", ["finish_each"]),
+        *sections("fixed", ["sixteen", "finish_counts"]),
         *sections("operators", ["taps", "ring_row"]),
         *sections("binary", ["binary_convolution_type"]),
         *sections("bits", ["popcount", "count", "count_masked", "count_four"]),

@@ -158,20 +158,20 @@ class OperatorCalls:
             self.call(index, step, "convolution", fields | geometry)
 
     def pixel_convolution(self, index: int, step: FixedOperation, reads: Shape) -> None:
-        """Weights [8 output channels][ky][kx][channel][8]; the offset has what all taps add, a table what lacks."""
+        """Weights [4 output channels][ky][kx][channel][4]; what all taps add is in the offset, and a table has each."""
         assert step.weight is not None
         assert step.tap_offset is not None
-        weight = np.pad(step.weight, ((0, -len(step.weight) % 8), (0, 0), (0, 0), (0, 0)))
+        weight = np.pad(step.weight, ((0, -len(step.weight) % 4), (0, 0), (0, 0), (0, 0)))
         kernel = weight.shape[2:]
-        ordered = weight.reshape(-1, 8, reads[0], *kernel).transpose(0, 3, 4, 2, 1)
+        ordered = weight.reshape(-1, 4, reads[0], *kernel).transpose(0, 3, 4, 2, 1)
+        offset = step.tap_offset.sum((1, 2)) + (0 if step.offset is None else step.offset)
         fields = {"weight": self.table(index, "weight", ordered)}
+        fields["offset"] = self.table(index, "offset", offset.astype(np.int32))
         if any(step.op.attributes["padding"]):
-            fields["missing"] = self.table(index, "missing", -step.tap_offset)
-        whole = step.tap_offset.sum((1, 2)) * 2.0 ** step.up[0]
-        offset = np.zeros(1, np.int32) if step.offset is None else step.offset
-        step = replace(step, offset=np.broadcast_to(offset, whole.shape) + whole.astype(np.int32))
+            fields["missing"] = self.table(index, "missing", -step.tap_offset.transpose(1, 2, 0))
+        fields["window"] = self.arena.address(f"scratch {index}", "levels")
         fields["geometry"] = self.geometry(step.op, reads, kernel, reads[0])
-        self.call(index, step, "pixel_convolution", fields)
+        self.call(index, replace(step, offset=None), "pixel_convolution", fields)
 
     def pool(self, index: int, step: FixedOperation, reads: Shape) -> None:
         """A maximum or an average; in integers, tables say by what the sums of cut windows are multiplied."""
@@ -219,19 +219,26 @@ class OperatorCalls:
         """The initializer of an operation's epilogue."""
         op = step.op
         fields: dict[str, Any] = {}
+        if index in self.layers:
+            fields["products"] = self.layers[index].products
         if "threshold" in op.tensors:
             fields["threshold"] = self.table(index, "threshold", op.tensors["threshold"])
         elif self.integer:
             if step.direct:
                 assert step.multiplier is not None
                 offset = np.zeros(1, np.int32) if step.offset is None else step.offset
-                pairs = np.stack([np.broadcast_to(each, op.shape[0]) for each in (step.multiplier, offset)], 1)
+                products = self.layers[index].products if index in self.layers else 0
+                pair = 2 * step.multiplier, offset - products * step.multiplier
+                pairs = np.stack([np.broadcast_to(each, op.shape[0]) for each in pair], 1)
                 fields["affine"] = self.affine_table(index, pairs)
-            for key in ("slope",) if step.direct else ("multiplier", "offset", "slope"):
+            if step.slope is not None:
+                fields["numbers"] = self.table(index, "slope", np.broadcast_to(step.slope, op.shape[0]))
+            for key in () if step.direct else ("multiplier", "offset"):
                 if (numbers := getattr(step, key)) is not None:
                     fields[key] = self.table(index, key, np.broadcast_to(numbers, op.shape[0]))
             fields |= {"up": step.up[part], "residual_up": step.residual_up, "slope_up": step.slope_up}
-            fields |= {"down": step.down, "floor": int(step.floor)}
+            flags = [name for name, has in (("FLOOR", step.floor), ("FAST", step.fast)) if has]
+            fields |= {"down": step.down, "flags": " | ".join(flags) or 0}
         else:
             for key in ("multiplier", "offset", "slope"):
                 if key in op.tensors:
@@ -239,11 +246,10 @@ class OperatorCalls:
         activation = op.attributes.get("activation")
         if activation is not None:
             fields["activation"] = activation.upper()
-        if activation == "clip":
-            ends: tuple[Any, ...] = (step.low, step.high)
-            if not self.integer:
-                ends = tuple(number(np.float32(op.attributes[key])) for key in ("low", "high"))
-            fields |= dict(zip(("low", "high"), ends, strict=True))
+        if activation == "clip" and self.integer:
+            fields["numbers"] = self.table(index, "ends", np.array([step.low, step.high], np.int32))
+        elif activation == "clip":
+            fields |= {key: number(np.float32(op.attributes[key])) for key in ("low", "high")}
         for key, value in (("residual", op.residual), ("real", op.real), ("bits", op.bits)):
             if value is not None:
                 fields[key] = self.address(value)

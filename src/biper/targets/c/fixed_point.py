@@ -54,6 +54,10 @@ IMAGE = "image"
 INT16, INT32 = (1 << 15) - 1, (1 << 31) - 1
 """The largest integers of 16 and of 32 bits."""
 
+DIRECT_DOWN = 8
+"""By how much sums of signs, times their multipliers, are moved down to a result where no sum overflows: the constant
+`DOWN` of ``fixed.c``."""
+
 
 @dataclass(frozen=True)
 class LookupTable:
@@ -120,6 +124,15 @@ class FixedOperation:
     factors: tuple[Array, Array] | None = None
     table: LookupTable | None = None
     epsilon: int = 0
+
+    @property
+    def fast(self) -> bool:
+        """Whether C finishes results of 16 channels in one go, where there are 16: nothing else is done to the sums."""
+        if self.op.real is None or "activation" in self.op.attributes or self.down >= 0:
+            return False
+        if self.direct:
+            return self.op.residual is not None and self.down == -DIRECT_DOWN and self.residual_up >= 0
+        return self.multiplier is None and self.offset is None and self.op.residual is None and self.up == (0,)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from biper.lowering.quantize import int8_weight
 from biper.runtime.program import Operation, Program, Shape
 from biper.targets.c.fixed_point import INT16, INT32, PIXEL_CONVOLUTION, PIXELS, FixedOperation, window_of
 from biper.targets.c.prepared import MOST_EXACT_WEIGHTS, midpoint_values
-from biper.targets.c.ranges import LARGEST_TERM, LEAST, MIDPOINT_SCALE, DifferentScalesError, Range, Sums, floor_log2
+from biper.targets.c.ranges import LEAST, MIDPOINT_SCALE, DifferentScalesError, Range, Sums, floor_log2
 
 Array = NDArray[Any]
 
@@ -114,17 +114,15 @@ class SumsOf:
         scale = MIDPOINT_SCALE if op.real in self.midpoints else 1.0
         weight, tap_offset = real / (255 * std) / scale, -(real * (mean / std)).sum(1) / scale
         offset = op.tensors.get("offset", np.zeros(1, np.float32)).astype(np.float64)
-        most = np.abs(weight).sum((1, 2, 3)) * 255 + np.abs(tap_offset).sum((1, 2)) + np.abs(offset)
-        exponent = floor_log2(LARGEST_TERM / max(float(most.max()), LEAST))
+        ends = [tap_offset + each(weight * 255, 0).sum(1) for each in (np.minimum, np.maximum)]
+        low, high = np.minimum(ends[0], 0).sum((1, 2)), np.maximum(ends[1], 0).sum((1, 2))
+        most = np.maximum(-low, high) + np.maximum(offset, 0) - np.minimum(offset, 0)
+        exponent = floor_log2((INT32 - (1 << 18)) / max(float(most.max()), LEAST))
         tensors = {key: value for key, value in op.tensors.items() if key != "multiplier"}
         whole = [np.rint(each * 2.0**exponent).astype(np.int32) for each in (weight, tap_offset)]
-        ends = (
-            np.minimum(real * (0 - mean) / std, real * (1 - mean) / std),
-            np.maximum(real * (0 - mean) / std, real * (1 - mean) / std),
-        )
-        low, high = np.minimum(ends[0], 0).sum((1, 2, 3)), np.maximum(ends[1], 0).sum((1, 2, 3))
         step = FixedOperation(replace(op, tensors=tensors), weight=whole[0], tap_offset=whole[1])
-        return Sums(step, low, high, np.full(len(real), scale * 2.0**-exponent), LARGEST_TERM, exact=exponent)
+        unit = np.full(len(real), scale * 2.0**-exponent)
+        return Sums(step, low * scale, high * scale, unit, INT32, exact=exponent)
 
     def average(self, op: Operation, x: Range) -> Sums:
         """The sums of an average pool: a factor multiplies those of cut windows, so that one divisor fits all."""

@@ -3,7 +3,7 @@
 A call of an operator repeats a few parts: products, outputs, pixels. The instructions of a call are the sum of how
 often each part runs, times what it costs once. ``benchmarks/c_instructions.py`` fitted the costs of `COSTS` to counts
 of programs of random layers on an emulated Cortex-M3, compiled with ``-O2``. It also compares the model with the counts
-of five networks that the fit does not see: the error of their sums is at most 3.4 %. Of a single layer that takes 5 %
+of five networks that the fit does not see: the error of their sums is at most 4.4 %. Of a single layer that takes 5 %
 of the instructions it is up to 24 %, and of a small one more, because a compiler adapts an operator that is called only
 once to the sizes of that call. Other processors take other numbers of instructions.
 """
@@ -25,99 +25,117 @@ PROCESSOR = "a Cortex-M3 at -O2"
 
 COSTS: Mapping[str, Mapping[str, float]] = {
     "binary_convolution": {
-        "masked": 48.13,
-        "nines": 111,
-        "ones": 24.15,
-        "outputs": 37.01,
-        "outputs with bits": 37.01,
-        "outputs with real": 37.01,
-        "outputs with residual": 6.336,
-        "outputs, bits": 69.78,
-        "outputs, residual": 58.83,
-        "pixels": 227.3,
-        "rows": 212.7,
-        "threes": 47.84,
-        "units": 6.16,
+        "masked": 48.33,
+        "nines": 107.9,
+        "ones": 22.83,
+        "outputs": 35.94,
+        "outputs with bits": 35.94,
+        "outputs with real": 35.94,
+        "outputs with residual": 13.11,
+        "outputs, bits": 55.63,
+        "outputs, residual": 53.86,
+        "pixels": 193.7,
+        "rows": 188.9,
+        "threes": 46.84,
+        "units": 17.54,
     },
     "convolution": {
-        "groups": 20.07,
-        "kernel rows": 25.55,
-        "outputs": 24.4,
-        "outputs with activation": 2.449,
-        "outputs with bits": 24.4,
-        "outputs with multiplier": 24.4,
-        "outputs with real": 24.4,
-        "pixels": 137.9,
-        "products": 4.983,
-        "rows": 82.89,
-        "taps": 26.23,
+        "calls": 77.35,
+        "groups": 21.32,
+        "kernel rows": 26.18,
+        "outputs": 23.58,
+        "outputs with activation": 2.757,
+        "outputs with bits": 23.58,
+        "outputs with multiplier": 23.58,
+        "outputs with real": 23.58,
+        "pixels": 27.17,
+        "products": 5.001,
+        "rows": 563.8,
+        "taps": 25.92,
     },
-    "flatten": {"calls": 278.8, "outputs": 26.52, "outputs with bits": 17.01, "outputs with real": 26.52},
+    "flatten": {
+        "calls": 82.99,
+        "outputs": 22.52,
+        "outputs with bits": 17,
+        "outputs with real": 22.52,
+        "pixels": 82.99,
+        "rows": 82.99,
+    },
     "grouped_binary_convolution": {
-        "calls": 1130,
-        "groups": 20.18,
-        "kernel rows": 52.7,
-        "outputs": 46.96,
-        "pixels": 514,
-        "rows": 56.89,
-        "taps": 30.02,
-        "units": 51.63,
+        "groups": 0.5829,
+        "kernel rows": 40.63,
+        "outputs": 73.03,
+        "pixels": 363.4,
+        "rows": 237.1,
+        "taps": 38.35,
+        "units": 47.5,
     },
     "lookup_convolution": {
-        "border": 7.123,
-        "calls": 924.8,
-        "look-ups": 32.94,
-        "outputs": 23.61,
-        "outputs with bits": 23.61,
-        "outputs with real": 23.61,
-        "outputs with residual": 10.17,
-        "outputs, bits": 27.75,
-        "outputs, residual": 15.8,
-        "pixels": 103.7,
-        "rows": 419.1,
-        "units": 38.9,
-        "units of tables": 769.1,
+        "calls": 613.7,
+        "look-ups": 10.6,
+        "moves": 54.42,
+        "outputs": 23.4,
+        "outputs with bits": 23.4,
+        "outputs with real": 23.4,
+        "outputs with residual": 12.37,
+        "outputs, bits": 17.52,
+        "outputs, residual": 16.08,
+        "pixels": 37.2,
+        "rows": 363.2,
+        "runs": 126.9,
+        "single units": 4.848,
+        "units": 28.25,
+        "units of tables": 361.9,
     },
     "pixel_convolution": {
-        "eights": 0.8392,
-        "kernel rows": 41.93,
-        "missing": 15.81,
-        "outputs, plain": 6.713,
-        "pixels": 87.02,
-        "products": 18.39,
+        "border": 10.18,
+        "copied": 7.54,
+        "fours": 9.417,
+        "kernel rows": 12.59,
+        "missing": 11.71,
+        "outputs": 18.95,
+        "outputs with activation": 18.95,
+        "outputs with bits": 18.95,
+        "outputs with real": 18.95,
+        "outputs, plain": 18.71,
+        "pixels": 38.4,
+        "products": 6.791,
     },
     "pool": {
-        "calls": 91.8,
-        "outputs": 9.699,
-        "outputs with bits": 9.699,
-        "outputs with multiplier": 9.699,
-        "outputs with real": 9.699,
-        "pixels": 57.42,
-        "reads, average": 18.71,
-        "reads, max": 20.08,
-        "rows": 189.2,
+        "outputs": 18.52,
+        "outputs with bits": 18.52,
+        "outputs with multiplier": 9.695,
+        "outputs with real": 18.52,
+        "pixels": 97.44,
+        "reads, average": 8.486,
+        "reads, max": 10.51,
     },
-    "read_pixels": {"outputs": 21.18, "outputs with multiplier": 21.18, "outputs with real": 21.18},
+    "read_pixels": {
+        "outputs": 18.34,
+        "outputs with multiplier": 18.34,
+        "outputs with real": 18.34,
+    },
     "signed_convolution": {
-        "calls": 47.46,
-        "groups": 17,
-        "kernel rows": 25.98,
-        "outputs": 24.75,
-        "outputs with bits": 24.75,
-        "outputs with multiplier": 24.75,
-        "outputs with real": 24.75,
-        "pixels": 54.04,
-        "products": 13,
-        "rows": 65.24,
-        "taps": 22.01,
+        "calls": 978.3,
+        "groups": 21.13,
+        "kernel rows": 28.07,
+        "outputs": 22.53,
+        "outputs with activation": 1.077,
+        "outputs with bits": 22.53,
+        "outputs with multiplier": 22.53,
+        "outputs with real": 22.53,
+        "pixels": 27.28,
+        "products": 13.02,
+        "rows": 386,
+        "taps": 21.47,
     },
     "transfer": {
-        "calls": 87.15,
-        "outputs": 21.25,
-        "outputs with bits": 21.25,
-        "outputs with multiplier": 21.25,
-        "outputs with real": 21.25,
-        "pixels": 36.26,
+        "moved": 7.492,
+        "outputs": 28.66,
+        "outputs with bits": 11.5,
+        "outputs with multiplier": 11.5,
+        "outputs with real": 28.66,
+        "pixels": 20.15,
     },
 }
 """Instructions of each part of an operator, once."""
@@ -135,11 +153,13 @@ class Window:
         rows: rows of the kernel that do.
         taps: taps that do.
         border: pixels of which at least one tap does not.
+        columns: columns of pixels of which at least one tap lies beside the image.
     """
 
     rows: int
     taps: int
     border: int
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -179,12 +199,17 @@ class Call:
                 assert self.layer is not None
                 window, blocks = self.window(op.tensors["weight"].shape[1:3]), self.layer.blocks
                 units = self.layer.units // math.prod(op.tensors["weight"].shape[1:3])
-                together = op.attributes["dilation"][1] == 1 and units * op.tensors["weight"].shape[2] <= MOST_UNITS
+                row_units = units * op.tensors["weight"].shape[2]
+                together = op.attributes["dilation"][1] == 1 and row_units <= MOST_UNITS
+                looks, most = (window.rows, row_units) if together else (window.taps, units)
                 parts |= self.finish(outputs) | {
+                    "rows": op.shape[1] * blocks * self.layer.passes,
                     "pixels": pixels * blocks * self.layer.passes,
-                    "border": window.border * blocks * self.layer.passes,
-                    "look-ups": (window.rows if together else window.taps) * blocks,
+                    "runs": op.shape[1] * blocks * self.layer.passes * (window.columns + 1),
+                    "look-ups": looks * blocks,
+                    "moves": looks / max(MOST_UNITS // most, 1) * blocks,
                     "units": window.taps * units * blocks,
+                    "single units": looks * (most % 3) * blocks,
                     "units of tables": blocks * self.layer.units * self.times,
                 }
             case "binary_convolution":
@@ -205,13 +230,17 @@ class Call:
                 parts |= {"units": taps * self.units_of_groups(), "groups": pixels * op.attributes["groups"]}
             case "pixel_convolution":
                 assert self.step.weight is not None
-                kernel, eights = self.step.weight.shape[2:], -(-channels // 8)
-                window = self.window(kernel)
+                kernel, fours, blocks = self.step.weight.shape[2:], -(-channels // 4), -(-channels // 16)
+                window, products = self.window(kernel), math.prod(self.step.weight.shape[1:])
                 parts |= self.finish(outputs) | {
-                    "eights": eights * pixels,
-                    "kernel rows": eights * window.rows,
-                    "products": eights * window.taps * self.inputs[0][0],
-                    "missing": window.border * channels * math.prod(kernel),
+                    "rows": op.shape[1] * blocks,
+                    "pixels": pixels * blocks,
+                    "fours": fours * pixels,
+                    "kernel rows": blocks * pixels * kernel[0],
+                    "copied": blocks * pixels * products,
+                    "products": fours * pixels * products,
+                    "border": window.border * blocks * math.prod(kernel),
+                    "missing": (pixels * math.prod(kernel) - window.taps) * channels,
                 }
             case "convolution" | "signed_convolution":
                 window, groups = self.window(self.kernel(op)), op.attributes["groups"]
@@ -243,7 +272,8 @@ class Call:
             axes.append(((places >= 0) & (places < reads[axis])).sum(1))
         rows, columns = axes
         whole = int((rows == kernel[0]).sum()) * int((columns == kernel[1]).sum())
-        return Window(int(rows.sum()) * out[1], int(rows.sum()) * int(columns.sum()), math.prod(out) - whole)
+        taps = int(rows.sum()) * int(columns.sum())
+        return Window(int(rows.sum()) * out[1], taps, math.prod(out) - whole, int((columns < kernel[1]).sum()))
 
     def kernel(self, op: Operation) -> tuple[int, ...]:
         """Rows and columns of the kernel of a real convolution."""
@@ -261,12 +291,10 @@ class Call:
         step, op = self.step, self.step.op
         if "threshold" in op.tensors:
             return {"outputs, bits": outputs}
-        stored = "activation" not in op.attributes and op.real is not None and step.down < 0
-        if stored and step.direct and op.residual is not None and step.residual_up >= 0:
+        if step.fast and step.direct:
             sixteens = outputs // op.shape[0] * (op.shape[0] // 16 * 16)
             return {"outputs, residual": sixteens} | self.other(outputs - sixteens)
-        plain = stored and step.multiplier is None and op.residual is None and step.up == (0,)
-        if plain and self.operator in ("pixel_convolution", "pool"):
+        if step.fast and self.operator in ("pixel_convolution", "pool"):
             return {"outputs, plain": outputs}
         return self.other(outputs)
 

@@ -17,7 +17,7 @@ UNIT = 16
 MOST_CHANNELS = 241
 """Fewer channels than these have an input whose bits are looked up."""
 
-MOST_ROWS = 16
+MOST_ROWS = 7
 """The most rows of a kernel whose inputs are looked up."""
 
 TABLE_BYTES = 512

@@ -23,7 +23,7 @@ from biper.targets.c import OPERATIONS
 from biper.targets.c.arena import arena_of
 from biper.targets.c.array_functions import library_functions
 from biper.targets.c.calls import OperatorCalls
-from biper.targets.c.fixed_point import FROM_PIXELS, FixedOperation, FixedProgram
+from biper.targets.c.fixed_point import FROM_PIXELS, PIXEL_CONVOLUTION, FixedOperation, FixedProgram
 from biper.targets.c.instructions import Call
 from biper.targets.c.interface import Interface
 from biper.targets.c.kernels import BinaryLayer, binary_layers
@@ -31,6 +31,7 @@ from biper.targets.c.sizes import STACK_BYTES, code_bytes
 from biper.targets.c.streams import BANDS, stream_of
 from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_input, without_flips
+from biper.targets.c.uses import slow_signs, uses_text
 from biper.targets.operations import require_operations, require_usable_numbers
 
 MAX_EXTENT = (1 << 15) - 1
@@ -163,7 +164,6 @@ def _source(
     calls = OperatorCalls(program, arena, integer, layers, stream)
     for index, step in enumerate(steps):
         calls.add(index, step)
-    has_bits = any(op.bits is not None for op in program.operations)
     array_text = list(_array_text(calls))
     library = library_functions([*array_text, *calls.functions.values()])
     top_comment = _top_comment(program, name, integer, library)
@@ -174,7 +174,7 @@ def _source(
         *_types(integer, steps),
         *sections("operators", ["fence"]),
         f"static union {{ {arena.members()} }} arena;\n",
-        *_operator_text(calls.operators - set(ARRAY_OPERATORS), integer, has_bits),
+        *_operator_text(calls.operators - set(ARRAY_OPERATORS), calls.made, integer),
         *array_text,
         *calls.tables,
         *(sections("operators", ["row_inside"]) if stream is not None else []),
@@ -192,6 +192,7 @@ def _source(
             library=library,
             copies=len(program.results) + len(program.inputs) - 1,
             streamed=len(stream.bands) if stream is not None else 0,
+            slow=integer and slow_signs(calls.made),
         ),
         max(arena.size, 4),
         arena.describe([op.source for op in program.operations]),
@@ -215,23 +216,26 @@ def scratch_of(program: Program, layers: Mapping[int, BinaryLayer]) -> dict[int,
     for index, op in enumerate(program.operations):
         if "input_factor" in op.attributes and op.inputs:
             scratch[index] = math.prod(program.shapes[op.inputs[0]])
+        if op.operation == PIXEL_CONVOLUTION:
+            scratch[index] = math.prod(op.tensors["weight"].shape[1:])
     return scratch
 
 
-def _operator_text(operators: set[str], integer: bool, has_bits: bool) -> Iterable[str]:
+def _operator_text(operators: set[str], calls: Sequence[Call], integer: bool) -> Iterable[str]:
     """The definitions of the operators that are called, and of what they need."""
     own = "fixed" if integer else "float"
     yield from sections("operators", ["activations"])
-    yield from sections("bits", ["trace"])
-    if has_bits:
-        yield from sections("bits", ["put_bit"])
-    (finish,) = sections(own, ["finish"])
-    yield finish if has_bits else re.sub(r"\n    if \(e->bits\).*", "", finish)
+    yield uses_text(calls)
+    yield from sections("bits", ["trace", "put_bit"])
+    yield from sections(own, ["finish"])
     if operators & set(BINARY_OPERATORS):
         yield from sections("bits", ["finish_sum"])
+    if integer and operators & {"pixel_convolution", "pool", "binary_convolution", "lookup_convolution"}:
+        yield from sections(own, ["sixteen"])
     if integer and operators & {"pixel_convolution", "pool"}:
         yield from sections(own, ["finish_values"])
     if operators & {"binary_convolution", "lookup_convolution"}:
+        yield from sections("bits", ["finish_each"])
         yield from sections(own, ["finish_counts"])
     if operators - {"read_pixels", "transfer", "flatten"}:
         yield from sections("operators", ["taps"])

@@ -19,7 +19,7 @@ from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
 from biper.targets.c import INTEGER_OPERATIONS
 from biper.targets.c.fixed_arrays import computes, convert
-from biper.targets.c.fixed_point import FROM_PIXELS, IMAGE, INT16, INT32, FixedOperation, FixedProgram
+from biper.targets.c.fixed_point import DIRECT_DOWN, FROM_PIXELS, IMAGE, INT16, INT32, FixedOperation, FixedProgram
 from biper.targets.c.fixed_sums import SumsOf
 from biper.targets.c.prepared import clips_evenly, with_folded_pixels, with_input, without_flips
 from biper.targets.c.ranges import (
@@ -156,18 +156,17 @@ class _Converter(SumsOf):
         steepest = max(float(np.abs(slope).max()), 1e-30)
         e = floor_log2(LARGEST_TERM / 2 / (top * max(steepest, 1)))
         if sums.exact is not None:
-            e = min(e + 1, sums.exact)
+            e = sums.exact
         direct = op.operation == "binary_convolution" and "slope" not in tensors and top * 2.0**e * 2 > sums.limit << 14
         if direct:
+            e = min(e, self.result_exponent(op, *_activated(op, low, high)) + DIRECT_DOWN) if op.real is not None else e
             multiplier = np.rint(factor * 2.0**e).astype(np.int32)
             step = replace(step, multiplier=multiplier, direct=True)
         elif moves and op.operation == "pool" and "activation" not in op.attributes and is_power_of_2(factor):
             e = 1 - math.frexp(float(factor[0]))[1]  # the sums are the results, at an exponent of their own
-        elif sums.exact is not None:
-            step = replace(step, up=(e - sums.exact,))
-        elif sums.exponents and "multiplier" not in tensors:
+        elif sums.exact is None and sums.exponents and "multiplier" not in tensors:
             step = replace(step, up=tuple(e - exponent for exponent in sums.exponents))
-        else:
+        elif sums.exact is None:
             headroom = floor_log2(INT32 / sums.limit)
             e = min(e, floor_log2(INT16 / largest) + headroom - 16)
             multiplier = np.rint(factor * 2.0 ** (e + 16 - headroom)).astype(np.int16)
@@ -181,19 +180,17 @@ class _Converter(SumsOf):
                 clipped = float(op.attributes["low"]), float(op.attributes["high"])
                 ends_of = [int(np.clip(np.rint(end * 2.0**e), -INT32, INT32)) for end in clipped]
                 step = replace(step, low=ends_of[0], high=ends_of[1])
-                low, high = np.clip(low, *clipped), np.clip(high, *clipped)
-            case "relu":
-                low, high = np.maximum(low, 0), np.maximum(high, 0)
             case "prelu":
                 by = max(0, -floor_log2(INT16 / (steepest * 65536)))
                 step = replace(step, slope=np.rint(slope * 2.0 ** (16 - by)).astype(np.int16), slope_up=by)
                 bent = [np.where(side < 0, side * slope, side) for side in (low, high)]
                 low, high = np.minimum(np.minimum(*bent), 0), np.maximum(np.maximum(*bent), 0)
+        low, high = _activated(op, low, high)
         if op.real is None:
             return self.without_clip(step)
         if sums.zero and zero:
             zero = 0.5
-        return self.without_clip(self.stored(step, e, low, high, scale, zero))
+        return _rounded_by_offset(self.without_clip(self.stored(step, e, low, high, scale, zero)))
 
     def scale(self, sums: Sums, residual: Range | None) -> float:
         """The scale of an operation's real result, with which its epilogue computes."""
@@ -220,19 +217,24 @@ class _Converter(SumsOf):
         attributes = {key: value for key, value in op.attributes.items() if key not in ("activation", "low", "high")}
         return replace(step, op=replace(op, attributes=attributes))
 
+    def most(self, op: Operation, low: Array, high: Array) -> float:
+        """The largest magnitude that the real result of an operation is expected to have."""
+        most = max(float(np.maximum(np.abs(low), np.abs(high)).max()), LEAST)
+        return min(most, 2 * max(self.seen[op.real], LEAST)) if op.real in self.seen else most
+
+    def result_exponent(self, op: Operation, low: Array, high: Array) -> int:
+        """The exponent of the real result of an operation; the end of an even clip is that of int16, or a unit less."""
+        most = self.most(op, low, high)
+        return floor_log2((INT16 - 1) / most) + int(clips_evenly(op) and math.frexp(most)[0] == 0.5)
+
     def stored(
         self, step: FixedOperation, e: int, low: Array, high: Array, scale: float, zero: float
     ) -> FixedOperation:
         """Choose the exponent of the real result of an operation, and remember the range."""
-        name = step.op.real or ""
-        most = max(float(np.maximum(np.abs(low), np.abs(high)).max()), LEAST)
-        if name in self.seen:
-            most = min(most, 2 * max(self.seen[name], LEAST))
-        exponent = floor_log2((INT16 - 1) / most)
-        if clips_evenly(step.op) and math.frexp(most)[0] == 0.5:
-            exponent += 1  # the end of the clip is that of int16, or one unit less
-            if name in self.midpoints and scale != 1:
-                zero, step = 0.5, replace(step, floor=True)
+        name, most = step.op.real or "", self.most(step.op, low, high)
+        exponent = self.result_exponent(step.op, low, high)
+        if clips_evenly(step.op) and math.frexp(most)[0] == 0.5 and name in self.midpoints and scale != 1:
+            zero, step = 0.5, replace(step, floor=True)
         if zero and not step.floor:  # moved or averaged midpoints: the integers have the range of those before
             exponent = self.ranges[step.op.inputs[0]].exponent
         if scale != 1 and name in self.program.results.values():
@@ -241,3 +243,23 @@ class _Converter(SumsOf):
         low, high = np.clip(low, -reach, reach), np.clip(high, -reach, reach)
         self.ranges[name] = Range(low, high, exponent, scale, zero)
         return replace(step, exponent=exponent, down=exponent - e)
+
+
+def _activated(op: Operation, low: Array, high: Array) -> tuple[Array, Array]:
+    """The range of numbers after a clip or a relu."""
+    match op.attributes.get("activation"):
+        case "clip":
+            clipped = float(op.attributes["low"]), float(op.attributes["high"])
+            return np.clip(low, *clipped), np.clip(high, *clipped)
+        case "relu":
+            return np.maximum(low, 0), np.maximum(high, 0)
+    return low, high
+
+
+def _rounded_by_offset(step: FixedOperation) -> FixedOperation:
+    """Round sums of signs by their offset, where no bits are made of them: one addition less, the same integers."""
+    op = step.op
+    if not step.direct or step.floor or step.down >= 0 or op.bits is not None or "activation" in op.attributes:
+        return step
+    offset = np.zeros(op.shape[0], np.int32) if step.offset is None else step.offset
+    return replace(step, offset=offset + np.int32(1 << (-step.down - 1)), floor=True)

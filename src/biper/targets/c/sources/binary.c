@@ -43,12 +43,13 @@ static void copy_inside(const binary_convolution_t *o, int32_t top, int32_t left
 static void finish_window(const binary_convolution_t *o, int32_t pixel, const uint32_t *window, const uint32_t *kept,
                           int32_t words, int32_t valid)
 {
-    const int32_t channels = o->geometry.out_channels;
-    const uint32_t *weight = o->weight, all = (uint32_t)valid;
+    const int32_t channels = o->geometry.out_channels, missing = o->epilogue.products - valid;
+    const uint32_t *weight = o->weight, all = (uint32_t)(valid + (missing >> 1));
     int32_t first, channel, i;
     for (first = 0; first < channels; first += 16) {
         const int32_t end = channels - first < 16 ? channels : first + 16;
         uint32_t counts[8], *to = counts;
+        sixteen_t sixteen;
         for (channel = first; channel < end; channel += 4, to += 2) {
             uint32_t differing[4];
             weight = count_four(window, kept, weight, words, end - channel, differing);
@@ -57,7 +58,9 @@ static void finish_window(const binary_convolution_t *o, int32_t pixel, const ui
             for (i = 0; all > 0xffff && i < 4 && channel + i < end; ++i)
                 finish_sum(&o->epilogue, pixel, channel + i, valid - 2 * (int32_t)differing[i]);
         }
-        if (all <= 0xffff) finish_counts(&o->epilogue, pixel, first, valid, counts);
+        if (all > 0xffff) continue;
+        begin_sixteen(&sixteen, &o->epilogue, pixel, first);
+        finish_counts(&sixteen, missing & 1, counts);
     }
 }
 

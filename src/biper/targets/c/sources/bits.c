@@ -20,8 +20,31 @@ static void put_bit(const epilogue_t *e, int32_t pixel, int32_t channel, uint32_
 static void finish_sum(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t sum)
 {
     MODEL_SUM(e, pixel, channel, sum);
-    if (e->threshold) put_bit(e, pixel, channel, sum >= e->threshold[channel]);
+    if (HAS_THRESHOLD && e->threshold) put_bit(e, pixel, channel, sum >= e->threshold[channel]);
     else finish(e, pixel, channel, (sum_t)sum);
+}
+
+/* @section finish_each */
+/* Finishes 16 channels of a pixel, or those that there are, one by one. `counts` has two channels in a word: how many
+   products of a sum are 1, where every second product outside the image is taken to be 1, and every other to be -1. Their
+   number may be odd: a sum is 2 * count - products + odd. */
+static void finish_each(const epilogue_t *e, int32_t pixel, int32_t first, int32_t odd, const uint32_t *counts)
+{
+    const int32_t channels = e->channels - first < 16 ? e->channels - first : 16, less = e->products - odd;
+    uint32_t positive = 0;
+    int32_t i;
+    if (!HAS_THRESHOLD || !e->threshold) {
+        for (i = 0; i < channels; ++i)
+            finish_sum(e, pixel, first + i, 2 * (int32_t)(counts[i >> 1] >> 16 * (i & 1) & 0xffffu) - less);
+        return;
+    }
+    for (i = channels; i-- > 0;) {
+        const int32_t sum = 2 * (int32_t)(counts[i >> 1] >> 16 * (i & 1) & 0xffffu) - less;
+        MODEL_SUM(e, pixel, first + i, sum);
+        MODEL_BIT(e, pixel, first + i, sum >= e->threshold[first + i]);
+        positive = positive << 1 | (uint32_t)(sum >= e->threshold[first + i]);
+    }
+    e->bits[PLACE(pixel, e->bits_ring) * e->units + (first >> 4)] = (uint16_t)positive;
 }
 
 /* @section popcount */

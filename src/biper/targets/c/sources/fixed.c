@@ -5,24 +5,25 @@ typedef int32_t sum_t;
 typedef int8_t weight_t;
 
 typedef struct {
-    int32_t multiplier, offset;
+    int32_t twice, offset; /* twice the multiplier; the offset, less `products` times the multiplier */
 } affine_t;
 
-/* What is done to a sum, in int32 at one exponent: y = sum * multiplier + offset of `affine`; or else
+/* What is done to a sum, in int32 at one exponent: y = (sum + products) / 2 * twice + offset of `affine`; or else
    floor((sum << up) * multiplier / 65536), or the sum moved by `up` where there is no multiplier, + offset. Then
    + residual, activation; then moved by `down` to the exponent of the result. */
 typedef struct {
     const affine_t *affine;
-    const int16_t *multiplier, *residual, *slope;
+    const int16_t *multiplier, *residual;
     const int32_t *offset;
+    const void *numbers;      /* of the activation: int32 low and high of CLIP, int16 slopes of PRELU */
     const int32_t *threshold; /* for bits alone: sum >= threshold */
-    int32_t low, high;
+    int32_t products;         /* of signs in a sum, where no tap lies outside the image */
     int16_t *real;
     uint16_t *bits;
     int16_t channels, units;                  /* units of 16 bits */
     uint16_t real_ring, residual_ring, bits_ring; /* how many pixels are kept, each where one before it lay; 0: all */
     int8_t up, residual_up, slope_up, down;
-    uint8_t activation, floor; /* floor: the result is not rounded to nearest but down */
+    uint8_t activation, flags; /* FLOOR: the result is not rounded to nearest but down */
 } epilogue_t;
 
 #define PLACE(pixel, ring) kept_at(pixel, ring)
@@ -63,97 +64,145 @@ static int16_t saturated(int32_t x)
 
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t y)
 {
-    if (e->affine) {
-        y = y * e->affine[channel].multiplier + e->affine[channel].offset;
+    if (HAS_AFFINE && e->affine) {
+        y = (y + e->products) * (e->affine[channel].twice / 2) + e->affine[channel].offset;
     } else {
         y = moved(y, e->up);
-        if (e->multiplier) y = scaled(y, e->multiplier[channel]);
+        if (HAS_MULTIPLIER && e->multiplier) y = scaled(y, e->multiplier[channel]);
         if (e->offset) y += e->offset[channel];
     }
     if (e->residual) y += moved(e->residual[kept_at(pixel, e->residual_ring) * e->channels + channel], e->residual_up);
-    if (e->activation == CLIP) {
-        if (y < e->low) y = e->low;
-        if (y > e->high) y = e->high;
-    } else if (e->activation == RELU) {
+    if (HAS_CLIP && e->activation == CLIP) {
+        const int32_t *ends = e->numbers;
+        y = y < ends[0] ? ends[0] : y;
+        y = y > ends[1] ? ends[1] : y;
+    } else if (HAS_RELU && e->activation == RELU) {
         if (y < 0) y = 0;
-    } else if (e->activation == PRELU) {
-        if (y < 0) y = moved(scaled(y, e->slope[channel]), e->slope_up);
+    } else if (HAS_PRELU && e->activation == PRELU) {
+        const int16_t *slope = e->numbers;
+        if (y < 0) y = moved(scaled(y, slope[channel]), e->slope_up);
     }
-    if (e->bits) put_bit(e, pixel, channel, y >= 0);
+    if (HAS_BITS && e->bits) put_bit(e, pixel, channel, y >= 0);
     if (e->real) {
-        y = e->floor && e->down < 0 ? shifted(y, -e->down) : moved(y, e->down);
+        y = (e->flags & FLOOR) && e->down < 0 ? shifted(y, -e->down) : moved(y, e->down);
         e->real[kept_at(pixel, e->real_ring) * e->channels + channel] = saturated(y);
     }
 }
 
-/* @section finish_values */
-/* Finishes some channels of a pixel, at most 16, whose sums are given. */
-static void finish_values(const epilogue_t *e, int32_t pixel, int32_t first, int32_t channels, const int32_t *sums)
+/* @section sixteen */
+enum { DOWN = 8 }; /* by how much sums of signs are moved down to a result that is finished the fast way */
+
+/* 16 channels of a pixel, or those that there are; where they are finished the fast way, what is read and written. */
+typedef struct {
+    const epilogue_t *epilogue;
+    int32_t pixel, first, channels, fast, one; /* one: 2^residual_up */
+    const affine_t *affine;
+    const int16_t *residual;
+    int16_t *real;
+    uint16_t *bits;
+} sixteen_t;
+
+static void begin_sixteen(sixteen_t *s, const epilogue_t *e, int32_t pixel, int32_t first)
 {
+    s->epilogue = e, s->pixel = pixel, s->first = first, s->one = 0;
+    s->channels = e->channels - first < 16 ? e->channels - first : 16;
+    s->affine = e->affine, s->residual = e->residual, s->real = e->real, s->bits = e->bits;
+    s->fast = !(HAS_SLOW_SIGNS || HAS_SLOW_VALUES) || ((e->flags & FAST) && (!e->affine || s->channels == 16));
+    if (!s->fast) return;
+    s->real += kept_at(pixel, e->real_ring) * e->channels + first;
+    if (s->bits) s->bits += kept_at(pixel, e->bits_ring) * e->units + (first >> 4);
+    if (!e->affine) return;
+    s->affine += first, s->one = (int32_t)1 << e->residual_up;
+    s->residual += kept_at(pixel, e->residual_ring) * e->channels + first;
+}
+
+static void next_sixteen(sixteen_t *s)
+{
+    ++s->pixel;
+    if (!s->fast) return;
+    s->real += s->epilogue->channels;
+    if (s->residual) s->residual += s->epilogue->channels;
+    if (s->bits) s->bits += s->epilogue->units;
+}
+
+/* @section finish_values */
+/* Finishes the channels of a pixel, whose sums are given, and goes to the next pixel of the row. */
+static void finish_values(sixteen_t *s, const int32_t *sums)
+{
+    const epilogue_t *e = s->epilogue;
     int32_t i;
-    if (e->real && !e->affine && !e->multiplier && !e->residual && !e->activation && e->up == 0 && e->down < 0) {
-        const int32_t by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1);
-        const int32_t *offset = e->offset ? e->offset + first : 0;
-        int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
+    if (!HAS_SLOW_VALUES || s->fast) {
+        const int32_t by = -e->down, half = e->flags & FLOOR ? 0 : (int32_t)1 << (by - 1);
+        int16_t *real = s->real + s->channels;
         uint32_t negative = 0;
-        for (i = channels; i-- > 0;) {
-            const int32_t y = offset ? sums[i] + offset[i] : sums[i];
+        for (sums += s->channels, i = s->channels; i-- > 0;) {
+            const int32_t y = *--sums;
+            MODEL_BIT(e, s->pixel, s->first + i, y >= 0);
             negative = negative << 1 | (uint32_t)y >> 31;
-            MODEL_BIT(e, pixel, first + i, y >= 0);
-            real[i] = saturated(shifted(y + half, by));
+            *--real = saturated(shifted(y + half, by));
         }
-        if (e->bits) e->bits[kept_at(pixel, e->bits_ring) * e->units + (first >> 4)] = (uint16_t)(~negative & ((1u << channels) - 1u));
-        return;
+        if (s->bits) *s->bits = (uint16_t)(~negative & ((1u << s->channels) - 1u));
+    } else {
+        for (i = 0; i < s->channels; ++i) finish(e, s->pixel, s->first + i, sums[i]);
     }
-    for (i = 0; i < channels; ++i) finish(e, pixel, first + i, sums[i]);
+    next_sixteen(s);
 }
 
 /* @section finish_counts */
-/* Finishes 16 channels of a pixel, or those that there are; a sum is twice the count of what agrees, two channels in a
-   word, less `products`. */
-static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int32_t products, const uint32_t *counts)
+#if defined(__GNUC__) && defined(__ARM_FEATURE_SAT)
+static int16_t saturated_down(int32_t y)
 {
-    const int32_t channels = e->channels - first < 16 ? e->channels - first : 16;
-    int32_t i;
-    if (channels == 16 && e->affine && e->residual && e->real && !e->activation && e->down < 0 && e->residual_up >= 0) {
-        const int32_t by = -e->down, half = e->floor ? 0 : (int32_t)1 << (by - 1);
-        const int32_t one = (int32_t)1 << e->residual_up;
-        const affine_t *affine = e->affine + first;
-        const int16_t *residual = e->residual + kept_at(pixel, e->residual_ring) * e->channels + first;
-        int16_t *real = e->real + kept_at(pixel, e->real_ring) * e->channels + first;
+    int32_t x;
+    __asm__("ssat %0, #16, %1, asr %2" : "=r"(x) : "r"(y), "i"(DOWN));
+    return (int16_t)x;
+}
+#else
+static int16_t saturated_down(int32_t y) { return saturated(shifted(y, DOWN)); }
+#endif
+
+/* Finishes the channels, and goes to the next pixel of the row; see `finish_each` for the counts. */
+static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
+{
+    const epilogue_t *e = s->epilogue;
+    if (!HAS_SLOW_SIGNS || (s->fast && odd == 0)) {
+        const int32_t half = HAS_ROUNDED_COUNTS && !(e->flags & FLOOR) ? 1 << (DOWN - 1) : 0, one = s->one;
+        const affine_t *affine = s->affine;
+        const int16_t *residual = s->residual;
+        int16_t *real = s->real;
         uint32_t negative = 0;
+        int32_t i;
 #if defined(__SSE2__) || defined(__aarch64__) /* loops that compilers turn into instructions of several numbers */
         static const uint32_t places[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
         int32_t y[16];
         for (i = 0; i < 8; ++i) y[2 * i] = (int32_t)(counts[i] & 0xffffu), y[2 * i + 1] = (int32_t)(counts[i] >> 16);
-        for (i = 0; i < 16; ++i) y[i] = 2 * y[i] - products;
-        for (i = 0; i < 16; ++i) MODEL_SUM(e, pixel, first + i, y[i]);
-        for (i = 0; i < 16; ++i) y[i] = y[i] * affine[i].multiplier + affine[i].offset + residual[i] * one;
-        for (i = 0; i < 16; ++i) MODEL_BIT(e, pixel, first + i, y[i] >= 0);
+        for (i = 0; i < 16; ++i) MODEL_SUM(e, s->pixel, s->first + i, 2 * y[i] - e->products);
+        for (i = 0; i < 16; ++i) y[i] = y[i] * affine[i].twice + affine[i].offset + residual[i] * one;
+        for (i = 0; i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, y[i] >= 0);
         for (i = 0; i < 16; ++i) negative |= y[i] < 0 ? places[i] : 0u;
-        for (i = 0; i < 16; ++i) real[i] = saturated(shifted(y[i] + half, by));
+        for (i = 0; i < 16; ++i) real[i] = saturated_down(y[i] + half);
 #else
 #define FINISH(at, count)                                                                                            \
     do {                                                                                                             \
-        const int32_t sum = 2 * (int32_t)(count)-products;                                                           \
-        const int32_t y = sum * affine[at].multiplier + affine[at].offset + residual[at] * one;                      \
-        MODEL_SUM(e, pixel, first + (at), sum);                                                                      \
-        MODEL_BIT(e, pixel, first + (at), y >= 0);                                                                   \
+        const int32_t y = (int32_t)(count) * affine[at].twice + affine[at].offset + residual[at] * one;              \
+        MODEL_SUM(e, s->pixel, s->first + (at), 2 * (int32_t)(count) - e->products);                                 \
+        MODEL_BIT(e, s->pixel, s->first + (at), y >= 0);                                                             \
         negative = negative << 1 | (uint32_t)y >> 31;                                                                \
-        real[at] = saturated(shifted(y + half, by));                                                                 \
+        real[at] = saturated_down(y + half);                                                                         \
     } while (0)
-        for (i = 14, counts += 8; i >= 0; i -= 2) {
-            const uint32_t both = *--counts;
-            FINISH(i + 1, both >> 16);
-            FINISH(i, both & 0xffffu);
+        for (i = 12, counts += 8; i >= 0; i -= 4) {
+            const uint32_t b = *--counts, a = *--counts;
+            FINISH(i + 3, b >> 16);
+            FINISH(i + 2, b & 0xffffu);
+            FINISH(i + 1, a >> 16);
+            FINISH(i, a & 0xffffu);
         }
 #undef FINISH
 #endif
-        if (e->bits) e->bits[kept_at(pixel, e->bits_ring) * e->units + (first >> 4)] = (uint16_t)~negative;
-        return;
+        if (s->bits) *s->bits = (uint16_t)~negative;
+    } else {
+        finish_each(e, s->pixel, s->first, odd, counts);
     }
-    for (i = 0; i < channels; ++i)
-        finish_sum(e, pixel, first + i, 2 * (int32_t)(counts[i >> 1] >> 16 * (i & 1) & 0xffffu) - products);
+    next_sixteen(s);
 }
 
 /* @section pool */
@@ -165,35 +214,45 @@ typedef struct {
     epilogue_t epilogue;
 } pool_t;
 
+#define ADD(sum, x) (sum) += (x)
+#define RAISE(sum, x) (sum) = (x) > (sum) ? (x) : (sum)
+#define EACH_TAP                                                                                                   \
+    for (ky = ys.first; ky < ys.last; ++ky)                                                                        \
+        for (in = o->in + (ring_row(g, top + ky) * g->width + left + xs.first) * channels + channel, kx = columns; \
+             kx > 0; --kx, in += channels)
+
 static void pool(const pool_t *o, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    int32_t row, column, first, channel, ky, kx, pixel = from * g->out_width;
+    const int32_t channels = g->channels, maximum = HAS_MAXIMUM && (!HAS_AVERAGE || o->maximum);
+    int32_t row, column, first, channel, ky, kx;
     for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, 1, g->kernel_y, g->height);
-        for (column = 0; column < g->out_width; ++column, ++pixel) {
-            const int32_t left = column * g->step_x - g->pad_left;
-            const range_t xs = taps_inside(left, 1, g->kernel_x, g->width);
-            const int32_t factor = o->row_factor ? (int32_t)o->row_factor[row] * o->column_factor[column] : 1;
-            for (first = 0; first < g->channels; first += 16) {
-                const int32_t channels = g->channels - first < 16 ? g->channels - first : 16;
-                int32_t sums[16];
-                for (channel = 0; channel < channels; ++channel) sums[channel] = o->maximum ? -32768 : 0;
-                for (ky = ys.first; ky < ys.last; ++ky) {
-                    const int32_t at = ring_row(g, top + ky) * g->width + left + xs.first;
-                    const int16_t *in = o->in + at * g->channels + first;
-                    for (kx = xs.first; kx < xs.last; ++kx, in += g->channels)
-                        if (!o->maximum) {
-                            for (channel = 0; channel < channels; ++channel) sums[channel] += in[channel];
-                        } else {
-                            for (channel = 0; channel < channels; ++channel)
-                                if (in[channel] > sums[channel]) sums[channel] = in[channel];
-                        }
+        for (first = 0; first < channels; first += 16) {
+            sixteen_t sixteen;
+            begin_sixteen(&sixteen, &o->epilogue, row * g->out_width, first);
+            for (column = 0; column < g->out_width; ++column) {
+                const int32_t left = column * g->step_x - g->pad_left, end = first + sixteen.channels;
+                const range_t xs = taps_inside(left, 1, g->kernel_x, g->width);
+                const int32_t columns = xs.last - xs.first;
+                int32_t sums[16], *sum = sums;
+                const int16_t *in;
+                for (channel = first; channel < end; channel += 4, sum += 4) {
+                    int32_t s0 = maximum ? -32768 : 0, s1 = s0, s2 = s0, s3 = s0;
+                    for (; HAS_REST && end - channel < 4 && channel < end; ++channel, *sum++ = s0, s0 = s1) {
+                        if (maximum) EACH_TAP RAISE(s0, *in);
+                        else EACH_TAP ADD(s0, *in);
+                    }
+                    if (HAS_REST && channel == end) break;
+                    if (maximum) EACH_TAP RAISE(s0, in[0]), RAISE(s1, in[1]), RAISE(s2, in[2]), RAISE(s3, in[3]);
+                    else EACH_TAP ADD(s0, in[0]), ADD(s1, in[1]), ADD(s2, in[2]), ADD(s3, in[3]);
+                    sum[0] = s0, sum[1] = s1, sum[2] = s2, sum[3] = s3;
                 }
-                if (factor != 1)
-                    for (channel = 0; channel < channels; ++channel) sums[channel] *= factor;
-                finish_values(&o->epilogue, pixel, first, channels, sums);
+                if (HAS_CUT && o->row_factor)
+                    for (channel = 0; channel < sixteen.channels; ++channel)
+                        sums[channel] *= (int32_t)o->row_factor[row] * o->column_factor[column];
+                finish_values(&sixteen, sums);
             }
         }
     }
@@ -201,52 +260,88 @@ static void pool(const pool_t *o, int32_t from, int32_t to)
 
 /* @section pixel_convolution */
 typedef struct {
-    const int32_t *weight;  /* [8 output channels][ky][kx][channel][output channel] */
-    const int32_t *missing; /* [output channel][ky][kx]: what a tap outside the image adds */
+    const int32_t *weight;  /* [4 output channels][ky][kx][channel][output channel] */
+    const int32_t *offset;  /* what all taps add, and the offset of an output */
+    const int32_t *missing; /* [ky][kx][output channel]: what a tap outside the image adds */
+    uint8_t *window;        /* what a pixel reads: [ky][kx][channel], 0 outside the image */
     geometry_t geometry;
     epilogue_t epilogue;
 } pixel_convolution_t;
 
+static void copy_window(const pixel_convolution_t *o, const uint8_t *input, int32_t top, int32_t left, range_t ys, range_t xs)
+{
+    const geometry_t *g = &o->geometry;
+    const int32_t side_by_side = g->dilation_x == 1 ? xs.last - xs.first : 1, run = side_by_side * g->channels;
+    uint8_t *to = o->window, *end;
+    int32_t ky, kx;
+    for (ky = 0; ky < g->kernel_y; ++ky) {
+        const int32_t row = (top + ky * g->dilation_y) * g->width + left, seen = ky >= ys.first && ky < ys.last;
+        uint8_t *const begin = to;
+        for (end = begin + xs.first * g->channels; to < end;) *to++ = 0;
+        for (kx = xs.first; kx < xs.last && seen; kx += side_by_side) {
+            const uint8_t *in = input + (row + kx * g->dilation_x) * g->channels;
+            for (end = to + run; to < end;) *to++ = *in++;
+        }
+        for (end = begin + g->kernel_x * g->channels; to < end;) *to++ = 0;
+    }
+}
+
+/* Adds the products of numbers of the image, `in` to `end`, and of weights to the sums of four output channels. They fit
+   into 32 bits; on the way to them, terms may go beyond and come back. */
+static void add_products(const uint8_t *in, const uint8_t *end, int32_t many, const int32_t *w, int32_t *sums)
+{
+    uint32_t s0 = (uint32_t)sums[0], s1 = (uint32_t)sums[1], s2 = (uint32_t)sums[2], s3 = (uint32_t)sums[3];
+#if defined(__GNUC__) && defined(__OPTIMIZE__) && defined(__thumb2__)
+    const uint8_t *threes = end - many % 3;
+    uint32_t x, v0, v1;
+#define PRODUCTS                                                                                                    \
+    "ldrb %[x], [%[in]], #1\n ldrd %[v0], %[v1], [%[w]], #8\n mla %[s0], %[x], %[v0], %[s0]\n"                      \
+    "mla %[s1], %[x], %[v1], %[s1]\n ldrd %[v0], %[v1], [%[w]], #8\n mla %[s2], %[x], %[v0], %[s2]\n"              \
+    "mla %[s3], %[x], %[v1], %[s3]\n"
+    __asm__("b 2f\n1: " PRODUCTS PRODUCTS PRODUCTS "2: cmp %[in], %[threes]\n blo 1b\n b 4f\n"
+            "3: " PRODUCTS "4: cmp %[in], %[end]\n blo 3b\n"
+            : [in] "+r"(in), [w] "+r"(w), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3), [x] "=&r"(x),
+              [v0] "=&r"(v0), [v1] "=&r"(v1)
+            : [threes] "r"(threes), [end] "r"(end)
+            : "cc", "memory");
+#else
+    (void)many;
+    for (; in < end; ++in, w += 4) {
+        const uint32_t x = *in;
+        s0 += x * (uint32_t)w[0], s1 += x * (uint32_t)w[1], s2 += x * (uint32_t)w[2], s3 += x * (uint32_t)w[3];
+    }
+#endif
+    sums[0] = (int32_t)s0, sums[1] = (int32_t)s1, sums[2] = (int32_t)s2, sums[3] = (int32_t)s3;
+}
+
 static void pixel_convolution(const pixel_convolution_t *o, const uint8_t *input, int32_t from, int32_t to)
 {
     const geometry_t *g = &o->geometry;
-    const int32_t size = g->kernel_y * g->kernel_x, inside = g->channels;
-    int32_t row, column, first, channel, ky, kx, i, pixel = from * g->out_width;
+    const int32_t size = g->kernel_y * g->kernel_x, products = size * g->channels;
+    int32_t row, column, first, i, ky, kx;
     for (row = from; row < to; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
-        for (column = 0; column < g->out_width; ++column, ++pixel) {
-            const int32_t left = column * g->step_x - g->pad_left;
-            const range_t xs = taps_inside(left, g->dilation_x, g->kernel_x, g->width);
-            const int32_t taps = xs.last - xs.first, whole = (ys.last - ys.first) * taps == size;
-            const int32_t parts = g->dilation_x == 1 ? taps > 0 : taps, run = g->dilation_x == 1 ? taps * inside : inside;
-            const int32_t *weight = o->weight;
-            for (first = 0; first < g->out_channels; first += 16) {
-                const int32_t channels = g->out_channels - first < 16 ? g->out_channels - first : 16;
+        for (first = 0; first < g->out_channels; first += 16) {
+            sixteen_t sixteen;
+            begin_sixteen(&sixteen, &o->epilogue, row * g->out_width, first);
+            for (column = 0; column < g->out_width; ++column) {
+                const int32_t left = column * g->step_x - g->pad_left;
+                const range_t xs = taps_inside(left, g->dilation_x, g->kernel_x, g->width);
+                const int32_t whole = (ys.last - ys.first) * (xs.last - xs.first) == size;
                 int32_t sums[16];
-                for (channel = 0; channel < channels; channel += 8, weight += 8 * size * inside) {
-                    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
-                    for (ky = ys.first; ky < ys.last; ++ky) {
-                        const int32_t y = (top + ky * g->dilation_y) * g->width + left;
-                        const uint8_t *in = input + (y + xs.first * g->dilation_x) * inside;
-                        const int32_t *w = weight + 8 * (ky * g->kernel_x + xs.first) * inside;
-                        for (kx = 0; kx < parts; ++kx, in += (g->dilation_x - 1) * inside)
-                            for (i = run; i > 0; --i, w += 8) {
-                                const int32_t x = *in++;
-                                s0 += x * w[0], s1 += x * w[1], s2 += x * w[2], s3 += x * w[3];
-                                s4 += x * w[4], s5 += x * w[5], s6 += x * w[6], s7 += x * w[7];
-                            }
+                copy_window(o, input, top, left, ys, xs);
+                for (i = 0; i < sixteen.channels; ++i) sums[i] = o->offset[first + i];
+                for (; i & 3; ++i) sums[i] = 0;
+                for (i = 0; i < sixteen.channels; i += 4)
+                    add_products(o->window, o->window + products, products, o->weight + (first + i) * products, sums + i);
+                for (ky = whole ? g->kernel_y : 0; ky < g->kernel_y; ++ky)
+                    for (kx = 0; kx < g->kernel_x; ++kx) {
+                        const int32_t *missing = o->missing + (ky * g->kernel_x + kx) * g->out_channels + first;
+                        if (ky >= ys.first && ky < ys.last && kx >= xs.first && kx < xs.last) continue;
+                        for (i = 0; i < sixteen.channels; ++i) sums[i] += missing[i];
                     }
-                    sums[channel] = s0, sums[channel + 1] = s1, sums[channel + 2] = s2, sums[channel + 3] = s3;
-                    sums[channel + 4] = s4, sums[channel + 5] = s5, sums[channel + 6] = s6, sums[channel + 7] = s7;
-                }
-                if (!whole)
-                    for (channel = 0; channel < channels; ++channel)
-                        for (ky = 0; ky < g->kernel_y; ++ky)
-                            for (kx = 0; kx < g->kernel_x; ++kx)
-                                if (ky < ys.first || ky >= ys.last || kx < xs.first || kx >= xs.last)
-                                    sums[channel] += o->missing[(first + channel) * size + ky * g->kernel_x + kx];
-                finish_values(&o->epilogue, pixel, first, channels, sums);
+                finish_values(&sixteen, sums);
             }
         }
     }

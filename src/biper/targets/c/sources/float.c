@@ -8,6 +8,7 @@ typedef float weight_t;
 typedef struct {
     const float *multiplier, *offset, *residual, *slope;
     const int32_t *threshold; /* for bits alone: sum >= threshold */
+    int32_t products;         /* of signs in a sum, where no tap lies outside the image */
     float low, high;
     float *real;
     uint16_t *bits;
@@ -25,27 +26,34 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, float y)
     if (e->multiplier) y *= e->multiplier[channel];
     if (e->offset) y += e->offset[channel];
     if (e->residual) y += e->residual[at];
-    if (e->activation == CLIP) {
+    if (HAS_CLIP && e->activation == CLIP) {
         if (y < e->low) y = e->low;
         if (y > e->high) y = e->high;
-    } else if (e->activation == RELU) {
+    } else if (HAS_RELU && e->activation == RELU) {
         if (y < 0) y = 0;
-    } else if (e->activation == PRELU) {
+    } else if (HAS_PRELU && e->activation == PRELU) {
         if (y < 0) y *= e->slope[channel];
     }
     if (e->real) e->real[at] = y;
-    if (e->bits) put_bit(e, pixel, channel, y >= 0);
+    if (HAS_BITS && e->bits) put_bit(e, pixel, channel, y >= 0);
 }
 
 /* @section finish_counts */
-/* Finishes 16 channels of a pixel, or those that there are; a sum is twice the count of what agrees, two channels in a
-   word, less `products`. */
-static void finish_counts(const epilogue_t *e, int32_t pixel, int32_t first, int32_t products, const uint32_t *counts)
+/* 16 channels of a pixel, or those that there are. */
+typedef struct {
+    const epilogue_t *epilogue;
+    int32_t pixel, first;
+} sixteen_t;
+
+static void begin_sixteen(sixteen_t *s, const epilogue_t *e, int32_t pixel, int32_t first)
 {
-    const int32_t channels = e->channels - first < 16 ? e->channels - first : 16;
-    int32_t i;
-    for (i = 0; i < channels; ++i)
-        finish_sum(e, pixel, first + i, 2 * (int32_t)(counts[i >> 1] >> 16 * (i & 1) & 0xffffu) - products);
+    s->epilogue = e, s->pixel = pixel, s->first = first;
+}
+
+/* Finishes the channels, and goes to the next pixel; see `finish_each` for the counts. */
+static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
+{
+    finish_each(s->epilogue, s->pixel++, s->first, odd, counts);
 }
 
 /* @section pool */
