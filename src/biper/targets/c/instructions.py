@@ -4,7 +4,7 @@ A call of an operator repeats a few parts: products, outputs, pixels. The instru
 often each part runs, times what it costs once. ``benchmarks/c_instructions.py`` fitted the costs of `COSTS` to counts
 of programs of random layers on an emulated Cortex-M3, compiled with ``-O2``. It also compares the model with the counts
 of five networks that the fit does not see: the error of their sums is at most 4.4 %. Of a single layer that takes 5 %
-of the instructions it is up to 24 %, and of a small one more, because a compiler adapts an operator that is called only
+of the instructions it is up to 29 %, and of a small one more, because a compiler adapts an operator that is called only
 once to the sizes of that call. Other processors take other numbers of instructions.
 """
 
