@@ -24,7 +24,7 @@ from biper.data.batches import TrainingBatches
 from biper.data.dataset import Split
 from biper.data.specs import dataset_spec
 from biper.measure.evaluation import evaluate
-from biper.models import create_model
+from biper.models.saved import ModelInfo
 from biper.nn import set_stage_
 from biper.recipes.schema import Recipe
 from biper.runs.state import Position
@@ -53,7 +53,7 @@ def training_step(
     """
     settings, spec = recipe.stages[stage - 1], dataset_spec(recipe.data.name)
     with join(options.device, options.precision, options.step_timeout) as processes:
-        module = create_model(recipe.model.name, dataset=recipe.data.name)
+        module = ModelInfo.of_recipe(recipe).create()
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         set_stage_(module, recipe.method.stages[stage - 1])
         fabric = processes.fabric

@@ -47,7 +47,7 @@ from biper.data.specs import dataset_spec
 from biper.fast import availability
 from biper.measure.evaluation import evaluate
 from biper.measure.size import summarize
-from biper.models import create_model
+from biper.models.saved import ModelInfo
 from biper.nn import set_stage_
 from biper.nn.penalty import periodic_penalty
 from biper.recipes.schema import Recipe
@@ -71,10 +71,10 @@ WARM_UP = 2
 def fast_step(recipe: Recipe, stage: int, fabric: Fabric, images: Tensor, labels: Tensor) -> tuple[Step, nn.Module]:
     """Make a training step as `biper train` has it, and the model that it trains."""
     settings = recipe.stages[stage - 1]
-    module = create_model(recipe.model.name, dataset=recipe.data.name)
+    module = ModelInfo.of_recipe(recipe).create()
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    set_stage_(module, stage)
-    model, optimizer = fabric.setup(module, make_optimizer(module, settings))
+    set_stage_(module, recipe.method.stages[stage - 1])
+    model, optimizer = fabric.setup(module, make_optimizer(module, settings, recipe.method.learning_rate_factor))
     images, labels = images.contiguous(memory_format=torch.channels_last).to(fabric.device), labels.to(fabric.device)
 
     def step() -> None:

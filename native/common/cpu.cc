@@ -75,6 +75,7 @@ std::vector<std::string> instruction_sets() {
   const std::uint64_t saved = has_xgetbv ? saved_states() : 0;
   const bool ymm = (saved & 0x6) == 0x6;           // SSE and AVX state
   const bool zmm = ymm && (saved & 0xe0) == 0xe0;  // opmask, upper halves, upper registers
+  const bool tiles = zmm && (saved & 0x60000) == 0x60000;
   const auto add = [&](const char* name, bool present) {
     if (present) names.emplace_back(name);
   };
@@ -92,6 +93,9 @@ std::vector<std::string> instruction_sets() {
   add("avx512vnni", zmm && bit(extended.ecx, 11));
   add("gfni", zmm && bit(extended.ecx, 8));
   add("avx512bf16", zmm && bit(more.eax, 5));
+  add("amxtile", tiles && bit(extended.edx, 24));
+  add("amxint8", tiles && bit(extended.edx, 25));
+  add("amxbf16", tiles && bit(extended.edx, 22));
   return names;
 }
 

@@ -85,7 +85,7 @@ void add_to(nb::module_& module) {
         for (const Kernels* kernels : runnable_kernels()) names.emplace_back(kernels->name);
         return names;
       },
-      "The names of the training kernels that this processor runs, best first: \"avx512\", \"avx2\".");
+      "The names of the training kernels that this processor runs, best first: \"amx\", \"avx512\", \"avx2\".");
   module.def("training_kernels_in_use", [] { return std::string(kernels().name); }, "The name of those that run now.");
   module.def(
       "use_training_kernels",
@@ -101,10 +101,10 @@ void add_to(nb::module_& module) {
       "Use the threads of the OpenMP runtime whose GOMP_parallel has this address, and start none.");
   module.def(
       "sign_forward",
-      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address bits, Address statistics,
-         float epsilon, int threads) {
-        kernels().sign_forward(type_of(bfloat16), shape_of(shape), at<void>(x), at<std::uint8_t>(bits),
-                               at<float>(statistics), epsilon, *pool_of(threads));
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address threshold, Address bits,
+         Address statistics, float epsilon, int threads) {
+        kernels().sign_forward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(threshold),
+                               at<std::uint8_t>(bits), at<float>(statistics), epsilon, *pool_of(threads));
       },
       released);
   module.def(
@@ -114,6 +114,15 @@ void add_to(nb::module_& module) {
         kernels().sign_backward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(statistics),
                                 box ? Window::kBox : Window::kTriangle, at<void>(to_add), at<void>(grad),
                                 *pool_of(threads));
+      },
+      released);
+  module.def(
+      "threshold_backward",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address threshold, bool box, Address to_add,
+         Address grad, Address sums, int threads) {
+        kernels().threshold_backward(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(threshold),
+                                     box ? Window::kBox : Window::kTriangle, at<void>(to_add), at<void>(grad),
+                                     at<double>(sums), *pool_of(threads));
       },
       released);
   module.def(
@@ -139,6 +148,24 @@ void add_to(nb::module_& module) {
       },
       released);
   module.def(
+      "affine_rprelu",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address multiplier, Address offset,
+         Address residual, Address slope, Address shift_out, Address out, int threads) {
+        kernels().affine_rprelu(type_of(bfloat16), shape_of(shape), at<void>(x), at<float>(multiplier),
+                                at<float>(offset), at<void>(residual), at<float>(slope), at<float>(shift_out),
+                                at<void>(out), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "rprelu_backward",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address grad, Address x, Address multiplier,
+         Address offset, Address residual, Address slope, Address mean, Address inner, Address sums, int threads) {
+        kernels().rprelu_backward(type_of(bfloat16), shape_of(shape), at<void>(grad), at<void>(x),
+                                  at<float>(multiplier), at<float>(offset), at<void>(residual), at<float>(slope),
+                                  at<float>(mean), at<void>(inner), at<double>(sums), *pool_of(threads));
+      },
+      released);
+  module.def(
       "norm_backward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address inner, Address x, Address a, Address b,
          Address c, Address result, int threads) {
@@ -147,19 +174,19 @@ void add_to(nb::module_& module) {
       },
       released);
   module.def(
-      "lookup_forward",
+      "convolution_forward",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address weight, Address scale,
          Address out, int threads) {
-        kernels().lookup_forward(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits), at<float>(weight),
-                                 at<float>(scale), at<void>(out), *pool_of(threads));
+        kernels().convolution_forward(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits),
+                                      at<float>(weight), at<float>(scale), at<void>(out), *pool_of(threads));
       },
       released);
   module.def(
-      "lookup_weight_gradient",
+      "convolution_weight_gradient",
       [](bool bfloat16, const std::vector<std::int64_t>& shape, Address bits, Address grad, Address gradient,
          int threads) {
-        kernels().lookup_weight_gradient(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits),
-                                         at<void>(grad), at<float>(gradient), *pool_of(threads));
+        kernels().convolution_weight_gradient(type_of(bfloat16), convolution_of(shape), at<std::uint8_t>(bits),
+                                              at<void>(grad), at<float>(gradient), *pool_of(threads));
       },
       released);
   module.def(
@@ -168,6 +195,32 @@ void add_to(nb::module_& module) {
          Address gradient, int threads) {
         kernels().lookup_input_gradient(type_of(bfloat16), convolution_of(shape), at<void>(grad), at<float>(weight),
                                         at<float>(scale), at<void>(gradient), *pool_of(threads));
+      },
+      released);
+  module.def("has_input_gradient", [] { return kernels().input_gradient != nullptr; });
+  module.def(
+      "input_gradient",
+      [](const std::vector<std::int64_t>& shape, Address grad, Address weight, Address scale, Address gradient,
+         int threads) {
+        if (!kernels().input_gradient) throw std::runtime_error("these training kernels have no input_gradient");
+        kernels().input_gradient(Type::kBfloat16, convolution_of(shape), at<void>(grad), at<float>(weight),
+                                 at<float>(scale), at<void>(gradient), *pool_of(threads));
+      },
+      released);
+  module.def(
+      "standardize",
+      [](std::int64_t groups, std::int64_t size, Address weight, bool centred, Address standard, Address inverse,
+         int threads) {
+        kernels().standardize(groups, size, at<float>(weight), centred, at<float>(standard), at<float>(inverse),
+                              *pool_of(threads));
+      },
+      released);
+  module.def(
+      "standardize_backward",
+      [](std::int64_t groups, std::int64_t size, Address standard, Address inverse, Address grad, bool centred,
+         Address out, int threads) {
+        kernels().standardize_backward(groups, size, at<float>(standard), at<float>(inverse), at<float>(grad), centred,
+                                       at<float>(out), *pool_of(threads));
       },
       released);
   module.def(

@@ -13,6 +13,11 @@ extern const Kernels kKernels;
 namespace avx512 {
 extern const Kernels kKernels;
 }
+#if defined(BIPER_AMX)
+namespace amx {
+const Kernels* kernels();
+}
+#endif
 
 const std::vector<const Kernels*>& runnable_kernels() {
   static const std::vector<const Kernels*> kernels = [] {
@@ -22,8 +27,12 @@ const std::vector<const Kernels*>& runnable_kernels() {
                          [&here](const char* name) { return std::count(here.begin(), here.end(), name) > 0; });
     };
     std::vector<const Kernels*> found;
-    if (has({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "gfni", "fma", "bmi2"}))
-      found.push_back(&avx512::kKernels);
+    const bool avx512 = has({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "gfni", "fma", "bmi2"});
+#if defined(BIPER_AMX)
+    if (avx512 && has({"avx512bf16", "amxtile", "amxint8", "amxbf16"}) && amx::kernels())
+      found.push_back(amx::kernels());
+#endif
+    if (avx512) found.push_back(&avx512::kKernels);
     if (has({"avx2", "fma"})) found.push_back(&avx2::kKernels);
     return found;
   }();

@@ -1,4 +1,4 @@
-// Batch norm with the residual and the clamp that follow it, in two passes forward and two backward.
+// Batch norm with the residual and the activation that follow it, in two passes forward and two backward.
 #include <algorithm>
 #include <vector>
 
@@ -22,35 +22,44 @@ struct Parts {
   int count;
 };
 
-// Computes two sums over all rows for each channel. accumulate(row, channel, s, q) adds sixteen channels of a row to s
-// and q.
-template <typename F>
+// Some sums of sixteen channels each.
+template <int N>
+using Sums = Vector[N];
+
+// Computes N sums over all rows for each channel: sums of (N, channels). accumulate(row, channel, into) adds sixteen
+// channels of a row to N vectors. Lanes of rows take turns, so that additions need not wait for each other.
+template <int N, typename F>
 void add_up(const Shape& shape, double* sums, ThreadPool& pool, F&& accumulate) {
+  constexpr int kLanes = N > 2 ? 2 : 4;
   const Parts parts(shape);
   const std::int64_t channels = shape.channels;
-  std::vector<double> partial(static_cast<std::size_t>(parts.count * 2 * channels), 0.0);
+  std::vector<double> partial(static_cast<std::size_t>(parts.count * N * channels), 0.0);
   pool.run(parts.count, [&](int part) {
-    double* mine = partial.data() + part * 2 * channels;
+    double* mine = partial.data() + part * N * channels;
     for (std::int64_t begin = parts.begin(part); begin < parts.end(part); begin += parts.block) {
       const std::int64_t end = std::min(begin + parts.block, parts.end(part));
       for (std::int64_t c = 0; c < channels; c += 16) {
-        Vector s[4], q[4];
-        for (int k = 0; k < 4; ++k) s[k] = q[k] = zeros();
+        Sums<N> lanes[kLanes];
+        for (auto& lane : lanes)
+          for (Vector& v : lane) v = zeros();
         std::int64_t row = begin;
-        for (; row + 4 <= end; row += 4)
-          for (int k = 0; k < 4; ++k) accumulate(row + k, c, s[k], q[k]);
-        for (; row < end; ++row) accumulate(row, c, s[0], q[0]);
-        alignas(64) float total[32];
-        store(total, add(add(s[0], s[1]), add(s[2], s[3])));
-        store(total + 16, add(add(q[0], q[1]), add(q[2], q[3])));
-        for (int k = 0; k < 16; ++k) mine[c + k] += total[k], mine[channels + c + k] += total[16 + k];
+        for (; row + kLanes <= end; row += kLanes)
+          for (int k = 0; k < kLanes; ++k) accumulate(row + k, c, lanes[k]);
+        for (; row < end; ++row) accumulate(row, c, lanes[0]);
+        for (int n = 0; n < N; ++n) {
+          Vector total = add(lanes[0][n], lanes[1][n]);
+          if constexpr (kLanes == 4) total = add(total, add(lanes[2][n], lanes[3][n]));
+          alignas(64) float numbers[16];
+          store(numbers, total);
+          for (int k = 0; k < 16; ++k) mine[n * channels + c + k] += numbers[k];
+        }
       }
     }
   });
-  std::fill_n(sums, 2 * channels, 0.0);
+  std::fill_n(sums, N * channels, 0.0);
   for (int part = 0; part < parts.count; ++part)
-    for (std::int64_t i = 0; i < 2 * channels; ++i)
-      sums[i] += partial[static_cast<std::size_t>(part * 2 * channels + i)];
+    for (std::int64_t i = 0; i < N * channels; ++i)
+      sums[i] += partial[static_cast<std::size_t>(part * N * channels + i)];
 }
 
 // Calls work(row, channel) for sixteen channels of each row.
@@ -68,9 +77,9 @@ void each(const Shape& shape, ThreadPool& pool, F&& work) {
 void channel_sums(Type type, Shape shape, const void* x, double* sums, ThreadPool& pool) {
   with_type(type, [&]<typename T>(const T*) {
     const T* values = static_cast<const T*>(x);
-    add_up(shape, sums, pool, [&](std::int64_t row, std::int64_t c, Vector& s, Vector& q) {
+    add_up<2>(shape, sums, pool, [&](std::int64_t row, std::int64_t c, Sums<2>& into) {
       const Vector v = load(values + row * shape.channels + c);
-      s = add(s, v), q = multiply_add(v, v, q);
+      into[0] = add(into[0], v), into[1] = multiply_add(v, v, into[1]);
     });
   });
 }
@@ -99,13 +108,53 @@ void clamp_backward(Type type, Shape shape, const void* grad, const void* out, c
     const T* clamped = static_cast<const T*>(out);
     const T* values = static_cast<const T*>(x);
     T* result = static_cast<T*>(inner);
-    add_up(shape, sums, pool, [&](std::int64_t row, std::int64_t c, Vector& s, Vector& q) {
+    add_up<2>(shape, sums, pool, [&](std::int64_t row, std::int64_t c, Sums<2>& into) {
       const std::int64_t i = row * shape.channels + c;
       const Vector v = load(clamped + i);
       const Vector g = where(between(v, lowest, highest), load(gradients + i));
-      s = add(s, g);
-      q = multiply_add(g, subtract(load(values + i), load(mean + c)), q);
+      into[0] = add(into[0], g);
+      into[1] = multiply_add(g, subtract(load(values + i), load(mean + c)), into[1]);
       store(result + i, g);
+    });
+  });
+}
+
+void affine_rprelu(Type type, Shape shape, const void* x, const float* multiplier, const float* offset,
+                   const void* residual, const float* slope, const float* shift_out, void* out, ThreadPool& pool) {
+  with_type(type, [&]<typename T>(const T*) {
+    const T* values = static_cast<const T*>(x);
+    const T* more = static_cast<const T*>(residual);
+    T* result = static_cast<T*>(out);
+    each(shape, pool, [&](std::int64_t row, std::int64_t c) {
+      const std::int64_t i = row * shape.channels + c;
+      Vector u = multiply_add(load(values + i), load(multiplier + c), load(offset + c));
+      if (more) u = add(u, load(more + i));
+      const Vector above = larger(zeros(), u), below = smaller(zeros(), u);  // both are NaN if u is
+      store(result + i, add(above, multiply_add(below, load(slope + c), load(shift_out + c))));
+    });
+  });
+}
+
+void rprelu_backward(Type type, Shape shape, const void* grad, const void* x, const float* multiplier,
+                     const float* offset, const void* residual, const float* slope, const float* mean, void* inner,
+                     double* sums, ThreadPool& pool) {
+  with_type(type, [&]<typename T>(const T*) {
+    const T* gradients = static_cast<const T*>(grad);
+    const T* values = static_cast<const T*>(x);
+    const T* more = static_cast<const T*>(residual);
+    T* result = static_cast<T*>(inner);
+    add_up<4>(shape, sums, pool, [&](std::int64_t row, std::int64_t c, Sums<4>& into) {
+      const std::int64_t i = row * shape.channels + c;
+      const Vector v = load(values + i), g = load(gradients + i);
+      Vector u = multiply_add(v, load(multiplier + c), load(offset + c));
+      if (more) u = add(u, load(more + i));
+      const Vector below = where(at_most(u, zeros()), g);
+      const Vector h = multiply_add(below, subtract(load(slope + c), all(1)), g);
+      into[0] = add(into[0], h);
+      into[1] = multiply_add(h, subtract(v, load(mean + c)), into[1]);
+      into[2] = add(into[2], g);
+      into[3] = multiply_add(below, u, into[3]);
+      store(result + i, h);
     });
   });
 }

@@ -10,13 +10,19 @@ namespace biper::training::BIPER_TRAINING_SET {
 
 std::remove_pointer_t<decltype(Kernels::sign_forward)> sign_forward;
 std::remove_pointer_t<decltype(Kernels::sign_backward)> sign_backward;
+std::remove_pointer_t<decltype(Kernels::threshold_backward)> threshold_backward;
 std::remove_pointer_t<decltype(Kernels::channel_sums)> channel_sums;
 std::remove_pointer_t<decltype(Kernels::affine_clamp)> affine_clamp;
 std::remove_pointer_t<decltype(Kernels::clamp_backward)> clamp_backward;
+std::remove_pointer_t<decltype(Kernels::affine_rprelu)> affine_rprelu;
+std::remove_pointer_t<decltype(Kernels::rprelu_backward)> rprelu_backward;
 std::remove_pointer_t<decltype(Kernels::norm_backward)> norm_backward;
-std::remove_pointer_t<decltype(Kernels::lookup_forward)> lookup_forward;
-std::remove_pointer_t<decltype(Kernels::lookup_weight_gradient)> lookup_weight_gradient;
+std::remove_pointer_t<decltype(Kernels::convolution_forward)> convolution_forward;
+std::remove_pointer_t<decltype(Kernels::convolution_weight_gradient)> convolution_weight_gradient;
 std::remove_pointer_t<decltype(Kernels::lookup_input_gradient)> lookup_input_gradient;
+std::remove_pointer_t<decltype(Kernels::input_gradient)> input_gradient;
+std::remove_pointer_t<decltype(Kernels::standardize)> standardize;
+std::remove_pointer_t<decltype(Kernels::standardize_backward)> standardize_backward;
 std::remove_pointer_t<decltype(Kernels::wave_gradient)> wave_gradient;
 std::remove_pointer_t<decltype(Kernels::squared_sines)> squared_sines;
 std::remove_pointer_t<decltype(Kernels::double_angle_sines)> double_angle_sines;

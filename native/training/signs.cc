@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "training/vectors.h"
 
@@ -13,14 +14,15 @@ namespace {
 constexpr std::int64_t kBlock = 4096;
 
 template <typename T>
-void signs(const Shape& shape, const T* x, std::uint8_t* bits) {
+void signs(const Shape& shape, const T* x, const float* threshold, std::uint8_t* bits) {
   const std::int64_t groups = shape.channels / 16;
   for (std::int64_t g = 0; g < groups; ++g) {
     std::uint8_t* low = bits + 2 * g * shape.pixels;
     std::uint8_t* high = low + shape.pixels;
     const T* from = x + 16 * g;
+    const Vector least = threshold ? load(threshold + 16 * g) : zeros();
     for (std::int64_t p = 0; p < shape.pixels; ++p, from += shape.channels) {
-      const std::uint16_t mask = bits_of(at_least(load(from), zeros()));
+      const std::uint16_t mask = bits_of(at_least(load(from), least));
       low[p] = static_cast<std::uint8_t>(mask);
       high[p] = static_cast<std::uint8_t>(mask >> 8);
     }
@@ -94,15 +96,46 @@ void backward(const Shape& shape, const T* x, const float* statistics, const T* 
   }
 }
 
+// Adds the sums of each channel to sums, (channels,).
+template <Window W, typename T>
+void backward(const Shape& shape, const T* x, const float* threshold, const T* to_add, T* grad, double* sums) {
+  const std::int64_t channels = shape.channels, rows = std::max<std::int64_t>(kBlock / channels, 32);
+  for (std::int64_t begin = 0; begin < shape.pixels; begin += rows) {
+    const std::int64_t end = std::min(begin + rows, shape.pixels);
+    for (std::int64_t c = 0; c < channels; c += 16) {
+      const Vector middle = load(threshold + c);
+      Vector total = zeros();
+      for (std::int64_t i = begin * channels + c; i < end * channels; i += channels) {
+        Vector result = windowed<W>(load(grad + i), subtract(load(x + i), middle));
+        total = add(total, result);
+        if (to_add) result = add(result, load(to_add + i));
+        store(grad + i, result);
+      }
+      alignas(64) float numbers[16];
+      store(numbers, total);
+      for (int k = 0; k < 16; ++k) sums[c + k] += numbers[k];
+    }
+  }
+}
+
+// Calls f with the window as a constant.
+template <typename F>
+void with_window(Window window, F&& f) {
+  if (window == Window::kBox)
+    f.template operator()<Window::kBox>();
+  else
+    f.template operator()<Window::kTriangle>();
+}
+
 }  // namespace
 
-void sign_forward(Type type, Shape shape, const void* x, std::uint8_t* bits, float* statistics, float epsilon,
-                  ThreadPool& pool) {
+void sign_forward(Type type, Shape shape, const void* x, const float* threshold, std::uint8_t* bits, float* statistics,
+                  float epsilon, ThreadPool& pool) {
   with_type(type, [&]<typename T>(const T*) {
     pool.run(static_cast<int>(shape.samples), [&](int n) {
       const T* sample = static_cast<const T*>(x) + n * shape.values();
       if (statistics) statistics_of(shape, sample, epsilon, statistics + 2 * n);
-      signs(shape, sample, bits + n * shape.values() / 8);
+      signs(shape, sample, threshold, bits + n * shape.values() / 8);
     });
   });
 }
@@ -116,12 +149,28 @@ void sign_backward(Type type, Shape shape, const void* x, const float* statistic
       const T* more = to_add ? static_cast<const T*>(to_add) + first : nullptr;
       T* result = static_cast<T*>(grad) + first;
       const float* mean_and_inverse = statistics ? statistics + 2 * n : nullptr;
-      if (window == Window::kBox)
-        backward<Window::kBox>(shape, values, mean_and_inverse, more, result);
-      else
-        backward<Window::kTriangle>(shape, values, mean_and_inverse, more, result);
+      with_window(window, [&]<Window W>() { backward<W>(shape, values, mean_and_inverse, more, result); });
     });
   });
+}
+
+void threshold_backward(Type type, Shape shape, const void* x, const float* threshold, Window window,
+                        const void* to_add, void* grad, double* sums, ThreadPool& pool) {
+  std::vector<double> partial(static_cast<std::size_t>(shape.samples * shape.channels), 0.0);
+  with_type(type, [&]<typename T>(const T*) {
+    pool.run(static_cast<int>(shape.samples), [&](int n) {
+      const std::int64_t first = n * shape.values();
+      const T* values = static_cast<const T*>(x) + first;
+      const T* more = to_add ? static_cast<const T*>(to_add) + first : nullptr;
+      T* result = static_cast<T*>(grad) + first;
+      double* mine = partial.data() + n * shape.channels;
+      with_window(window, [&]<Window W>() { backward<W>(shape, values, threshold, more, result, mine); });
+    });
+  });
+  std::fill_n(sums, shape.channels, 0.0);
+  for (std::int64_t n = 0; n < shape.samples; ++n)
+    for (std::int64_t c = 0; c < shape.channels; ++c)
+      sums[c] += partial[static_cast<std::size_t>(n * shape.channels + c)];
 }
 
 }  // namespace biper::training::BIPER_TRAINING_SET

@@ -1,5 +1,8 @@
-// Latent weights: the gradient through the wave, the penalty on the quantization error, and products with the scale.
+// Latent weights: their standardization, the gradient through the wave, the penalty on the quantization error, and
+// products with the scale.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "training/vectors.h"
@@ -50,6 +53,56 @@ void each(std::int64_t count, ThreadPool& pool, F&& work) {
 }
 
 }  // namespace
+
+void standardize(std::int64_t groups, std::int64_t size, const float* weight, bool centred, float* standard,
+                 float* inverse, ThreadPool& pool) {
+  pool.run(static_cast<int>(groups), [&](int group) {
+    const float* w = weight + group * size;
+    float* out = standard + group * size;
+    const auto each = [&](auto&& work) {
+      for (std::int64_t i = 0; i < size; i += 16) work(i, first_lanes(size - i));
+    };
+    double total = 0, squares = 0;
+    each([&](std::int64_t i, Mask lanes) { total += sum(load(w + i, lanes)); });
+    const double mean = total / static_cast<double>(size);
+    const Vector middle = all(static_cast<float>(mean));
+    each([&](std::int64_t i, Mask lanes) {
+      const Vector v = where(lanes, subtract(load(w + i, lanes), middle));
+      squares += sum(multiply(v, v));
+    });
+    const double variance = squares / static_cast<double>(size - 1);
+    const double rounding = std::numeric_limits<float>::epsilon() * mean;  // below it there is only rounding
+    inverse[group] = variance > rounding * rounding ? static_cast<float>(1 / std::sqrt(variance)) : 0.0f;
+    const Vector factor = all(inverse[group]);
+    each([&](std::int64_t i, Mask lanes) {
+      const Vector v = load(w + i, lanes);
+      store(out + i, multiply(centred ? subtract(v, middle) : v, factor), lanes);
+    });
+  });
+}
+
+void standardize_backward(std::int64_t groups, std::int64_t size, const float* standard, const float* inverse,
+                          const float* grad, bool centred, float* out, ThreadPool& pool) {
+  pool.run(static_cast<int>(groups), [&](int group) {
+    const std::int64_t first = group * size;
+    double total = 0, gradients = 0, products = 0;
+    for (std::int64_t i = 0; i < size; i += 16) {
+      const Mask lanes = first_lanes(size - i);
+      const Vector v = load(standard + first + i, lanes), g = load(grad + first + i, lanes);
+      total += sum(v), gradients += sum(g), products += sum(multiply(g, v));
+    }
+    // The derivative of the deviation is v - mean(v), and that of the mean, if it is subtracted, 1 / size.
+    const double slope = products / static_cast<double>(size - 1), n = static_cast<double>(size);
+    const double mean = centred ? gradients / n : -slope * total / n;
+    const Vector shift = all(static_cast<float>(mean)), k = all(static_cast<float>(slope));
+    const Vector factor = all(inverse[group]);
+    for (std::int64_t i = 0; i < size; i += 16) {
+      const Mask lanes = first_lanes(size - i);
+      const Vector g = subtract(load(grad + first + i, lanes), shift);
+      store(out + first + i, multiply(multiply_subtract(load(standard + first + i, lanes), k, g), factor), lanes);
+    }
+  });
+}
 
 void wave_gradient(std::int64_t count, const float* weight, const float* grad, float frequency, float* out,
                    ThreadPool& pool) {

@@ -24,6 +24,9 @@ NAMES = {
     "avx512vnni": "avx512_vnni",
     "gfni": "gfni",
     "avx512bf16": "avx512_bf16",
+    "amxtile": "amx_tile",
+    "amxint8": "amx_int8",
+    "amxbf16": "amx_bf16",
 }
 
 

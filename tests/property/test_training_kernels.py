@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from biper import BinaryConv2d, _native, load_recipe, set_stage_, train
 from biper.data.transforms import normalize, random_crop_and_flip
-from biper.fast import lookup
+from biper.fast import convolution as convolutions_of_bits
 from biper.fast.availability import unavailable_reason
 from biper.fast.signs import signs
+from biper.fast.weights import fits_weights
 from biper.methods.build import make_weight_quantizer
 from biper.methods.presets import METHODS
 from biper.methods.settings import read_method
@@ -35,6 +36,7 @@ from biper.quantizers import (
     Quantizer,
     RPReLU,
     RSign,
+    StandardizedPeriodicSign,
     SteSign,
 )
 
@@ -159,8 +161,8 @@ def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
     got = results(layer, x, 1)
     expected = results(layer.double(), x.double(), 1)
     for name, value in expected.items():
-        pixels = 1 if name in ("y", "x") else expected["y"].numel() // layer.out_channels
-        assert error(got[name], value, pixels) < 2e-5, name
+        summed = x.numel() // value.numel() if name.startswith("input") else expected["y"].numel() // layer.out_channels
+        assert error(got[name], value, 1 if name in ("y", "x") else summed) < 2e-5, name
 
 
 @given(convolutions())
@@ -192,6 +194,8 @@ def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) 
             slow = results(layer, x, 1)
     exact = results(layer.double(), x.double(), 1)
     of_random_signs = exact["x"].norm()  # a sum of as many numbers of that size, which may cancel
+    # With AMX, torch 2.13 computes NaN for some strided or dilated convolutions of finite numbers in bfloat16.
+    assume(all(value.isfinite().all() for value in slow.values()))
     for name, value in exact.items():
         unit = torch.maximum(value.norm(), of_random_signs) if name.startswith("input_quantizer") else value.norm()
         assert got[name].dtype == slow[name].dtype
@@ -246,10 +250,10 @@ def test_threads_change_nothing(dtype: torch.dtype, case: tuple[BinaryConv2d, Te
         for count in (1, 3):
             torch.set_num_threads(count)
             bits = signs(x.to(dtype).contiguous(memory_format=torch.channels_last), 1e-5)
-            weight, scale = lookup.taps_last(layer.weight), layer.scale
-            geometry = lookup.Geometry.of(layer)
-            y = lookup.lookup_convolution(bits, weight, scale, geometry, dtype)
-            gradients = lookup.lookup_weight_gradient(bits, y, weight, scale, geometry)
+            weight, scale = convolutions_of_bits.taps_last(layer.weight), layer.scale
+            geometry = convolutions_of_bits.Geometry.of(layer)
+            y = convolutions_of_bits.convolution(bits, weight, scale, geometry, dtype)
+            gradients = convolutions_of_bits.weight_gradient(bits, y, weight, scale, geometry)
             normed = norm_activation(norm, y.requires_grad_(), nn.Hardtanh())
             (grad,) = torch.autograd.grad(normed.float().square().sum(), y)
             answers.append([bits.memory[128:-128], bits.statistics, y, *gradients, normed, grad])
@@ -316,12 +320,92 @@ def test_a_batch_norm(n: int, c: int, h: int, w: int, activation: nn.Module, wit
         assert error(got, expected) < 1e-4
 
 
+def a_trained_rprelu(channels: int) -> RPReLU:
+    """With parameters that are multiples of 1/1024, some slopes below zero, and a different one for each channel."""
+    activation = RPReLU(channels)
+    for parameter in activation.parameters():
+        parameter.data.add_((0.3 * 1024 * torch.randn_like(parameter)).round() / 1024)
+    return activation
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 6),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(DTYPES),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_batch_norm_with_the_activation_of_reactnet(
+    n: int, c: int, h: int, w: int, with_residual: bool, shared: bool, dtype: torch.dtype
+) -> None:
+    """In bfloat16 inputs, residuals and incoming gradients are rounded before, and results afterwards."""
+    skip_without(dtype)
+    assume(n * h * w >= 16)
+    fast = nn.BatchNorm2d(16 * c), a_trained_rprelu(16 * c)
+    fast[0].weight.data.normal_()
+    fast[0].bias.data.normal_()
+    plain = copy.deepcopy(fast)
+    x, residual = (3 * torch.randn(n, 16 * c, h, w) + 1).to(dtype), torch.randn(n, 16 * c, h, w).to(dtype)
+    if shared:
+        residual = x
+    with torch.no_grad():
+        before = copy.deepcopy(plain[0]).double()(x.double()) + (residual if with_residual else 0)
+    undecided = (before - plain[1].shift_in.view(-1, 1, 1)).abs() < 1e-4  # rounding decides on which side it is
+    grad = torch.randn_like(x).masked_fill(undecided, 0)
+    answers = []
+    for (norm, activation), kind in ((fast, dtype), (plain, torch.float64)):
+        if kind is torch.float64:
+            norm.double(), activation.double()
+        a, b = (t.to(kind, copy=True).requires_grad_() for t in (x, residual))
+        out = norm_activation(norm, a, activation, b if with_residual else None)
+        inputs = [a, *norm.parameters(), *activation.parameters(), *([b] if with_residual else [])]
+        gradients = torch.autograd.grad(out, inputs, grad.to(kind))
+        assert ("_NormRPReLU" in type(out.grad_fn).__name__) == (kind is not torch.float64)
+        norm.eval()
+        with torch.no_grad():
+            evaluated = norm_activation(norm, a, activation, b if with_residual else None)
+        answers.append([out, evaluated, *gradients, norm.running_mean, norm.running_var])
+        assert norm.num_batches_tracked == 1
+    for got, expected in zip(*answers, strict=True):
+        if dtype is torch.bfloat16 and got.dtype is torch.bfloat16:
+            assert (got.double() - expected).norm() <= 0.004 * expected.norm()
+        else:
+            assert error(got, expected) < (2e-2 if dtype is torch.bfloat16 else 1e-4)
+
+
+@given(
+    st.sampled_from([(1, 2), (3, 17), (16, 16, 3, 3), (5, 1, 1, 7), (40, 33)]),
+    st.sampled_from(["removed", "kept"]),
+    st.sampled_from(["channel", "layer"]),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+@settings(max_examples=60, deadline=None)
+def test_standardized_weights(shape: tuple[int, ...], mean: str, group: str, channels_last: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    weight = 0.1 * torch.randn(shape) + 0.05
+    if channels_last and weight.dim() == 4:
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    weight[0] = torch.where(torch.rand(()) < 0.3, weight[0].mean(), weight[0])  # sometimes a channel of equal weights
+    grad, answers = torch.randn(shape), []
+    for dtype in (torch.float32, torch.float64):
+        quantizer = StandardizedPeriodicSign(1.5, mean=mean, group=group)
+        leaf = weight.to(dtype, copy=True).requires_grad_()
+        phase = quantizer.phase(leaf)
+        answers.append([phase, *torch.autograd.grad(phase, [leaf], grad.to(dtype))])
+        assert phase.stride() == leaf.stride()
+    for got, expected in zip(*answers, strict=True):
+        assert error(got, expected) < 1e-4
+    assert fits_weights(weight)
+
+
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 12))
 @settings(max_examples=30, deadline=None)
 def test_the_activation_of_reactnet(n: int, c: int, size: int) -> None:
-    fast = RPReLU(16 * c)
-    for parameter in fast.parameters():
-        parameter.data.add_((0.3 * 1024 * torch.randn_like(parameter)).round() / 1024)
+    fast = a_trained_rprelu(16 * c)
     plain = RPReLU(16 * c).double()
     plain.load_state_dict(fast.state_dict())
     x = (1024 * torch.randn(n, 16 * c, size, size)).round() / 1024
@@ -380,11 +464,11 @@ def test_dead_channels_have_small_gradients(dtype: torch.dtype, stage: int) -> N
 def test_tiny_weights_have_tiny_sums() -> None:
     torch.manual_seed(0)
     bits = signs(torch.randn(1, 16, 4, 4).to(memory_format=torch.channels_last), None)
-    geometry = lookup.Geometry((1, 1), (1, 1), (1, 1))
+    geometry = convolutions_of_bits.Geometry((1, 1), (1, 1), (1, 1))
     for tiny in (1e-45, 1e-38, 1e-30):
-        weight = lookup.taps_last(tiny * torch.randn(16, 16, 3, 3))
+        weight = convolutions_of_bits.taps_last(tiny * torch.randn(16, 16, 3, 3))
         for dtype in usable_dtypes():
-            y = lookup.lookup_convolution(bits, weight, torch.ones(16), geometry, dtype)
+            y = convolutions_of_bits.convolution(bits, weight, torch.ones(16), geometry, dtype)
             assert (y.abs().amax((0, 2, 3)) <= 1.01 * weight.abs().sum((1, 2, 3))).all()
 
 

@@ -144,8 +144,8 @@ void make_indices(const Convolution& shape, const Chunk& chunk, const std::uint8
 
 }  // namespace
 
-void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bits, const float* weight,
-                    const float* scale, void* result, ThreadPool& pool) {
+void convolution_forward(Type type, const Convolution& shape, const std::uint8_t* bits, const float* weight,
+                         const float* scale, void* result, ThreadPool& pool) {
   with_type(type, [&](const float*) {
     float* out = static_cast<float*>(result);
     const std::int64_t fours = shape.taps() * shape.in_channels / 4, outs = shape.out_channels;

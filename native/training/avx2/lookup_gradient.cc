@@ -178,8 +178,8 @@ class Pixels {
 
 }  // namespace
 
-void lookup_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
-                            float* gradient, ThreadPool& pool) {
+void convolution_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
+                                 float* gradient, ThreadPool& pool) {
   with_type(type,
             [&](const float*) { add_parts<Pixels>(shape, bits, static_cast<const float*>(grad), gradient, pool); });
 }

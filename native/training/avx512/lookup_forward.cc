@@ -191,8 +191,8 @@ void forward(const Convolution& shape, const std::uint8_t* bits, const float* we
 
 }  // namespace
 
-void lookup_forward(Type type, const Convolution& shape, const std::uint8_t* bits, const float* weight,
-                    const float* scale, void* out, ThreadPool& pool) {
+void convolution_forward(Type type, const Convolution& shape, const std::uint8_t* bits, const float* weight,
+                         const float* scale, void* out, ThreadPool& pool) {
   if (type == Type::kFloat)
     forward<Floats>(shape, bits, weight, scale, static_cast<float*>(out), pool);
   else

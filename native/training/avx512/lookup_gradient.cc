@@ -217,8 +217,8 @@ class Pixels {
 
 }  // namespace
 
-void lookup_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
-                            float* gradient, ThreadPool& pool) {
+void convolution_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
+                                 float* gradient, ThreadPool& pool) {
   if (type == Type::kFloat)
     add_parts<Pixels<Float, float>>(shape, bits, static_cast<const float*>(grad), gradient, pool);
   else

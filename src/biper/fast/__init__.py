@@ -1,6 +1,6 @@
 """The Python side of the native training kernels: each file calls the file of the same name in ``native/training``.
 
-The kernels are compiled for AVX2 and for AVX-512. Where they cannot run,
+The kernels are compiled for AVX2, AVX-512 and AMX. Where they cannot run,
 `biper.fast.availability.unavailable_reason` returns the reason, and the callers (`biper.nn`, `biper.quantizers`,
 `biper.data.transforms`) use torch's operators instead.
 """

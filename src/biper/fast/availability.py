@@ -1,8 +1,9 @@
 """Whether the native training kernels can run, which of them do, and the reason if they cannot.
 
 The kernels work on the CPU, on activations (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple
-of 16. They are compiled for AVX2, in float32 alone, and for AVX-512; the processor decides which of them run. They use
-as many threads as torch (`torch.get_num_threads`); the number of threads changes no result.
+of 16. They are compiled for AVX2, in float32 alone, for AVX-512, and for AVX-512 with the tiles of AMX; the processor
+decides which of them run. They use as many threads as torch (`torch.get_num_threads`); the number of threads changes no
+result.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _unavailable_reason_here(dtype: torch.dtype) -> str | None:
 
 
 def kernels_in_use() -> str:
-    """The instruction set of the kernels that run where `unavailable_reason` is None: ``"avx512"`` or ``"avx2"``."""
+    """The kernels that run where `unavailable_reason` is None: ``"amx"``, ``"avx512"`` or ``"avx2"``."""
     from biper import _native
 
     return str(_native.training_kernels_in_use())

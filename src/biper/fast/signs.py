@@ -31,13 +31,14 @@ class Signs:
         return self.memory.data_ptr() + int(_native.SLACK)
 
 
-def signs(x: Tensor, epsilon: float | None) -> Signs:
-    """Compute the signs of activations: a bit is 1 where ``x >= 0``.
+def signs(x: Tensor, epsilon: float | None, threshold: Tensor | None = None) -> Signs:
+    """Compute the signs of activations: a bit is 1 where ``x >= threshold``.
 
     Args:
         x: (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple of 16.
         epsilon: if given, also compute the mean and ``1 / sqrt(var + epsilon)`` of each sample, with the unbiased
             variance.
+        threshold: (C,) float32; None stands for zeros.
     """
     from biper import _native
 
@@ -48,6 +49,7 @@ def signs(x: Tensor, epsilon: float | None) -> Signs:
         is_bfloat16(x),
         shape_of(x),
         address_of(x),
+        0 if threshold is None else threshold.data_ptr(),
         result.address,
         0 if statistics is None else statistics.data_ptr(),
         epsilon or 0.0,
@@ -81,3 +83,33 @@ def sign_backward_(x: Tensor, statistics: Tensor | None, box: bool, to_add: Tens
         torch.get_num_threads(),
     )
     return grad
+
+
+def threshold_backward_(
+    x: Tensor, threshold: Tensor, box: bool, to_add: Tensor | None, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Replace ``grad``, the gradient by the signs of ``x - threshold``, in place by the gradient by ``x``.
+
+    Args:
+        x: the activations, (N, C, H, W) in channels-last layout.
+        threshold: (C,) float32.
+        box, to_add, grad: see `sign_backward_`.
+
+    Returns:
+        ``grad``; and the gradient by the threshold, (C,) float32, without what was added.
+    """
+    from biper import _native
+
+    sums = torch.empty(x.shape[1], dtype=torch.float64)
+    _native.threshold_backward(
+        is_bfloat16(x),
+        shape_of(x),
+        address_of(x),
+        threshold.data_ptr(),
+        box,
+        0 if to_add is None else address_of(to_add, x),
+        address_of(grad, x),
+        sums.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return grad, -sums.float()

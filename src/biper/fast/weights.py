@@ -1,4 +1,4 @@
-"""Passes over latent weights: gradient of the wave, penalty, scale; calls ``native/training/weights.cc``."""
+"""Passes over latent weights: deviation, gradient of the wave, penalty, scale; calls ``native/training/weights.cc``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def scaled_weights(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Compute ``scale * weight``.
 
     Args:
-        weight: (O, C, kh, kw) float32 in the order of `biper.fast.lookup.taps_last`, with C a multiple of 16.
+        weight: (O, C, kh, kw) float32 in the order of `biper.fast.convolution.taps_last`, with C a multiple of 16.
         scale: (O,) float32.
         dtype: float32 or bfloat16, of the result.
     """
@@ -26,7 +26,7 @@ def scaled_weights(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def fits_weights(weight: Tensor, grad: Tensor | None = None) -> bool:
-    """Whether `wave_gradient`, `squared_sines` and `double_angle_sines` can work on latent weights.
+    """Whether the functions below can work on latent weights.
 
     The weights must be float32, dense in memory and on the CPU; their gradient must be float32 in the same order.
     """
@@ -39,6 +39,42 @@ def fits_weights(weight: Tensor, grad: Tensor | None = None) -> bool:
         and not torch.compiler.is_compiling()
         and unavailable_reason(torch.float32) is None
     )
+
+
+def standardize(weight: Tensor, groups: int, centred: bool) -> tuple[Tensor, Tensor]:
+    """Divide the weights of each group by their standard deviation, and subtract their mean before if ``centred``.
+
+    Args:
+        weight: (O, ...) float32; see `fits_weights`.
+        groups: ``O`` for groups of one output channel, or 1; each must have two weights at least.
+        centred: whether the mean is subtracted.
+
+    Returns:
+        A tensor like ``weight``, and ``1 / deviation`` of each group, (groups,), which is 0 for equal weights.
+    """
+    from biper import _native
+
+    out, inverse = torch.empty_like(weight), torch.empty(groups, dtype=torch.float32)
+    sizes = groups, weight.numel() // groups
+    _native.standardize(*sizes, weight.data_ptr(), centred, out.data_ptr(), inverse.data_ptr(), torch.get_num_threads())
+    return out, inverse
+
+
+def standardize_backward(standard: Tensor, inverse: Tensor, grad: Tensor, centred: bool) -> Tensor:
+    """Compute the gradient by the weight from ``grad``, the gradient by the result of `standardize`.
+
+    Args:
+        standard, inverse: the results of `standardize`.
+        grad: float32, in the memory order of ``standard``.
+        centred: as there.
+    """
+    from biper import _native
+
+    out = torch.empty_like(standard)
+    sizes = len(inverse), standard.numel() // len(inverse)
+    addresses = standard.data_ptr(), inverse.data_ptr(), grad.data_ptr()
+    _native.standardize_backward(*sizes, *addresses, centred, out.data_ptr(), torch.get_num_threads())
+    return out
 
 
 def wave_gradient(weight: Tensor, grad: Tensor, frequency: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from biper.errors import ModelError
 from biper.fast.availability import has_hooks
-from biper.fast.lookup import Geometry
+from biper.fast.convolution import Geometry
 from biper.nn import fused
 from biper.nn.latent import LatentWeightLayer
 from biper.nn.quantized import add_scale_, default_quantizers

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.errors import ModelError
-from biper.fast.lookup import Geometry
+from biper.fast.convolution import Geometry
 from biper.nn.conv import convolve
 from biper.nn.latent import LatentWeightLayer
 from biper.nn.quantized import add_scale_, default_quantizers

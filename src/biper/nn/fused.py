@@ -7,18 +7,19 @@ backward pass. Callers must ask `fits_convolution` first; `biper.nn.scaled` comp
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from biper.fast import availability, lookup, signs
+from biper.fast import availability, signs
+from biper.fast import convolution as kernels
 from biper.fast.availability import has_hooks
-from biper.fast.lookup import Geometry
+from biper.fast.convolution import Geometry
 from biper.fast.weights import scaled_weights
-from biper.quantizers import VARIANCE_EPSILON, ApproxSign, ShiftedSign, SlopedSign, SteSign
+from biper.quantizers import VARIANCE_EPSILON, ApproxSign, RSign, ShiftedSign, SlopedSign, SteSign
 from biper.quantizers.windowed import Window
 
 
@@ -92,7 +93,8 @@ class _Convolution(torch.autograd.Function):
     bits and ``w``. With ``G`` the weight gradient of the unscaled convolution, ``dw = scale G`` and
     ``dscale = sum(w G)``. The gradient by the signs becomes ``dx`` by the window of `ApproxSign` ("triangle") or
     `SteSign` ("box"), or by a function from ``x`` to the slope. An epsilon, where given, stands for the division of
-    ``x`` by its per-sample standard deviation.
+    ``x`` by its per-sample standard deviation. A threshold for each channel, where given, is subtracted from ``x``
+    before its signs are taken; it goes with a window and without an epsilon.
     """
 
     @staticmethod
@@ -105,44 +107,50 @@ class _Convolution(torch.autograd.Function):
         gradient: _SignGradient,
         geometry: Geometry,
         scaled_signs: bool,
+        threshold: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        weight, scale = lookup.taps_last(weight), scale.contiguous()
-        bits = signs.signs(x, epsilon)
-        ctx.save_for_backward(x, weight, scale)
+        weight, scale = kernels.taps_last(weight), scale.contiguous()
+        bits = signs.signs(x, epsilon, threshold)
+        ctx.save_for_backward(x, weight, scale, threshold)
         ctx.bits, ctx.gradient, ctx.geometry = bits, gradient, geometry
         ctx.looks_up = scaled_signs and geometry.is_dense((weight.shape[2], weight.shape[3]))
-        return lookup.lookup_convolution(bits, weight, scale, geometry, x.dtype), x
+        return kernels.convolution(bits, weight, scale, geometry, x.dtype), x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, passed_on: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight, scale = ctx.saved_tensors
+        x, weight, scale, threshold = ctx.saved_tensors
         if grad is None:
-            return passed_on, *[None] * 6
+            return passed_on, *[None] * 7
         geometry = ctx.geometry
         grad = grad.contiguous(memory_format=torch.channels_last)
-        grad_x = grad_weight = grad_scale = None
+        grad_x = grad_weight = grad_scale = grad_threshold = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            grad_weight, grad_scale = lookup.lookup_weight_gradient(ctx.bits, grad, weight, scale, geometry)
-        if ctx.needs_input_grad[0]:
+            grad_weight, grad_scale = kernels.weight_gradient(ctx.bits, grad, weight, scale, geometry)
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[7]:
             by_signs = _Convolution.by_signs(ctx, grad, x, weight, scale)
             if passed_on is not None:
                 passed_on = passed_on.contiguous(memory_format=torch.channels_last)
             if callable(ctx.gradient):
                 grad_x = ctx.gradient(x).mul_(by_signs)
                 grad_x = grad_x if passed_on is None else grad_x.add_(passed_on)
+            elif threshold is not None:
+                box = ctx.gradient == "box"
+                grad_x, grad_threshold = signs.threshold_backward_(x, threshold, box, passed_on, by_signs)
             else:
                 box = ctx.gradient == "box"
                 grad_x = signs.sign_backward_(x, ctx.bits.statistics, box, passed_on, by_signs)
-        return grad_x, grad_weight, grad_scale, *[None] * 4
+        return grad_x, grad_weight, grad_scale, *[None] * 4, grad_threshold
 
     @staticmethod
     def by_signs(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-        """Compute the gradient by the signs of ``x``, by table lookup where the weights are scaled signs."""
+        """Compute the gradient by the signs of ``x``, in native kernels where they can, and else in torch."""
         geometry = ctx.geometry
+        if kernels.has_input_gradient(grad.dtype):
+            return kernels.input_gradient(ctx.bits, grad, weight, scale, geometry)
         if ctx.looks_up:
-            return lookup.lookup_input_gradient(ctx.bits, grad, weight, scale * weight[:, 0, 0, 0].abs(), geometry)
+            return kernels.signs_input_gradient(ctx.bits, grad, weight, scale * weight[:, 0, 0, 0].abs(), geometry)
         weight = scaled_weights(weight, scale, x.dtype)
         places = geometry.stride, geometry.padding, geometry.dilation, False, (0, 0), 1
         by_signs: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *places, (True, False, False))[0]
@@ -150,7 +158,7 @@ class _Convolution(torch.autograd.Function):
 
 
 _convolution_function: Callable[
-    [Tensor, Tensor, Tensor, float | None, _SignGradient, Geometry, bool], tuple[Tensor, Tensor]
+    [Tensor, Tensor, Tensor, float | None, _SignGradient, Geometry, bool, Tensor | None], tuple[Tensor, Tensor]
 ] = _Convolution.apply
 
 
@@ -175,8 +183,11 @@ def convolution(
     x = _for_kernels(x)
     if not isinstance(input_quantizer, ShiftedSign):
         return _sign_convolution(x, weight, scale, input_quantizer, geometry, scaled_signs)
-    argument = _for_kernels(input_quantizer.sign_argument(x))
     sign_quantizer = input_quantizer.sign_quantizer
+    if _is_rsign(input_quantizer):
+        threshold = input_quantizer.threshold
+        return _sign_convolution(x, weight, scale, sign_quantizer, geometry, scaled_signs, threshold)
+    argument = _for_kernels(input_quantizer.sign_argument(x))
     if not input_quantizer.has_own_scale:
         return _sign_convolution(argument, weight, scale, sign_quantizer, geometry, scaled_signs)[0], x
     input_scale, offset = input_quantizer.scale_and_offset(scale)
@@ -189,12 +200,29 @@ def convolution(
     return y + shift.to(y.dtype).contiguous(memory_format=torch.channels_last), x
 
 
+def _is_rsign(quantizer: nn.Module) -> TypeGuard[RSign]:
+    """Whether the kernels subtract the threshold of an input quantizer themselves."""
+    return (
+        isinstance(quantizer, RSign)
+        and type(quantizer).sign_argument is RSign.sign_argument
+        and isinstance(quantizer.sign_quantizer, ApproxSign)
+        and not quantizer.sign_quantizer.normalize
+        and quantizer.threshold.dtype is torch.float32
+    )
+
+
 def _sign_convolution(
-    x: Tensor, weight: Tensor, scale: Tensor, quantizer: nn.Module, geometry: Geometry, scaled_signs: bool
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    quantizer: nn.Module,
+    geometry: Geometry,
+    scaled_signs: bool,
+    threshold: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute `convolution` for an input quantizer that only takes signs."""
+    """Compute `convolution` for an input quantizer that only takes signs, of ``x`` or of ``x - threshold``."""
     if isinstance(quantizer, SlopedSign):
-        return _convolution_function(x, weight, scale, None, quantizer.slope, geometry, scaled_signs)
+        return _convolution_function(x, weight, scale, None, quantizer.slope, geometry, scaled_signs, None)
     assert isinstance(quantizer, ApproxSign | SteSign)
     epsilon = VARIANCE_EPSILON if quantizer.normalize and quantizer.training else None
-    return _convolution_function(x, weight, scale, epsilon, quantizer.window, geometry, scaled_signs)
+    return _convolution_function(x, weight, scale, epsilon, quantizer.window, geometry, scaled_signs, threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from biper.fast import availability
 from biper.fast import norm as kernels
 from biper.fast.availability import has_hooks
+from biper.quantizers import RPReLU
 
 _Bounds = tuple[float, float]
 """The lowest and the highest output of an activation that clamps its input."""
@@ -27,12 +29,15 @@ def norm_activation(norm: nn.Module, x: Tensor, activation: nn.Module, residual:
             statistics are updated.
         x: the input of the normalization, (N, C, H, W), which may be overwritten.
         activation: the activation; the native kernel takes `torch.nn.Hardtanh`, `torch.nn.ReLU` and
-            `torch.nn.Identity`, and any other runs after it.
+            `torch.nn.Identity`, and `biper.quantizers.RPReLU`; any other runs after it.
         residual: a tensor of the shape of ``x`` that is added before the activation, or None.
 
     Returns:
         A tensor of the shape of ``x``.
     """
+    if isinstance(activation, RPReLU) and fits_norm(norm, x, residual, activation) and activation.fits_kernels(x):
+        assert isinstance(norm, nn.BatchNorm2d)
+        return _fused_norm_rprelu(norm, x, residual, activation)
     clamp = activation if bounds_of(activation) is not None else _NO_ACTIVATION
     if fits_norm(norm, x, residual, clamp):
         assert isinstance(norm, nn.BatchNorm2d)
@@ -59,7 +64,7 @@ def bounds_of(activation: nn.Module) -> _Bounds | None:
 
 
 def fits_norm(norm: nn.Module, x: Tensor, residual: Tensor | None, activation: nn.Module) -> bool:
-    """Return whether the native kernel can compute these modules; ``activation`` must have bounds, see `bounds_of`."""
+    """Return whether the native kernel can compute these modules, if it knows the activation."""
     return (
         type(norm) is nn.BatchNorm2d
         and norm.affine
@@ -74,12 +79,65 @@ def fits_norm(norm: nn.Module, x: Tensor, residual: Tensor | None, activation: n
     )
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """The statistics of a batch norm in training, and the affine function that they make of it.
+
+    Attributes:
+        count: how many values each channel has.
+        mean: of each channel, (C,) float64.
+        inverse: ``1 / sqrt(var + eps)`` of each channel, (C,) float64.
+        multiplier, offset: (C,) float32; the norm is ``x * multiplier + offset``.
+    """
+
+    count: int
+    mean: Tensor
+    inverse: Tensor
+    multiplier: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> _Batch:
+        """Compute the statistics of ``x``, and update the running statistics of the norm."""
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.num_batches_tracked.add_(1)
+        count = x.numel() // x.shape[1]
+        mean, squares = kernels.channel_sums(x) / count
+        variance = (squares - mean.square()).clamp_(min=0)
+        norm.running_mean.lerp_(mean.float(), norm.momentum)
+        norm.running_var.lerp_((variance * (count / max(count - 1, 1))).float(), norm.momentum)
+        inverse = (variance + norm.eps).rsqrt()
+        multiplier = weight * inverse
+        return cls(count, mean, inverse, multiplier.float(), (bias - mean * multiplier).float())
+
+    def gradient(self, inner: Tensor, x: Tensor, weight: Tensor, sums: Tensor, out: Tensor) -> Tensor:
+        r"""Compute the gradient by ``x`` into ``out``, which may be ``inner``.
+
+        With ``h`` the gradient by the norm, ``M`` values a channel, ``S = sum h`` and ``Q = sum h (x - mean)``:
+        ``dx = weight r (h - S/M - (x - mean) r² Q/M)``.
+
+        Args:
+            inner: ``h``.
+            x, weight: as in `of`.
+            sums: ``S`` and ``Q``, (2, C) float64.
+            out: a tensor like ``x``.
+        """
+        total, products = sums
+        a = weight * self.inverse
+        b = -a * self.inverse.square() * products / self.count
+        c = -a * total / self.count - b * self.mean
+        return kernels.norm_backward(inner, x, a.float(), b.float(), c.float(), out)
+
+
 class _NormActivation(torch.autograd.Function):
     r"""``out = clamp(weight (x - mean) r + bias + residual)`` with the mean and ``r = 1/sqrt(var + eps)`` of the batch.
 
-    With ``h`` the gradient inside the clamp, ``M`` values a channel, ``S = sum h`` and ``Q = sum h (x - mean)``:
-    ``dbias = S``, ``dweight = r Q``, ``dresidual = h`` and ``dx = weight r (h - S/M - (x - mean) r² Q/M)``.
-    The function saves ``x`` and ``out``.
+    With ``h`` the gradient inside the clamp and sums over a channel: ``dbias = sum(h)``,
+    ``dweight = r sum(h (x - mean))``, ``dresidual = h``; see `_Batch.gradient` for ``dx``. The function saves ``x`` and
+    ``out``.
     """
 
     @staticmethod
@@ -89,48 +147,100 @@ class _NormActivation(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         residual: Tensor | None,
-        running: tuple[Tensor, Tensor],
-        momentum: float,
-        epsilon: float,
+        norm: nn.BatchNorm2d,
         bounds: _Bounds,
     ) -> Tensor:
-        count = x.numel() // x.shape[1]
-        mean, squares = kernels.channel_sums(x) / count
-        variance = (squares - mean.square()).clamp_(min=0)
-        running[0].lerp_(mean.float(), momentum)
-        running[1].lerp_((variance * (count / max(count - 1, 1))).float(), momentum)
-        inverse = (variance + epsilon).rsqrt()
-        multiplier = weight * inverse
-        offset = (bias - mean * multiplier).float()
-        out = kernels.affine_clamp(x, multiplier.float(), offset, residual, bounds)
+        batch = _Batch.of(x, norm, weight, bias)
+        out = kernels.affine_clamp(x, batch.multiplier, batch.offset, residual, bounds)
         ctx.save_for_backward(x, out, weight)
-        ctx.statistics, ctx.bounds = (mean, inverse), bounds
+        ctx.batch, ctx.bounds = batch, bounds
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, out, weight = ctx.saved_tensors
-        mean, inverse = ctx.statistics
+        batch = ctx.batch
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        inner, (total, products) = kernels.clamp_backward(grad, out, x, mean.float(), ctx.bounds)
+        inner, sums = kernels.clamp_backward(grad, out, x, batch.mean.float(), ctx.bounds)
         needs_x, needs_residual = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
         grad_x = None
         if needs_x:
-            count = x.numel() // x.shape[1]
-            a = weight * inverse
-            b = -a * inverse.square() * products / count
-            c = -a * total / count - b * mean
             into = torch.empty_like(x) if needs_residual else inner
-            grad_x = kernels.norm_backward(inner, x, a.float(), b.float(), c.float(), into)
-        grad_weight = (products * inverse).to(weight.dtype)
-        grad_residual = inner if needs_residual else None
-        return grad_x, grad_weight, total.to(weight.dtype), grad_residual, None, None, None, None
+            grad_x = batch.gradient(inner, x, weight, sums[:2], into)
+        total, products = sums
+        grad_weight = (products * batch.inverse).to(weight.dtype)
+        return grad_x, grad_weight, total.to(weight.dtype), inner if needs_residual else None, None, None
 
 
-_norm_activation_function: Callable[
-    [Tensor, Tensor, Tensor, Tensor | None, tuple[Tensor, Tensor], float, float, _Bounds], Tensor
-] = _NormActivation.apply
+_norm_activation_function: Callable[[Tensor, Tensor, Tensor, Tensor | None, nn.BatchNorm2d, _Bounds], Tensor] = (
+    _NormActivation.apply
+)
+
+
+class _NormRPReLU(torch.autograd.Function):
+    r"""`RPReLU` of ``weight (x - mean) r + bias + residual``, with the mean and ``r`` of the batch as above.
+
+    With ``h`` the gradient by the argument of the activation, ``g`` the one by its result, ``u`` the argument minus γ,
+    and sums over a channel: ``dγ = -sum(h)``, ``db = sum(g min(u, 0))``, ``dζ = sum(g)``, and the others as in
+    `_NormActivation`. The function saves ``x`` and ``residual``, and computes ``u`` again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        norm: nn.BatchNorm2d,
+        shift_in: Tensor,
+        slope: Tensor,
+        shift_out: Tensor,
+    ) -> Tensor:
+        batch = _Batch.of(x, norm, weight, bias)
+        offset = batch.offset - shift_in
+        ctx.save_for_backward(x, residual, weight, offset, slope)
+        ctx.batch = batch
+        return kernels.affine_rprelu(x, batch.multiplier, offset, residual, slope, shift_out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, residual, weight, offset, slope = ctx.saved_tensors
+        batch = ctx.batch
+        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        affine = batch.multiplier, offset, residual
+        inner, sums = kernels.rprelu_backward(grad, x, *affine, slope, batch.mean.float())
+        total, products, by_shift_out, by_slope = sums
+        needs_x, needs_residual = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+        grad_x = None
+        if needs_x:
+            into = torch.empty_like(x) if needs_residual else inner
+            grad_x = batch.gradient(inner, x, weight, sums[:2], into)
+        by_bias = total.to(weight.dtype)
+        by_norm = (products * batch.inverse).to(weight.dtype), by_bias, inner if needs_residual else None, None
+        return grad_x, *by_norm, -by_bias, by_slope.to(slope.dtype), by_shift_out.to(slope.dtype)
+
+
+_norm_rprelu_function: Callable[
+    [Tensor, Tensor, Tensor, Tensor | None, nn.BatchNorm2d, Tensor, Tensor, Tensor], Tensor
+] = _NormRPReLU.apply
+
+
+def _running_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The multiplier and the offset of a batch norm in evaluation mode, (C,) each."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    multiplier = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return multiplier, norm.bias - norm.running_mean * multiplier
+
+
+def _channels_last(x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Bring both into channels-last layout and the dtype of ``x``."""
+    if residual is not None:
+        residual = residual.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last), residual
 
 
 def _fused_norm_activation(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None, activation: nn.Module) -> Tensor:
@@ -147,18 +257,17 @@ def _fused_norm_activation(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | N
     """
     bounds = bounds_of(activation)
     assert bounds is not None
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    x = x.contiguous(memory_format=torch.channels_last)
-    if residual is not None:
-        residual = residual.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    x, residual = _channels_last(x, residual)
     if norm.training:
-        assert norm.num_batches_tracked is not None
-        assert norm.momentum is not None
-        norm.num_batches_tracked.add_(1)
-        running = norm.running_mean, norm.running_var
-        statistics = running, norm.momentum, norm.eps
-        return _norm_activation_function(x, norm.weight, norm.bias, residual, *statistics, bounds)
-    multiplier = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    offset = norm.bias - norm.running_mean * multiplier
-    return kernels.affine_clamp(x, multiplier, offset, residual, bounds)
+        return _norm_activation_function(x, norm.weight, norm.bias, residual, norm, bounds)
+    return kernels.affine_clamp(x, *_running_affine(norm), residual, bounds)
+
+
+def _fused_norm_rprelu(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None, activation: RPReLU) -> Tensor:
+    """The same as `_fused_norm_activation` for an `RPReLU`."""
+    x, residual = _channels_last(x, residual)
+    shift_in, slope, shift_out = activation.shift_in, activation.slope, activation.shift_out
+    if norm.training:
+        return _norm_rprelu_function(x, norm.weight, norm.bias, residual, norm, shift_in, slope, shift_out)
+    multiplier, offset = _running_affine(norm)
+    return kernels.affine_rprelu(x, multiplier, offset - shift_in, residual, slope, shift_out)

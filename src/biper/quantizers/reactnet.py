@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +50,6 @@ class RSign(ShiftedSign):
         Raises:
             ModelError: the input has another number of channels.
         """
-        if _fits(x, self.threshold):
-            return _shifted(x, self.threshold)
         return x - _broadcast(self.threshold, x)
 
     def extra_repr(self) -> str:
@@ -89,9 +86,19 @@ class RPReLU(nn.Module):
         Raises:
             ModelError: the input has another number of channels.
         """
-        if _fits(x, self.shift_in):
+        if self.fits_kernels(x) and x.is_contiguous(memory_format=torch.channels_last):
             return _native_rprelu(x, self.shift_in, self.slope, self.shift_out)
         return F.prelu(x - _broadcast(self.shift_in, x), self.slope) + _broadcast(self.shift_out, x)
+
+    def fits_kernels(self, x: Tensor) -> bool:
+        """Whether the native kernels can work on ``x`` in channels-last layout with these parameters."""
+        return (
+            not torch.compiler.is_compiling()
+            and x.is_floating_point()
+            and availability.fits(x)
+            and x.shape[1] == len(self.slope)
+            and self.slope.dtype is torch.float32
+        )
 
     def extra_repr(self) -> str:
         return f"{len(self.slope)}"
@@ -109,66 +116,23 @@ def _broadcast(numbers: Tensor, x: Tensor) -> Tensor:
     return (numbers.view(-1, 1, 1) if x.dim() == 4 else numbers).to(x.dtype)
 
 
-def _fits(x: Tensor, numbers: Tensor) -> bool:
-    """Whether the native functions below can work on ``x``, with one number for each of its channels."""
-    return (
-        not torch.compiler.is_compiling()
-        and x.is_floating_point()
-        and availability.fits(x)
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and x.shape[1] == len(numbers)
-        and numbers.dtype is torch.float32
-    )
-
-
-_EVERYWHERE, _ABOVE_ZERO = (-math.inf, math.inf), (0.0, math.inf)
-_UP_TO_ZERO = (-math.inf, torch.finfo(torch.float32).tiny)
-"""The upper bound is above zero because the kernel takes values on a bound as outside, and zero must be inside."""
-
-
-class _Shifted(torch.autograd.Function):
-    """``x - numbers`` with one number for each channel. It saves nothing."""
-
-    @staticmethod
-    def forward(_ctx: Any, x: Tensor, numbers: Tensor) -> Tensor:
-        return kernels.affine_clamp(x, torch.ones_like(numbers), -numbers, None, _EVERYWHERE)
-
-    @staticmethod
-    @once_differentiable
-    def backward(_ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        return grad, -kernels.channel_sums(grad)[0].float()
-
-
-_shifted: Callable[[Tensor, Tensor], Tensor] = _Shifted.apply
-
-
 class _NativeRPReLU(torch.autograd.Function):
-    """`RPReLU` in native kernels. It saves ``u = x - γ``.
-
-    With the incoming gradient ``g``, with ``h = g`` where ``u <= 0`` and 0 elsewhere, and with sums over a channel:
-    ``dx = g + (b - 1) h``, ``dγ = -sum(dx)``, ``db = sum(h u)`` and ``dζ = sum(g)``.
-    """
+    """`RPReLU` in native kernels, in one pass forward and one backward. It saves the input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shift_in: Tensor, slope: Tensor, shift_out: Tensor) -> Tensor:
-        ones, zeros = torch.ones_like(slope), torch.zeros_like(slope)
-        u = kernels.affine_clamp(x, ones, -shift_in, None, _EVERYWHERE)
-        above = kernels.affine_clamp(u, ones, zeros, None, _ABOVE_ZERO)
-        ctx.save_for_backward(u, slope)
-        return kernels.norm_backward(above, u, 1 - slope, slope, shift_out, above)
+        ctx.save_for_backward(x, shift_in, slope)
+        return kernels.affine_rprelu(x, torch.ones_like(slope), -shift_in, None, slope, shift_out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        u, slope = ctx.saved_tensors
-        grad = grad.to(u.dtype).contiguous(memory_format=torch.channels_last)
-        zeros = torch.zeros_like(slope)
-        inner, (inner_sum, by_slope) = kernels.clamp_backward(grad, u, u, zeros, _UP_TO_ZERO)
-        total = kernels.channel_sums(grad)[0]
-        grad_x = kernels.norm_backward(inner, grad, slope - 1, torch.ones_like(slope), zeros, inner)
-        by_shift_in = -(total + (slope - 1) * inner_sum)
-        return grad_x, by_shift_in.float(), by_slope.float(), total.float()
+        x, shift_in, slope = ctx.saved_tensors
+        grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        ones, zeros = torch.ones_like(slope), torch.zeros_like(slope)
+        grad_x, sums = kernels.rprelu_backward(grad, x, ones, -shift_in, None, slope, zeros)
+        by_u, _, by_shift_out, by_slope = sums.float()
+        return grad_x, -by_u, by_slope, by_shift_out
 
 
 _native_rprelu: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = _NativeRPReLU.apply

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from biper.errors import ModelError
+from biper.fast import weights as kernels
 from biper.quantizers.channels import channel_dims
 from biper.quantizers.periodic import Stage
 from biper.quantizers.tuned_periodic import TunedPeriodicSign, Wave
@@ -18,6 +21,32 @@ PhaseMean = Literal["removed", "kept"]
 
 PhaseGroup = Literal["channel", "layer"]
 """The weights that are standardized together: those of one output channel, or all weights of a layer."""
+
+
+class _Standardize(torch.autograd.Function):
+    """Weights divided by the deviation of their group, in native kernels; see `biper.fast.weights.standardize`.
+
+    With ``v`` the result, ``v' = v - mean(v)``, ``h`` the gradient by ``v`` and groups of ``n`` weights, the gradient
+    is ``(h - mean(h) - v' sum(h v) / (n - 1)) / std``, without the mean of ``h`` if the mean of the weights is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, groups: int, centred: bool) -> Tensor:
+        standard, inverse = kernels.standardize(weight.detach(), groups, centred)
+        ctx.save_for_backward(standard, inverse)
+        ctx.centred = centred
+        return standard
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        standard, inverse = ctx.saved_tensors
+        if grad.stride() != standard.stride():
+            grad = torch.empty_like(standard).copy_(grad)
+        return kernels.standardize_backward(standard, inverse, grad, ctx.centred), None, None
+
+
+_standardize: Callable[[Tensor, int, bool], Tensor] = _Standardize.apply
 
 
 class StandardizedPeriodicSign(TunedPeriodicSign):
@@ -129,9 +158,7 @@ class StandardizedPeriodicSign(TunedPeriodicSign):
         Raises:
             ModelError: a group has fewer than two weights, so that it has no deviation.
         """
-        mean, inverse = self._mean_and_inverse_deviation(weight)
-        standard = (weight - mean) * inverse if self.mean == "removed" else weight * inverse
-        return super().phase(standard)
+        return super().phase(self._standardized(weight))
 
     def frequency_of(self, weight: Tensor) -> Tensor:
         """Compute ``ω = σ / std``, in radians per unit of weight, of the groups of a latent weight (out, ...).
@@ -142,8 +169,21 @@ class StandardizedPeriodicSign(TunedPeriodicSign):
         _, inverse = self._mean_and_inverse_deviation(weight.detach().double())
         return super().frequency_of(weight) * inverse
 
-    def _mean_and_inverse_deviation(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean and ``1 / std`` of each group, in the dtype of the weight; ``1 / std`` is 0 where std is 0."""
+    def _standardized(self, weight: Tensor) -> Tensor:
+        """Compute ``(w - mean) / std`` or ``w / std``, in the shape and dtype of the weight."""
+        centred = self.mean == "removed"
+        if kernels.fits_weights(weight):
+            self._groups(weight)
+            return _standardize(weight, len(weight) if self.group == "channel" else 1, centred)
+        mean, inverse = self._mean_and_inverse_deviation(weight)
+        return (weight - mean) * inverse if centred else weight * inverse
+
+    def _groups(self, weight: Tensor) -> tuple[tuple[int, ...], int]:
+        """The dimensions of the weight over which a group extends, and how many weights a group has.
+
+        Raises:
+            ModelError: a group has fewer than two weights.
+        """
         dims = channel_dims(weight) if self.group == "channel" else tuple(range(weight.dim()))
         count = math.prod(weight.shape[dim] for dim in dims)
         if count < 2:
@@ -151,6 +191,11 @@ class StandardizedPeriodicSign(TunedPeriodicSign):
                 f"a standardized phase needs at least two weights in each {self.group}, got a weight of shape "
                 f'{tuple(weight.shape)}: standardize by group="layer", or use a frequency'
             )
+        return dims, count
+
+    def _mean_and_inverse_deviation(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and ``1 / std`` of each group, in the dtype of the weight; ``1 / std`` is 0 where std is 0."""
+        dims, count = self._groups(weight)
         mean = weight.mean(dims, keepdim=True, dtype=torch.float64)
         centred = weight - mean.to(weight.dtype)
         variance = centred.square().sum(dims, keepdim=True, dtype=torch.float64) / (count - 1)

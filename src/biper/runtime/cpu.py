@@ -9,7 +9,8 @@ def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that this processor and operating system support, oldest first.
 
     On x86-64 they are among ``sse4.2 popcnt avx fma bmi2 avx2 avx512f avx512bw avx512vl avx512dq avx512vpopcntdq
-    avx512vnni gfni avx512bf16``, on 64-bit Arm among ``neon dotprod``. Without the native extension the tuple is empty.
+    avx512vnni gfni avx512bf16 amxtile amxint8 amxbf16``, on 64-bit Arm among ``neon dotprod``. Without the native
+    extension the tuple is empty.
     """
     try:
         from biper import _native

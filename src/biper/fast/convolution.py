@@ -1,6 +1,7 @@
-"""Convolutions of bits by table lookup; calls ``native/training/lookup_{forward,gradient,input}.cc``.
+"""Convolutions of bits, by table lookup or by tiles; calls ``native/training/{avx2,avx512,amx}``.
 
-`lookup_convolution` is the forward pass; `lookup_weight_gradient` and `lookup_input_gradient` are the backward pass.
+`convolution` is the forward pass; `weight_gradient` and one of `input_gradient` and `signs_input_gradient` are the
+backward pass.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def taps_last(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def lookup_convolution(bits: Signs, weight: Tensor, scale: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
+def convolution(bits: Signs, weight: Tensor, scale: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
     """Compute ``scale * conv2d(bits, weight)``, where bits are -1 and +1.
 
     Args:
@@ -75,7 +76,7 @@ def lookup_convolution(bits: Signs, weight: Tensor, scale: Tensor, geometry: Geo
     shape = numbers_of(bits, weight, geometry)
     n, out_channels, height, width = shape[0], *shape[4:7]
     out = torch.empty(n, out_channels, height, width, dtype=dtype, memory_format=torch.channels_last)
-    _native.lookup_forward(
+    _native.convolution_forward(
         is_bfloat16(out),
         shape,
         bits.address,
@@ -87,7 +88,7 @@ def lookup_convolution(bits: Signs, weight: Tensor, scale: Tensor, geometry: Geo
     return out
 
 
-def lookup_weight_gradient(
+def weight_gradient(
     bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry
 ) -> tuple[Tensor, Tensor]:
     """Compute the gradients of ``scale * conv2d(bits, weight)`` by the weight and by the scale.
@@ -112,14 +113,16 @@ def lookup_weight_gradient(
     by_scale = torch.empty(out_channels, dtype=torch.float32)
     threads = torch.get_num_threads()
     shape = numbers_of(bits, weight, geometry)
-    _native.lookup_weight_gradient(is_bfloat16(grad), shape, bits.address, address_of(grad), memory.data_ptr(), threads)
+    _native.convolution_weight_gradient(
+        is_bfloat16(grad), shape, bits.address, address_of(grad), memory.data_ptr(), threads
+    )
     size = memory[0].numel()
     addresses = weight.data_ptr(), scale.data_ptr(), memory.data_ptr(), by_scale.data_ptr()
     _native.scale_gradient(out_channels, size, *addresses, threads)
     return memory.permute(0, 3, 1, 2), by_scale
 
 
-def lookup_input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:
+def signs_input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:
     """Compute the gradient of ``scale * conv2d(x, sign(weight))`` by ``x``.
 
     Args:
@@ -138,4 +141,32 @@ def lookup_input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tens
     addresses = address_of(grad), weight.data_ptr(), scale.data_ptr(), out.data_ptr()
     shape = numbers_of(bits, weight, geometry)
     _native.lookup_input_gradient(is_bfloat16(grad), shape, *addresses, torch.get_num_threads())
+    return out
+
+
+def has_input_gradient(dtype: torch.dtype) -> bool:
+    """Whether the kernels in use have `input_gradient` for gradients of this dtype."""
+    from biper import _native
+
+    return dtype is torch.bfloat16 and bool(_native.has_input_gradient())
+
+
+def input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:
+    """Compute the gradient of ``scale * conv2d(x, weight)`` by ``x``; ``scale * weight`` is rounded to bfloat16.
+
+    Args:
+        bits: signs of the input; only their shape (N, C, H, W) is used.
+        grad: the gradient by the result, (N, O, H', W') bfloat16 in channels-last layout.
+        weight: (O, C, kh, kw) float32 in the order of `taps_last`.
+        scale: (O,) float32.
+        geometry: stride, padding and dilation.
+
+    Returns:
+        (N, C, H, W) bfloat16 in channels-last layout.
+    """
+    from biper import _native
+
+    out = torch.empty(bits.shape, dtype=grad.dtype, memory_format=torch.channels_last)
+    addresses = address_of(grad), weight.data_ptr(), scale.data_ptr(), out.data_ptr()
+    _native.input_gradient(numbers_of(bits, weight, geometry), *addresses, torch.get_num_threads())
     return out
