@@ -91,7 +91,7 @@ def reaches_95(name: str, epochs: int, out: Path) -> None:
 
 
 def test_another_method_learns_the_digits(tmp_path: Path) -> None:
-    reaches_95("recu", 12, tmp_path)
+    reaches_95("recu", 16, tmp_path)
 
 
 def test_a_standardized_phase_with_learned_inputs_and_activations_learns_the_digits(tmp_path: Path) -> None:

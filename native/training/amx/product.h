@@ -41,8 +41,10 @@ struct Layout {
   std::int64_t image_bytes() const { return rows * width * pixel_bytes; }
   // Tiles may read as far behind the last image.
   std::int64_t slack() const { return 4 * kRows * stride_x * pixel_bytes + kTileBytes; }
-  // With strides of 1, the pixels of all rows are equally far apart if those in the padding are computed too.
-  bool is_flat() const { return stride_y == 1 && stride_x == 1; }
+  // The pixels of all rows are equally far apart if those between rows are computed too: output rows are then `pitch`
+  // pixels apart. Where a row is no whole number of steps, rows are computed one by one.
+  bool is_flat() const { return stride_y * width % stride_x == 0; }
+  std::int64_t pitch() const { return is_flat() ? stride_y * width / stride_x : out_width; }
 };
 
 // How the weights (out, taps, in) of sixteen output channels, of T, lie in tiles, one for each piece: calls
@@ -109,7 +111,8 @@ void multiply_panels(const Layout& layout, const std::uint8_t* buffer, std::int6
   const std::size_t pieces = layout.pieces.size();
   alignas(64) Number sums[4 * kRows][16];
   const std::int64_t stored[4] = {0, other ? 2 * kRows : kRows, other ? kRows : 2 * kRows, 3 * kRows};
-  // `length` pixels from the one at `from` on; the first is in output row `y`, and rows are `width` pixels apart.
+  const std::int64_t pitch = layout.pitch();
+  // `length` pixels from the one at `from` on; the first is in output row `y`, and rows are `pitch` pixels apart.
   const auto run = [&](std::int64_t image, const std::uint8_t* from, std::int64_t y, std::int64_t length) {
     for (std::int64_t q = 0; q < length; q += unit) {
       _tile_zero(0);
@@ -136,19 +139,19 @@ void multiply_panels(const Layout& layout, const std::uint8_t* buffer, std::int6
       _tile_stored(1, sums[stored[1]], kRowBytes);
       _tile_stored(2, sums[stored[2]], kRowBytes);
       _tile_stored(3, sums[stored[3]], kRowBytes);
-      std::int64_t row = y + q / layout.width, column = q % layout.width;
+      std::int64_t row = y + q / pitch, column = q % pitch;
       const std::int64_t count = std::min(unit, length - q);
       for (std::int64_t i = 0; i < count; ++row, column = 0) {
         const std::int64_t seen = std::min(layout.out_width - column, count - i);
         if (seen > 0) store(image, row * layout.out_width + column, seen, sums[i], sums[(2 * kRows + i) % (4 * kRows)]);
-        i += layout.width - column;
+        i += pitch - column;
       }
     }
   };
   for (std::int64_t image = 0; image < images; ++image) {
     const std::uint8_t* first = buffer + image * layout.image_bytes();
     if (layout.is_flat())
-      run(image, first, 0, (layout.out_height - 1) * layout.width + layout.out_width);
+      run(image, first, 0, (layout.out_height - 1) * pitch + layout.out_width);
     else
       for (std::int64_t y = 0; y < layout.out_height; ++y)
         run(image, first + y * layout.stride_y * layout.width * layout.pixel_bytes, y, layout.out_width);

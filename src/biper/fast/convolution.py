@@ -144,11 +144,20 @@ def signs_input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tenso
     return out
 
 
-def has_input_gradient(dtype: torch.dtype) -> bool:
-    """Whether the kernels in use have `input_gradient` for gradients of this dtype."""
+def has_input_gradient(dtype: torch.dtype, geometry: Geometry, channels: int) -> bool:
+    """Whether the kernels in use have an `input_gradient` that is faster than torch's convolution.
+
+    With a stride most of its products are with zeros, so that it is slower where there are many output channels.
+
+    Args:
+        dtype: of the gradients.
+        geometry: of the convolution.
+        channels: how many output channels it has.
+    """
     from biper import _native
 
-    return dtype is torch.bfloat16 and bool(_native.has_input_gradient())
+    is_fast = geometry.stride == (1, 1) or channels < 64
+    return dtype is torch.bfloat16 and is_fast and bool(_native.has_input_gradient())
 
 
 def input_gradient(bits: Signs, grad: Tensor, weight: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:

@@ -147,7 +147,7 @@ class _Convolution(torch.autograd.Function):
     def by_signs(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         """Compute the gradient by the signs of ``x``, in native kernels where they can, and else in torch."""
         geometry = ctx.geometry
-        if kernels.has_input_gradient(grad.dtype):
+        if kernels.has_input_gradient(grad.dtype, geometry, len(weight)):
             return kernels.input_gradient(ctx.bits, grad, weight, scale, geometry)
         if ctx.looks_up:
             return kernels.signs_input_gradient(ctx.bits, grad, weight, scale * weight[:, 0, 0, 0].abs(), geometry)
