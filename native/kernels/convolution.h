@@ -20,6 +20,17 @@ inline Range whole_columns(const Geometry& g) {
   return columns;
 }
 
+// The rows of the result, of those in [begin, end), for which all taps are inside the image.
+inline Range whole_rows(const Geometry& g, int begin, int end) {
+  Range rows{greater(begin, (g.pad_top + g.step_y - 1) / g.step_y), end};
+  while (rows.last > rows.first && (rows.last - 1) * g.step_y - g.pad_top + (g.kernel_y - 1) * g.dilation_y >= g.height)
+    --rows.last;
+  return rows.last > rows.first ? rows : Range{begin, begin};
+}
+
+// The largest number of pixels below each other that a tile at the left or right border has.
+constexpr int kDown = 4;
+
 // A part of a convolution: one group, and rows [begin, end) of the result.
 template <typename Kind>
 struct Job {
@@ -40,7 +51,12 @@ void convolve_blocks(const Job<Kind>& job, int block) {
   const std::int64_t kernel_row = static_cast<std::int64_t>(g.kernel_x) * job.inside * kLanes;
   const std::int64_t block_weights = g.kernel_y * kernel_row, row_in = static_cast<std::int64_t>(g.width) * g.stride;
   const int pairs = (g.kernel_x + 1) / 2;
-  const Range whole = whole_columns(g);
+  const Range whole = whole_columns(g), whole_height = whole_rows(g, job.begin, job.end);
+  // At the left and at the right border some taps of a row are outside the image, the same ones in all rows.
+  const auto each_border_column = [&](auto&& work) {
+    for (int column = 0; column < whole.first; ++column) work(column);
+    for (int column = whole.last; column < g.out_width; ++column) work(column);
+  };
   for (int row = job.begin; row < job.end; ++row) {
     const int top = row * g.step_y - g.pad_top;
     const Range ys = taps_inside(top, g.dilation_y, g.kernel_y, g.height);
@@ -51,17 +67,21 @@ void convolve_blocks(const Job<Kind>& job, int block) {
       return job.in + (top + ys.first * g.dilation_y) * row_in + std::int64_t{left} * g.stride;
     };
     const auto* weights = job.weights + block * block_weights + ys.first * kernel_row;
-    const auto border = [&](int begin, int end) {
-      for (int column = begin; column < end; ++column) {
-        const int left = column * g.step_x - g.pad_left;
-        const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
-        OperandsOf<Kind> from{at(left + xs.first * g.dilation_x),
-                              weights + std::int64_t{xs.first} * job.inside * kLanes, block_weights};
-        tile<Isa, Kind, 1, V>(runs_of<Kind>(g, job.inside, ys, xs), from, 0, job.e, row_valid * (xs.last - xs.first),
-                              pixel + column, block);
-      }
+    // Computes `rows` pixels of a column, from this row on.
+    const auto border = [&](int column, int rows) {
+      const int left = column * g.step_x - g.pad_left;
+      const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
+      const OperandsOf<Kind> from{at(left + xs.first * g.dilation_x),
+                                  weights + std::int64_t{xs.first} * job.inside * kLanes, block_weights};
+      Runs runs = runs_of<Kind>(g, job.inside, ys, xs);
+      runs.next_pixel = g.step_y * row_in;
+      tiles<Isa, Kind, kDown, V>(runs, from, 0, rows, job.e, row_valid * (xs.last - xs.first), pixel + column, block,
+                                 std::int64_t{g.out_width});
     };
-    border(0, whole.first);
+    if (row == whole_height.first && row < whole_height.last)
+      each_border_column([&](int column) { border(column, whole_height.last - row); });
+    else if (row < whole_height.first || row >= whole_height.last)
+      each_border_column([&](int column) { border(column, 1); });
     OperandsOf<Kind> from{at(-g.pad_left), weights, block_weights};
     Runs runs = runs_of<Kind>(g, job.inside, ys, Range{0, g.kernel_x});
     const int valid = row_valid * g.kernel_x;
@@ -87,12 +107,10 @@ void convolve_blocks(const Job<Kind>& job, int block) {
         from.block_all_rows = kernel_row;
         runs.rows = 1;
         whole_tiles(typename Kind::ThreeRows{});
-        border(whole.last, g.out_width);
         continue;
       }
     }
     whole_tiles(Kind{});
-    border(whole.last, g.out_width);
   }
 }
 // Computes blocks [block, end): V at once, as many as fit into registers. V counts down to the number that is left.

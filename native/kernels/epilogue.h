@@ -8,14 +8,17 @@
 namespace biper {
 namespace {
 
-// Applies the epilogue to P pixels side by side, starting at `pixel`, by V blocks of channels, starting at `block`, and
-// stores the results. Multiply and add are not fused, so that every instruction set gives the same floats.
-template <typename Isa, int P, int V>
-BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V], std::int64_t pixel, int block) {
+// Applies the epilogue to P pixels, which start at `pixel` and are `step` pixels apart, by V blocks of channels,
+// starting at `block`, and stores the results. Multiply and add are not fused, so that every instruction set gives the
+// same floats.
+template <typename Isa, int P, int V, typename Step>
+BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V], std::int64_t pixel, Step step,
+                             int block) {
   const int first = block * kLanes, stride = blocks_of(e.channels) * kLanes, halves = halves_of(e.channels);
   const auto each = [&](auto&& change) BIPER_INLINE_LAMBDA {
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
-      repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { change(y[p][v], (pixel + p) * stride + first + v * kLanes, v); });
+      repeat<P>([&](auto p)
+                    BIPER_INLINE_LAMBDA { change(y[p][v], (pixel + p * step) * stride + first + v * kLanes, v); });
     });
   };
   const auto by_channel = [&](const float* values, auto v)
@@ -44,7 +47,7 @@ BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V],
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
       const std::uint16_t lanes = lanes_of(e.channels, block + v);
       repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
-        e.bits[(pixel + p) * halves + block + v] = Isa::not_negative(y[p][v]) & lanes;
+        e.bits[(pixel + p * step) * halves + block + v] = Isa::not_negative(y[p][v]) & lanes;
       });
     });
 }
@@ -53,19 +56,19 @@ BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V],
 template <typename Isa>
 BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats y, std::int64_t pixel, int block) {
   typename Isa::Floats one[1][1] = {{y}};
-  store_real<Isa>(e, one, pixel, block);
+  store_real<Isa>(e, one, pixel, Constant<1>{}, block);
 }
 
 // The same for the sums of binary tiles, valid - 2 differing: `differing` of the `valid` products are -1.
-template <typename Isa, int P, int V>
+template <typename Isa, int P, int V, typename Step>
 BIPER_INLINE void store_differing(const Epilogue& e, typename Isa::Integers (&differing)[P][V], int valid,
-                                  std::int64_t pixel, int block) {
+                                  std::int64_t pixel, Step step, int block) {
   if (e.threshold) {
     const int halves = halves_of(e.channels);
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
       const auto most = Isa::most_differing(valid, Isa::load(e.threshold + (block + v) * kLanes));
       repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
-        e.bits[(pixel + p) * halves + block + v] = Isa::at_most(differing[p][v], most);
+        e.bits[(pixel + p * step) * halves + block + v] = Isa::at_most(differing[p][v], most);
       });
     });
     return;
@@ -74,7 +77,7 @@ BIPER_INLINE void store_differing(const Epilogue& e, typename Isa::Integers (&di
   repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[p][v] = Isa::sum(valid, differing[p][v]); });
   });
-  store_real<Isa>(e, y, pixel, block);
+  store_real<Isa>(e, y, pixel, step, block);
 }
 
 // Sets the last 16 bits of pixels [begin, end) to 0 where their channels fill only half of the last word.

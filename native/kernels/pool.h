@@ -46,7 +46,7 @@ void pool_pixel(const Pooling& p, const float* in, const Window& w, const Epilog
         y[0][v] = exact ? Isa::multiply(y[0][v], factor) : Isa::divide(y[0][v], factor);
       });
     }
-    store_real<Isa>(e, y, pixel, block);
+    store_real<Isa>(e, y, pixel, Constant<1>{}, block);
   }
   if constexpr (V > 1) {
     if (block < blocks) pool_pixel<Isa, V - 1>(p, in, w, e, pixel, block);

@@ -1,5 +1,5 @@
-// Tiles: the inner loops of all convolutions. A tile is some pixels side by side by some blocks of output channels,
-// whose sums stay in registers.
+// Tiles: the inner loops of all convolutions. A tile is some pixels in a row, or below each other, by some blocks of
+// output channels, whose sums stay in registers.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct Runs {
   std::int64_t row_weight, column_weight;  // and in the weights
   int length;                              // inputs of a run; for Form::kHalves pairs of taps,
   bool single;                             // after which one more tap follows if this is set
-  std::int64_t next_pixel;                 // from pixel to pixel in the input
+  std::int64_t next_pixel;                 // from pixel to pixel of a tile in the input
 };
 
 template <typename Kind>
@@ -72,12 +72,12 @@ BIPER_INLINE void step_once(Sum& sum, Input input, Weight weight) {
     Kind::step(sum, input, weight);
 }
 
-// Computes P pixels side by side, starting at pixel `first` of the row, by V blocks of channels, starting at
-// `block`. Kind says what is multiplied and how (see table.h). Sums that would overflow soon (bytes) are
-// widened every kSteps steps.
-template <typename Isa, typename Kind, int P, int V>
+// Computes P pixels, starting at pixel `first` of the run, by V blocks of channels, starting at `block`. In the result
+// the pixels begin at `pixel` and are `step` pixels apart, which is Constant<1> in a row. Kind says what is multiplied
+// and how (see table.h). Sums that would overflow soon (bytes) are widened every kSteps steps.
+template <typename Isa, typename Kind, int P, int V, typename Step>
 BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first, const Epilogue& e, int valid,
-                       std::int64_t pixel, int block) {
+                       std::int64_t pixel, Step step_out, int block) {
   typename Kind::Sum sums[P][V];
   repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
@@ -154,26 +154,27 @@ BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first
     repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
       repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { differing[p][v] = Kind::differing(sums[p][v]); });
     });
-    store_differing<Isa>(e, differing, valid, pixel, block);
+    store_differing<Isa>(e, differing, valid, pixel, step_out, block);
   } else if constexpr (Kind::kForm == Form::kInt8) {
     typename Isa::Floats y[P][V];
     repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
       repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[p][v] = Isa::to_floats(sums[p][v]); });
     });
-    store_real<Isa>(e, y, pixel, block);
+    store_real<Isa>(e, y, pixel, step_out, block);
   } else {
-    store_real<Isa>(e, sums, pixel, block);
+    store_real<Isa>(e, sums, pixel, step_out, block);
   }
 }
 
-// Computes pixels [first, last) of a row in tiles of P. P counts down to the number of pixels
-// that are left for the last.
-template <typename Isa, typename Kind, int P, int V>
+// Computes pixels [first, last) of a run, which are `step` pixels apart in the result, in tiles of P. P counts down to
+// the number of pixels that are left for the last.
+template <typename Isa, typename Kind, int P, int V, typename Step = Constant<1>>
 void tiles(const Runs& runs, const OperandsOf<Kind>& from, int first, int last, const Epilogue& e, int valid,
-           std::int64_t pixel, int block) {
-  for (; first + P <= last; first += P) tile<Isa, Kind, P, V>(runs, from, first, e, valid, pixel + first, block);
+           std::int64_t pixel, int block, Step step = {}) {
+  for (; first + P <= last; first += P)
+    tile<Isa, Kind, P, V>(runs, from, first, e, valid, pixel + first * step, step, block);
   if constexpr (P > 1) {
-    if (first < last) tiles<Isa, Kind, P - 1, V>(runs, from, first, last, e, valid, pixel, block);
+    if (first < last) tiles<Isa, Kind, P - 1, V>(runs, from, first, last, e, valid, pixel, block, step);
   }
 }
 

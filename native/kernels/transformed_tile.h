@@ -86,7 +86,7 @@ void transformed_blocks(const Geometry& g, const RowTransform& t, const float* t
           for (int j = 1; j < t.points; ++j)
             y[0][v] = Isa::multiply_add(Isa::load(sums[j] + at), Isa::all(out[j]), y[0][v]);
         });
-        store_real<Isa>(e, y, static_cast<std::int64_t>(row) * g.out_width + column, block);
+        store_real<Isa>(e, y, static_cast<std::int64_t>(row) * g.out_width + column, Constant<1>{}, block);
       }
     }
   }
