@@ -116,7 +116,7 @@ struct Avx512 {
     static constexpr Form kForm = Form::kTaps;
     static constexpr bool kBinary = false;
     static constexpr int kVectors = 4, kSteps = 0, kInputsAStep = 1;
-    static constexpr int pixels(int vectors) { return vectors == 1 ? 8 : 6; }
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 10 : 6; }
     static Sum zero() { return _mm512_setzero_ps(); }
     static __m512 load(const Input* p) { return _mm512_loadu_ps(p); }
     static __m512 broadcast(const Input* p) { return _mm512_set1_ps(*p); }
