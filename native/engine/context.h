@@ -29,15 +29,19 @@ struct Context {
   // A real value that is read: a constant is outside the arena.
   const float* read(int id) const { return values[id].constant ? values[id].constant : real(id); }
 
-  // Calls work(begin, end) for parts of [0, units), in several threads if that pays; `cost` is the approximate number
-  // of vector instructions of all units together.
+  // Calls work(begin, end, part) for parts of [0, units), in several threads if that pays; `cost` is the approximate
+  // number of vector instructions of all units together. There are at most as many parts as threads.
   template <typename F>
-  void split(int units, std::int64_t cost, F&& work) const {
+  void split_numbered(int units, std::int64_t cost, F&& work) const {
     const int parts = parallel && cost > kWorthSplitting ? std::min(units, pool.threads()) : 1;
     pool.run(parts, [&](int part) {
       work(static_cast<int>(std::int64_t{units} * part / parts),
-           static_cast<int>(std::int64_t{units} * (part + 1) / parts));
+           static_cast<int>(std::int64_t{units} * (part + 1) / parts), part);
     });
+  }
+  template <typename F>
+  void split(int units, std::int64_t cost, F&& work) const {
+    split_numbered(units, cost, [&](int begin, int end, int) { work(begin, end); });
   }
 };
 

@@ -149,6 +149,7 @@ class Engine {
   void reserve(std::int64_t bytes);
   void reserve_layout(int out_channels, std::int64_t floats);
   void pack_input();
+  void fuse_pools();
   void plan_memory();
   const Value* dying_residual(const Value& value) const;
   void read_image(const float* image, std::uint8_t* arena) const;

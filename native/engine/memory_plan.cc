@@ -28,6 +28,37 @@ void Engine::pack_input() {
   values_[0].stride = values_[0].channels;
 }
 
+// Where a pool is the only one to read the result of the convolution before it, both are computed some rows at a time,
+// so that the rows in between stay in the cache. Each thread has memory for its own rows.
+void Engine::fuse_pools() {
+  constexpr std::int64_t kBandBytes = 256 << 10;
+  for (std::size_t i = 1; i < operations_.size(); ++i) {
+    Operation &pool = *operations_[i], &convolution = *operations_[i - 1];
+    if (pool.kind != Operation::Kind::kPool || !convolution.is_convolution()) continue;
+    const int id = convolution.real;
+    if (pool.inputs[0] != id || pool.residual == id || convolution.bits >= 0) continue;
+    Value& value = values_[id];
+    const auto is_part = [&](const Value& other) { return other.base == id; };
+    const auto returns = [&](const Output& output) { return output.value == id; };
+    if (value.last_read != static_cast<int>(i) || dying_residual(value)) continue;
+    if (std::any_of(values_.begin(), values_.end(), is_part)) continue;
+    if (std::any_of(outputs_.begin(), outputs_.end(), returns)) continue;
+    const std::int64_t row = std::int64_t{value.width} * value.stride;
+    const std::int64_t rows = kBandBytes / 4 / row / pool.pooling.step_y;
+    const int pool_rows = static_cast<int>(std::clamp<std::int64_t>(rows, 1, pool.height));
+    convolution.pool = &pool, convolution.pool_rows = pool_rows;
+    const std::int64_t floats = convolution.band_rows() * row * pool_.threads();
+    if (floats >= value.all_floats()) {
+      convolution.pool = nullptr;
+      continue;
+    }
+    pool.is_fused = true;
+    value.floats = floats;
+    for (const int result : {pool.real, pool.bits})
+      if (result >= 0) values_[result].made = value.made;
+  }
+}
+
 // First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place
 // of its residual (see dying_residual), because that memory is in the cache.
 void Engine::plan_memory() {

@@ -86,6 +86,14 @@ struct Operation {
   int residual = -1, real = -1, bits = -1;  // values that the epilogue reads and writes
   int channels = 0, height = 0, width = 0;  // of the result
   int scratch = -1;                         // a value that only this operation uses
+  // A convolution may have a pool that is computed with it, some rows at a time, so that its own result needs no more
+  // memory than these rows; see fuse_pools. The pool then does nothing in its turn.
+  const Operation* pool = nullptr;
+  int pool_rows = 0;      // of the result of the pool at a time
+  bool is_fused = false;  // a pool: it is computed with the convolution before it
+
+  // The rows of the convolution's result that are in memory at a time.
+  int band_rows() const { return (pool_rows - 1) * pool->pooling.step_y + pool->pooling.kernel_y; }
 };
 
 // The memory for the values of one image. Each thread that runs images has one of its own.

@@ -33,7 +33,40 @@ bool fails(const Operation& op, const float* x, const Value& value) {
   return false;
 }
 
-void convolve(const Context& context, const Operation& op, const Epilogue& e) {
+// Computes rows [begin, end) of the result of a pool, and the rows of the convolution before it that they need, some at
+// a time in `memory`. `rows` computes rows of the convolution.
+template <typename F>
+void convolve_and_pool(const Context& context, const Operation& op, const Epilogue& e, const Epilogue& of_pool,
+                       float* memory, int begin, int end, F&& rows) {
+  const Pooling& p = op.pool->pooling;
+  const std::int64_t row = std::int64_t{op.width} * context.values[op.real].stride;
+  int last = 0;  // rows from here on have not been computed
+  float* in_memory = memory;
+  for (int first = begin; first < end; first += op.pool_rows) {
+    const int behind = std::min(first + op.pool_rows, end);
+    const int top = std::max(first * p.step_y - p.pad_y, 0);
+    const int bottom = std::min((behind - 1) * p.step_y - p.pad_y + p.kernel_y, p.height);
+    float* moved = memory - top * row;  // where row 0 would be
+    if (last > top) std::memmove(memory, in_memory + top * row, (last - top) * row * sizeof(float));
+    in_memory = moved;
+    Epilogue here = e;
+    here.real = moved;
+    if (std::max(top, last) < bottom) rows(here, std::max(top, last), bottom);
+    last = std::max(last, bottom);
+    context.kernels.pool(p, moved, of_pool, first, behind);
+  }
+}
+
+// The epilogue of an operation with the addresses of what it reads and writes.
+Epilogue epilogue_of(const Context& context, const Operation& op) {
+  Epilogue e = op.epilogue;
+  if (op.residual >= 0) e.residual = context.real(op.residual);
+  if (op.real >= 0) e.real = context.real(op.real);
+  if (op.bits >= 0) e.bits = context.bits(op.bits);
+  return e;
+}
+
+void convolve(const Context& context, const Operation& op) {
   const Kernels& kernels = context.kernels;
   const int input = op.inputs[0];
   Geometry g = op.geometry;
@@ -43,18 +76,28 @@ void convolve(const Context& context, const Operation& op, const Epilogue& e) {
     context.failed = true;
     return;
   }
+  const Epilogue e = epilogue_of(context, op);
+  // `rows` computes rows [begin, end) of the result, with an epilogue; `cost` is that of all rows.
+  const auto compute = [&](std::int64_t cost, auto&& rows) {
+    if (!op.pool) return context.split(op.height, cost, [&](int begin, int end) { rows(e, begin, end); });
+    const Epilogue of_pool = epilogue_of(context, *op.pool);
+    const std::int64_t floats = op.band_rows() * std::int64_t{op.width} * context.values[op.real].stride;
+    context.split_numbered(op.pool->height, cost, [&](int begin, int end, int part) {
+      convolve_and_pool(context, op, e, of_pool, context.real(op.real) + part * floats, begin, end, rows);
+    });
+  };
   if (op.kind == Operation::Kind::kInt8Convolution) {
     std::uint8_t* levels = context.memory(op.scratch);
     context.split(g.padded_height(), std::int64_t{g.height} * g.width * g.channels / kLanes, [&](int begin, int end) {
       kernels.round_to_levels(g, op.levels, context.real(input), levels, begin, end);
     });
-    context.split(op.height, blocks * taps * g.channels / 4, [&](int begin, int end) {
-      kernels.int8_convolution(g, op.levels, levels, op.bit_weights.data(), op.initial.data(), e, begin, end);
+    compute(blocks * taps * g.channels / 4, [&](const Epilogue& to, int begin, int end) {
+      kernels.int8_convolution(g, op.levels, levels, op.bit_weights.data(), op.initial.data(), to, begin, end);
     });
   } else if (op.kind == Operation::Kind::kBinaryConvolution) {
     const BitWeights weights{op.bit_weights.data(), op.all_rows_weights.data(), op.pair_weights.data()};
-    context.split(op.height, 3 * blocks * taps * (g.stride + 1) / 2, [&](int begin, int end) {
-      kernels.binary_convolution(g, context.bits(input), weights, e, begin, end);
+    compute(3 * blocks * taps * (g.stride + 1) / 2, [&](const Epilogue& to, int begin, int end) {
+      kernels.binary_convolution(g, context.bits(input), weights, to, begin, end);
     });
   } else if (op.transform) {
     const RowTransform& t = *op.transform;
@@ -62,12 +105,12 @@ void convolve(const Context& context, const Operation& op, const Epilogue& e) {
     context.split(g.height, std::int64_t{g.height} * t.tiles * t.points * t.points, [&](int begin, int end) {
       kernels.transform_rows(g, t, context.real(input), transformed, begin, end);
     });
-    context.split(op.height, blocks * taps * g.channels / 2, [&](int begin, int end) {
-      kernels.transformed_convolution(g, t, transformed, op.weights.data(), e, begin, end);
+    compute(blocks * taps * g.channels / 2, [&](const Epilogue& to, int begin, int end) {
+      kernels.transformed_convolution(g, t, transformed, op.weights.data(), to, begin, end);
     });
   } else {
-    context.split(op.height, blocks * taps * g.channels / g.groups, [&](int begin, int end) {
-      kernels.convolution(g, context.real(input), op.weights.data(), e, begin, end);
+    compute(blocks * taps * g.channels / g.groups, [&](const Epilogue& to, int begin, int end) {
+      kernels.convolution(g, context.real(input), op.weights.data(), to, begin, end);
     });
   }
 }
@@ -111,14 +154,11 @@ void move_values(const Context& context, const Operation& op, int id) {
 
 void execute(const Context& context, const Operation& op) {
   if (op.array) return op.array->run(context);
-  Epilogue e = op.epilogue;
-  if (op.residual >= 0) e.residual = context.real(op.residual);
-  if (op.real >= 0) e.real = context.real(op.real);
-  if (op.bits >= 0) e.bits = context.bits(op.bits);
+  if (op.is_fused) return;
+  if (op.is_convolution()) return convolve(context, op);
+  const Epilogue e = epilogue_of(context, op);
   const int pixels = op.height * op.width;
-  if (op.is_convolution()) {
-    convolve(context, op, e);
-  } else if (op.kind == Operation::Kind::kPool) {
+  if (op.kind == Operation::Kind::kPool) {
     const std::int64_t cost = result_blocks(op) * op.pooling.kernel_y * op.pooling.kernel_x;
     context.split(op.height, cost, [&](int begin, int end) {
       context.kernels.pool(op.pooling, context.real(op.inputs[0]), e, begin, end);

@@ -251,6 +251,40 @@ def test_pooling(data: st.DataObject) -> None:
     check(program_of(shape, operations, "v0"), images, exact=False)
 
 
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_pool_is_computed_with_the_convolution_before_it(data: st.DataObject) -> None:
+    """The result of the convolution is so large that only some rows of it are in memory, of each thread its own."""
+    random = random_of(data.draw)
+    height, width = data.draw(st.integers(62, 90)), data.draw(st.integers(60, 70))
+    kernel, stride = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
+    padding = data.draw(st.integers(0, kernel // 2))
+    size = [(edge + 2 * padding - kernel) // stride + 1 - data.draw(st.integers(0, 1)) for edge in (height, width)]
+    pooling = {
+        "kind": data.draw(st.sampled_from(["max", "average"])),
+        "kernel": [kernel, kernel],
+        "stride": [stride, stride],
+        "padding": [padding, padding],
+        "size": size,
+        "count_padding": data.draw(st.booleans()),
+    }
+    if data.draw(st.booleans()):
+        tensors = {"weight": random.standard_normal((64, 3, 3, 3)).astype(np.float32)}
+        first = [operation("convolution", "image", tensors, real="v0", attributes=PADDED)]
+    else:
+        tensors = random_bits(random, 64, 3, 3, 3)
+        first = [
+            operation("elementwise", "image", bits="b0"),
+            operation("binary_convolution", "b0", tensors, real="v0", attributes=PADDED),
+        ]
+    emitted = {"real": "v1"} if data.draw(st.booleans()) else {"real": "v1", "bits": "b1"}
+    operations = [*first, operation("pool", "v0", attributes=pooling, **emitted)]
+    images = random.standard_normal((1, 3, height, width)).astype(np.float32)
+    program = program_of((3, height, width), operations, "v1")
+    check(program, images, exact=False, scale=largest_sum(images, tensors))
+    assert Engine(program, SETS[-1]).arena_bytes < 4 * 64 * (height * width + size[0] * size[1])
+
+
 def small_program() -> Program:
     random = np.random.Generator(np.random.PCG64(0))
     operations = [
