@@ -21,12 +21,16 @@ void round_values(const Levels& l, const float* in, std::uint8_t* out, int count
   for (int k = i; k < count; ++k) out[k] = rounded[k - i];
 }
 
-// Rounds rows [begin, end) of the padded input. Columns and rows of the padding get the level that stands for 0.
+// Rounds rows [begin, end) of the padded input. Columns and rows of the padding get the level that stands for 0. Rows
+// that no tap reads are left out, and so are columns where the kernel is one pixel wide.
 template <typename Isa>
 void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::uint8_t* levels, int begin, int end) {
   // The kernel may end within the padding on the left; then no column of the image is read.
   const int columns = greater(lesser(g.width, g.padded_width() - g.pad_left), 0);
+  const int span = (g.kernel_y - 1) * g.dilation_y + 1;
+  const bool skips = g.kernel_x == 1 && g.pad_left == 0 && g.step_x > 1;
   for (int row = begin; row < end; ++row) {
+    if (row % g.step_y >= span) continue;
     std::uint8_t* out = levels + static_cast<std::int64_t>(row) * l.row_stride;
     const bool inside = row >= g.pad_top && row - g.pad_top < g.height;
     const int first = inside ? lesser(g.pad_left * g.channels, l.row_stride) : l.row_stride;
@@ -35,10 +39,10 @@ void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::u
     for (int i = last; i < l.row_stride; ++i) out[i] = static_cast<std::uint8_t>(l.zero);
     if (!inside) continue;
     const float* x = in + static_cast<std::int64_t>(row - g.pad_top) * g.width * g.stride;
-    if (g.stride == g.channels) {
+    if (g.stride == g.channels && !skips) {
       round_values<Isa>(l, x, out + first, columns * g.channels);
     } else {
-      for (int column = 0; column < columns; ++column)
+      for (int column = 0; column < columns; column += skips ? g.step_x : 1)
         round_values<Isa>(l, x + static_cast<std::int64_t>(column) * g.stride, out + first + column * g.channels,
                           g.channels);
     }
