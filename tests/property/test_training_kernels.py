@@ -153,6 +153,15 @@ def results(layer: BinaryConv2d, x: Tensor, seed: int) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in found.items()}
 
 
+def summands_of(name: str, found: dict[str, Tensor], x: Tensor) -> int:
+    """How many numbers of about 1 a result of `results` adds up: values of the input, or pixels of the output."""
+    if name in ("y", "x"):
+        return 1
+    if name.startswith("input_quantizer"):
+        return x.numel() // found[name].numel()
+    return found["y"].numel() // found["y"].shape[1]
+
+
 @given(convolutions() | convolutions(quantizers_of_other_methods))
 @settings(max_examples=40, deadline=None)
 def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
@@ -161,8 +170,7 @@ def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
     got = results(layer, x, 1)
     expected = results(layer.double(), x.double(), 1)
     for name, value in expected.items():
-        summed = x.numel() // value.numel() if name.startswith("input") else expected["y"].numel() // layer.out_channels
-        assert error(got[name], value, 1 if name in ("y", "x") else summed) < 2e-5, name
+        assert error(got[name], value, summands_of(name, expected, x)) < 2e-5, name
 
 
 @given(convolutions())
@@ -216,9 +224,8 @@ def test_weights_of_other_methods(case: tuple[BinaryConv2d, Tensor], method: str
     with without_kernels():
         expected = results(layer, x, 1)
     exact = results(layer.double(), x.double(), 1)
-    pixels = expected["y"].numel() // layer.out_channels
     for name, value in expected.items():
-        summands = 1 if name in ("y", "x") else pixels
+        summands = summands_of(name, expected, x)
         error_of_torch = min(error(value, exact[name], summands), 2e-5)
         assert error(got[name], value, summands) < 2e-5 + error_of_torch, name
 
