@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
 import time
+from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from support.pictures import encoded, make_folder, make_tar, picture
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from biper.data import load_dataset
 from biper.data.dataset import Batch, Images
@@ -18,7 +23,7 @@ from biper.data.share import Share
 from biper.data.stream import CHUNK, StreamedImages
 from biper.data.tar_shards import TarImages
 from biper.data.unreadable import UnreadableImages
-from biper.data.workers import default_workers
+from biper.data.workers import default_workers, one_line_worker_errors, worker_loader
 from biper.errors import DataError
 
 BATCH = CHUNK + 8  # more than one chunk, and not a whole number of them
@@ -180,3 +185,30 @@ def test_pictures_in_memory_are_those_of_evaluation(root: Path) -> None:
     )
     with pytest.raises(DataError, match=r"none of the 1 images can be read; the first is .*none/a/x\.png"):
         nothing.in_memory()
+
+
+class _Ends(Dataset[Tensor]):
+    """Its worker process no longer hands out the memory of its answers, as in the instant in which it is killed."""
+
+    def __getitem__(self, request: int) -> Tensor:
+        threading.Timer(0.3, resource_sharer.stop).start()
+        return torch.full((1000,), request)
+
+
+class _Refuses(Dataset[Tensor]):
+    def __getitem__(self, request: int) -> Tensor:
+        raise FileNotFoundError(f"no file {request}")
+
+
+def test_an_answer_of_a_worker_that_has_ended_since_is_one_line() -> None:
+    answers = iter(worker_loader(_Ends(), [7, 8], 1))
+    assert next(answers)[0] == 7
+    time.sleep(1)
+    message = "a decoding process failed (DataLoader worker ended before its answer was received: "
+    with pytest.raises(DataError, match=re.escape(message)), one_line_worker_errors():
+        next(answers)
+
+
+def test_an_error_of_the_users_data_set_in_a_worker_keeps_its_kind() -> None:
+    with pytest.raises(FileNotFoundError, match="no file 7"), one_line_worker_errors():
+        next(iter(worker_loader(_Refuses(), [7], 1)))

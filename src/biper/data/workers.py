@@ -21,6 +21,8 @@ from biper.runtime.cpu import usable_cores
 T = TypeVar("T")
 
 MOST_WORKERS = 16
+DEAD_WORKER = "DataLoader worker"
+"""How the text of the errors begins that torch raises for a dead worker process."""
 
 
 def default_workers(processes: int = 1) -> int:
@@ -72,6 +74,24 @@ class _Loader(DataLoader[T]):
     def check_worker_number_rationality(self) -> None:
         """Do not warn of more workers than cores, as torch would in every pass: the user asked for that number."""
 
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        answers = super().__iter__()
+        while True:
+            try:
+                answer = next(answers)
+            except StopIteration:
+                return
+            except (OSError, EOFError) as error:
+                if self.num_workers == 0 or _of_worker(error):
+                    raise
+                raise RuntimeError(f"{DEAD_WORKER} ended before its answer was received: {error!r}") from error
+            yield answer
+
+
+def _of_worker(error: Exception) -> bool:
+    """Whether a living worker raised it, as a data set of the user may, so that torch has put its trace in the text."""
+    return str(error).startswith("Caught ")
+
 
 @contextmanager
 def one_line_worker_errors() -> Iterator[None]:
@@ -80,7 +100,7 @@ def one_line_worker_errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if text.startswith("DataLoader worker") or "No space left on device" in text:
+        if text.startswith(DEAD_WORKER) or "No space left on device" in text:
             raise DataError(
                 f"a decoding process failed ({text.splitlines()[0]}): memory or shared memory (/dev/shm) may be short; "
                 "use fewer workers=..., or 0"
