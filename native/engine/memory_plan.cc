@@ -46,12 +46,9 @@ void Engine::fuse_pools() {
     const std::int64_t row = std::int64_t{value.width} * value.stride;
     const std::int64_t rows = kBandBytes / 4 / row / pool.pooling.step_y;
     const int pool_rows = static_cast<int>(std::clamp<std::int64_t>(rows, 1, pool.height));
+    const std::int64_t floats = pool.pooling.rows_read(pool_rows) * row * pool_.threads();
+    if (floats >= value.all_floats()) continue;
     convolution.pool = &pool, convolution.pool_rows = pool_rows;
-    const std::int64_t floats = convolution.band_rows() * row * pool_.threads();
-    if (floats >= value.all_floats()) {
-      convolution.pool = nullptr;
-      continue;
-    }
     pool.is_fused = true;
     value.floats = floats;
     for (const int result : {pool.real, pool.bits})

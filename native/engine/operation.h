@@ -91,9 +91,6 @@ struct Operation {
   const Operation* pool = nullptr;
   int pool_rows = 0;      // of the result of the pool at a time
   bool is_fused = false;  // a pool: it is computed with the convolution before it
-
-  // The rows of the convolution's result that are in memory at a time.
-  int band_rows() const { return (pool_rows - 1) * pool->pooling.step_y + pool->pooling.kernel_y; }
 };
 
 // The memory for the values of one image. Each thread that runs images has one of its own.

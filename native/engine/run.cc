@@ -81,7 +81,8 @@ void convolve(const Context& context, const Operation& op) {
   const auto compute = [&](std::int64_t cost, auto&& rows) {
     if (!op.pool) return context.split(op.height, cost, [&](int begin, int end) { rows(e, begin, end); });
     const Epilogue of_pool = epilogue_of(context, *op.pool);
-    const std::int64_t floats = op.band_rows() * std::int64_t{op.width} * context.values[op.real].stride;
+    const std::int64_t row = std::int64_t{op.width} * context.values[op.real].stride;
+    const std::int64_t floats = op.pool->pooling.rows_read(op.pool_rows) * row;
     context.split_numbered(op.pool->height, cost, [&](int begin, int end, int part) {
       convolve_and_pool(context, op, e, of_pool, context.real(op.real) + part * floats, begin, end, rows);
     });

@@ -64,6 +64,9 @@ struct Pooling {
   int channels, height, width, out_height, out_width;
   int kernel_y, kernel_x, step_y, step_x, pad_y, pad_x;
   bool maximum, count_padding;
+
+  // How many rows of the input so many rows of the result read.
+  int rows_read(int rows) const { return (rows - 1) * step_y + kernel_y; }
 };
 
 // A convolution in int8. Its inputs are rounded to levels 0 to 255; the level `zero` stands for 0 and fills the

@@ -118,13 +118,22 @@ void backward(const Shape& shape, const T* x, const float* threshold, const T* t
   }
 }
 
-// Calls f with the window as a constant.
+// Calls work.operator()<window>(n, x, to_add, grad) with what belongs to each sample n; to_add may be null.
 template <typename F>
-void with_window(Window window, F&& f) {
-  if (window == Window::kBox)
-    f.template operator()<Window::kBox>();
-  else
-    f.template operator()<Window::kTriangle>();
+void each_sample(Type type, const Shape& shape, const void* x, Window window, const void* to_add, void* grad,
+                 ThreadPool& pool, F&& work) {
+  with_type(type, [&]<typename T>(const T*) {
+    pool.run(static_cast<int>(shape.samples), [&](int n) {
+      const std::int64_t first = n * shape.values();
+      const T* values = static_cast<const T*>(x) + first;
+      const T* more = to_add ? static_cast<const T*>(to_add) + first : nullptr;
+      T* result = static_cast<T*>(grad) + first;
+      if (window == Window::kBox)
+        work.template operator()<Window::kBox>(n, values, more, result);
+      else
+        work.template operator()<Window::kTriangle>(n, values, more, result);
+    });
+  });
 }
 
 }  // namespace
@@ -142,30 +151,16 @@ void sign_forward(Type type, Shape shape, const void* x, const float* threshold,
 
 void sign_backward(Type type, Shape shape, const void* x, const float* statistics, Window window, const void* to_add,
                    void* grad, ThreadPool& pool) {
-  with_type(type, [&]<typename T>(const T*) {
-    pool.run(static_cast<int>(shape.samples), [&](int n) {
-      const std::int64_t first = n * shape.values();
-      const T* values = static_cast<const T*>(x) + first;
-      const T* more = to_add ? static_cast<const T*>(to_add) + first : nullptr;
-      T* result = static_cast<T*>(grad) + first;
-      const float* mean_and_inverse = statistics ? statistics + 2 * n : nullptr;
-      with_window(window, [&]<Window W>() { backward<W>(shape, values, mean_and_inverse, more, result); });
-    });
+  each_sample(type, shape, x, window, to_add, grad, pool, [&]<Window W>(int n, auto* values, auto* more, auto* result) {
+    backward<W>(shape, values, statistics ? statistics + 2 * n : nullptr, more, result);
   });
 }
 
 void threshold_backward(Type type, Shape shape, const void* x, const float* threshold, Window window,
                         const void* to_add, void* grad, double* sums, ThreadPool& pool) {
   std::vector<double> partial(static_cast<std::size_t>(shape.samples * shape.channels), 0.0);
-  with_type(type, [&]<typename T>(const T*) {
-    pool.run(static_cast<int>(shape.samples), [&](int n) {
-      const std::int64_t first = n * shape.values();
-      const T* values = static_cast<const T*>(x) + first;
-      const T* more = to_add ? static_cast<const T*>(to_add) + first : nullptr;
-      T* result = static_cast<T*>(grad) + first;
-      double* mine = partial.data() + n * shape.channels;
-      with_window(window, [&]<Window W>() { backward<W>(shape, values, threshold, more, result, mine); });
-    });
+  each_sample(type, shape, x, window, to_add, grad, pool, [&]<Window W>(int n, auto* values, auto* more, auto* result) {
+    backward<W>(shape, values, threshold, more, result, partial.data() + n * shape.channels);
   });
   std::fill_n(sums, shape.channels, 0.0);
   for (std::int64_t n = 0; n < shape.samples; ++n)

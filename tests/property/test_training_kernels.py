@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from biper import BinaryConv2d, _native, load_recipe, set_stage_, train
 from biper.data.transforms import normalize, random_crop_and_flip
+from biper.errors import ModelError
 from biper.fast import convolution as convolutions_of_bits
 from biper.fast.availability import unavailable_reason
 from biper.fast.signs import signs
@@ -473,10 +474,31 @@ def test_tiny_weights_have_tiny_sums() -> None:
     bits = signs(torch.randn(1, 16, 4, 4).to(memory_format=torch.channels_last), None)
     geometry = convolutions_of_bits.Geometry((1, 1), (1, 1), (1, 1))
     for tiny in (1e-45, 1e-38, 1e-30):
-        weight = convolutions_of_bits.taps_last(tiny * torch.randn(16, 16, 3, 3))
-        for dtype in usable_dtypes():
-            y = convolutions_of_bits.convolution(bits, weight, torch.ones(16), geometry, dtype)
-            assert (y.abs().amax((0, 2, 3)) <= 1.01 * weight.abs().sum((1, 2, 3))).all()
+        for weight in (tiny * torch.randn(16, 16, 3, 3), tiny * torch.randn(16, 16, 3, 3).sign()):
+            weight = convolutions_of_bits.taps_last(weight)
+            for dtype in usable_dtypes():
+                y = convolutions_of_bits.convolution(bits, weight, torch.ones(16), geometry, dtype)
+                assert (y.abs().amax((0, 2, 3)) <= 1.01 * weight.abs().sum((1, 2, 3))).all()
+
+
+def test_thresholds_of_another_number_of_channels_are_refused() -> None:
+    layer = BinaryConv2d(32, 16, 3, input_quantizer=RSign(16))
+    x = torch.randn(1, 32, 8, 8)
+    with pytest.raises(ModelError, match=r"^expected an input of 16 channels, got 32 \(shape \(1, 32, 8, 8\)\)$"):
+        layer(x)
+
+
+class Doubled(RPReLU):
+    """Another activation with the parameters of ReActNet's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_a_class_made_from_the_activation_computes_its_own_function() -> None:
+    norm, x = nn.BatchNorm2d(16), torch.randn(4, 16, 8, 8)
+    plain = norm_activation(norm, x, RPReLU(16))
+    torch.testing.assert_close(norm_activation(norm, x, Doubled(16)), 2 * plain)
 
 
 def test_a_model_uses_the_kernels_unless_it_has_hooks() -> None:

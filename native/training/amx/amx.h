@@ -8,7 +8,6 @@ namespace biper::training::avx512 {
 extern const Kernels kKernels;
 std::remove_pointer_t<decltype(Kernels::convolution_forward)> convolution_forward;
 std::remove_pointer_t<decltype(Kernels::convolution_weight_gradient)> convolution_weight_gradient;
-std::remove_pointer_t<decltype(Kernels::lookup_input_gradient)> lookup_input_gradient;
 
 }  // namespace biper::training::avx512
 

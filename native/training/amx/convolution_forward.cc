@@ -41,14 +41,13 @@ Panels make_panels(const Convolution& shape, const Layout& layout, const float* 
       same = same && _mm512_cmp_ps_mask(v, all(magnitude), _CMP_EQ_OQ) == 0xFFFF;
     }
     const float most = _mm512_reduce_max_ps(largest);
-    is_signs[static_cast<std::size_t>(o)] = same && most > 0;
-    int exponent = 0;
-    if (!same && most > 0) {
-      std::frexp(most / kMost, &exponent);  // most / 2^exponent is at least kMost / 2 and below kMost
-      exponent = std::max(exponent, -126);
-    }
+    constexpr int kSmallest = -126;  // the exponent of the smallest number whose inverse is finite
+    same = same && most >= std::ldexp(1.0f, kSmallest);
+    is_signs[static_cast<std::size_t>(o)] = same;
+    int exponent;
+    std::frexp(most / kMost, &exponent);  // most / 2^exponent is at least kMost / 2 and below kMost
     panels.factor[static_cast<std::size_t>(o)] =
-        static_cast<float>(sum(check)) + (same ? most : std::ldexp(1.0f, exponent));
+        static_cast<float>(sum(check)) + (same ? most : std::ldexp(1.0f, std::max(exponent, kSmallest)));
   });
   if (std::count(is_signs.begin(), is_signs.end(), 0) > 0) panels.digits = 2;
   panels.memory = buffer<std::uint8_t>(outs / 16 * panels.digits * panels.bytes);

@@ -20,7 +20,7 @@ struct Layout {
   int stride_y, stride_x;
   std::vector<std::int64_t> pieces;  // the offset of each 64 bytes that a pixel reads, from its first byte
 
-  // `row` numbers are contiguous if columns are not dilated; offsets are in bytes.
+  // `shape` gives the kernel and its dilation. What a kernel row reads is contiguous if columns are not dilated.
   Layout(std::int64_t height, std::int64_t width_, std::int64_t pixel, std::int64_t out_rows, std::int64_t out_columns,
          const Convolution& shape, int step_y, int step_x)
       : rows(height),
@@ -47,8 +47,8 @@ struct Layout {
   std::int64_t pitch() const { return is_flat() ? stride_y * width / stride_x : out_width; }
 };
 
-// How the weights (out, taps, in) of sixteen output channels, of T, lie in tiles, one for each piece: calls
-// place(tap, in, byte offset in the tile of channel 0) for all of them. Channel o is 4 o bytes further.
+// How weights (out, taps, in) of `size` bytes lie in tiles, for sixteen output channels and one tile for each piece:
+// calls place(tap, in, byte offset in the tile of channel 0) for all of them. Channel o is 4 o bytes further.
 template <typename F>
 void each_weight(const Convolution& shape, std::int64_t inputs, std::int64_t size, F&& place) {
   const std::int64_t per_row = (shape.dilation_x == 1 ? shape.kernel_width : 1) * inputs * size;

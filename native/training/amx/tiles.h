@@ -32,7 +32,7 @@ class WithTiles {
   WithTiles& operator=(const WithTiles&) = delete;
 };
 
-// The bits (channels / 8, pixels) of an image as numbers -1 and +1 of T in a buffer (rows, width, channels), where the
+// The bits (channels / 8, pixels) of an image as bytes -1 and +1 in a buffer (rows, width, channels), where the
 // image begins at row `top` and column `left`. Nothing else in the buffer is written.
 inline void spread_bits(const Convolution& shape, const std::uint8_t* bits, std::int64_t width, std::int64_t top,
                         std::int64_t left, std::int8_t* to) {

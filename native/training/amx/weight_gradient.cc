@@ -27,7 +27,7 @@ class Group {
   Group(const Convolution& shape, std::int64_t most, std::int64_t outs)
       : shape_(shape),
         width_(shape.in_width + 2 * shape.padding_x),
-        plane_((shape.in_height + 2 * shape.padding_y) * width_),
+        plane_(plane_of(shape)),
         outs_(outs),
         reach_(shape.dilation_y * (shape.kernel_height - 1) * width_ + shape.dilation_x * (shape.kernel_width - 1)),
         length_((most * plane_ + kStep - 1) / kStep * kStep),
@@ -38,9 +38,12 @@ class Group {
     std::memset(grad_.get(), 0, static_cast<std::size_t>(2 * length_ * outs));
   }
 
+  // The pixels of a padded image.
+  static std::int64_t plane_of(const Convolution& shape) {
+    return (shape.in_height + 2 * shape.padding_y) * (shape.in_width + 2 * shape.padding_x);
+  }
   static std::int64_t image_bytes(const Convolution& shape, std::int64_t outs) {
-    return 2 * (shape.in_channels + outs) * (shape.in_height + 2 * shape.padding_y) *
-           (shape.in_width + 2 * shape.padding_x);
+    return 2 * (shape.in_channels + outs) * plane_of(shape);
   }
 
   // `grad` are (pixels, out) of the first image, from the first of `outs` channels on that are wanted.
@@ -200,9 +203,9 @@ void backward(const Convolution& shape, const std::uint8_t* bits, const Bfloat16
   const std::int64_t outs = shape.out_channels, ins = shape.in_channels, taps = shape.taps();
   const int channel_parts = static_cast<int>((outs + kChannels - 1) / kChannels);
   // Sums are read and written once for each group, so that small images come in large groups.
-  const std::int64_t plane = (shape.in_height + 2 * shape.padding_y) * (shape.in_width + 2 * shape.padding_x);
+  const std::int64_t most_outs = std::min(outs, kChannels);
   const std::int64_t together = std::clamp<std::int64_t>(
-      std::max(kGroupBytes / Group::image_bytes(shape, std::min(outs, kChannels)), kGroupPixels / plane), 1,
+      std::max(kGroupBytes / Group::image_bytes(shape, most_outs), kGroupPixels / Group::plane_of(shape)), 1,
       shape.samples);
   const std::int64_t groups = (shape.samples + together - 1) / together;
   const int image_parts = static_cast<int>(std::clamp<std::int64_t>(kParts / channel_parts, 1, groups));
@@ -216,8 +219,7 @@ void backward(const Convolution& shape, const std::uint8_t* bits, const Bfloat16
     const std::int64_t count = std::min(kChannels, outs - first_out);
     float* sums = partial.get() + image_part * size + first_out * taps * ins;
     std::fill_n(sums, count * taps * ins, 0.0f);
-    std::unique_ptr<Group> group =
-        spares.take([&] { return std::make_unique<Group>(shape, together, std::min(outs, kChannels)); });
+    std::unique_ptr<Group> group = spares.take([&] { return std::make_unique<Group>(shape, together, most_outs); });
     for (std::int64_t g = groups * image_part / image_parts; g < groups * (image_part + 1) / image_parts; ++g) {
       const std::int64_t image = g * together;
       group->set(bits + image * ins / 8 * shape.in_pixels(), grad + image * shape.out_pixels() * outs + first_out,
@@ -249,8 +251,7 @@ void backward(const Convolution& shape, const std::uint8_t* bits, const Bfloat16
 void convolution_weight_gradient(Type type, const Convolution& shape, const std::uint8_t* bits, const void* grad,
                                  float* gradient, ThreadPool& pool) {
   // Where most pixels are padding, most products are with zeros.
-  const std::int64_t padded = (shape.in_height + 2 * shape.padding_y) * (shape.in_width + 2 * shape.padding_x);
-  const bool is_dense = shape.stride_y == 1 && shape.stride_x == 1 && padded <= 2 * shape.out_pixels();
+  const bool is_dense = shape.stride_y == 1 && shape.stride_x == 1 && Group::plane_of(shape) <= 2 * shape.out_pixels();
   if (type == Type::kFloat || !is_dense)
     avx512::convolution_weight_gradient(type, shape, bits, grad, gradient, pool);
   else

@@ -52,7 +52,7 @@ def quickstart(
     packed = out / "model.biper"
     tables.console.print(tables.side_table(*beside_torch(out / "model.safetensors", packed)))
     tables.say(
-        f"Next: biper bench {packed}    biper evaluate {packed} --data digits    biper train cifar10-resnet20-short"
+        f"Next: biper bench {packed}    biper evaluate {packed} --data digits    biper train cifar10-resnet20-quick"
     )
 
 

@@ -132,14 +132,13 @@ class _Convolution(torch.autograd.Function):
             by_signs = _Convolution.by_signs(ctx, grad, x, weight, scale)
             if passed_on is not None:
                 passed_on = passed_on.contiguous(memory_format=torch.channels_last)
+            box = ctx.gradient == "box"
             if callable(ctx.gradient):
                 grad_x = ctx.gradient(x).mul_(by_signs)
                 grad_x = grad_x if passed_on is None else grad_x.add_(passed_on)
             elif threshold is not None:
-                box = ctx.gradient == "box"
                 grad_x, grad_threshold = signs.threshold_backward_(x, threshold, box, passed_on, by_signs)
             else:
-                box = ctx.gradient == "box"
                 grad_x = signs.sign_backward_(x, ctx.bits.statistics, box, passed_on, by_signs)
         return grad_x, grad_weight, grad_scale, *[None] * 4, grad_threshold
 
@@ -184,7 +183,7 @@ def convolution(
     if not isinstance(input_quantizer, ShiftedSign):
         return _sign_convolution(x, weight, scale, input_quantizer, geometry, scaled_signs)
     sign_quantizer = input_quantizer.sign_quantizer
-    if _is_rsign(input_quantizer):
+    if _is_rsign(input_quantizer, x.shape[1]):
         threshold = input_quantizer.threshold
         return _sign_convolution(x, weight, scale, sign_quantizer, geometry, scaled_signs, threshold)
     argument = _for_kernels(input_quantizer.sign_argument(x))
@@ -200,14 +199,15 @@ def convolution(
     return y + shift.to(y.dtype).contiguous(memory_format=torch.channels_last), x
 
 
-def _is_rsign(quantizer: nn.Module) -> TypeGuard[RSign]:
-    """Whether the kernels subtract the threshold of an input quantizer themselves."""
+def _is_rsign(quantizer: nn.Module, channels: int) -> TypeGuard[RSign]:
+    """Whether the kernels subtract the threshold of an input quantizer themselves, for an input of ``channels``."""
     return (
         isinstance(quantizer, RSign)
         and type(quantizer).sign_argument is RSign.sign_argument
         and isinstance(quantizer.sign_quantizer, ApproxSign)
         and not quantizer.sign_quantizer.normalize
         and quantizer.threshold.dtype is torch.float32
+        and len(quantizer.threshold) == channels
     )
 
 

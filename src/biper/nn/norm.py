@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ def norm_activation(norm: nn.Module, x: Tensor, activation: nn.Module, residual:
     Returns:
         A tensor of the shape of ``x``.
     """
-    if isinstance(activation, RPReLU) and fits_norm(norm, x, residual, activation) and activation.fits_kernels(x):
+    if _is_rprelu(activation) and fits_norm(norm, x, residual, activation) and activation.fits_kernels(x):
         assert isinstance(norm, nn.BatchNorm2d)
         return _fused_norm_rprelu(norm, x, residual, activation)
     clamp = activation if bounds_of(activation) is not None else _NO_ACTIVATION
@@ -61,6 +61,11 @@ def bounds_of(activation: nn.Module) -> _Bounds | None:
     if type(activation) is nn.Identity:
         return float("-inf"), float("inf")
     return None
+
+
+def _is_rprelu(activation: nn.Module) -> TypeGuard[RPReLU]:
+    """Whether the activation is an `RPReLU`, and not a class made from it, which may compute something else."""
+    return type(activation) is RPReLU
 
 
 def fits_norm(norm: nn.Module, x: Tensor, residual: Tensor | None, activation: nn.Module) -> bool:
@@ -113,31 +118,37 @@ class _Batch:
         multiplier = weight * inverse
         return cls(count, mean, inverse, multiplier.float(), (bias - mean * multiplier).float())
 
-    def gradient(self, inner: Tensor, x: Tensor, weight: Tensor, sums: Tensor, out: Tensor) -> Tensor:
-        r"""Compute the gradient by ``x`` into ``out``, which may be ``inner``.
+    def gradients(
+        self, inner: Tensor, x: Tensor, weight: Tensor, sums: Tensor, *, needs_x: bool, needs_residual: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
+        r"""Compute the gradients by ``x``, by weight and bias of the norm, and by a residual that is added after it.
 
-        With ``h`` the gradient by the norm, ``M`` values a channel, ``S = sum h`` and ``Q = sum h (x - mean)``:
-        ``dx = weight r (h - S/M - (x - mean) r² Q/M)``.
+        With ``h`` the gradient by the result of the norm, ``M`` values a channel, ``S = sum h`` and
+        ``Q = sum h (x - mean)``: ``dx = weight r (h - S/M - (x - mean) r² Q/M)``, ``dweight = r Q``, ``dbias = S`` and
+        ``dresidual = h``.
 
         Args:
-            inner: ``h``.
+            inner: ``h``, which is overwritten where the residual needs no gradient.
             x, weight: as in `of`.
             sums: ``S`` and ``Q``, (2, C) float64.
-            out: a tensor like ``x``.
+            needs_x, needs_residual: which of these gradients are wanted; the others are None.
         """
         total, products = sums
-        a = weight * self.inverse
-        b = -a * self.inverse.square() * products / self.count
-        c = -a * total / self.count - b * self.mean
-        return kernels.norm_backward(inner, x, a.float(), b.float(), c.float(), out)
+        grad_x = None
+        if needs_x:
+            a = weight * self.inverse
+            b = -a * self.inverse.square() * products / self.count
+            c = -a * total / self.count - b * self.mean
+            into = torch.empty_like(x) if needs_residual else inner
+            grad_x = kernels.norm_backward(inner, x, a.float(), b.float(), c.float(), into)
+        grad_weight, grad_bias = (products * self.inverse).to(weight.dtype), total.to(weight.dtype)
+        return grad_x, grad_weight, grad_bias, inner if needs_residual else None
 
 
 class _NormActivation(torch.autograd.Function):
     r"""``out = clamp(weight (x - mean) r + bias + residual)`` with the mean and ``r = 1/sqrt(var + eps)`` of the batch.
 
-    With ``h`` the gradient inside the clamp and sums over a channel: ``dbias = sum(h)``,
-    ``dweight = r sum(h (x - mean))``, ``dresidual = h``; see `_Batch.gradient` for ``dx``. The function saves ``x`` and
-    ``out``.
+    `_Batch.gradients` has the gradients, for ``h`` the gradient inside the clamp. The function saves ``x`` and ``out``.
     """
 
     @staticmethod
@@ -163,14 +174,8 @@ class _NormActivation(torch.autograd.Function):
         batch = ctx.batch
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
         inner, sums = kernels.clamp_backward(grad, out, x, batch.mean.float(), ctx.bounds)
-        needs_x, needs_residual = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
-        grad_x = None
-        if needs_x:
-            into = torch.empty_like(x) if needs_residual else inner
-            grad_x = batch.gradient(inner, x, weight, sums[:2], into)
-        total, products = sums
-        grad_weight = (products * batch.inverse).to(weight.dtype)
-        return grad_x, grad_weight, total.to(weight.dtype), inner if needs_residual else None, None, None
+        needs_x, _, _, needs_residual, *_ = ctx.needs_input_grad
+        return *batch.gradients(inner, x, weight, sums, needs_x=needs_x, needs_residual=needs_residual), None, None
 
 
 _norm_activation_function: Callable[[Tensor, Tensor, Tensor, Tensor | None, nn.BatchNorm2d, _Bounds], Tensor] = (
@@ -212,15 +217,10 @@ class _NormRPReLU(torch.autograd.Function):
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
         affine = batch.multiplier, offset, residual
         inner, sums = kernels.rprelu_backward(grad, x, *affine, slope, batch.mean.float())
-        total, products, by_shift_out, by_slope = sums
-        needs_x, needs_residual = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
-        grad_x = None
-        if needs_x:
-            into = torch.empty_like(x) if needs_residual else inner
-            grad_x = batch.gradient(inner, x, weight, sums[:2], into)
-        by_bias = total.to(weight.dtype)
-        by_norm = (products * batch.inverse).to(weight.dtype), by_bias, inner if needs_residual else None, None
-        return grad_x, *by_norm, -by_bias, by_slope.to(slope.dtype), by_shift_out.to(slope.dtype)
+        needs_x, _, _, needs_residual, *_ = ctx.needs_input_grad
+        of_norm = batch.gradients(inner, x, weight, sums[:2], needs_x=needs_x, needs_residual=needs_residual)
+        total, _, by_shift_out, by_slope = sums.to(slope.dtype)
+        return *of_norm, None, -total, by_slope, by_shift_out
 
 
 _norm_rprelu_function: Callable[
