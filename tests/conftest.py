@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from biper.runtime.cpu import usable_cores
 
 SEED = int(os.environ.get("BIPER_TEST_SEED", "0"))
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # a busy one too: no property test fails because it took long
 
 
 def pytest_report_header() -> str:

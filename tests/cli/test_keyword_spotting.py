@@ -66,7 +66,7 @@ def by_c(compiled: ctypes.CDLL, mel: ModuleType, samples: NDArray[np.int16]) -> 
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 7, 300, 9_000, 32_767, 200_000]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_features_in_c_are_those_of_numpy(compiled: ctypes.CDLL, mel: ModuleType, seed: int, level: int) -> None:
     noise = np.random.default_rng(seed).standard_normal(1_500) * level
     samples = np.clip(np.rint(noise), -32768, 32767).astype(np.int16)

@@ -48,7 +48,7 @@ def test_tensors_and_document_come_back(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_changed_byte_and_any_truncation_is_noticed(
     data: st.DataObject, blob: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -70,7 +70,7 @@ def test_a_network_of_every_method_is_packed(method: str, tmp_path: Path) -> Non
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_binary_convolutions_of_any_geometry_are_packed(data: st.DataObject, tmp_path: Path) -> None:
     draw = data.draw
     groups = draw(st.sampled_from([1, 1, 2]))

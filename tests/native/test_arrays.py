@@ -30,7 +30,7 @@ def outputs_of(engine: Engine, images: Array, others: dict[str, Array] | None = 
 
 
 @given(drawn=array_programs())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_random_programs(drawn: tuple[Program, Array, dict[str, Array]]) -> None:
     program, images, others = drawn
     values = run_reference(program, images, others)

@@ -67,7 +67,7 @@ def random_of(draw: st.DrawFn) -> np.random.Generator:
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_binary_sums_are_the_same_integers(data: st.DataObject) -> None:
     attributes, weight_shape, shape = data.draw(geometries(300))
     random = random_of(data.draw)
@@ -80,7 +80,7 @@ def test_binary_sums_are_the_same_integers(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_thresholds_emit_the_same_bits(data: st.DataObject) -> None:
     """Bits of a first binary convolution, seen through the sums of a second one."""
     attributes, weight_shape, shape = data.draw(geometries(80))
@@ -101,7 +101,7 @@ def test_thresholds_emit_the_same_bits(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
     attributes, weight_shape, shape = data.draw(geometries(40))
     random = random_of(data.draw)
@@ -130,7 +130,7 @@ def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_int8_convolutions_are_the_same_integers(data: st.DataObject) -> None:
     """Before and after an affine: one product and one sum of float32, rounded alike everywhere."""
     attributes, weight_shape, shape = data.draw(geometries(60).filter(lambda drawn: drawn[0]["groups"] == 1))
@@ -193,7 +193,7 @@ def ways(draw: st.DrawFn, kinds: dict[str, tuple]) -> tuple[dict[str, object], t
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_way_of_a_binary_convolution(data: st.DataObject) -> None:
     attributes, weight_shape, shape = data.draw(ways(BINARY_WAYS))
     random = random_of(data.draw)
@@ -206,7 +206,7 @@ def test_every_way_of_a_binary_convolution(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_way_of_a_real_convolution(data: st.DataObject) -> None:
     attributes, weight_shape, shape = data.draw(ways(REAL_WAYS))
     random = random_of(data.draw)
@@ -230,7 +230,7 @@ def test_a_depthwise_convolution_of_many_channels() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pooling(data: st.DataObject) -> None:
     random = random_of(data.draw)
     kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
@@ -252,7 +252,7 @@ def test_pooling(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_pool_is_computed_with_the_convolution_before_it(data: st.DataObject) -> None:
     """The result of the convolution is so large that only some rows of it are in memory, of each thread its own."""
     random = random_of(data.draw)

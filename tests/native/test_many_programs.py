@@ -35,7 +35,6 @@ def test_many_random_programs(test: Any, drawn: dict[str, st.SearchStrategy[Any]
 
     options = settings(
         max_examples=EACH,
-        deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),

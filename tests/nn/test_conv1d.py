@@ -13,7 +13,7 @@ from biper.errors import ModelError
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_geometry_is_that_of_torch(data: st.DataObject) -> None:
     draw = data.draw
     groups = draw(st.sampled_from([1, 2, 3]))

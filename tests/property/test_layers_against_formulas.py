@@ -41,7 +41,7 @@ def check(layer: nn.Module, x: Tensor, stage: int, plain: object) -> None:
     stage=st.sampled_from([1, 2]),
     channels_last=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_convolution(
     seed: int,
     groups: int,
@@ -79,7 +79,7 @@ def test_convolution(
     bias=st.booleans(),
     stage=st.sampled_from([1, 2]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_linear(seed: int, features: tuple[int, int], batch: list[int], bias: bool, stage: int) -> None:
     torch.manual_seed(seed)
     layer = BinaryLinear(*features, bias=bias, stage=stage)

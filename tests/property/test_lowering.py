@@ -162,7 +162,7 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
 
 
 @given(network=networks())
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_packed_programs_compute_what_torch_does(network: tuple[nn.Module, Tensor]) -> None:
     model, x = network
     graph = lower(model, x)
@@ -182,7 +182,7 @@ def test_packed_programs_compute_what_torch_does(network: tuple[nn.Module, Tenso
     data=st.data(),
     largest=st.integers(1, 300),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_thresholds_are_exactly_the_float32_comparison(
     multiplier: list[float], data: st.DataObject, largest: int
 ) -> None:

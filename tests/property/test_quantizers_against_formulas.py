@@ -162,7 +162,7 @@ SEED, PROGRESS = st.integers(0, 2**31), st.floats(0, 1)
 
 @pytest.mark.parametrize("name", WEIGHTS)
 @given(seed=SEED, shape=SHAPES, progress=PROGRESS, spread=st.sampled_from([0.1, 1.0]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_weights(name: str, seed: int, shape: tuple[int, ...], progress: float, spread: float) -> None:
     assume(name != "libra" or math.prod(shape[1:]) > 2)  # the log2 of two standardized weights' size is -1/2: a tie
     torch.manual_seed(seed)
@@ -176,7 +176,7 @@ def test_weights(name: str, seed: int, shape: tuple[int, ...], progress: float, 
 
 @pytest.mark.parametrize("name", INPUTS)
 @given(seed=SEED, n=st.integers(1, 3), channels=st.integers(1, 4), size=st.integers(3, 6), progress=PROGRESS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_inputs(name: str, seed: int, n: int, channels: int, size: int, progress: float) -> None:
     torch.manual_seed(seed)
     make, plain = INPUTS[name]
@@ -194,7 +194,7 @@ def triangle(phase: Tensor) -> Tensor:
 @pytest.mark.parametrize("wave", ["sine", "triangle"])
 @pytest.mark.parametrize("stage", [1, 2])
 @given(seed=SEED, shape=SHAPES, learned=st.sampled_from(["no", "layer", "channel"]), progress=PROGRESS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_tuned_periodic(
     wave: str, stage: int, seed: int, shape: tuple[int, ...], learned: str, progress: float
 ) -> None:

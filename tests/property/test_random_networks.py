@@ -258,13 +258,13 @@ def require_packed(network: Network, x: Tensor) -> None:
 
 
 @given(case=networks())
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_random_networks_compute_what_torch_does(case: tuple[Network, Tensor]) -> None:
     require_packed(*case)
 
 
 @pytest.mark.slow
 @given(case=networks())
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, suppress_health_check=list(HealthCheck))
 def test_many_random_networks_compute_what_torch_does(case: tuple[Network, Tensor]) -> None:
     require_packed(*case)

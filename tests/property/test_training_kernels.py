@@ -164,7 +164,7 @@ def summands_of(name: str, found: dict[str, Tensor], x: Tensor) -> int:
 
 
 @given(convolutions() | convolutions(quantizers_of_other_methods))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
     layer, x = case
     assume(not is_at_an_edge(layer, x))
@@ -175,7 +175,7 @@ def test_a_binary_convolution(case: tuple[BinaryConv2d, Tensor]) -> None:
 
 
 @given(convolutions())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
     """Compared with float64 on inputs and gradients that were rounded to bfloat16."""
     skip_without(torch.bfloat16)
@@ -191,7 +191,7 @@ def test_a_binary_convolution_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> 
 
 
 @given(convolutions(quantizers_of_other_methods))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) -> None:
     """The kernels are as near to float64 as torch's operators in bfloat16, which round shifted inputs too."""
     skip_without(torch.bfloat16)
@@ -212,7 +212,7 @@ def test_inputs_of_other_methods_in_bfloat16(case: tuple[BinaryConv2d, Tensor]) 
 
 
 @given(convolutions(quantizers_of_other_methods), st.sampled_from([name for name in METHODS if name != "biper"]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_weights_of_other_methods(case: tuple[BinaryConv2d, Tensor], method: str) -> None:
     """The difference to torch's operators in float32 is at most both of their rounding errors.
 
@@ -232,7 +232,7 @@ def test_weights_of_other_methods(case: tuple[BinaryConv2d, Tensor], method: str
 
 
 @given(convolutions())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_sums_of_signs_are_exact(case: tuple[BinaryConv2d, Tensor]) -> None:
     layer, x = case
     set_stage_(layer, 2)
@@ -248,7 +248,7 @@ def test_sums_of_signs_are_exact(case: tuple[BinaryConv2d, Tensor]) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(convolutions())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_threads_change_nothing(dtype: torch.dtype, case: tuple[BinaryConv2d, Tensor]) -> None:
     skip_without(dtype)
     layer, x = case
@@ -272,7 +272,7 @@ def test_threads_change_nothing(dtype: torch.dtype, case: tuple[BinaryConv2d, Te
 
 
 @given(st.integers(1, 9), st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_crops_mirrors_and_normalized_images(n: int, h: int, w: int, c: int, padding: int, flip: bool) -> None:
     images = torch.randint(256, (n, h, w, c), dtype=torch.uint8)
     numbers = tuple(range(1, c + 1))
@@ -299,7 +299,7 @@ ACTIVATIONS = (nn.Hardtanh(), nn.ReLU(), nn.Identity(), nn.Hardtanh(-0.5, 2.0), 
     st.sampled_from(ACTIVATIONS),
     st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_batch_norm(n: int, c: int, h: int, w: int, activation: nn.Module, with_residual: bool) -> None:
     assume(n * h * w >= 16)  # with fewer values the variance of a channel may be so small that rounding matters
     fast, plain = nn.BatchNorm2d(16 * c), nn.BatchNorm2d(16 * c).double()
@@ -345,7 +345,7 @@ def a_trained_rprelu(channels: int) -> RPReLU:
     st.booleans(),
     st.sampled_from(DTYPES),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_batch_norm_with_the_activation_of_reactnet(
     n: int, c: int, h: int, w: int, with_residual: bool, shared: bool, dtype: torch.dtype
 ) -> None:
@@ -391,7 +391,7 @@ def test_a_batch_norm_with_the_activation_of_reactnet(
     st.booleans(),
     st.integers(0, 2**32),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_standardized_weights(shape: tuple[int, ...], mean: str, group: str, channels_last: bool, seed: int) -> None:
     torch.manual_seed(seed)
     weight = 0.1 * torch.randn(shape) + 0.05
@@ -411,7 +411,7 @@ def test_standardized_weights(shape: tuple[int, ...], mean: str, group: str, cha
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_activation_of_reactnet(n: int, c: int, size: int) -> None:
     fast = a_trained_rprelu(16 * c)
     plain = RPReLU(16 * c).double()

@@ -99,7 +99,7 @@ def test_every_operation_is_that_of_numpy_and_near_the_real_one(flags: str, meas
 
 
 @given(st.integers(-32768, 32767), st.integers(-32768, 32767), st.integers(0, 15), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_table_has_its_numbers_and_lies_between_them(a: int, b: int, cell: int, random: object) -> None:
     low, high = min(a, b), max(a, b)
     first = low >> cell << cell
