@@ -126,9 +126,17 @@ void add_to(nb::module_& module) {
       },
       released);
   module.def(
-      "channel_sums",
-      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address sums, int threads) {
-        kernels().channel_sums(type_of(bfloat16), shape_of(shape), at<void>(x), at<double>(sums), *pool_of(threads));
+      "norm_statistics",
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address x, Address weight, Address bias, double epsilon,
+         double momentum, Address running_mean, Address running_variance, Address statistics, Address affine,
+         int threads) {
+        const Shape of = shape_of(shape);
+        std::vector<double> sums(static_cast<std::size_t>(2 * of.channels));
+        kernels().channel_sums(type_of(bfloat16), of, at<void>(x), sums.data(), *pool_of(threads));
+        const BatchNorm norm{of.channels,     of.samples * of.pixels, at<float>(weight),
+                             at<float>(bias), epsilon,                momentum};
+        norm_statistics(norm, sums.data(), at<float>(running_mean), at<float>(running_variance), at<double>(statistics),
+                        at<float>(affine));
       },
       released);
   module.def(
@@ -167,10 +175,16 @@ void add_to(nb::module_& module) {
       released);
   module.def(
       "norm_backward",
-      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address inner, Address x, Address a, Address b,
-         Address c, Address result, int threads) {
-        kernels().norm_backward(type_of(bfloat16), shape_of(shape), at<void>(inner), at<void>(x), at<float>(a),
-                                at<float>(b), at<float>(c), at<void>(result), *pool_of(threads));
+      [](bool bfloat16, const std::vector<std::int64_t>& shape, Address inner, Address x, Address weight,
+         Address statistics, Address sums, Address gradients, Address result, int threads) {
+        const Shape of = shape_of(shape);
+        const BatchNorm norm{of.channels, of.samples * of.pixels, at<float>(weight), nullptr, 0, 0};
+        std::vector<float> affine(static_cast<std::size_t>(3 * of.channels));
+        norm_gradients(norm, at<double>(sums), at<double>(statistics), affine.data(), at<float>(gradients));
+        const float *a = affine.data(), *b = a + of.channels, *c = b + of.channels;
+        if (result)
+          kernels().norm_backward(type_of(bfloat16), of, at<void>(inner), at<void>(x), a, b, c, at<void>(result),
+                                  *pool_of(threads));
       },
       released);
   module.def(

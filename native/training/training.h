@@ -157,6 +157,26 @@ struct Kernels {
                     float* out, ThreadPool& pool);
 };
 
+// A batch norm in training: (x - mean) / sqrt(var + epsilon) * weight + bias, with mean and variance of the `count`
+// values that each of `channels` has in a batch. weight and bias are (channels,).
+struct BatchNorm {
+  std::int64_t channels, count;
+  const float *weight, *bias;
+  double epsilon, momentum;
+};
+
+// From the sums of Kernels::channel_sums: statistics, (2, channels), become the mean and 1 / sqrt(var + epsilon), and
+// affine, (3, channels), multiplier and offset such that the norm is x * multiplier + offset, and the mean. The running
+// statistics, (channels,), move towards the mean and the unbiased variance by the share `momentum`.
+void norm_statistics(const BatchNorm& norm, const double* sums, float* running_mean, float* running_variance,
+                     double* statistics, float* affine);
+
+// From `statistics` and sums, (2, channels), of h and of h * (x - mean), for the gradient h by the result of the norm:
+// affine, (3, channels), become a, b and c such that h * a + x * b + c is the gradient by x (Kernels::norm_backward),
+// and gradients, (2, channels), those by weight and bias.
+void norm_gradients(const BatchNorm& norm, const double* sums, const double* statistics, float* affine,
+                    float* gradients);
+
 // The kernels that this processor runs, best first.
 const std::vector<const Kernels*>& runnable_kernels();
 

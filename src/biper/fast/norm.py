@@ -6,18 +6,44 @@ Activations are (N, C, H, W) in channels-last layout, float32 or bfloat16, with 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biper.fast.activations import address_of, is_bfloat16, shape_of
 
 
-def channel_sums(x: Tensor) -> Tensor:
-    """Compute the sum of each channel and the sum of its squares: (2, C) float64."""
+def batch_statistics(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Compute the statistics of a batch, and move the running statistics of the norm towards them.
+
+    Args:
+        x: the input of the norm.
+        norm: it has weight, bias, running statistics and a momentum, all float32 of C channels.
+
+    Returns:
+        The mean and ``1 / sqrt(var + eps)`` of each channel, (2, C) float64; and ``multiplier``, ``offset`` and the
+        mean, (3, C) float32, where the norm is ``x * multiplier + offset``.
+    """
     from biper import _native
 
-    sums = torch.empty(2, x.shape[1], dtype=torch.float64)
-    _native.channel_sums(is_bfloat16(x), shape_of(x), address_of(x), sums.data_ptr(), torch.get_num_threads())
-    return sums
+    assert norm.momentum is not None
+    tensors = norm.weight, norm.bias, norm.running_mean, norm.running_var
+    weight, bias, running_mean, running_var = (tensor.data_ptr() for tensor in tensors if tensor is not None)
+    statistics = torch.empty(2, x.shape[1], dtype=torch.float64)
+    affine = torch.empty(3, x.shape[1], dtype=torch.float32)
+    _native.norm_statistics(
+        is_bfloat16(x),
+        shape_of(x),
+        address_of(x),
+        weight,
+        bias,
+        norm.eps,
+        norm.momentum,
+        running_mean,
+        running_var,
+        statistics.data_ptr(),
+        affine.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return statistics, affine
 
 
 def affine_clamp(
@@ -140,19 +166,38 @@ def rprelu_backward(
     return inner, sums
 
 
-def norm_backward(inner: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, out: Tensor) -> Tensor:
-    """Compute ``inner * a + x * b + c`` into ``out``, where a, b and c are (C,) float32. ``out`` may be ``inner``."""
+def norm_backward(
+    inner: Tensor, x: Tensor, weight: Tensor, statistics: Tensor, sums: Tensor, out: Tensor | None
+) -> Tensor:
+    r"""Compute the gradients of a batch norm in training from ``inner``, the gradient ``h`` by its result.
+
+    With ``M`` values a channel, ``r = 1 / sqrt(var + eps)``, ``S = sum h`` and ``Q = sum h (x - mean)``:
+    ``dx = weight r (h - S/M - (x - mean) r² Q/M)``, ``dweight = r Q`` and ``dbias = S``.
+
+    Args:
+        inner: ``h``.
+        x: the input of the norm.
+        weight: that of the norm, (C,) float32.
+        statistics: the first result of `batch_statistics`.
+        sums: ``S`` and ``Q``, the first rows of (2 or more, C) float64.
+        out: becomes ``dx``; it may be ``inner``. None if it is not wanted.
+
+    Returns:
+        ``dweight`` and ``dbias``, (2, C) float32.
+    """
     from biper import _native
 
+    gradients = torch.empty(2, x.shape[1], dtype=torch.float32)
     _native.norm_backward(
         is_bfloat16(x),
         shape_of(x),
         address_of(inner, x),
         address_of(x),
-        a.data_ptr(),
-        b.data_ptr(),
-        c.data_ptr(),
-        address_of(out, x),
+        weight.data_ptr(),
+        statistics.data_ptr(),
+        sums.data_ptr(),
+        gradients.data_ptr(),
+        0 if out is None else address_of(out, x),
         torch.get_num_threads(),
     )
-    return out
+    return gradients

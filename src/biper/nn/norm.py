@@ -73,14 +73,26 @@ def fits_norm(norm: nn.Module, x: Tensor, residual: Tensor | None, activation: n
     return (
         type(norm) is nn.BatchNorm2d
         and norm.affine
-        and norm.weight.dtype is torch.float32
         and norm.track_running_stats
         and norm.momentum is not None
         and (norm.training or not torch.is_grad_enabled())
         and (residual is None or residual.shape == x.shape)
         and not torch.compiler.is_compiling()
         and availability.fits(x)
+        and _has_plain_numbers(norm, x.shape[1])
         and not has_hooks(norm, activation)
+    )
+
+
+def _has_plain_numbers(norm: nn.BatchNorm2d, channels: int) -> bool:
+    """Whether weight, bias and running statistics are as the kernels read them: (C,) float32, dense, on the CPU."""
+    return all(
+        tensor is not None
+        and tensor.dtype is torch.float32
+        and tensor.shape == (channels,)
+        and tensor.is_contiguous()
+        and tensor.is_cpu
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
 
 
@@ -89,60 +101,41 @@ class _Batch:
     """The statistics of a batch norm in training, and the affine function that they make of it.
 
     Attributes:
-        count: how many values each channel has.
-        mean: of each channel, (C,) float64.
-        inverse: ``1 / sqrt(var + eps)`` of each channel, (C,) float64.
+        statistics: the mean and ``1 / sqrt(var + eps)`` of each channel, (2, C) float64.
         multiplier, offset: (C,) float32; the norm is ``x * multiplier + offset``.
+        mean: of each channel, (C,) float32.
     """
 
-    count: int
-    mean: Tensor
-    inverse: Tensor
+    statistics: Tensor
     multiplier: Tensor
     offset: Tensor
+    mean: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> _Batch:
+    def of(cls, x: Tensor, norm: nn.BatchNorm2d) -> _Batch:
         """Compute the statistics of ``x``, and update the running statistics of the norm."""
         assert norm.num_batches_tracked is not None
-        assert norm.momentum is not None
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
         norm.num_batches_tracked.add_(1)
-        count = x.numel() // x.shape[1]
-        mean, squares = kernels.channel_sums(x) / count
-        variance = (squares - mean.square()).clamp_(min=0)
-        norm.running_mean.lerp_(mean.float(), norm.momentum)
-        norm.running_var.lerp_((variance * (count / max(count - 1, 1))).float(), norm.momentum)
-        inverse = (variance + norm.eps).rsqrt()
-        multiplier = weight * inverse
-        return cls(count, mean, inverse, multiplier.float(), (bias - mean * multiplier).float())
+        statistics, affine = kernels.batch_statistics(x, norm)
+        return cls(statistics, *affine.unbind())
 
     def gradients(
         self, inner: Tensor, x: Tensor, weight: Tensor, sums: Tensor, *, needs_x: bool, needs_residual: bool
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
-        r"""Compute the gradients by ``x``, by weight and bias of the norm, and by a residual that is added after it.
-
-        With ``h`` the gradient by the result of the norm, ``M`` values a channel, ``S = sum h`` and
-        ``Q = sum h (x - mean)``: ``dx = weight r (h - S/M - (x - mean) r² Q/M)``, ``dweight = r Q``, ``dbias = S`` and
-        ``dresidual = h``.
+        """Compute the gradients by ``x``, by weight and bias of the norm, and by a residual that is added after it.
 
         Args:
-            inner: ``h``, which is overwritten where the residual needs no gradient.
-            x, weight: as in `of`.
-            sums: ``S`` and ``Q``, (2, C) float64.
+            inner: the gradient by the result of the norm, which is also that by the residual. It is overwritten where
+                the residual needs no gradient.
+            x, weight: the input and the weight of the norm.
+            sums: those of `biper.fast.norm.norm_backward`, which has the formulas.
             needs_x, needs_residual: which of these gradients are wanted; the others are None.
         """
-        total, products = sums
         grad_x = None
         if needs_x:
-            a = weight * self.inverse
-            b = -a * self.inverse.square() * products / self.count
-            c = -a * total / self.count - b * self.mean
-            into = torch.empty_like(x) if needs_residual else inner
-            grad_x = kernels.norm_backward(inner, x, a.float(), b.float(), c.float(), into)
-        grad_weight, grad_bias = (products * self.inverse).to(weight.dtype), total.to(weight.dtype)
-        return grad_x, grad_weight, grad_bias, inner if needs_residual else None
+            grad_x = torch.empty_like(x) if needs_residual else inner
+        by_weight, by_bias = kernels.norm_backward(inner, x, weight, self.statistics, sums, grad_x)
+        return grad_x, by_weight, by_bias, inner if needs_residual else None
 
 
 class _NormActivation(torch.autograd.Function):
@@ -156,12 +149,12 @@ class _NormActivation(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        bias: Tensor,
+        _bias: Tensor,
         residual: Tensor | None,
         norm: nn.BatchNorm2d,
         bounds: _Bounds,
     ) -> Tensor:
-        batch = _Batch.of(x, norm, weight, bias)
+        batch = _Batch.of(x, norm)
         out = kernels.affine_clamp(x, batch.multiplier, batch.offset, residual, bounds)
         ctx.save_for_backward(x, out, weight)
         ctx.batch, ctx.bounds = batch, bounds
@@ -173,7 +166,7 @@ class _NormActivation(torch.autograd.Function):
         x, out, weight = ctx.saved_tensors
         batch = ctx.batch
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        inner, sums = kernels.clamp_backward(grad, out, x, batch.mean.float(), ctx.bounds)
+        inner, sums = kernels.clamp_backward(grad, out, x, batch.mean, ctx.bounds)
         needs_x, _, _, needs_residual, *_ = ctx.needs_input_grad
         return *batch.gradients(inner, x, weight, sums, needs_x=needs_x, needs_residual=needs_residual), None, None
 
@@ -196,14 +189,14 @@ class _NormRPReLU(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        bias: Tensor,
+        _bias: Tensor,
         residual: Tensor | None,
         norm: nn.BatchNorm2d,
         shift_in: Tensor,
         slope: Tensor,
         shift_out: Tensor,
     ) -> Tensor:
-        batch = _Batch.of(x, norm, weight, bias)
+        batch = _Batch.of(x, norm)
         offset = batch.offset - shift_in
         ctx.save_for_backward(x, residual, weight, offset, slope)
         ctx.batch = batch
@@ -216,11 +209,11 @@ class _NormRPReLU(torch.autograd.Function):
         batch = ctx.batch
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
         affine = batch.multiplier, offset, residual
-        inner, sums = kernels.rprelu_backward(grad, x, *affine, slope, batch.mean.float())
+        inner, sums = kernels.rprelu_backward(grad, x, *affine, slope, batch.mean)
         needs_x, _, _, needs_residual, *_ = ctx.needs_input_grad
-        of_norm = batch.gradients(inner, x, weight, sums[:2], needs_x=needs_x, needs_residual=needs_residual)
-        total, _, by_shift_out, by_slope = sums.to(slope.dtype)
-        return *of_norm, None, -total, by_slope, by_shift_out
+        of_norm = batch.gradients(inner, x, weight, sums, needs_x=needs_x, needs_residual=needs_residual)
+        by_shift_out, by_slope = sums[2:].to(slope.dtype)
+        return *of_norm, None, -of_norm[2], by_slope, by_shift_out
 
 
 _norm_rprelu_function: Callable[
