@@ -102,9 +102,7 @@ def counted(program: Program, board: str, *flags: str, small: bool = False) -> l
         (path / "model.c").write_text(profiled(source.source))
         kind = "int16_t" if IMAGE in fixed.program.inputs else "uint8_t"
         (path / "main.c").write_text(MAIN.format(kind=kind, size=int(np.prod(program.input_shape))))
-        BOARDS[board].build(
-            [path / "main.c", path / "model.c"], path / "model.elf", "-O2", PROFILE, *flags, memory="4M"
-        )
+        BOARDS[board].build([path / "main.c", path / "model.c"], path / "model.elf", "-O2", PROFILE, *flags, whole=True)
         text = BOARDS[board].run(path / "model.elf", capture=True).stdout
     numbers = [int(number) for number in re.findall(r"^(\d+) \w+ op\w+$", text, re.MULTILINE)]
     return list(zip(source.made, numbers, strict=True))

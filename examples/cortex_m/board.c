@@ -1,9 +1,15 @@
-/* Functions of an emulated Cortex-M3 board (qemu-system-arm -M mps2-an385). Semihosting prints text, and the timer
-   SysTick, at 25 MHz, measures time: the clock of the emulator advances by one nanosecond in each instruction. */
+/* Functions of emulated boards with a Cortex-M (qemu-system-arm -M mps2-an385 and others). Semihosting prints text, and
+   the timer SysTick measures time: the clock of the emulator advances by one nanosecond in each instruction. SysTick
+   has 25 MHz, and 32 MHz on the board with a Cortex-M55. */
 #include "board.h"
 
 enum { SYS_WRITE0 = 0x04, SYS_EXIT = 0x18, APPLICATION_EXIT = 0x20026, RUNTIME_ERROR = 0x20023 };
-enum { NANOSECONDS_A_TICK = 40, TICKS = 1 << 24 };
+#if defined(__ARM_FEATURE_MVE)
+enum { QUARTERS_A_TICK = 125 }; /* of a nanosecond */
+#else
+enum { QUARTERS_A_TICK = 160 };
+#endif
+enum { TICKS = 1 << 24 };
 
 static volatile uint32_t *const systick = (volatile uint32_t *)0xe000e010u; /* control, reload, current */
 static uint32_t start;
@@ -32,4 +38,4 @@ void board_count_start(void)
     start = systick[2];
 }
 
-uint32_t board_count(void) { return ((start - systick[2]) & (TICKS - 1)) * NANOSECONDS_A_TICK; }
+uint32_t board_count(void) { return ((start - systick[2]) & (TICKS - 1)) * QUARTERS_A_TICK / 4; }

@@ -28,12 +28,14 @@ class Board:
         processor: flags of the compiler that name the processor.
         emulator: the emulator's program, and its arguments that name the board.
         folder: of its ``board.c``, ``startup.c`` and ``link.ld``.
+        memory: how much flash and how much RAM it has at least.
     """
 
     tools: str
     processor: tuple[str, ...]
     emulator: tuple[str, ...]
     folder: Path
+    memory: str = "4M"
 
     @property
     def programs(self) -> tuple[str, str]:
@@ -44,14 +46,14 @@ class Board:
         """The first of the programs that is not installed."""
         return next((name for name in self.programs if shutil.which(name) is None), None)
 
-    def build(self, sources: Sequence[Path], image: Path, *flags: str, memory: str | None = None) -> None:
+    def build(self, sources: Sequence[Path], image: Path, *flags: str, whole: bool = False) -> None:
         """Compile and link sources with the functions of the board.
 
         Args:
             sources: C files; headers beside them are found.
             image: the file to write.
             flags: further flags of the compiler, such as ``-O2``.
-            memory: flash and RAM, such as ``"4M"``, in place of 128 KiB and 64 KiB.
+            whole: take all memory of the board in place of 128 KiB of flash and 64 KiB of RAM.
 
         Raises:
             CalledProcessError: the compiler refuses.
@@ -60,7 +62,7 @@ class Board:
         include = [f"-I{folder}" for folder in (HERE, *dict.fromkeys(source.parent for source in sources))]
         link = (self.folder / "link.ld").read_text()
         script = image.with_suffix(".ld")
-        script.write_text(link if memory is None else link.replace("128K", memory).replace("64K", memory))
+        script.write_text(link.replace("128K", self.memory).replace("64K", self.memory) if whole else link)
         command = [self.programs[0], *self.processor, *WARNINGS, *FREESTANDING, *flags, *include, f"-Wl,-T,{script}"]
         subprocess.run([*command, "-o", image, *own, *sources, "-lgcc"], check=True)
 
@@ -81,19 +83,21 @@ def _riscv(march: str, zbb: bool) -> Board:
     )
 
 
-def _cortex(processor: str, machine: str) -> Board:
-    return Board("arm-none-eabi", (f"-mcpu={processor}", "-mthumb"), ("qemu-system-arm", "-M", machine), HERE)
+def _cortex(processor: str, machine: str, *flags: str, memory: str = "4M") -> Board:
+    flags = (f"-mcpu={processor}", "-mthumb", *flags)
+    return Board("arm-none-eabi", flags, ("qemu-system-arm", "-M", machine), HERE, memory)
 
 
 BOARDS = {
     "cortex-m3": _cortex("cortex-m3", "mps2-an385"),
     "cortex-m4": _cortex("cortex-m4", "mps2-an386"),
     "cortex-m7": _cortex("cortex-m7", "mps2-an500"),
+    "cortex-m55": _cortex("cortex-m55", "mps3-an547", "-mfloat-abi=hard", memory="512K"),
     "riscv32": _riscv("rv32imac", zbb=False),
     "riscv32-zbb": _riscv("rv32imac_zbb", zbb=True),
 }
-"""The boards by name: a Cortex-M3, M4 and M7, a 32-bit RISC-V, and one with the extension Zbb, which has an
-instruction that counts bits."""
+"""The boards by name: a Cortex-M3, M4, M7 and M55, the last with vector instructions (MVE); a 32-bit RISC-V, and one
+with the extension Zbb, which has an instruction that counts bits."""
 
 
 def profiled(source: str) -> str:

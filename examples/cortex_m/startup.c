@@ -17,6 +17,9 @@ void reset(void)
 {
     const uint32_t *from = data_in_flash;
     uint32_t *to;
+#if defined(__ARM_FEATURE_MVE) || defined(__ARM_FP)
+    *(volatile uint32_t *)0xe000ed88u |= 0xfu << 20; /* CPACR: allow vector and floating-point instructions */
+#endif
     for (to = data_begin; to < data_end; ++to) *to = *from++;
     for (to = bss_begin; to < bss_end; ++to) *to = 0;
     board_exit(main());

@@ -110,7 +110,7 @@ def listen(folder: Path, board: Board) -> None:
     sources = [build / name for name in ("stream.c", "mel.c", "model.c")]
     for name in ("stream.c", "mel.c", "mel.h"):
         shutil.copy(HERE / name, build)
-    board.build(sources, build / "stream.elf", "-O2", memory="4M")  # the recording takes more than 128 KiB
+    board.build(sources, build / "stream.elf", "-O2", whole=True)  # the recording takes more than 128 KiB
     lines = board.run(build / "stream.elf", capture=True).stdout.splitlines()
     said = list(map(int, lines[0].split()))
     found = dict(line.split() for line in lines[1:])

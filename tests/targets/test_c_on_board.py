@@ -46,6 +46,6 @@ def test_programs_give_the_integers_of_numpy(board_name: str, optimize: str, tmp
     main += ["int main(void)", "{", "    uint32_t i, wrong = 0;", *body, '    board_write("done\\n");']
     (tmp_path / "main.c").write_text("\n".join([*main, "    return wrong > 0;", "}", ""]))
     sources = [tmp_path / "main.c", *(tmp_path / f"{name}.c" for name in programs)]
-    emulated.build(sources, tmp_path / "test.elf", optimize, memory="4M")
+    emulated.build(sources, tmp_path / "test.elf", optimize, whole=True)
     ran = emulated.run(tmp_path / "test.elf", capture=True)
     assert (ran.stdout, ran.returncode) == ("done\n", 0)

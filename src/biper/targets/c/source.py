@@ -231,7 +231,7 @@ def _operator_text(operators: set[str], calls: Sequence[Call], integer: bool) ->
     if operators & set(BINARY_OPERATORS):
         yield from sections("bits", ["finish_sum"])
     if integer and operators & {"pixel_convolution", "pool", "binary_convolution", "lookup_convolution"}:
-        yield from sections(own, ["sixteen"])
+        yield from sections(own, ["sixteen", "vectors"])
     if integer and operators & {"pixel_convolution", "pool"}:
         yield from sections(own, ["finish_values"])
     if operators & {"binary_convolution", "lookup_convolution"}:

@@ -125,6 +125,25 @@ static void next_sixteen(sixteen_t *s)
     if (s->bits) s->bits += s->epilogue->units;
 }
 
+/* @section vectors */
+/* The vector instructions of Cortex-M55 and others: 8 numbers of 16 bits, or 4 of 32. */
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && defined(__ARMEL__)
+#if !defined(__clang__)
+#pragma GCC optimize("no-tree-vectorize", "no-tree-loop-distribute-patterns") /* the other loops are short, and slower as vectors */
+#endif
+#include <arm_mve.h>
+#define MODEL_VECTORS
+/* Finishes 8 channels, of which `even` has every second one from the first on: writes `down_...`, saturated, and returns
+   bit i where number i of `even` and `odd` is negative. */
+static inline uint32_t finish_eight(int32x4_t even, int32x4_t odd, int32x4_t down_even, int32x4_t down_odd, int16_t *real)
+{
+    const int16x8_t signs = vshrntq_n_s32(vshrnbq_n_s32(vreinterpretq_s16_s32(even), even, 16), odd, 16);
+    const uint16x8_t places = vshlq_u16(vdupq_n_u16(1), vreinterpretq_s16_u16(vidupq_n_u16(0, 1)));
+    vst1q_s16(real, vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(down_even), down_even), down_odd));
+    return vaddvq_p_u16(places, vcmpltq_n_s16(signs, 0));
+}
+#endif
+
 /* @section finish_values */
 /* Finishes the channels of a pixel, whose sums are given, and goes to the next pixel of the row. */
 static void finish_values(sixteen_t *s, const int32_t *sums)
@@ -135,7 +154,17 @@ static void finish_values(sixteen_t *s, const int32_t *sums)
         const int32_t by = -e->down, half = e->flags & FLOOR ? 0 : (int32_t)1 << (by - 1);
         int16_t *real = s->real + s->channels;
         uint32_t negative = 0;
+#if defined(MODEL_VECTORS)
+        for (i = 0; s->channels == 16 && i < 16; i += 8) {
+            const int32x4x2_t y = vld2q_s32(sums + i);
+            negative |= finish_eight(y.val[0], y.val[1], vshlq_r_s32(vaddq_n_s32(y.val[0], half), -by),
+                                     vshlq_r_s32(vaddq_n_s32(y.val[1], half), -by), s->real + i) << i;
+        }
+        for (i = 0; s->channels == 16 && i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, !(negative >> i & 1u));
+        for (sums += s->channels, i = s->channels == 16 ? 0 : s->channels; i-- > 0;) {
+#else
         for (sums += s->channels, i = s->channels; i-- > 0;) {
+#endif
             const int32_t y = *--sums;
             MODEL_BIT(e, s->pixel, s->first + i, y >= 0);
             negative = negative << 1 | (uint32_t)y >> 31;
@@ -149,7 +178,8 @@ static void finish_values(sixteen_t *s, const int32_t *sums)
 }
 
 /* @section finish_counts */
-#if defined(__GNUC__) && defined(__ARM_FEATURE_SAT)
+#if defined(MODEL_VECTORS)
+#elif defined(__GNUC__) && defined(__ARM_FEATURE_SAT)
 static int16_t saturated_down(int32_t y)
 {
     int32_t x;
@@ -171,7 +201,21 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
         int16_t *real = s->real;
         uint32_t negative = 0;
         int32_t i;
-#if defined(__SSE2__) || defined(__aarch64__) /* loops that compilers turn into instructions of several numbers */
+#if defined(MODEL_VECTORS)
+        for (i = 0; i < 16; ++i)
+            MODEL_SUM(e, s->pixel, s->first + i, 2 * (int32_t)(counts[i / 2] >> 16 * (i & 1) & 0xffffu) - e->products);
+        for (i = 0; i < 16; i += 8) {
+            const uint16x8_t count = vreinterpretq_u16_u32(vld1q_u32(counts + i / 2));
+            const int32x4x4_t by = vld4q_s32(&affine[i].twice); /* twice and offset of even channels, then of odd ones */
+            const int16x8_t more = vld1q_s16(residual + i);
+            int32x4_t even = vaddq_s32(vmulq_s32(vreinterpretq_s32_u32(vmovlbq_u16(count)), by.val[0]), by.val[1]);
+            int32x4_t odd = vaddq_s32(vmulq_s32(vreinterpretq_s32_u32(vmovltq_u16(count)), by.val[2]), by.val[3]);
+            even = vmlaq_n_s32(even, vmovlbq_s16(more), one), odd = vmlaq_n_s32(odd, vmovltq_s16(more), one);
+            negative |= finish_eight(even, odd, vshrq_n_s32(vaddq_n_s32(even, half), DOWN),
+                                     vshrq_n_s32(vaddq_n_s32(odd, half), DOWN), real + i) << i;
+        }
+        for (i = 0; i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, !(negative >> i & 1u));
+#elif defined(__SSE2__) || defined(__aarch64__) /* loops that compilers turn into instructions of several numbers */
         static const uint32_t places[16] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
         int32_t y[16];
         for (i = 0; i < 8; ++i) y[2 * i] = (int32_t)(counts[i] & 0xffffu), y[2 * i + 1] = (int32_t)(counts[i] >> 16);
@@ -290,6 +334,16 @@ static void copy_window(const pixel_convolution_t *o, const uint8_t *input, int3
    into 32 bits; on the way to them, terms may go beyond and come back. */
 static void add_products(const uint8_t *in, const uint8_t *end, int32_t many, const int32_t *w, int32_t *sums)
 {
+#if defined(MODEL_VECTORS)
+    int32x4_t sum = vld1q_s32(sums);
+    for (; many >= 3; many -= 3, in += 3, w += 12) {
+        sum = vmlaq_n_s32(sum, vld1q_s32(w), in[0]);
+        sum = vmlaq_n_s32(sum, vld1q_s32(w + 4), in[1]);
+        sum = vmlaq_n_s32(sum, vld1q_s32(w + 8), in[2]);
+    }
+    for (; in < end; ++in, w += 4) sum = vmlaq_n_s32(sum, vld1q_s32(w), *in);
+    vst1q_s32(sums, sum);
+#else
     uint32_t s0 = (uint32_t)sums[0], s1 = (uint32_t)sums[1], s2 = (uint32_t)sums[2], s3 = (uint32_t)sums[3];
 #if defined(__GNUC__) && defined(__OPTIMIZE__) && defined(__thumb2__)
     const uint8_t *threes = end - many % 3;
@@ -312,6 +366,7 @@ static void add_products(const uint8_t *in, const uint8_t *end, int32_t many, co
     }
 #endif
     sums[0] = (int32_t)s0, sums[1] = (int32_t)s1, sums[2] = (int32_t)s2, sums[3] = (int32_t)s3;
+#endif
 }
 
 static void pixel_convolution(const pixel_convolution_t *o, const uint8_t *input, int32_t from, int32_t to)
