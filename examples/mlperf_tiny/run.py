@@ -92,7 +92,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a run folder, a packed file, or one that comes with biper, of 32 x 32 pictures")
-    parser.add_argument("--board", choices=["cortex-m3", "cortex-m4", "cortex-m7"], default="cortex-m4")
+    boards = ["cortex-m3", "cortex-m4", "cortex-m7"]  # those with the serial port and the timer of submitter.c
+    parser.add_argument("--board", choices=boards, default="cortex-m4")
     parser.add_argument("--images", type=int, default=200, help="how many test images, the first of CIFAR-10")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/mlperf_tiny"), help="where to build")

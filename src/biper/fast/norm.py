@@ -1,4 +1,6 @@
-"""The passes of a batch norm with the residual and the activation that follow it; calls ``native/training/norm.cc``.
+"""The passes of a batch norm with the residual and the activation that follow it.
+
+They call ``native/training/norm.cc``, and ``batch_norm.cc`` there for what is computed once a channel.
 
 Activations are (N, C, H, W) in channels-last layout, float32 or bfloat16, with C a multiple of 16.
 """
@@ -25,20 +27,20 @@ def batch_statistics(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     from biper import _native
 
     assert norm.momentum is not None
-    tensors = norm.weight, norm.bias, norm.running_mean, norm.running_var
-    weight, bias, running_mean, running_var = (tensor.data_ptr() for tensor in tensors if tensor is not None)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     statistics = torch.empty(2, x.shape[1], dtype=torch.float64)
     affine = torch.empty(3, x.shape[1], dtype=torch.float32)
     _native.norm_statistics(
         is_bfloat16(x),
         shape_of(x),
         address_of(x),
-        weight,
-        bias,
+        norm.weight.data_ptr(),
+        norm.bias.data_ptr(),
         norm.eps,
         norm.momentum,
-        running_mean,
-        running_var,
+        norm.running_mean.data_ptr(),
+        norm.running_var.data_ptr(),
         statistics.data_ptr(),
         affine.data_ptr(),
         torch.get_num_threads(),

@@ -129,13 +129,15 @@ static void next_sixteen(sixteen_t *s)
 /* The vector instructions of Cortex-M55 and others: 8 numbers of 16 bits, or 4 of 32. */
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && defined(__ARMEL__)
 #if !defined(__clang__)
-#pragma GCC optimize("no-tree-vectorize", "no-tree-loop-distribute-patterns") /* the other loops are short, and slower as vectors */
+/* The other loops are short, and slower as vectors. The second option keeps them from becoming calls of a library. */
+#pragma GCC optimize("no-tree-vectorize", "no-tree-loop-distribute-patterns")
 #endif
 #include <arm_mve.h>
 #define MODEL_VECTORS
 /* Finishes 8 channels, of which `even` has every second one from the first on: writes `down_...`, saturated, and returns
    bit i where number i of `even` and `odd` is negative. */
-static inline uint32_t finish_eight(int32x4_t even, int32x4_t odd, int32x4_t down_even, int32x4_t down_odd, int16_t *real)
+static inline uint32_t finish_eight(int32x4_t even, int32x4_t odd, int32x4_t down_even, int32x4_t down_odd,
+                                    int16_t *real)
 {
     const int16x8_t signs = vshrntq_n_s32(vshrnbq_n_s32(vreinterpretq_s16_s32(even), even, 16), odd, 16);
     const uint16x8_t places = vshlq_u16(vdupq_n_u16(1), vreinterpretq_s16_u16(vidupq_n_u16(0, 1)));
@@ -149,22 +151,25 @@ static inline uint32_t finish_eight(int32x4_t even, int32x4_t odd, int32x4_t dow
 static void finish_values(sixteen_t *s, const int32_t *sums)
 {
     const epilogue_t *e = s->epilogue;
-    int32_t i;
+    int32_t i = s->channels;
     if (!HAS_SLOW_VALUES || s->fast) {
         const int32_t by = -e->down, half = e->flags & FLOOR ? 0 : (int32_t)1 << (by - 1);
-        int16_t *real = s->real + s->channels;
+        int16_t *real = s->real + i;
         uint32_t negative = 0;
+        sums += i;
 #if defined(MODEL_VECTORS)
-        for (i = 0; s->channels == 16 && i < 16; i += 8) {
-            const int32x4x2_t y = vld2q_s32(sums + i);
-            negative |= finish_eight(y.val[0], y.val[1], vshlq_r_s32(vaddq_n_s32(y.val[0], half), -by),
-                                     vshlq_r_s32(vaddq_n_s32(y.val[1], half), -by), s->real + i) << i;
+        while (i >= 8) {
+            const int32x4x2_t y = vld2q_s32(sums -= 8);
+            const int32x4_t even = vshlq_r_s32(vaddq_n_s32(y.val[0], half), -by);
+            const int32x4_t odd = vshlq_r_s32(vaddq_n_s32(y.val[1], half), -by);
+            const uint32_t part = finish_eight(y.val[0], y.val[1], even, odd, real -= 8);
+            int32_t k;
+            i -= 8;
+            for (k = 0; k < 8; ++k) MODEL_BIT(e, s->pixel, s->first + i + k, !(part >> k & 1u));
+            negative = negative << 8 | part;
         }
-        for (i = 0; s->channels == 16 && i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, !(negative >> i & 1u));
-        for (sums += s->channels, i = s->channels == 16 ? 0 : s->channels; i-- > 0;) {
-#else
-        for (sums += s->channels, i = s->channels; i-- > 0;) {
 #endif
+        while (i-- > 0) {
             const int32_t y = *--sums;
             MODEL_BIT(e, s->pixel, s->first + i, y >= 0);
             negative = negative << 1 | (uint32_t)y >> 31;
