@@ -133,8 +133,8 @@ void add_to(nb::module_& module) {
         const Shape of = shape_of(shape);
         std::vector<double> sums(static_cast<std::size_t>(2 * of.channels));
         kernels().channel_sums(type_of(bfloat16), of, at<void>(x), sums.data(), *pool_of(threads));
-        const BatchNorm norm{of.channels,     of.samples * of.pixels, at<float>(weight),
-                             at<float>(bias), epsilon,                momentum};
+        const BatchNorm norm{of.channels, of.samples * of.pixels, at<float>(weight), at<float>(bias), epsilon,
+                             momentum};
         norm_statistics(norm, sums.data(), at<float>(running_mean), at<float>(running_variance), at<double>(statistics),
                         at<float>(affine));
       },

@@ -20,7 +20,8 @@ from biper.models.digits_cnn import DigitsCnn
 from biper.models.saved import ModelInfo
 from biper.nn import binary_layers
 from biper.runs.folder import RunFolder
-from biper.training.average import STATISTICS_IMAGES, WeightAverage
+from biper.training.average import WeightAverage
+from biper.training.batch_norm_statistics import DEFAULT_IMAGES
 from biper.training.distributed.launch import ProcessInfo
 from biper.training.distributed.processes import Processes
 
@@ -76,7 +77,7 @@ def test_statistics_are_measured_with_the_average_and_the_network_stays_as_it_wa
         outputs = [module.conv1(images.double()).detach() for images, _ in batches().epoch(1, 0)]
         means = [output.mean((0, 2, 3)) for output in outputs]
         variances = [output.var((0, 2, 3), correction=1) for output in outputs]
-        assert len(outputs) * 256 < STATISTICS_IMAGES
+        assert len(outputs) * 256 < DEFAULT_IMAGES
         torch.testing.assert_close(found[0], torch.stack(means).mean(0))
         torch.testing.assert_close(found[1], torch.stack(variances).mean(0))
     after = module.state_dict()

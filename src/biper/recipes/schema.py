@@ -109,6 +109,10 @@ class StageRecipe(RecipeTable):
     averages nothing. After step t of the stage, ``average += (weights - average) / min(t, n)`` for the n steps of h
     epochs: the mean of the weights after all steps so far, then an exponential average. See
     `biper.training.average`."""
+    batch_norm_images: Annotated[int, Field(ge=0, le=MOST)] | None = None
+    """How many training images the running statistics of batch norms are measured on anew, in float32, at the end of
+    the stage; 0 keeps those of training. Training itself is not changed by it. Default: 5,000 where training computes
+    in bfloat16 or float16, 0 where it computes in float32. See `biper.training.batch_norm_statistics`."""
 
     @model_validator(mode="after")
     def _has_cycles_if_it_restarts(self) -> Self:

@@ -6,33 +6,26 @@ therefore starts from the average.
 
 What is averaged are the parameters. For a layer of 1-bit weights these are its latent weights, and the bits of the
 average are the signs of the averaged latent weights, not an average of signs. Running statistics of batch norms are
-not averaged, because those of other signs say nothing about these: they are measured anew with the averaged weights, as
-the mean over training batches. Other buffers are those of the raw network.
+not averaged, because those of other signs say nothing about these: they are measured anew with the averaged weights,
+see `biper.training.batch_norm_statistics`. Other buffers are those of the raw network.
 
 Source: exponential averages as in Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM
-J. Control Optim. 30(4), 1992; new statistics of batch norms as in Izmailov et al., "Averaging Weights Leads to Wider
-Optima and Better Generalization", UAI 2018, arXiv:1803.05407.
+J. Control Optim. 30(4), 1992.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from biper.data.batches import TrainingBatches
 from biper.runs.state import entries
+from biper.training.batch_norm_statistics import measure_statistics_
 from biper.training.distributed.processes import Processes
-
-STATISTICS_IMAGES = 5_000
-"""How many training images the statistics of batch norms are measured on; the whole epoch where it has fewer."""
 
 _make_update: Any = get_ema_multi_avg_fn
 
@@ -113,30 +106,4 @@ class WeightAverage:
             return
         for name, parameter in self.parameters.items():
             parameter.copy_(self.averages[name])
-        self._measure_statistics(stage, epoch)
-        self.processes.share_buffers_(self.module)
-
-    @torch.no_grad()
-    def _measure_statistics(self, stage: int, epoch: int) -> None:
-        """Set the running mean and variance of each batch norm to the mean of those of some training batches."""
-        norms = [each for each in self.module.modules() if isinstance(each, _BatchNorm) and each.track_running_stats]
-        if not norms:
-            return
-        momenta = [norm.momentum for norm in norms]
-        was_training = self.module.training
-        dtype = next(self.module.parameters()).dtype
-        self.module.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train()
-        count = math.ceil(STATISTICS_IMAGES / self.batches.settings.batch_size)
-        try:
-            for number, (images, _) in enumerate(itertools.islice(self.batches.epoch(stage, epoch), count), 1):
-                for norm in norms:
-                    norm.momentum = 1 / number
-                with self.processes.fabric.autocast():
-                    self.module(images.to(dtype))
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
-            self.module.train(was_training)
+        measure_statistics_(self.module, self.batches, self.processes, stage=stage, epoch=epoch, mixed=True)

@@ -54,6 +54,11 @@ class RunOptions:
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ModelError(f"seconds={self.seconds!r}: expected a positive number of seconds")
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether training computes in a lower precision than that of the weights."""
+        return self.precision in ("bfloat16", "float16")
+
     def changed(self, changes: dict[str, Any], caller: str) -> RunOptions:
         """These options with other values for some of them.
 

@@ -32,6 +32,7 @@ from biper.runs.metrics import MetricsLog
 from biper.runs.records import MetricsRow, RunSummary, SplitScore, StageResult
 from biper.runs.state import Position, entries, pack_state, restore_optimizer, restore_random, restoring
 from biper.training.average import WeightAverage
+from biper.training.batch_norm_statistics import DEFAULT_IMAGES, measure_statistics_
 from biper.training.distributed.processes import Processes
 from biper.training.distributed.sync_batch_norm import synchronize_batch_norms_
 from biper.training.identity import check_identity, describe_identity
@@ -247,6 +248,7 @@ class Trainer:
             load_state(self.module, self.best, "the best epoch", self.info.name)
         else:
             self.average.apply_(position.stage, position.epoch - 1)
+        self._measure_statistics()
         result = StageResult(
             epochs=position.epoch,
             selected_epoch=position.best_epoch if self.best is not None else position.epoch,
@@ -256,6 +258,25 @@ class Trainer:
         )
         position.results = (*position.results[: position.stage - 1], result)
         self.processes.on_rank_zero(lambda: save_model(self.folder.stage_file(position.stage), self.module, self.info))
+
+    def _measure_statistics(self) -> None:
+        """Measure the statistics of batch norms anew, in the precision of the weights, where the recipe says so.
+
+        Where it says nothing, this is done after training in reduced precision.
+        """
+        images = self.recipe.stages[self.position.stage - 1].batch_norm_images
+        if images is None:
+            images = DEFAULT_IMAGES if self.options.is_mixed else 0
+        if images:
+            measure_statistics_(
+                self.module,
+                self.batches,
+                self.processes,
+                stage=self.position.stage,
+                epoch=self.position.epoch - 1,
+                images=images,
+                mixed=False,
+            )
 
     def _finish(self) -> RunSummary:
         """Write the final model and the summary."""
