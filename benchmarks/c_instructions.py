@@ -93,8 +93,12 @@ def main() -> None:
 
 
 def counted(program: Program, board: str, *flags: str, small: bool = False) -> list[tuple[Call, int]]:
-    """The calls of a program, with the instructions that each takes for one image; see `c_source` for ``small``."""
-    fixed = to_fixed_point(program)
+    """The calls of a program, with the instructions that each takes for one image; see `c_source` for ``small``.
+
+    Magnitudes are those of random images, so that sums of signs are finished as in a trained network.
+    """
+    images = np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32)
+    fixed = to_fixed_point(program, images)
     source = c_source(program, fixed=fixed, small=small)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
@@ -133,11 +137,14 @@ class Layers:
 
     def __init__(self, random: np.random.Generator) -> None:
         self.random = random
-        self.residual = random.random() < 0.4  # all binary layers then have a residual, as in a residual network
+        self.residual = random.random() < 0.5  # all binary layers then have a residual, as in a residual network
+        self.bent = self.residual and random.random() < 0.4  # they then have thresholds and slopes too, as in ReActNet
         self.channels, size = self.pick(1, 3), self.pick(8, 8, 16, 16, 24, 32)
         self.input_shape = (self.channels, size if random.random() < 0.8 else 1, size)
         self.size = self.input_shape[1:]
         self.made: list[Operation] = []
+        self.real = IMAGE
+        self.bits: str | None = None
 
     def pick(self, *values: int) -> int:
         """One of some numbers."""
@@ -155,9 +162,19 @@ class Layers:
             affine = {}
         if alone and kind == "pad_channels":
             del names["bits"]
+        bits = names.pop("bits", None) if self.bent else None
+        if self.bent and "convolution" in kind:
+            slope = self.random.uniform(0, 0.5, channels).astype(np.float32)
+            kept = {key: value for key, value in rest["attributes"].items() if key not in ("low", "high")}
+            tensors, rest["attributes"] = tensors | {"slope": slope}, kept | {"activation": "prelu"}
         self.made.append(Operation(kind, "layer", (reads,), (), **names, tensors=tensors | affine, **rest))
+        self.real = names["real"]
+        if bits is not None:
+            offset = {"offset": (self.random.standard_normal(channels) / 10).astype(np.float32)}
+            self.made.append(Operation("elementwise", "layer", (self.real,), (), bits=bits, tensors=offset))
+        self.bits = bits or names.get("bits")
         self.channels = channels
-        if "bits" not in names:
+        if self.bits is None:
             self.convolution(self.pick(16, 32), "real")
 
     def convolution(self, channels: int, kind: str) -> None:
@@ -176,12 +193,12 @@ class Layers:
             self.add("convolution", IMAGE, channels, {"weight": weight}, attributes=attributes | activation)
         elif kind == "binary":
             same = channels == self.channels
-            rest = {"attributes": attributes | (clip if same else {}), "residual": last.real if same else None}
-            self.add("binary_convolution", last.bits or "", channels, {"weight": pack_weight(weight > 0)}, **rest)
+            rest = {"attributes": attributes | (clip if same else {}), "residual": self.real if same else None}
+            self.add("binary_convolution", self.bits or "", channels, {"weight": pack_weight(weight > 0)}, **rest)
         else:
             weight = weight if kind == "real" else pack_weight(weight > 0)
             activation = {"activation": "relu"} if self.random.random() < 0.5 else {}
-            self.add("convolution", last.real or "", channels, {"weight": weight}, attributes=attributes | activation)
+            self.add("convolution", self.real, channels, {"weight": weight}, attributes=attributes | activation)
 
     def thresholds(self) -> None:
         """A binary convolution of which only signs are needed, and one that reads them."""
@@ -210,7 +227,7 @@ class Layers:
             "count_padding": False,
         }
         kind = {"kind": "max" if self.random.random() < 0.5 else "average"}
-        self.add("pool", self.made[-1].real or "", self.channels, {}, attributes=window | kind)
+        self.add("pool", self.real, self.channels, {}, attributes=window | kind)
 
     def widened(self) -> None:
         """Channels of zeros."""
@@ -219,7 +236,7 @@ class Layers:
             before = after = 8
         attributes = {"before": before, "after": after}
         channels = self.channels + before + after
-        self.add("pad_channels", self.made[-1].real or "", channels, {}, attributes=attributes)
+        self.add("pad_channels", self.real, channels, {}, attributes=attributes)
 
 
 def random_program(random: np.random.Generator) -> Program:
@@ -240,7 +257,7 @@ def random_program(random: np.random.Generator) -> Program:
         else:
             layers.widened()
     channels = layers.input_shape[0]
-    last = layers.made[-1].real or ""
+    last = layers.real
     return read_program(
         write_program(Program(layers.input_shape, (0.5,) * channels, (0.25,) * channels, (), last, tuple(layers.made)))
     )
@@ -264,16 +281,22 @@ def networks() -> Iterator[tuple[str, Program]]:
     """Networks by name: those that come with biper, and others with random weights."""
     for name in ("digits-cnn", "cifar10-resnet20"):
         yield name, read_program(pretrained_file(name))
-    others = [("digits_cnn", "digits", "W1A32"), ("resnet18a", "cifar10", "W1A1"), ("vgg_small", "cifar10", "W1A1")]
-    for name, dataset, bits in others:
+    others = [
+        ("digits_cnn", "digits", "W1A32", "biper"),
+        ("resnet18a", "cifar10", "W1A1", "biper"),
+        ("vgg_small", "cifar10", "W1A1", "biper"),
+        ("resnet20", "cifar10", "W1A1", "reactnet"),
+    ]
+    for name, dataset, bits, method in others:
         torch.manual_seed(0)
-        model = biper.set_stage_(biper.create_model(name, dataset=dataset, bits=bits), "binary")
+        model = biper.create_model(name, dataset=dataset, bits=bits, method=method)
+        model = biper.set_stage_(model, "binary")
         images = torch.randn(4, *((1, 8, 8) if dataset == "digits" else (3, 32, 32)))
         model(images)
         normalization = [0.5] * images.shape[1], [0.25] * images.shape[1]
         with tempfile.TemporaryDirectory() as folder:
             biper.export(model.eval(), Path(folder) / "network.biper", images, normalization=normalization)
-            yield f"{name}, {bits}", read_program(Path(folder) / "network.biper")
+            yield f"{name}, {bits}, {method}", read_program(Path(folder) / "network.biper")
 
 
 if __name__ == "__main__":

@@ -206,3 +206,19 @@ def test_quantizers_that_do_not_say_what_they_do_are_refused(
     with pytest.raises(ExportError, match=message):
         export(model, tmp_path / "m.biper", torch.randn(2, 2, 5, 5))
     assert not (tmp_path / "m.biper").exists()
+
+
+def test_thresholds_and_shifts_that_were_not_trained_take_no_operation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = biper.create_model("resnet20", dataset="cifar10", method="reactnet")
+    images = torch.randn(2, 3, 32, 32)
+    biper.set_stage_(model, "binary")(images)
+    export(model.eval(), tmp_path / "new.biper", images, normalization=([0.5] * 3, [0.25] * 3))
+    packed = Model.load(tmp_path / "new.biper")
+    kinds = Counter(op.operation for op in packed.program.operations)
+    assert kinds["elementwise"] == 2  # in front of the two pools, which do not ignore -0
+    assert kinds["binary_convolution"] == 18
+    learned_(model)
+    export(model, tmp_path / "learned.biper", images, normalization=([0.5] * 3, [0.25] * 3))
+    learned = Counter(op.operation for op in Model.load(tmp_path / "learned.biper").program.operations)
+    assert learned["elementwise"] == 18  # each threshold differs from 0

@@ -25,6 +25,39 @@ def affine(random: np.random.Generator, channels: int) -> dict[str, NDArray]:
     return {name: (random.standard_normal(channels) * 0.1).astype(np.float32) for name in ("multiplier", "offset")}
 
 
+def shifted_operations(random: np.random.Generator, channels: int) -> list[Operation]:
+    """Residual blocks with thresholds before their signs, as in ReActNet, and with each of the activations."""
+
+    def moved(number: int) -> dict[str, NDArray]:
+        return {"offset": random.uniform(-number, number, channels).astype(np.float32)}
+
+    def block(reads: str, bits: str, makes: str, activation: dict[str, object]) -> Operation:
+        tensors = random_bits(random, channels, channels, 3, 3) | affine(random, channels)
+        tensors["multiplier"] *= random.choice([0.1, 1.0, 4.0], channels).astype(np.float32)
+        if activation.get("activation") == "prelu":
+            tensors["slope"] = random.uniform(-0.2, 1.4, channels).astype(np.float32)
+        return operation(
+            "binary_convolution", bits, tensors, real=makes, residual=reads, attributes=PADDED | activation
+        )
+
+    stem = convolution_tensors(random, channels, 3, 3, 3)
+    stem["slope"] = random.uniform(0, 0.5, channels).astype(np.float32)
+    scaled = {"multiplier": random.uniform(0.5, 2, channels).astype(np.float32)} | moved(0.3)
+    return [
+        operation("convolution", "image", stem, real="v0", attributes=PADDED | {"activation": "prelu"}),
+        operation("elementwise", "v0", scaled, bits="b0"),
+        block("v0", "b0", "v1", {"activation": "prelu"}),
+        operation("elementwise", "v1", moved(0.3), bits="b1"),
+        block("v1", "b1", "v2", {"activation": "relu"}),
+        operation("elementwise", "v2", affine(random, channels), bits="b2"),
+        block("v2", "b2", "v3", {}),
+        operation("elementwise", "v3", moved(0.3), bits="b3"),
+        block("v3", "b3", "v4", {"activation": "clip", "low": -1.0, "high": 1.0}),
+        operation("elementwise", "v4", moved(0.3), bits="b4"),
+        operation("binary_convolution", "b4", random_bits(random, 5, channels, 1, 1), real="y", attributes=PLAIN),
+    ]
+
+
 def small_programs() -> dict[str, Program]:
     """Programs with every operation and unusual geometries, by name."""
     random = np.random.Generator(np.random.PCG64(7))
@@ -90,6 +123,8 @@ def small_programs() -> dict[str, Program]:
             first,
             operation("elementwise", "v", tensors, real="y", residual="v", attributes=attributes),
         )
+    for channels in (16, 20):
+        add(f"shifted_{channels}", (3, 6, 7), *shifted_operations(random, channels))
     pad = operation("pad_channels", "image", real="p", attributes={"before": 30, "after": 4})
     scaled = operation(
         "elementwise", "p", {"multiplier": np.full(37, 9.0, np.float32), "offset": np.ones(37, np.float32)}, real="s"

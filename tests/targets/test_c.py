@@ -161,11 +161,15 @@ def test_a_reshape_between_an_image_and_an_array_of_one_image_moves_nothing() ->
     assert "It needs tanhf of math.h, no allocator" in source.source
 
 
+@pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("flags", FLAGS)
 def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
-    flags: str, small: dict[str, Program], tmp_path: Path
+    flags: str, measured: bool, small: dict[str, Program], tmp_path: Path
 ) -> None:
-    fixed = {name: to_fixed_point(program) for name, program in small.items()}
+    def seen(program: Program) -> NDArray[np.float32] | None:
+        return Model(program).normalized(random_pixels(program.input_shape)) if measured else None
+
+    fixed = {name: to_fixed_point(program, seen(program)) for name, program in small.items()}
     sources = {name: c_source(small[name], name=name, fixed=fixed[name]) for name in small}
     compiled = Compiled(tmp_path, sources, flags=flags)
     for name, program in small.items():
@@ -177,7 +181,11 @@ def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
         # An int8 weight is off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
         off = 0.02 if any(kind in name for kind in ("real", "levels")) else 1e-3
         found = expected / 2.0 ** fixed[name].output_exponent
-        assert np.abs(found - real).max() <= off * np.abs(real).max(), name
+        far = np.abs(found - real)
+        if name.startswith("shifted"):  # signs near their thresholds flip, and change outputs by 2 of about 10
+            assert far.mean() <= 0.03 * np.abs(real).max(), name
+        else:
+            assert far.max() <= off * np.abs(real).max(), name
 
 
 @pytest.mark.parametrize("flags", FLAGS)

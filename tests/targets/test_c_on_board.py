@@ -24,7 +24,11 @@ from biper.targets.c.to_fixed_point import to_fixed_point
 @pytest.mark.parametrize("board_name", BOARDS)
 def test_programs_give_the_integers_of_numpy(board_name: str, optimize: str, tmp_path: Path) -> None:
     emulated = board(board_name)
-    programs = {name: program for name, program in small_programs().items() if name.startswith(("binary", "threshold"))}
+    programs = {
+        name: program
+        for name, program in small_programs().items()
+        if name.startswith(("binary", "threshold", "shifted"))
+    }
     programs |= {"gated": gated_program(), "digits": packed_network(tmp_path, "digits_cnn", "digits")}
     main = ['#include "board.h"', "#include <stdint.h>"]
     body = []

@@ -7,7 +7,7 @@ from torch import nn
 from biper.lowering.fold import fold_flattening_, fold_multipliers_, fold_thresholds_
 from biper.lowering.fuse import drop_activations_before_signs_, fuse_epilogues_
 from biper.lowering.graph import Graph
-from biper.lowering.offsets import move_offsets_
+from biper.lowering.offsets import drop_zero_shifts_, move_offsets_
 from biper.lowering.trace import Example, trace
 
 
@@ -25,6 +25,7 @@ def lower(model: nn.Module, example_input: Example) -> Graph:
         ExportError: the model cannot be traced, or uses an operator that is not supported.
     """
     graph = trace(model, example_input)
+    drop_zero_shifts_(graph)
     fuse_epilogues_(graph)
     move_offsets_(graph)
     fuse_epilogues_(graph)

@@ -30,6 +30,32 @@ def move_offsets_(graph: Graph) -> None:
             _into_producer(graph, node)
 
 
+def drop_zero_shifts_(graph: Graph) -> None:
+    """Remove the nodes that add 0 to every channel, in place: those of thresholds and shifts that were not trained.
+
+    Adding 0 turns -0 into 0, which signs, sums and convolutions do not tell apart; a value that something else reads,
+    such as an arctangent, stays.
+    """
+    for node in list(graph.nodes):
+        if node.operation != "elementwise" or not _is_shift(node) or node.tensors["offset"].any():
+            continue
+        if _adds_only(node) and node.real is not None and graph.producer(node.inputs[0]) is not None:
+            if graph.is_output(node.real) or not all(
+                _ignores_minus_0(each, node.real) for each in graph.readers(node.real)
+            ):
+                continue
+            graph.rename(node.real, node.inputs[0])
+            graph.remove(node)
+        elif node.residual is None and not node.has_activation() and node.real is None:
+            del node.tensors["multiplier"], node.tensors["offset"]
+
+
+def _ignores_minus_0(reader: Node, value: str) -> bool:
+    """Whether a node computes the same where its input is -0 as where it is 0."""
+    convolves = reader.operation in ("convolution", "binary_convolution")
+    return convolves or reader.residual == value or (reader.bits is not None and reader.real is None)
+
+
 def _is_shift(node: Node) -> bool:
     """Whether the affine of a node only adds."""
     return node.has_affine() and bool(np.all(node.tensors["multiplier"] == 1))

@@ -230,9 +230,11 @@ class OperatorCalls:
                 products = self.layers[index].products if index in self.layers else 0
                 pair = 2 * step.multiplier, offset - products * step.multiplier
                 pairs = np.stack([np.broadcast_to(each, op.shape[0]) for each in pair], 1)
-                fields["affine"] = self.affine_table(index, pairs)
-            if step.slope is not None:
-                fields["numbers"] = self.table(index, "slope", np.broadcast_to(step.slope, op.shape[0]))
+                fields["affine"] = self.pairs_table(index, "affine", pairs)
+            if step.slope is not None or step.signs is not None:
+                both = (each if each is not None else np.zeros(1) for each in (step.slope, step.signs))
+                slope, sign = (np.broadcast_to(each, op.shape[0]).astype(np.int64) for each in both)
+                fields["bend"] = self.pairs_table(index, "bend", np.stack([slope << 16, sign], 1))
             for key in () if step.direct else ("multiplier", "offset"):
                 if (numbers := getattr(step, key)) is not None:
                     fields[key] = self.table(index, key, np.broadcast_to(numbers, op.shape[0]))
@@ -247,7 +249,7 @@ class OperatorCalls:
         if activation is not None:
             fields["activation"] = activation.upper()
         if activation == "clip" and self.integer:
-            fields["numbers"] = self.table(index, "ends", np.array([step.low, step.high], np.int32))
+            fields["ends"] = self.table(index, "ends", np.array([step.low, step.high], np.int32))
         elif activation == "clip":
             fields |= {key: number(np.float32(op.attributes[key])) for key in ("low", "high")}
         for key, value in (("residual", op.residual), ("real", op.real), ("bits", op.bits)):
@@ -312,11 +314,11 @@ class OperatorCalls:
             return self.arena.address(value, "bits" if value in self.bits else "real", offset)
         return f"{array} + {offset}" if offset else array
 
-    def affine_table(self, index: int, pairs: Array) -> str:
-        """Define the multiplier and the offset of each channel; returns the name of the array."""
-        name = f"op{index}_affine"
-        entries = [f"{{{multiplier}, {offset}}}" for multiplier, offset in pairs.tolist()]
-        self.tables.append(f"static const affine_t {name}[{len(pairs)}] = {{\n{rows(entries)}}};\n")
+    def pairs_table(self, index: int, what: str, pairs: Array) -> str:
+        """Define an array of pairs of int32, structures of the type ``what`` and ``_t``; returns its name."""
+        name = f"op{index}_{what}"
+        entries = [f"{{{one}, {other}}}" for one, other in pairs.tolist()]
+        self.tables.append(f"static const {what}_t {name}[{len(pairs)}] = {{\n{rows(entries)}}};\n")
         self.table_bytes += 8 * len(pairs)
         return name
 

@@ -14,7 +14,7 @@ no scale. The epilogue computes in int32 at an exponent of its own, ``e``, the l
 
     y = floor((sum << up) * multiplier / 2^16) + offset        multiplier int16, offset int32, a channel each
     y = y + residual << residual_up                            activation: clip, relu, prelu, at the same exponent
-    bits = y >= 0                                              result = saturate(round(y >> (e - exponent)))
+    bits = y + signs >= 0                                      result = saturate(round(y >> (e - exponent)))
 
 which needs products of 32 by 16 bits and no division. Where the sums are small, as those of signs are, the multiplier
 is an int32 without a shift, ``y = sum * multiplier + offset``; a clip at the ends of int16 is left to saturation. The
@@ -47,6 +47,9 @@ PIXEL_CONVOLUTION = "pixel_convolution"
 
 FROM_PIXELS = frozenset({PIXELS, PIXEL_CONVOLUTION})
 """The operations that read the image as bytes."""
+
+SIGN_OFFSET = "sign_offset"
+"""The name of the tensor (C,) that is added to a result before its signs are taken, and not to the real result."""
 
 IMAGE = "image"
 """The name of the normalized input."""
@@ -94,6 +97,7 @@ class FixedOperation:
         weight: int8 (O, I / groups, kh, kw), of a real convolution; int32 of one that reads pixels.
         tap_offset: int32 (O, kh, kw), of a convolution that reads pixels: each tap inside the image adds its own.
         multiplier, offset, slope: one integer for each channel.
+        signs: int32, what is added to the number of each channel before its sign is taken; None for nothing.
         direct: whether the sums are multiplied by int32 multipliers without a shift.
         up: the power of 2 by which the sums, or the elements, of each input are multiplied.
         residual_up, slope_up, down: the powers of 2 by which the residual, the negative side of a prelu and the result
@@ -113,6 +117,7 @@ class FixedOperation:
     multiplier: Array | None = None
     offset: Array | None = None
     slope: Array | None = None
+    signs: Array | None = None
     direct: bool = False
     up: tuple[int, ...] = (0,)
     residual_up: int = 0
@@ -128,7 +133,9 @@ class FixedOperation:
     @property
     def fast(self) -> bool:
         """Whether C finishes results of 16 channels in one go, where there are 16: nothing else is done to the sums."""
-        if self.op.real is None or "activation" in self.op.attributes or self.down >= 0:
+        if self.op.real is None or self.op.attributes.get("activation", "prelu") != "prelu" or self.down >= 0:
+            return False
+        if self.signs is not None and self.slope is None:
             return False
         if self.direct:
             return self.op.residual is not None and self.down == -DIRECT_DOWN and self.residual_up >= 0

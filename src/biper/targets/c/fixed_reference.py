@@ -64,7 +64,7 @@ def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
         y = np.concatenate([moved(part, up) for part, up in zip(sums, step.up, strict=True)], axis=1)
         y = _epilogue(step, y, values)
         if op.bits is not None:
-            values[op.bits] = y >= 0
+            values[op.bits] = (y if step.signs is None else in_int32(y + step.signs.reshape(-1, 1, 1))) >= 0
         if op.real is not None:
             stored = y >> -step.down if step.floor and step.down < 0 else moved(y, step.down)
             values[op.real] = np.clip(stored, -INT16 - 1, INT16)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from biper.errors import ExportError
 from biper.lowering.quantize import int8_weight
 from biper.runtime.program import Operation, Program, Shape
-from biper.targets.c.fixed_point import INT16, INT32, PIXEL_CONVOLUTION, PIXELS, FixedOperation, window_of
+from biper.targets.c.fixed_point import INT16, INT32, PIXEL_CONVOLUTION, PIXELS, SIGN_OFFSET, FixedOperation, window_of
 from biper.targets.c.prepared import MOST_EXACT_WEIGHTS, midpoint_values
 from biper.targets.c.ranges import LEAST, MIDPOINT_SCALE, DifferentScalesError, Range, Sums, floor_log2
 
@@ -117,6 +117,10 @@ class SumsOf:
         ends = [tap_offset + each(weight * 255, 0).sum(1) for each in (np.minimum, np.maximum)]
         low, high = np.minimum(ends[0], 0).sum((1, 2)), np.maximum(ends[1], 0).sum((1, 2))
         most = np.maximum(-low, high) + np.maximum(offset, 0) - np.minimum(offset, 0)
+        slope = op.tensors.get("slope", np.ones(1, np.float32)).astype(np.float64)
+        signs = np.abs(op.tensors.get(SIGN_OFFSET, np.zeros(1, np.float32))).astype(np.float64)
+        most = most * np.maximum(np.abs(slope), 1)
+        most = most + np.minimum(signs, most)
         exponent = floor_log2((INT32 - (1 << 18)) / max(float(most.max()), LEAST))
         tensors = {key: value for key, value in op.tensors.items() if key != "multiplier"}
         whole = [np.rint(each * 2.0**exponent).astype(np.int32) for each in (weight, tap_offset)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Operation, Program, pack_weight, unpack_weight
-from biper.targets.c.fixed_point import IMAGE, PIXEL_CONVOLUTION, PIXELS
+from biper.targets.c.fixed_point import IMAGE, PIXEL_CONVOLUTION, PIXELS, SIGN_OFFSET
 from biper.targets.c.ranges import LARGEST_TERM
 
 MOST_EXACT_WEIGHTS = 1024
@@ -53,7 +53,6 @@ def with_folded_pixels(program: Program) -> Program:
 def _reads_pixels(op: Operation) -> bool:
     weight = op.tensors.get("weight")
     plain = op.operation == "convolution" and op.attributes["groups"] == 1 and op.residual is None
-    plain = plain and "slope" not in op.tensors
     return plain and weight is not None and weight.dtype != np.uint8 and weight.size <= MOST_EXACT_WEIGHTS
 
 
@@ -71,6 +70,54 @@ def _unflipped(op: Operation, channels: int) -> Operation:
     threshold = np.clip(np.where(flip, 1 - threshold, threshold), -LARGEST_TERM, LARGEST_TERM).astype(np.int32)
     weight = pack_weight(positive ^ flip[:, None, None, None])
     return replace(op, tensors={"weight": weight, "threshold": threshold, "flip": np.zeros_like(op.tensors["flip"])})
+
+
+def with_plain_thresholds(program: Program) -> Program:
+    """The program in which signs of a value alone are those of ``±x + offset``, which integers compute exactly.
+
+    ``m x + o >= 0`` is ``sign(m) x + o / |m| >= 0``. Channels that are multiplied by 0 stay as they are.
+    """
+    return replace(program, operations=tuple(map(_with_plain_threshold, program.operations)))
+
+
+def _with_plain_threshold(op: Operation) -> Operation:
+    multiplier = op.tensors.get("multiplier")
+    if multiplier is None or op.operation != "elementwise" or op.real is not None or op.residual is not None:
+        return op
+    if "activation" in op.attributes or not multiplier.all():
+        return op
+    tensors = {**op.tensors, "multiplier": np.sign(multiplier), "offset": op.tensors["offset"] / np.abs(multiplier)}
+    if (multiplier > 0).all():
+        del tensors["multiplier"]
+    return replace(op, tensors=tensors)
+
+
+def with_joined_signs(program: Program) -> Program:
+    """The program in which a convolution emits the signs of ``result + offset`` beside its real result.
+
+    They are computed from the number that is rounded to the real result, so that no sign is lost by the rounding. The
+    offset is the tensor `SIGN_OFFSET` of the convolution, which packed programs do not have.
+    """
+    made = {op.real: index for index, op in enumerate(program.operations) if op.operation in _EMIT_SIGNS}
+    operations: list[Operation | None] = list(program.operations)
+    for index, op in enumerate(program.operations):
+        source = made.get(op.inputs[0]) if _are_signs_alone(op) else None
+        maker = None if source is None else operations[source]
+        if source is None or maker is None or maker.bits is not None or "threshold" in maker.tensors:
+            continue
+        offset = op.tensors.get("offset", np.zeros(op.shape[0], np.float32))
+        operations[source] = replace(maker, bits=op.bits, tensors={**maker.tensors, SIGN_OFFSET: offset})
+        operations[index] = None
+    return replace(program, operations=tuple(op for op in operations if op is not None))
+
+
+_EMIT_SIGNS = frozenset({"convolution", "binary_convolution", PIXEL_CONVOLUTION})
+
+
+def _are_signs_alone(op: Operation) -> bool:
+    """Whether an operation only takes the signs of a value, after it has added an offset."""
+    plain = op.operation == "elementwise" and op.real is None and op.residual is None
+    return plain and "activation" not in op.attributes and "multiplier" not in op.tensors
 
 
 def midpoint_values(program: Program) -> frozenset[str]:

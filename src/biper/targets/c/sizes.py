@@ -64,7 +64,7 @@ LIBRARY_CODE_BYTES = 500
 COPY_CODE_BYTES = 24
 """Machine code that copies a result or a further input, each after the first."""
 
-EPILOGUE_BYTES = 48, 52
+EPILOGUE_BYTES = 48, 56
 """Bytes of the epilogue in the description of a call: in float32, and in integers."""
 
 COMMON_CODE_BYTES = 300

@@ -18,10 +18,27 @@ from biper.runtime.operations import OPERATIONS as TABLE
 from biper.runtime.program import Operation, Program
 from biper.runtime.reference import run_reference
 from biper.targets.c import INTEGER_OPERATIONS
+from biper.targets.c.balanced import balanced
 from biper.targets.c.fixed_arrays import computes, convert
-from biper.targets.c.fixed_point import DIRECT_DOWN, FROM_PIXELS, IMAGE, INT16, INT32, FixedOperation, FixedProgram
+from biper.targets.c.fixed_point import (
+    DIRECT_DOWN,
+    FROM_PIXELS,
+    IMAGE,
+    INT16,
+    INT32,
+    SIGN_OFFSET,
+    FixedOperation,
+    FixedProgram,
+)
 from biper.targets.c.fixed_sums import SumsOf
-from biper.targets.c.prepared import clips_evenly, with_folded_pixels, with_input, without_flips
+from biper.targets.c.prepared import (
+    clips_evenly,
+    with_folded_pixels,
+    with_input,
+    with_joined_signs,
+    with_plain_thresholds,
+    without_flips,
+)
 from biper.targets.c.ranges import (
     LARGEST_TERM,
     LEAST,
@@ -64,8 +81,12 @@ def to_fixed_point(
     plain = without_flips(program)
     program = with_input(plain, numbers)
     seen = {} if images is None else run_reference(plain, images)
-    program = with_folded_pixels(program)
-    most = {name: float(np.abs(value).max()) for name, value in seen.items() if value.dtype != bool}
+    by_channel = {name: _largest(value) for name, value in seen.items() if value.dtype != bool}
+    most = {name: float(largest.max()) for name, largest in by_channel.items()}
+    if seen:
+        program, balanced_most = balanced(program, by_channel)
+        most |= balanced_most
+    program = with_joined_signs(with_plain_thresholds(with_folded_pixels(program)))
     for midpoints in (True, False):
         converter = _Converter(program, most, midpoints=midpoints)
         if IMAGE in program.inputs:
@@ -75,6 +96,12 @@ def to_fixed_point(
         except DifferentScalesError:
             continue
     raise AssertionError("without midpoints all scales are 1")
+
+
+def _largest(value: Array) -> Array:
+    """The largest magnitude of each channel of images (N, C, H, W), or of all elements of other arrays."""
+    sizes = np.abs(value)
+    return np.asarray(sizes.max((0, 2, 3)) if value.ndim == 4 else sizes.max(keepdims=True).reshape(1))
 
 
 class _Converter(SumsOf):
@@ -157,7 +184,7 @@ class _Converter(SumsOf):
         e = floor_log2(LARGEST_TERM / 2 / (top * max(steepest, 1)))
         if sums.exact is not None:
             e = sums.exact
-        direct = op.operation == "binary_convolution" and "slope" not in tensors and top * 2.0**e * 2 > sums.limit << 14
+        direct = op.operation == "binary_convolution" and top * 2.0**e * 2 > sums.limit << 14
         if direct:
             e = min(e, self.result_exponent(op, *_activated(op, low, high)) + DIRECT_DOWN) if op.real is not None else e
             multiplier = np.rint(factor * 2.0**e).astype(np.int32)
@@ -186,6 +213,11 @@ class _Converter(SumsOf):
                 bent = [np.where(side < 0, side * slope, side) for side in (low, high)]
                 low, high = np.minimum(np.minimum(*bent), 0), np.maximum(np.maximum(*bent), 0)
         low, high = _activated(op, low, high)
+        if SIGN_OFFSET in tensors:
+            whole = np.floor(tensors[SIGN_OFFSET].astype(np.float64) / scale * 2.0**e)  # y >= -s is y >= -floor(s)
+            reach = np.maximum(np.abs(low), np.abs(high)) / scale * 2.0**e * (1 + 2.0**-14) + 64
+            most = np.minimum(reach, LARGEST_TERM)  # an offset beyond the range gives the same signs as one at its end
+            step = replace(step, signs=np.clip(whole, -most, most).astype(np.int32))
         if op.real is None:
             return self.without_clip(step)
         if sums.zero and zero:

@@ -19,6 +19,9 @@ def uses_text(calls: Sequence[Call]) -> str:
         "CLIP": "clip" in activations,
         "RELU": "relu" in activations,
         "PRELU": "prelu" in activations,
+        "BEND": any(step.slope is not None or step.signs is not None for step in steps),
+        "FAST_BEND": any(step.fast and step.slope is not None for step in steps),
+        "FAST_STRAIGHT": any(step.fast and step.slope is None for step in steps),
         "BITS": any(step.op.bits is not None for step in steps),
         "THRESHOLD": any("threshold" in step.op.tensors for step in steps),
         "AFFINE": any(step.direct for step in steps),
@@ -31,7 +34,7 @@ def uses_text(calls: Sequence[Call]) -> str:
         "REST": any(step.op.operation == "pool" and step.op.shape[0] % 4 for step in steps),
         "CUT": any(step.factors is not None for step in steps),
     }
-    lines = [", ".join(f"HAS_{name} = {int(uses[name])}" for name in part) for part in (list(uses)[:6], list(uses)[6:])]
+    lines = [", ".join(f"HAS_{name} = {int(uses[name])}" for name in part) for part in (list(uses)[:8], list(uses)[8:])]
     return "enum {\n    " + ",\n    ".join(lines) + "\n};\n"
 
 

@@ -8,14 +8,19 @@ typedef struct {
     int32_t twice, offset; /* twice the multiplier; the offset, less `products` times the multiplier */
 } affine_t;
 
+typedef struct {
+    int32_t slope, sign; /* 65536 times the slope of PRELU; what is added to a number before its sign is taken */
+} bend_t;
+
 /* What is done to a sum, in int32 at one exponent: y = (sum + products) / 2 * twice + offset of `affine`; or else
    floor((sum << up) * multiplier / 65536), or the sum moved by `up` where there is no multiplier, + offset. Then
-   + residual, activation; then moved by `down` to the exponent of the result. */
+   + residual, activation; then moved by `down` to the exponent of the result. Bits are y + sign >= 0. */
 typedef struct {
     const affine_t *affine;
+    const bend_t *bend;
     const int16_t *multiplier, *residual;
     const int32_t *offset;
-    const void *numbers;      /* of the activation: int32 low and high of CLIP, int16 slopes of PRELU */
+    const int32_t *ends;      /* of CLIP: low and high */
     const int32_t *threshold; /* for bits alone: sum >= threshold */
     int32_t products;         /* of signs in a sum, where no tap lies outside the image */
     int16_t *real;
@@ -39,7 +44,15 @@ static int32_t kept_at(int32_t pixel, int32_t ring)
 static int32_t shifted(int32_t x, int32_t n) { return -1 >> 1 == -1 || x >= 0 ? x >> n : ~(~x >> n); }
 
 /* floor(x * m / 65536) for |m| < 32768, in 32 bits. */
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP)
+static int32_t scaled(int32_t x, int32_t m)
+{
+    __asm__("smulwb %0, %0, %1" : "+r"(x) : "r"(m));
+    return x;
+}
+#else
 static int32_t scaled(int32_t x, int32_t m) { return shifted(x, 16) * m + shifted((int32_t)((uint32_t)x & 0xffffu) * m, 16); }
+#endif
 
 /* x * 2^n, rounded where n < 0. */
 static int32_t moved(int32_t x, int32_t n)
@@ -62,6 +75,17 @@ static int16_t saturated(int32_t x)
 }
 #endif
 
+/* The PRELU of a number; `up` is a power of 2 by which its negative side is multiplied. */
+static int32_t bent(int32_t y, const bend_t *bend, int32_t up)
+{
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+    __asm__("cmp %0, #0\n itt lt\n smulwtlt %0, %0, %1\n lsllt %0, %0, %2" : "+r"(y) : "r"(bend->slope), "r"(up) : "cc");
+    return y;
+#else
+    return y < 0 ? scaled(y, shifted(bend->slope, 16)) * ((int32_t)1 << up) : y;
+#endif
+}
+
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t y)
 {
     if (HAS_AFFINE && e->affine) {
@@ -73,16 +97,14 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t 
     }
     if (e->residual) y += moved(e->residual[kept_at(pixel, e->residual_ring) * e->channels + channel], e->residual_up);
     if (HAS_CLIP && e->activation == CLIP) {
-        const int32_t *ends = e->numbers;
-        y = y < ends[0] ? ends[0] : y;
-        y = y > ends[1] ? ends[1] : y;
+        y = y < e->ends[0] ? e->ends[0] : y;
+        y = y > e->ends[1] ? e->ends[1] : y;
     } else if (HAS_RELU && e->activation == RELU) {
         if (y < 0) y = 0;
     } else if (HAS_PRELU && e->activation == PRELU) {
-        const int16_t *slope = e->numbers;
-        if (y < 0) y = moved(scaled(y, slope[channel]), e->slope_up);
+        y = bent(y, &e->bend[channel], e->slope_up);
     }
-    if (HAS_BITS && e->bits) put_bit(e, pixel, channel, y >= 0);
+    if (HAS_BITS && e->bits) put_bit(e, pixel, channel, y + (HAS_BEND && e->bend ? e->bend[channel].sign : 0) >= 0);
     if (e->real) {
         y = (e->flags & FLOOR) && e->down < 0 ? shifted(y, -e->down) : moved(y, e->down);
         e->real[kept_at(pixel, e->real_ring) * e->channels + channel] = saturated(y);
@@ -97,20 +119,25 @@ typedef struct {
     const epilogue_t *epilogue;
     int32_t pixel, first, channels, fast, one; /* one: 2^residual_up */
     const affine_t *affine;
+    const bend_t *bend;
     const int16_t *residual;
     int16_t *real;
     uint16_t *bits;
 } sixteen_t;
 
+/* Whether 16 channels that are finished the fast way have a PRELU. */
+#define IS_BENT(bend) (HAS_FAST_BEND && (HAS_FAST_STRAIGHT ? (bend) != 0 : 1))
+
 static void begin_sixteen(sixteen_t *s, const epilogue_t *e, int32_t pixel, int32_t first)
 {
     s->epilogue = e, s->pixel = pixel, s->first = first, s->one = 0;
     s->channels = e->channels - first < 16 ? e->channels - first : 16;
-    s->affine = e->affine, s->residual = e->residual, s->real = e->real, s->bits = e->bits;
+    s->affine = e->affine, s->bend = e->bend, s->residual = e->residual, s->real = e->real, s->bits = e->bits;
     s->fast = !(HAS_SLOW_SIGNS || HAS_SLOW_VALUES) || ((e->flags & FAST) && (!e->affine || s->channels == 16));
     if (!s->fast) return;
     s->real += kept_at(pixel, e->real_ring) * e->channels + first;
     if (s->bits) s->bits += kept_at(pixel, e->bits_ring) * e->units + (first >> 4);
+    if (IS_BENT(s->bend)) s->bend += first;
     if (!e->affine) return;
     s->affine += first, s->one = (int32_t)1 << e->residual_up;
     s->residual += kept_at(pixel, e->residual_ring) * e->channels + first;
@@ -134,6 +161,12 @@ static void next_sixteen(sixteen_t *s)
 #endif
 #include <arm_mve.h>
 #define MODEL_VECTORS
+/* The PRELU of 4 numbers, and what is added to them before the sign. */
+static inline int32x4_t bent_four(int32x4_t y, int32x4_t slope, int32_t up)
+{
+    return vpselq_s32(vshlq_r_s32(vmulhq_s32(y, slope), up), y, vcmpltq_n_s32(y, 0));
+}
+
 /* Finishes 8 channels, of which `even` has every second one from the first on: writes `down_...`, saturated, and returns
    bit i where number i of `even` and `odd` is negative. */
 static inline uint32_t finish_eight(int32x4_t even, int32x4_t odd, int32x4_t down_even, int32x4_t down_odd,
@@ -154,25 +187,36 @@ static void finish_values(sixteen_t *s, const int32_t *sums)
     int32_t i = s->channels;
     if (!HAS_SLOW_VALUES || s->fast) {
         const int32_t by = -e->down, half = e->flags & FLOOR ? 0 : (int32_t)1 << (by - 1);
+        const bend_t *bend = s->bend;
         int16_t *real = s->real + i;
         uint32_t negative = 0;
         sums += i;
 #if defined(MODEL_VECTORS)
         while (i >= 8) {
-            const int32x4x2_t y = vld2q_s32(sums -= 8);
-            const int32x4_t even = vshlq_r_s32(vaddq_n_s32(y.val[0], half), -by);
-            const int32x4_t odd = vshlq_r_s32(vaddq_n_s32(y.val[1], half), -by);
-            const uint32_t part = finish_eight(y.val[0], y.val[1], even, odd, real -= 8);
+            int32x4x2_t y = vld2q_s32(sums -= 8);
+            int32x4_t even, odd;
+            uint32_t part;
             int32_t k;
+            if (IS_BENT(bend)) {
+                const int32x4x4_t by_channel = vld4q_s32(&bend[i - 8].slope); /* slopes, signs; even, then odd */
+                y.val[0] = bent_four(y.val[0], by_channel.val[0], e->slope_up);
+                y.val[1] = bent_four(y.val[1], by_channel.val[2], e->slope_up);
+                even = vshlq_r_s32(vaddq_n_s32(y.val[0], half), -by), odd = vshlq_r_s32(vaddq_n_s32(y.val[1], half), -by);
+                y.val[0] = vaddq_s32(y.val[0], by_channel.val[1]), y.val[1] = vaddq_s32(y.val[1], by_channel.val[3]);
+            } else {
+                even = vshlq_r_s32(vaddq_n_s32(y.val[0], half), -by), odd = vshlq_r_s32(vaddq_n_s32(y.val[1], half), -by);
+            }
+            part = finish_eight(y.val[0], y.val[1], even, odd, real -= 8);
             i -= 8;
             for (k = 0; k < 8; ++k) MODEL_BIT(e, s->pixel, s->first + i + k, !(part >> k & 1u));
             negative = negative << 8 | part;
         }
 #endif
         while (i-- > 0) {
-            const int32_t y = *--sums;
-            MODEL_BIT(e, s->pixel, s->first + i, y >= 0);
-            negative = negative << 1 | (uint32_t)y >> 31;
+            const int32_t y = IS_BENT(bend) ? bent(*--sums, &bend[i], e->slope_up) : *--sums;
+            const int32_t sign = IS_BENT(bend) ? y + bend[i].sign : y;
+            MODEL_BIT(e, s->pixel, s->first + i, sign >= 0);
+            negative = negative << 1 | (uint32_t)sign >> 31;
             *--real = saturated(shifted(y + half, by));
         }
         if (s->bits) *s->bits = (uint16_t)(~negative & ((1u << s->channels) - 1u));
@@ -201,11 +245,14 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
     const epilogue_t *e = s->epilogue;
     if (!HAS_SLOW_SIGNS || (s->fast && odd == 0)) {
         const int32_t half = HAS_ROUNDED_COUNTS && !(e->flags & FLOOR) ? 1 << (DOWN - 1) : 0, one = s->one;
+        const int32_t slope_up = e->slope_up;
         const affine_t *affine = s->affine;
+        const bend_t *bend = s->bend;
         const int16_t *residual = s->residual;
         int16_t *real = s->real;
         uint32_t negative = 0;
         int32_t i;
+        (void)bend, (void)slope_up;
 #if defined(MODEL_VECTORS)
         for (i = 0; i < 16; ++i)
             MODEL_SUM(e, s->pixel, s->first + i, 2 * (int32_t)(counts[i / 2] >> 16 * (i & 1) & 0xffffu) - e->products);
@@ -216,8 +263,18 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
             int32x4_t even = vaddq_s32(vmulq_s32(vreinterpretq_s32_u32(vmovlbq_u16(count)), by.val[0]), by.val[1]);
             int32x4_t odd = vaddq_s32(vmulq_s32(vreinterpretq_s32_u32(vmovltq_u16(count)), by.val[2]), by.val[3]);
             even = vmlaq_n_s32(even, vmovlbq_s16(more), one), odd = vmlaq_n_s32(odd, vmovltq_s16(more), one);
-            negative |= finish_eight(even, odd, vshrq_n_s32(vaddq_n_s32(even, half), DOWN),
-                                     vshrq_n_s32(vaddq_n_s32(odd, half), DOWN), real + i) << i;
+            if (IS_BENT(bend)) {
+                const int32x4x4_t by_channel = vld4q_s32(&bend[i].slope); /* slopes, signs; even, then odd */
+                even = bent_four(even, by_channel.val[0], slope_up), odd = bent_four(odd, by_channel.val[2], slope_up);
+                negative |= finish_eight(vaddq_s32(even, by_channel.val[1]), vaddq_s32(odd, by_channel.val[3]),
+                                         vshrq_n_s32(vaddq_n_s32(even, half), DOWN),
+                                         vshrq_n_s32(vaddq_n_s32(odd, half), DOWN), real + i)
+                            << i;
+            } else {
+                negative |= finish_eight(even, odd, vshrq_n_s32(vaddq_n_s32(even, half), DOWN),
+                                         vshrq_n_s32(vaddq_n_s32(odd, half), DOWN), real + i)
+                            << i;
+            }
         }
         for (i = 0; i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, !(negative >> i & 1u));
 #elif defined(__SSE2__) || defined(__aarch64__) /* loops that compilers turn into instructions of several numbers */
@@ -226,16 +283,24 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
         for (i = 0; i < 8; ++i) y[2 * i] = (int32_t)(counts[i] & 0xffffu), y[2 * i + 1] = (int32_t)(counts[i] >> 16);
         for (i = 0; i < 16; ++i) MODEL_SUM(e, s->pixel, s->first + i, 2 * y[i] - e->products);
         for (i = 0; i < 16; ++i) y[i] = y[i] * affine[i].twice + affine[i].offset + residual[i] * one;
-        for (i = 0; i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, y[i] >= 0);
-        for (i = 0; i < 16; ++i) negative |= y[i] < 0 ? places[i] : 0u;
+        if (IS_BENT(bend)) {
+            for (i = 0; i < 16; ++i) y[i] = bent(y[i], &bend[i], slope_up);
+            for (i = 0; i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, y[i] + bend[i].sign >= 0);
+            for (i = 0; i < 16; ++i) negative |= y[i] + bend[i].sign < 0 ? places[i] : 0u;
+        } else {
+            for (i = 0; i < 16; ++i) MODEL_BIT(e, s->pixel, s->first + i, y[i] >= 0);
+            for (i = 0; i < 16; ++i) negative |= y[i] < 0 ? places[i] : 0u;
+        }
         for (i = 0; i < 16; ++i) real[i] = saturated_down(y[i] + half);
 #else
 #define FINISH(at, count)                                                                                            \
     do {                                                                                                             \
-        const int32_t y = (int32_t)(count) * affine[at].twice + affine[at].offset + residual[at] * one;              \
+        int32_t y = (int32_t)(count) * affine[at].twice + affine[at].offset + residual[at] * one, sign;              \
+        if (IS_BENT(bend)) y = bent(y, &bend[at], slope_up), sign = y + bend[at].sign;                               \
+        else sign = y;                                                                                               \
         MODEL_SUM(e, s->pixel, s->first + (at), 2 * (int32_t)(count) - e->products);                                 \
-        MODEL_BIT(e, s->pixel, s->first + (at), y >= 0);                                                             \
-        negative = negative << 1 | (uint32_t)y >> 31;                                                                \
+        MODEL_BIT(e, s->pixel, s->first + (at), sign >= 0);                                                          \
+        negative = negative << 1 | (uint32_t)sign >> 31;                                                             \
         real[at] = saturated_down(y + half);                                                                         \
     } while (0)
         for (i = 12, counts += 8; i >= 0; i -= 4) {
