@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from boards import BOARDS, Board  # noqa: E402
 
 from biper.cli.paths import model_file  # noqa: E402
 from biper.data import load_dataset  # noqa: E402
+from biper.runtime.model import Model  # noqa: E402
 from biper.targets.deploy import open_program, write_c  # noqa: E402
 
 BYTES_A_COMMAND = 38
@@ -95,6 +97,7 @@ def main() -> None:
     boards = ["cortex-m3", "cortex-m4", "cortex-m7"]  # those with the serial port and the timer of submitter.c
     parser.add_argument("--board", choices=boards, default="cortex-m4")
     parser.add_argument("--images", type=int, default=200, help="how many test images, the first of CIFAR-10")
+    parser.add_argument("--calibrate", type=int, metavar="N", help="measure magnitudes on the first N training images")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/mlperf_tiny"), help="where to build")
     options = parser.parse_args()
@@ -105,6 +108,11 @@ def main() -> None:
     opened = open_program(folder / "model.biper" if folder.is_dir() else model_file(folder))
     if opened.program.input_shape != (3, 32, 32) or len(opened.program.classes) != 10:
         raise SystemExit("the benchmark classifies pictures of 32 x 32 x 3 into 10 classes; this network does not")
+    data = load_dataset("cifar10", options.data_dir, classes=opened.program.classes)
+    test = data.test
+    if options.calibrate:
+        seen = Model(opened.program).normalized(data.train.images[: options.calibrate].numpy())
+        opened = replace(opened, images=seen)
     options.build.mkdir(parents=True, exist_ok=True)
     _, text = write_c(opened, options.build / "model.c", integer_only=True)
     print(text.splitlines()[0])
@@ -113,7 +121,6 @@ def main() -> None:
     sources = [options.build / name for name in ("harness.c", "submitter.c", "model.c")]
     board.build(sources, options.build / "device.elf", "-O2")
     subprocess.run([f"{board.tools}-size", options.build / "device.elf"], check=True)
-    test = load_dataset("cifar10", options.data_dir, classes=opened.program.classes).test
     device = Device(board, options.build / "device.elf")
     try:
         print(*device.ask("name"), *device.ask("profile"))

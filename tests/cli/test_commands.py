@@ -131,10 +131,10 @@ def test_recipes_lists_every_recipe(biper: Biper) -> None:
 
 
 def test_a_recipe_is_printed_with_its_comments(biper: Biper, tmp_path: Path) -> None:
-    text = biper("recipes", "cifar10-resnet20-short").stdout
-    assert text == recipe_text("cifar10-resnet20-short")
+    text = biper("recipes", "cifar10-resnet20-two-stage-short").stdout
+    assert text == recipe_text("cifar10-resnet20-two-stage-short")
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
-    assert load_recipe(tmp_path / "mine.toml") == load_recipe("cifar10-resnet20-short")
+    assert load_recipe(tmp_path / "mine.toml") == load_recipe("cifar10-resnet20-two-stage-short")
     resolved = json.loads(biper("recipes", "digits", "--json").stdout)
     assert resolved == json.loads(json.dumps(load_recipe("digits").model_dump()))
 
@@ -150,7 +150,7 @@ def test_the_version_and_the_help_are_printed(biper: Biper) -> None:
         ("biper in", ["inspect"]),
         ("biper train cifar10-vgg", ["cifar10-vgg-small", "cifar10-vgg-small-short"]),
         ("biper recipes dig", ["digits"]),
-        ("biper predict cifar", ["cifar10-resnet20"]),
+        ("biper predict cifar", ["cifar10-resnet20", "cifar10-resnet20-rprelu"]),
     ],
 )
 def test_a_shell_completes_commands_recipes_and_packaged_models(

@@ -88,7 +88,7 @@ def test_methods_are_read_from_names_and_tables() -> None:
 
 
 def test_choices_replace_those_of_a_published_method() -> None:
-    recipe = load_recipe("cifar10-resnet20-short", ["method.inputs=rsign", "method.activation=rprelu"])
+    recipe = load_recipe("cifar10-resnet20-two-stage-short", ["method.inputs=rsign", "method.activation=rprelu"])
     method = read_method(
         {"weights": {"name": "biper", "sharpen_from": 0.15}, "inputs": "rsign", "activation": {"name": "rprelu"}}
     )

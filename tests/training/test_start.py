@@ -23,7 +23,7 @@ SHORT = ["stage1.epochs=1", "stage2.epochs=1"]
 @pytest.mark.parametrize(
     ("recipe", "changes", "options", "error"),
     [
-        ("cifar10-resnet20-short", [], {"data_dir": "nowhere"}, DataError),
+        ("cifar10-resnet20-two-stage-short", [], {"data_dir": "nowhere"}, DataError),
         ("digits", ["data.batch_size=100000"], {}, DataError),
         ("digits", ["data.image_size=9"], {}, DataError),
         ("digits", ["model.name=resnet_of_nobody"], {}, ModelError),

@@ -50,6 +50,7 @@ def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> o
     parameters = {name: opset11.parameter([batch, *shapes[name]], np.float32, name=name) for name in names}
     values: dict[str, Any] = dict(parameters)
     signs: dict[str, Any] = {}
+    sums = {op.real for op in program.operations if op.operation == "binary_convolution" and op.residual is not None}
     arrays = ArrayNodes(shapes, constant_values(program), batch)
     for op in program.operations:
         if not EVERY_OPERATION[op.operation].on_images:
@@ -70,7 +71,10 @@ def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> o
         y = _epilogue(op, y, values)
         if op.real is not None:
             values[op.real] = y
-        if op.bits is not None:
+        if op.bits is not None and op.inputs[0] in sums and _has_threshold(op):
+            values[op.bits] = _above_threshold(op, inputs[0])
+            signs[op.bits] = _signs(y, np.zeros(1, np.float32), np.ones(1, np.float32))
+        elif op.bits is not None:
             zero, one, low = (_constant(np.array([number], np.float32)) for number in (0, 1, JUST_BELOW_ZERO))
             values[op.bits] = opset11.fake_quantize(y, low, low, zero, one, 2)
             signs[op.bits] = _signs(y, np.zeros(1, np.float32), np.ones(1, np.float32))
@@ -122,6 +126,26 @@ def _real_convolution(x: Any, weight: NDArray[np.float32], geometry: tuple[Any, 
         return opset11.convolution(x, _constant(weight, None), *geometry)
     split = (groups, len(weight) // groups, *weight.shape[1:])
     return opset11.group_convolution(x, _constant(weight.reshape(split), None), *geometry)
+
+
+def _has_threshold(op: Operation) -> bool:
+    """Whether an operation takes the signs of an affine alone, ``m x + o >= 0`` where no m is 0."""
+    alone = op.operation == "elementwise" and op.residual is None and "activation" not in op.attributes
+    return alone and "offset" in op.tensors and bool(op.tensors.get("multiplier", np.ones(1)).all())
+
+
+def _above_threshold(op: Operation, x: Any) -> Any:
+    """The bits of ``m x + o >= 0`` as those of ``x >= -o / m``, or of ``x <= -o / m`` where m is negative.
+
+    OpenVINO 2026 computes other bits where a ``FakeQuantize`` follows an affine, and this a binary convolution with a
+    residual sum: it fuses all of them.
+    """
+    multiplier = op.tensors.get("multiplier", np.ones(op.shape[0], np.float32))
+    threshold = (-op.tensors["offset"] / multiplier).astype(np.float32)
+    flip = (multiplier < 0).astype(np.float32)
+    below = np.minimum(np.nextafter(threshold, np.float32(-np.inf)), threshold - np.finfo(np.float32).tiny)
+    low = _constant(np.where(flip == 1, threshold, below).astype(np.float32))
+    return opset11.fake_quantize(x, low, low, _constant(flip), _constant(1 - flip), 2)
 
 
 def _on_signs(op: Operation, signs: Any, channels: int) -> Any:
