@@ -22,13 +22,20 @@ std::int64_t result_blocks(const Operation& op) {
 bool fails(const Operation& op, const float* x, const Value& value) {
   const bool levels = op.kind == Operation::Kind::kInt8Convolution;
   if (!levels && !op.needs_finite) return false;
-  for (std::int64_t p = 0; p < value.pixels(); ++p, x += value.stride) {
-    bool found = false;
-    if (levels)
-      for (int c = 0; c < value.channels; ++c) found |= x[c] != x[c];
-    else
-      for (int c = 0; c < value.channels; ++c) found |= x[c] - x[c] != 0;
-    if (found) return true;
+  constexpr std::uint32_t kSign = 1u << 31, kInfinite = 0xffu << 23;  // of a float; NaN has more bits than infinity
+  const std::uint32_t least = levels ? kInfinite + 1 : kInfinite;
+  // Where all floats of a row are channels, there are loops over rows instead of pixels.
+  const bool dense = value.stride == value.channels;
+  const std::int64_t count = dense ? value.height : value.pixels();
+  const int inside = dense ? value.width * value.channels : value.channels;
+  for (std::int64_t i = 0; i < count; ++i, x += dense ? inside : value.stride) {
+    std::uint32_t found = 0;  // its highest bit: some float has the bits of `least` or more, without its sign
+    for (int c = 0; c < inside; ++c) {
+      std::uint32_t bits;
+      std::memcpy(&bits, x + c, sizeof(bits));
+      found |= (bits & ~kSign) + (kSign - least);
+    }
+    if (found & kSign) return true;
   }
   return false;
 }

@@ -86,6 +86,8 @@ struct Avx512 {
       const __m512i low = _mm512_set1_epi32(0xffff);
       sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_ternarylogic_epi32(x, w, low, 0x28)));  // (x ^ w) & low
     }
+    template <int Next>
+    struct Window;
   };
 
   // A full adder before the popcounts: a + b + c = ones + 2 twos, bit by bit, for the differing bits a, b, c of three
@@ -146,6 +148,11 @@ struct Avx512 {
   struct Depthwise : Real {
     static constexpr Form kForm = Form::kDepthwise;
   };
+};
+
+template <int Next>
+struct Avx512::Halves::Window : Avx512::Halves {
+  static constexpr int kNext = Next;
 };
 
 }  // namespace

@@ -94,6 +94,15 @@ void convolve_blocks(const Job<Kind>& job, int block) {
         from.weights = job.pairs + (block * g.kernel_y + ys.first) * pair_row;
         from.block_weights = g.kernel_y * pair_row;
         runs.columns = 1, runs.row_weight = pairs, runs.length = g.kernel_x / 2, runs.single = g.kernel_x % 2 != 0;
+        if constexpr (requires { typename Kind::template Window<1>; }) {
+          if (runs.rows == 3 && g.kernel_x == 3 && g.stride == 1 && g.step_x <= 2) {
+            if (g.step_x == 1)
+              whole_tiles(typename Kind::template Window<1>{});
+            else
+              whole_tiles(typename Kind::template Window<2>{});
+            continue;
+          }
+        }
       }
     }
     if constexpr (Kind::kForm == Form::kTaps && requires { typename Kind::ThreeRows; }) {

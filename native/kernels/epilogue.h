@@ -14,42 +14,49 @@ namespace {
 template <typename Isa, int P, int V, typename Step>
 BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V], std::int64_t pixel, Step step,
                              int block) {
-  const int first = block * kLanes, stride = blocks_of(e.channels) * kLanes, halves = halves_of(e.channels);
+  const int first = block * kLanes;
   const auto each = [&](auto&& change) BIPER_INLINE_LAMBDA {
-    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
-      repeat<P>([&](auto p)
-                    BIPER_INLINE_LAMBDA { change(y[p][v], (pixel + p * step) * stride + first + v * kLanes, v); });
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { repeat<P>([&](auto p) BIPER_INLINE_LAMBDA { change(y[p][v], v); }); });
+  };
+  // Pointers go from pixel to pixel, because a product for each address takes longer.
+  const std::int64_t stride = blocks_of(e.channels) * kLanes, next = step * stride, start = pixel * stride + first;
+  const auto each_at = [&](auto* at, auto&& change) BIPER_INLINE_LAMBDA {
+    at += start;
+    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { change(y[p][v], at + v * kLanes); });
+      at += next;
     });
   };
   const auto by_channel = [&](const float* values, auto v)
                               BIPER_INLINE_LAMBDA { return Isa::load(values + first + v * kLanes); };
   if (e.multiplier)
-    each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, by_channel(e.multiplier, v)); });
-  if (e.offset)
-    each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::add(x, by_channel(e.offset, v)); });
+    each([&](auto& x, auto v) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, by_channel(e.multiplier, v)); });
+  if (e.offset) each([&](auto& x, auto v) BIPER_INLINE_LAMBDA { x = Isa::add(x, by_channel(e.offset, v)); });
   if (e.residual)
-    each([&](auto& x, std::int64_t at, auto) BIPER_INLINE_LAMBDA { x = Isa::add(x, Isa::load(e.residual + at)); });
+    each_at(e.residual, [&](auto& x, const float* at) BIPER_INLINE_LAMBDA { x = Isa::add(x, Isa::load(at)); });
   switch (e.activation) {
     case Activation::kNone: break;
     case Activation::kClip:
-      each([&](auto& x, std::int64_t, auto)
+      each([&](auto& x, auto)
                BIPER_INLINE_LAMBDA { x = Isa::smaller(Isa::larger(x, Isa::all(e.low)), Isa::all(e.high)); });
       break;
-    case Activation::kRelu:
-      each([&](auto& x, std::int64_t, auto) BIPER_INLINE_LAMBDA { x = Isa::larger(x, Isa::all(0)); });
-      break;
+    case Activation::kRelu: each([&](auto& x, auto) BIPER_INLINE_LAMBDA { x = Isa::larger(x, Isa::all(0)); }); break;
     case Activation::kPrelu:
-      each([&](auto& x, std::int64_t, auto v) BIPER_INLINE_LAMBDA { x = Isa::prelu(x, by_channel(e.slope, v)); });
+      each([&](auto& x, auto v) BIPER_INLINE_LAMBDA { x = Isa::prelu(x, by_channel(e.slope, v)); });
       break;
   }
-  if (e.real) each([&](auto& x, std::int64_t at, auto) BIPER_INLINE_LAMBDA { Isa::store(e.real + at, x); });
-  if (e.bits)
+  if (e.real) each_at(e.real, [&](const auto& x, float* at) BIPER_INLINE_LAMBDA { Isa::store(at, x); });
+  if (e.bits) {
+    const std::int64_t halves = halves_of(e.channels);
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
       const std::uint16_t lanes = lanes_of(e.channels, block + v);
+      std::uint16_t* at = e.bits + pixel * halves + block + v;
       repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
-        e.bits[(pixel + p * step) * halves + block + v] = Isa::not_negative(y[p][v]) & lanes;
+        *at = Isa::not_negative(y[p][v]) & lanes;
+        at += step * halves;
       });
     });
+  }
 }
 
 // The same for one pixel and one block.
@@ -64,11 +71,13 @@ template <typename Isa, int P, int V, typename Step>
 BIPER_INLINE void store_differing(const Epilogue& e, typename Isa::Integers (&differing)[P][V], int valid,
                                   std::int64_t pixel, Step step, int block) {
   if (e.threshold) {
-    const int halves = halves_of(e.channels);
+    const std::int64_t halves = halves_of(e.channels);
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
       const auto most = Isa::most_differing(valid, Isa::load(e.threshold + (block + v) * kLanes));
+      std::uint16_t* at = e.bits + pixel * halves + block + v;
       repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
-        e.bits[(pixel + p * step) * halves + block + v] = Isa::at_most(differing[p][v], most);
+        *at = Isa::at_most(differing[p][v], most);
+        at += step * halves;
       });
     });
     return;

@@ -8,56 +8,60 @@
 namespace biper {
 namespace {
 
-// The inputs of a result: rows [y0, y1), columns [x0, x1), cut at the border of the image;
-// and by what a sum is divided.
-struct Window {
-  int y0, y1, x0, x1, count;
+// The inputs of a window along one axis, [first, last), cut at the border of the image, and how many count for an
+// average.
+struct Span {
+  int first, last, count;
 };
-inline Window window_of(const Pooling& p, int row, int column) {
-  const int top = row * p.step_y - p.pad_y, left = column * p.step_x - p.pad_x;
-  const int y0 = greater(top, 0), y1 = lesser(top + p.kernel_y, p.height);
-  const int x0 = greater(left, 0), x1 = lesser(left + p.kernel_x, p.width);
-  const int count = p.count_padding ? (lesser(top + p.kernel_y, p.height + p.pad_y) - top) *
-                                          (lesser(left + p.kernel_x, p.width + p.pad_x) - left)
-                                    : (y1 - y0) * (x1 - x0);
-  return {y0, y1, x0, x1, count};
+inline Span span_of(int at, int step, int padding, int kernel, int size, bool count_padding) {
+  const int start = at * step - padding;
+  const int first = greater(start, 0), last = lesser(start + kernel, size);
+  return {first, last, count_padding ? lesser(start + kernel, size + padding) - start : last - first};
 }
 
-// Computes the blocks of a pixel from `block` on, V at once. V counts down to the number that is left.
-template <typename Isa, int V = 4>
-void pool_pixel(const Pooling& p, const float* in, const Window& w, const Epilogue& e, std::int64_t pixel, int block) {
-  const int blocks = blocks_of(p.channels), stride = blocks * kLanes;
-  for (; block + V <= blocks; block += V) {
-    typename Isa::Floats y[1][V];
-    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[0][v] = Isa::all(p.maximum ? -kInfinity : 0.0f); });
-    for (int iy = w.y0; iy < w.y1; ++iy) {
-      const float* x = in + (static_cast<std::int64_t>(iy) * p.width + w.x0) * stride + block * kLanes;
-      for (int ix = w.x0; ix < w.x1; ++ix, x += stride)
+// Computes blocks [block, end) of a row of the result, V at once. V counts down to the number that is left.
+template <typename Isa, bool kMaximum, int V = 4>
+void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int block, int end) {
+  const std::int64_t stride = std::int64_t{blocks_of(p.channels)} * kLanes;
+  const Span ys = span_of(row, p.step_y, p.pad_y, p.kernel_y, p.height, p.count_padding);
+  for (; block + V <= end; block += V) {
+    int counted = 0;  // the number of inputs that `factor` is for
+    bool exact = false;
+    auto factor = Isa::all(0);
+    for (int column = 0; column < p.out_width; ++column) {
+      const Span xs = span_of(column, p.step_x, p.pad_x, p.kernel_x, p.width, p.count_padding);
+      typename Isa::Floats y[1][V];
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[0][v] = Isa::all(kMaximum ? -kInfinity : 0.0f); });
+      for (int iy = ys.first; iy < ys.last; ++iy) {
+        const float* x = in + (static_cast<std::int64_t>(iy) * p.width + xs.first) * stride + block * kLanes;
+        for (int ix = xs.first; ix < xs.last; ++ix, x += stride)
+          repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+            const auto value = Isa::load(x + v * kLanes);
+            y[0][v] = kMaximum ? Isa::larger_or_nan(y[0][v], value) : Isa::add(y[0][v], value);
+          });
+      }
+      if constexpr (!kMaximum) {
+        if (const int count = ys.count * xs.count; count != counted) {
+          // For a power of 2 multiplying by the inverse is exact and much faster than a division.
+          counted = count, exact = (count & (count - 1)) == 0;
+          factor = Isa::all(exact ? 1.0f / static_cast<float>(count) : static_cast<float>(count));
+        }
         repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
-          const auto value = Isa::load(x + v * kLanes);
-          y[0][v] = p.maximum ? Isa::larger_or_nan(y[0][v], value) : Isa::add(y[0][v], value);
+          y[0][v] = exact ? Isa::multiply(y[0][v], factor) : Isa::divide(y[0][v], factor);
         });
+      }
+      store_real<Isa>(e, y, static_cast<std::int64_t>(row) * p.out_width + column, Constant<1>{}, block);
     }
-    if (!p.maximum) {
-      // For a power of 2 multiplying by the inverse is exact and much faster than a division.
-      const bool exact = (w.count & (w.count - 1)) == 0;
-      const auto factor = Isa::all(exact ? 1.0f / static_cast<float>(w.count) : static_cast<float>(w.count));
-      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
-        y[0][v] = exact ? Isa::multiply(y[0][v], factor) : Isa::divide(y[0][v], factor);
-      });
-    }
-    store_real<Isa>(e, y, pixel, Constant<1>{}, block);
   }
   if constexpr (V > 1) {
-    if (block < blocks) pool_pixel<Isa, V - 1>(p, in, w, e, pixel, block);
+    if (block < end) pool_row<Isa, kMaximum, V - 1>(p, in, e, row, block, end);
   }
 }
 
 template <typename Isa>
 void pool_blocks(const Pooling& p, const float* in, const Epilogue& e, int begin, int end) {
-  for (int row = begin; row < end; ++row)
-    for (int column = 0; column < p.out_width; ++column)
-      pool_pixel<Isa>(p, in, window_of(p, row, column), e, static_cast<std::int64_t>(row) * p.out_width + column, 0);
+  const auto compute = p.maximum ? pool_row<Isa, true> : pool_row<Isa, false>;
+  for (int row = begin; row < end; ++row) compute(p, in, e, row, 0, blocks_of(p.channels));
   clear_spare_bits(e, static_cast<std::int64_t>(begin) * p.out_width, static_cast<std::int64_t>(end) * p.out_width);
 }
 

@@ -72,22 +72,37 @@ BIPER_INLINE void step_once(Sum& sum, Input input, Weight weight) {
     Kind::step(sum, input, weight);
 }
 
-// Computes P pixels, starting at pixel `first` of the run, by V blocks of channels, starting at `block`. In the result
-// the pixels begin at `pixel` and are `step` pixels apart, which is Constant<1> in a row. Kind says what is multiplied
-// and how (see table.h). Sums that would overflow soon (bytes) are widened every kSteps steps.
-template <typename Isa, typename Kind, int P, int V, typename Step>
-BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first, const Epilogue& e, int valid,
-                       std::int64_t pixel, Step step_out, int block) {
-  typename Kind::Sum sums[P][V];
-  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+// A kind with a distance between pixels of its own. Its tiles are 3x3 windows of up to 16 channels.
+template <typename Kind>
+concept Window = requires { Kind::kNext; };
+
+// Adds the products of 3x3 windows to the sums, without a loop, so that the six vectors of weights stay in registers.
+// The first pixel begins at input `start`.
+template <typename Kind, int P, int V>
+BIPER_INLINE void sum_windows(const Runs& runs, const OperandsOf<Kind>& from, std::int64_t start,
+                              typename Kind::Sum (&sums)[P][V]) {
+  repeat<3>([&](auto row) BIPER_INLINE_LAMBDA {
+    const auto* x = from.in + start + row * runs.row_in;
+    const auto* w = from.weights + row * runs.row_weight * kLanes;
+    decltype(Kind::load(w)) pair[V], single[V];
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
-      if constexpr (Kind::kForm == Form::kInt8)
-        sums[p][v] = Isa::load(from.initial + v * kLanes);
-      else
-        sums[p][v] = Kind::zero();
+      pair[v] = Kind::load(w + v * from.block_weights);
+      single[v] = Kind::load(w + v * from.block_weights + kLanes);
+    });
+    repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+      const auto first = Kind::broadcast(x + p * Kind::kNext), last = Kind::broadcast(x + p * Kind::kNext + 2);
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+        Kind::step(sums[p][v], first, pair[v]);
+        Kind::step_single(sums[p][v], last, single[v]);
+      });
     });
   });
-  const std::int64_t start = first * runs.next_pixel;
+}
+
+// Adds the products of all runs to the sums.
+template <typename Kind, int P, int V>
+BIPER_INLINE void sum_runs(const Runs& runs, const OperandsOf<Kind>& from, std::int64_t start,
+                           [[maybe_unused]] int block, typename Kind::Sum (&sums)[P][V]) {
   for (int row = 0; row < runs.rows; ++row) {
     for (int column = 0; column < runs.columns; ++column) {
       const std::int64_t run_in = start + row * runs.row_in + column * runs.column_in;
@@ -149,6 +164,28 @@ BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first
       }
     }
   }
+}
+
+// Computes P pixels, starting at pixel `first` of the run, by V blocks of channels, starting at `block`. In the result
+// the pixels begin at `pixel` and are `step` pixels apart, which is Constant<1> in a row. Kind says what is multiplied
+// and how (see table.h). Sums that would overflow soon (bytes) are widened every kSteps steps.
+template <typename Isa, typename Kind, int P, int V, typename Step>
+BIPER_INLINE void tile(const Runs& runs, const OperandsOf<Kind>& from, int first, const Epilogue& e, int valid,
+                       std::int64_t pixel, Step step_out, int block) {
+  typename Kind::Sum sums[P][V];
+  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
+      if constexpr (Kind::kForm == Form::kInt8)
+        sums[p][v] = Isa::load(from.initial + v * kLanes);
+      else
+        sums[p][v] = Kind::zero();
+    });
+  });
+  const std::int64_t start = first * runs.next_pixel;
+  if constexpr (Window<Kind>)
+    sum_windows<Kind, P, V>(runs, from, start, sums);
+  else
+    sum_runs<Kind, P, V>(runs, from, start, block, sums);
   if constexpr (Kind::kBinary) {
     typename Isa::Integers differing[P][V];
     repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
