@@ -26,6 +26,7 @@ struct Avx512 {
   static Floats all(float value) { return _mm512_set1_ps(value); }
   static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
   static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
   // These instructions give their second operand if one of the two is NaN.

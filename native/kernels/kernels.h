@@ -78,10 +78,11 @@ struct Levels {
   int row_stride;  // bytes of a row of levels, which are [padded row][column][channel]; three bytes more may be read
 };
 
-// A real convolution that computes tiles of 4 neighbouring results of a row together; see row_transform.h.
-inline constexpr int kTileOutputs = 4, kMaxPoints = 7, kMaxTransformedRow = 1 << 13;
+// A real convolution that computes tiles of 4 neighbouring results of a row together, or 4x4; see row_transform.h.
+inline constexpr int kTileOutputs = 4, kMaxPoints = 7, kMaxTransformedRow = 1 << 13, kMaxBandRow = 1280;
 struct RowTransform {
   int points, inside, tiles;  // `inside` values belong to a point: the channels of each phase
+  bool bands;                 // 4x4 results: the transformed rows are transformed along the columns, too
   float in[kMaxPoints][kMaxPoints], out[kTileOutputs][kMaxPoints];
 
   // Floats of a transformed row, [tile][point][inside], and up to a vector more that is written but not read.

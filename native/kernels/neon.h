@@ -43,6 +43,9 @@ struct Neon {
   static BIPER_INLINE Floats add(Floats x, Floats y) {
     return each<Floats>([&](int i) BIPER_INLINE_LAMBDA { return vaddq_f32(x.v[i], y.v[i]); });
   }
+  static BIPER_INLINE Floats subtract(Floats x, Floats y) {
+    return each<Floats>([&](int i) BIPER_INLINE_LAMBDA { return vsubq_f32(x.v[i], y.v[i]); });
+  }
   static BIPER_INLINE Floats multiply_add(Floats x, Floats y, Floats z) {
     return each<Floats>([&](int i) BIPER_INLINE_LAMBDA { return vfmaq_f32(z.v[i], x.v[i], y.v[i]); });
   }

@@ -285,6 +285,29 @@ def test_a_pool_is_computed_with_the_convolution_before_it(data: st.DataObject) 
     assert Engine(program, SETS[-1]).arena_bytes < 4 * 64 * (height * width + size[0] * size[1])
 
 
+@given(data=st.data())
+@settings(max_examples=40)
+def test_a_stem_is_transformed_along_rows_and_columns(data: st.DataObject) -> None:
+    """Square kernels of 5 to 8 with step 2 on few channels, alone and with the pool of a ResNet behind."""
+    random = random_of(data.draw)
+    kernel, channels, out = data.draw(st.integers(5, 8)), data.draw(st.integers(3, 4)), data.draw(st.integers(16, 70))
+    height, width = data.draw(st.integers(9, 90)), data.draw(st.integers(9, 90))
+    padding = [data.draw(st.integers(0, kernel // 2)) for _ in range(4)]
+    attributes = {"stride": [2, 2], "dilation": [1, 1], "padding": padding, "groups": 1}
+    tensors = {"weight": random.standard_normal((out, channels, kernel, kernel)).astype(np.float32)}
+    operations = [operation("convolution", "image", tensors, real="v0", attributes=attributes)]
+    output = "v0"
+    if data.draw(st.booleans()):
+        size = [(edge + sum(padding[2 * i : 2 * i + 2]) - kernel) // 2 + 1 for i, edge in enumerate((height, width))]
+        pooling = {"kind": "max", "kernel": [3, 3], "stride": [2, 2], "padding": [1, 1], "count_padding": False}
+        pooling["size"] = [(edge - 1) // 2 + 1 for edge in size]
+        operations.append(operation("pool", "v0", attributes=pooling, real="v1"))
+        output = "v1"
+    images = random.standard_normal((1, channels, height, width)).astype(np.float32)
+    program = program_of((channels, height, width), operations, output)
+    check(program, images, exact=False, scale=largest_sum(images, tensors))
+
+
 def small_program() -> Program:
     random = np.random.Generator(np.random.PCG64(0))
     operations = [
