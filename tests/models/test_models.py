@@ -32,6 +32,7 @@ def test_parameters_are_those_of_the_published_table(dataset: str, name: str, mi
         ("cifar10", "resnet20", (3, 3, 3), (16, 32, 64)),
         ("cifar10", "resnet18", (2, 2, 2, 2), (64, 128, 256, 512)),
         ("cifar10", "resnet18a", (2, 2, 2, 2), (32, 32, 64, 128)),
+        ("cifar10", "resnet18a_bi_real", (2, 2, 2, 2), (32, 32, 64, 128)),
         ("cifar10", "resnet18b", (2, 2, 2, 2), (32, 64, 128, 256)),
         ("cifar10", "resnet18c", (2, 2, 2, 2), (64, 64, 128, 256)),
         ("cifar10", "resnet34", (3, 4, 6, 3), (64, 128, 256, 512)),
@@ -58,7 +59,7 @@ def test_mobilenet_has_its_layout() -> None:
     assert (model.conv1.out_channels, model.conv1.stride) == (32, (2, 2))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet18a", "resnet20", "vgg_small", "digits_cnn"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet18a", "resnet18a_bi_real", "resnet20", "vgg_small", "digits_cnn"])
 @pytest.mark.parametrize("bits", ["W1A1", "W1A32", "W32A32"])
 def test_any_classes_and_any_image_size(name: str, bits: str) -> None:
     model = create_model(name, dataset="cifar100", num_classes=7, bits=bits).eval()

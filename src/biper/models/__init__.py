@@ -33,6 +33,7 @@ _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
         "resnet20": partial(CifarResNet, (3, 3, 3), (16, 32, 64), bi_real=True),
         "resnet18": _plain(_EIGHTEEN, (64, 128, 256, 512)),
         "resnet18a": _plain(_EIGHTEEN, (32, 32, 64, 128)),
+        "resnet18a_bi_real": partial(CifarResNet, _EIGHTEEN, (32, 32, 64, 128), bi_real=True),
         "resnet18b": _plain(_EIGHTEEN, (32, 64, 128, 256)),
         "resnet18c": _plain(_EIGHTEEN, (64, 64, 128, 256)),
         "resnet34": _plain(_THIRTY_FOUR, (64, 128, 256, 512)),
@@ -44,7 +45,8 @@ _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
         "mobilenet": MobileNet,
     },
 }
-"""Networks by family of data sets; resnet18a, b and c have the narrower widths of the method's authors."""
+"""Networks by family of data sets; resnet18a, b and c have the narrower widths of the method's authors, and
+resnet18a_bi_real has those of resnet18a in the form in which each convolution has a shortcut of its own."""
 
 
 def model_names(dataset: str) -> list[str]:
