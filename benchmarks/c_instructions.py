@@ -10,6 +10,8 @@ what the model says. Needs arm-none-eabi-gcc and qemu-system-arm.
 from __future__ import annotations
 
 import argparse
+import importlib
+import math
 import re
 import sys
 import tempfile
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 
 import biper
+from biper.errors import ExportError
 from biper.runtime.pretrained import pretrained_file
 from biper.runtime.program import Operation, Program, pack_weight, write_program
 from biper.runtime.reader import read_program
@@ -77,6 +80,11 @@ def main() -> None:
         for call, count in counted(flat_program(random), options.board):
             if call.operator in ("read_pixels", "flatten"):
                 counts[call.operator].append((call.parts(), count))
+    for _ in range(3 * options.programs):
+        made = counted(array_program(random), options.board)
+        for call, count in made:
+            if call.of_arrays is not None and sum(call.operator == other.operator for other, _ in made) > 1:
+                counts[call.operator].append((call.parts(), count))
     costs = {operator: fitted(rows) for operator, rows in sorted(counts.items())}
     for operator, rows in sorted(counts.items()):
         errors = [abs(said(costs[operator], parts) / count - 1) for parts, count in rows]
@@ -130,6 +138,25 @@ def fitted(rows: list[tuple[dict[str, float], int]]) -> dict[str, float]:
         del kept[int(found.argmin())]
     costs = dict.fromkeys(names, 0.0) | {names[index]: float(cost) for index, cost in zip(kept, found, strict=True)}
     return {name: float(f"{cost:.4g}") for name, cost in costs.items()}
+
+
+class Gated(torch.nn.Module):
+    """Convolutions, each with a gate that its means over all pixels open (squeeze and excitation), and a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [(1, 16), (16, 32), (32, 32)]
+        self.layers = torch.nn.ModuleList(torch.nn.Conv2d(few, many, 3, padding=1) for few, many in widths)
+        self.norms = torch.nn.ModuleList(torch.nn.BatchNorm2d(many) for _, many in widths)
+        self.gates = torch.nn.ModuleList(torch.nn.Linear(many, many) for _, many in widths)
+        self.last = torch.nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 1, H, W) to (N, 10)."""
+        for layer, norm, gate in zip(self.layers, self.norms, self.gates, strict=True):
+            x = norm(layer(x))
+            x = x * torch.sigmoid(gate(x.mean((2, 3))))[:, :, None, None]
+        return torch.softmax(self.last(x.amax((2, 3))), 1)
 
 
 class Layers:
@@ -277,6 +304,107 @@ def flat_program(random: np.random.Generator) -> Program:
     return read_program(write_program(program))
 
 
+class Arrays:
+    """Collects operations on arrays of random kinds and sizes, which read values that were made before."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self.random = random
+        size = int(random.choice([4, 6, 8, 12]))
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.made: list[Operation] = []
+        self.input_shape = (3, size, size)
+        width = int(random.choice([4, 8, 16]))
+        geometry = {"stride": [1, 1], "dilation": [1, 1], "padding": [1, 1, 1, 1], "groups": 1}
+        weight = random.standard_normal((width, 3, 3, 3)).astype(np.float32)
+        self.add("convolution", [IMAGE], (width, size, size), {"weight": weight}, **geometry)
+
+    def add(
+        self, kind: str, reads: list[str], made: tuple[int, ...], tensors: dict[str, Any] | None = None, **rest: Any
+    ) -> str:
+        """Add an operation whose attributes are ``rest`` and whose result has the shape ``made``; returns its name."""
+        name = f"v{len(self.made)}"
+        self.made.append(Operation(kind, "layer", tuple(reads), (), name, attributes=rest, tensors=tensors or {}))
+        self.shapes[name] = made
+        return name
+
+    def one(self, value: str, shape: tuple[int, ...]) -> None:
+        """Add operations that read a value: all kinds that have a cost of their own are among them."""
+        random, rank = self.random, len(shape)
+        axis = int(random.integers(rank))
+        rest = dict.fromkeys(range(rank)) | {axis: None}
+        match random.choice(["unary", "binary", "gate", "select", "softmax", "normalize", "matmul", "move", "sample"]):
+            case "unary":
+                self.add("unary", [value], shape, function=str(random.choice(["relu", "sigmoid", "tanh", "exp"])))
+            case "binary":
+                function = str(random.choice(["add", "subtract", "multiply", "divide", "maximum", "greater"]))
+                self.add("binary", [value, value], shape, function=function)
+            case "gate":
+                axes = sorted(int(each) for each in random.choice(rank, int(random.integers(1, rank + 1)), False))
+                kept = tuple(1 if each in axes else size for each, size in enumerate(shape))
+                function = str(random.choice(["mean", "sum", "max"]))
+                gate = self.add("reduce", [value], kept, function=function, axes=axes, keep=True)
+                self.add("binary", [value, gate], shape, function="multiply")
+            case "select":
+                other = self.add("unary", [value], shape, function="relu")
+                self.add("select", [value, other, value], shape)
+            case "softmax":
+                self.add("softmax", [value], shape, axis=axis, log=False)
+            case "normalize":
+                axes = [axis] if random.random() < 0.5 else list(rest)
+                self.add("normalize", [value], shape, axes=axes, center=bool(random.random() < 0.7), epsilon=1e-3)
+            case "matmul" if rank >= 2:
+                order = [*range(rank - 2), rank - 1, rank - 2]
+                turned = self.add("permute", [value], (*shape[:-2], shape[-1], shape[-2]), order=order)
+                self.add("matmul", [value, turned], (*shape[:-1], shape[-2]))
+            case "sample":
+                taps, length = int(random.choice([1, 2, 4])), int(random.choice([4, 7, 12]))
+                weighted = random.random() < 0.5
+                tensors: dict[str, Any] = {"index": random.integers(0, shape[axis], (taps, length)).astype(np.int32)}
+                if weighted:
+                    tensors["weight"] = random.standard_normal((taps, length)).astype(np.float32)
+                to = tuple(length if each == axis else size for each, size in enumerate(shape))
+                self.add("sample", [value], to, tensors, axis=axis, function="sum" if weighted else "max")
+            case _:
+                self.moved(value, shape, axis)
+
+    def moved(self, value: str, shape: tuple[int, ...], axis: int) -> None:
+        """Add operations that move the elements of a value."""
+        rank = len(shape)
+        match self.random.choice(["flat", "turn", "half", "join", "pad"]):
+            case "flat" if rank > 2:
+                self.add("reshape", [value], (shape[0], math.prod(shape[1:])), shape=[shape[0], math.prod(shape[1:])])
+            case "turn":
+                order = [int(each) for each in self.random.permutation(rank)]
+                self.add("permute", [value], tuple(shape[each] for each in order), order=order)
+            case "half":
+                sizes = [max(size // 2, 1) if each == axis else size for each, size in enumerate(shape)]
+                self.add("slice", [value], tuple(sizes), starts=[0] * rank, sizes=sizes, steps=[1] * rank)
+            case "pad":
+                more = [1] * rank
+                to = tuple(size + 2 for size in shape)
+                self.add("pad", [value], to, low=more, high=more, interior=[0] * rank, value=0.0)
+            case _:
+                to = tuple(2 * size if each == axis else size for each, size in enumerate(shape))
+                self.add("join", [value, value], to, axis=axis)
+
+
+def array_program(random: np.random.Generator) -> Program:
+    """A convolution of pixels, then operations on arrays."""
+    arrays = Arrays(random)
+    for _ in range(6):
+        small = {name: shape for name, shape in arrays.shapes.items() if 4 < math.prod(shape) < 4096}
+        value = str(random.choice(sorted(small)))
+        arrays.one(value, small[value])
+    last = arrays.made[-1].real or ""
+    program = Program(arrays.input_shape, (0.5,) * 3, (0.25,) * 3, (), last, tuple(arrays.made))
+    program = read_program(write_program(program))
+    try:
+        to_fixed_point(program, np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32))
+    except ExportError:  # a table of a function is not exact enough for the range of its values
+        return array_program(random)
+    return program
+
+
 def networks() -> Iterator[tuple[str, Program]]:
     """Networks by name: those that come with biper, and others with random weights."""
     for name in ("digits-cnn", "cifar10-resnet20"):
@@ -287,16 +415,31 @@ def networks() -> Iterator[tuple[str, Program]]:
         ("vgg_small", "cifar10", "W1A1", "biper"),
         ("resnet20", "cifar10", "W1A1", "reactnet"),
     ]
+    sys.path.insert(0, str(EXAMPLE.parent))
+    transformer = importlib.import_module("vision_transformer").VisionTransformer
+    own = {"the transformer of `examples/vision_transformer.py`": transformer(), "a gated network": Gated()}
+    for name, model in own.items():
+        torch.manual_seed(0)
+        images = torch.randn(16, 1, 8, 8)
+        biper.binarize_(model, example=images)
+        model = biper.set_stage_(model, "binary")
+        model(images)
+        yield f"{name}, random weights", packed(model.eval(), images)
     for name, dataset, bits, method in others:
         torch.manual_seed(0)
         model = biper.create_model(name, dataset=dataset, bits=bits, method=method)
         model = biper.set_stage_(model, "binary")
         images = torch.randn(4, *((1, 8, 8) if dataset == "digits" else (3, 32, 32)))
         model(images)
-        normalization = [0.5] * images.shape[1], [0.25] * images.shape[1]
-        with tempfile.TemporaryDirectory() as folder:
-            biper.export(model.eval(), Path(folder) / "network.biper", images, normalization=normalization)
-            yield f"{name}, {bits}, {method}", read_program(Path(folder) / "network.biper")
+        yield f"{name}, {bits}, {method}", packed(model.eval(), images)
+
+
+def packed(model: torch.nn.Module, images: torch.Tensor) -> Program:
+    """The program of a model."""
+    normalization = [0.5] * images.shape[1], [0.25] * images.shape[1]
+    with tempfile.TemporaryDirectory() as folder:
+        biper.export(model, Path(folder) / "network.biper", images, normalization=normalization)
+        return read_program(Path(folder) / "network.biper")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from biper.runtime.pretrained import pretrained_file
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
 from biper.targets.c.budget import BudgetError, parse_budget
-from biper.targets.c.source import c_source
+from biper.targets.c.instructions import COSTS
+from biper.targets.c.source import ARRAY_OPERATORS, BINARY_OPERATORS, OWN_OPERATORS, SHARED_OPERATORS, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.deploy import deploy, open_program
 
@@ -52,15 +53,25 @@ def test_other_budgets_are_refused(text: str, error: str) -> None:
         parse_budget(text, ram="8k")
 
 
-def test_instructions_are_limited_for_integers_alone(tmp_path: Path) -> None:
+def test_instructions_are_limited_for_integers_alone() -> None:
     with pytest.raises(ExportError, match="instructions are estimated for integers alone: add integer_only=True, or"):
         parse_budget("instructions=1M", integer_only=False)
+
+
+def test_every_operator_in_integers_has_costs() -> None:
+    operators = {*SHARED_OPERATORS, *BINARY_OPERATORS, *OWN_OPERATORS, *ARRAY_OPERATORS}
+    assert set(COSTS) == operators - {"levels_convolution"}  # that one is written in float32 alone
+
+
+def test_instructions_of_operations_on_arrays_are_limited(tmp_path: Path) -> None:
     file = tmp_path / "gated.biper"
     file.write_bytes(write_program(gated_program()))
+    row, _ = deploy(open_program(file), "c", tmp_path / "gated.c", integer_only=True, budget="instructions=1M")
+    assert 50_000 < row["budget"]["instructions"]["needs"] < 1_000_000
     with pytest.raises(
-        ExportError, match="instructions of this network are not known, because there is no cost model of"
+        BudgetError, match=r"20,000 instructions are too little: .*test takes 0\.1\dM of the instructions"
     ):
-        deploy(open_program(file), "c", tmp_path / "gated.c", integer_only=True, budget="instructions=1M")
+        deploy(open_program(file), "c", tmp_path / "gated.c", integer_only=True, budget="instructions=0.02M")
 
 
 def test_export_says_what_fits(tmp_path: Path) -> None:

@@ -199,12 +199,6 @@ def write_c(
         refused["integer-only"] = f"integer-only is not possible: {error}"
     name = "integer-only" if integer_only else "float32"
     chosen = forms[name]
-    if "instructions" in budget and chosen.instructions is None:
-        unknown = ", ".join(sorted({call.operator for call in chosen.made if call.instructions is None}))
-        raise ExportError(
-            f"the instructions of this network are not known, because there is no cost model of {unknown}: "
-            "leave instructions out of budget=..."
-        )
     needs = {other: needs_text(other, made, budget) for other, made in forms.items()} | refused
     if not fits(chosen, budget):
         others = "; ".join(text for other, text in needs.items() if other != name)

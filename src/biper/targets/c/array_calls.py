@@ -14,6 +14,7 @@ from biper.runtime.program import Operation, Shape
 from biper.targets.c.array_functions import REDUCTIONS
 from biper.targets.c.fixed_arrays import reduced_count
 from biper.targets.c.fixed_point import FixedOperation
+from biper.targets.c.instructions import array_parts
 from biper.targets.c.layout import (
     Loop,
     Strides,
@@ -38,8 +39,10 @@ class Writer(Protocol):
     def table(self, index: int, what: str, numbers: NDArray[Any]) -> str:
         """Define a constant array; returns its name."""
 
-    def describe(self, index: int, op: Operation, operator: str, fields: Mapping[str, Any], part: int = 0) -> None:
-        """Write a call of an operator whose description has these fields."""
+    def describe(
+        self, index: int, op: Operation, operator: str, fields: Mapping[str, Any], parts: Mapping[str, float], part: int
+    ) -> None:
+        """Write a call of an operator whose description has these fields; ``parts`` are those of `array_parts`."""
 
     def use_function(self, kind: str, name: str) -> str:
         """The name of a function of one or of two values, which is then written."""
@@ -54,6 +57,7 @@ class ArrayCalls:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+        self.nests: list[Sequence[Loop]] = []
 
     def add(self, index: int, step: FixedOperation) -> None:
         """Write the tables and the calls of one operation, which is not a constant.
@@ -66,8 +70,14 @@ class ArrayCalls:
         shapes = [self.writer.shapes[name] for name in op.inputs]
         getattr(self, f"{op.operation}_call")(index, op, shapes)
 
+    def write(self, index: int, op: Operation, operator: str, fields: Mapping[str, Any], part: int = 0) -> None:
+        """Write a call of an operator whose description has these fields, and the nests made since the last call."""
+        self.writer.describe(index, op, operator, fields, array_parts(operator, fields, self.nests), part)
+        self.nests = []
+
     def nest(self, index: int, what: str, rows: Sequence[Loop], operands: int) -> str:
         """The initializer of nested loops."""
+        self.nests.append(rows)
         if not rows:
             return "{0, 0, 0}"
         name = self.writer.table(index, what, np.array(rows, np.int32))
@@ -82,7 +92,7 @@ class ArrayCalls:
         fields["size"] = size
         fields |= {f"{name}_step": step for name, step in zip(names, steps, strict=True)}
         fields["nest"] = self.nest(index, "axes", rows, len(names))
-        self.writer.describe(index, op, operator, fields)
+        self.write(index, op, operator, fields)
 
     def unary_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """A function of each element."""
@@ -117,7 +127,7 @@ class ArrayCalls:
         fields |= {"out": self.writer.address(op.real or ""), **self.choice_fields()}
         strides = [broadcast_strides(shape, op.shape) for shape in shapes]
         fields["nest"] = self.nest(index, "axes", loops(op.shape, *strides, strides_of(op.shape)), 4)
-        self.writer.describe(index, op, "choose", fields)
+        self.write(index, op, "choose", fields)
 
     def choice_fields(self) -> dict[str, Any]:
         """Nothing: values are chosen as they are."""
@@ -139,7 +149,7 @@ class ArrayCalls:
             "nest": self.nest(index, "axes", outer, 2),
             "within": self.nest(index, "within", inner, 1),
         }
-        self.writer.describe(index, op, "reduce", fields)
+        self.write(index, op, "reduce", fields)
 
     def reduced(self) -> int:
         """How many elements an operation over axes combines."""
@@ -154,7 +164,7 @@ class ArrayCalls:
     def softmax_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """Softmax or its logarithm."""
         fields = self.along(index, op, shapes[0], op.attributes["axis"])
-        self.writer.describe(index, op, "softmax", fields | self.softmax_fields())
+        self.write(index, op, "softmax", fields | self.softmax_fields())
 
     def softmax_fields(self) -> dict[str, Any]:
         """Whether it is the logarithm."""
@@ -189,7 +199,7 @@ class ArrayCalls:
             "nest": self.nest(index, "axes", outer, 2),
             "within": self.nest(index, "within", inner, 2),
         }
-        self.writer.describe(index, op, "normalize", fields)
+        self.write(index, op, "normalize", fields)
 
     def normalization_fields(self) -> dict[str, Any]:
         """How many elements are normalized together, epsilon, and whether their mean is subtracted."""
@@ -218,7 +228,7 @@ class ArrayCalls:
             "out_column": out[-1],
             "nest": self.nest(index, "axes", loops(batch, a[:-2], b[:-2], out[:-2]), 3),
         }
-        self.writer.describe(index, op, "matmul", fields)
+        self.write(index, op, "matmul", fields)
 
     def product_fields(self) -> dict[str, Any]:
         """Nothing: sums are the results."""
@@ -249,7 +259,7 @@ class ArrayCalls:
         }
         if any(self.step.up):
             fields["up"] = self.step.up[part]
-        self.writer.describe(index, op, "copy", fields, part)
+        self.write(index, op, "copy", fields, part)
 
     def reshape_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """A copy between two orders of elements; nothing where the result is in the place of the input."""
@@ -264,7 +274,7 @@ class ArrayCalls:
         order = places_of(shapes[0])[np.argsort(places_of(op.shape))]
         fields = {"in": self.writer.address(op.inputs[0]), "out": self.writer.address(op.real or ""), "taps": 1}
         fields |= {"size": size, "in_step": 1, "out_step": 1, "index": self.writer.table(index, "index", order)}
-        self.writer.describe(index, op, "sample", fields)
+        self.write(index, op, "sample", fields)
 
     def permute_call(self, index: int, op: Operation, shapes: list[Shape]) -> None:
         """A copy with the axes in another order."""
@@ -295,7 +305,7 @@ class ArrayCalls:
         out_address = self.writer.address(op.real or "")
         value = op.attributes["value"]
         value = number(np.float32(value) if isinstance(value, float) else np.int16(value))
-        self.writer.describe(index, op, "fill", {"out": out_address, "size": math.prod(op.shape), "value": value}, 1)
+        self.write(index, op, "fill", {"out": out_address, "size": math.prod(op.shape), "value": value}, 1)
         sizes, starts = [], [0, 0]
         spread = [between + 1 for between in op.attributes["interior"]]
         for axis, low in enumerate(op.attributes["low"]):
@@ -314,7 +324,7 @@ class ArrayCalls:
         fields["index"] = self.writer.table(index, "index", op.tensors["index"])
         fields |= self.sample_fields()
         fields["taps"] = len(op.tensors["index"])
-        self.writer.describe(index, op, "sample", fields)
+        self.write(index, op, "sample", fields)
 
     def sample_fields(self) -> dict[str, Any]:
         """Weights, and whether the largest is taken."""

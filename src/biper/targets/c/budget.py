@@ -102,7 +102,7 @@ def _scaled(text: str, base: int, suffix: str) -> int | None:
 
 
 def needs_of(source: CSource) -> dict[str, int | None]:
-    """What C source needs, by the names of `RESOURCES`; None for instructions that the cost model does not know."""
+    """What C source needs, by the names of `RESOURCES`; None for instructions in float32, which no model has."""
     instructions = source.instructions
     return {**source.needs, "instructions": None if instructions is None else round(instructions)}
 
@@ -181,7 +181,7 @@ def shortage(source: CSource, budget: Mapping[str, int]) -> str:
     if "instructions" in more:
         each: dict[str, float] = defaultdict(float)
         for call in source.made:
-            each[call.step.op.source or call.operator] += call.instructions or 0.0
+            each[call.step.op.source or call.operator] += call.instructions
         name, most = max(each.items(), key=lambda item: item[1])
         helps.append(f"{name} takes {amount('instructions', most)} of the instructions")
     return f"{amounts(more)} too much ({'; '.join(helps)}): fewer channels or layers, or a smaller input, help"

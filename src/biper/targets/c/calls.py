@@ -292,12 +292,14 @@ class OperatorCalls:
         ordered[places_of(op.shape)] = array.reshape(-1)
         self.constants[op.real or ""] = self.table(index, "value", ordered)
 
-    def describe(self, index: int, op: Operation, operator: str, fields: Mapping[str, Any], part: int = 0) -> None:
+    def describe(
+        self, index: int, op: Operation, operator: str, fields: Mapping[str, Any], parts: Mapping[str, float], part: int
+    ) -> None:
         """A call of an operator on arrays, which has no epilogue, and the constant that describes it."""
         variable = f"op{index}" if part == 0 else f"op{index}_{part}"
         body = initializer({key: value for key, value in fields.items() if value != 0})
         self.tables.append(f"/* {comment(op.source)} */\nstatic const {operator}_t {variable} = {body};\n")
-        self.made.append(Call(operator, FixedOperation(op), ()))
+        self.made.append(Call(operator, FixedOperation(op), (), of_arrays=parts))
         self.calls.append(f"    {operator}(&{variable});")
         self.operators.add(operator)
         self.table_bytes += description_bytes(operator, integer=self.integer)

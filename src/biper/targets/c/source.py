@@ -102,10 +102,8 @@ class CSource:
 
     @property
     def instructions(self) -> float | None:
-        """Of a Cortex-M3 for one input, by `biper.targets.c.instructions`; None in float32, and if it lacks a cost."""
-        counts = [call.instructions for call in self.made]
-        known = [count for count in counts if count is not None]
-        return sum(known) if known and len(known) == len(counts) else None
+        """Of a Cortex-M3 for one input, by `biper.targets.c.instructions`; None in float32."""
+        return sum(call.instructions for call in self.made) if self.made else None
 
 
 def c_source(
