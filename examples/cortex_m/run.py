@@ -44,6 +44,7 @@ def main() -> None:
     )
     parser.add_argument("--calibrate", type=int, metavar="N", help="measure magnitudes on the first N training images")
     parser.add_argument("--agreement", type=int, metavar="N", help="only compare integers with the runtime on N images")
+    parser.add_argument("--whole", action="store_true", help="take all memory of the emulated board, not a small part's")
     options = parser.parse_args()
 
     board = BOARDS[options.board]
@@ -85,7 +86,7 @@ def main() -> None:
     (options.build / "images.h").write_text(images_header(given, labels, expected, options.integer_only))
     image = options.build / "model.elf"
     flags = ["-O2", *([PROFILE] if options.profile else [])]
-    board.build([HERE / "main.c", options.build / "model.c"], image, *flags)
+    board.build([HERE / "main.c", options.build / "model.c"], image, *flags, whole=options.whole)
     subprocess.run([f"{board.tools}-size", str(image)], check=True)
     if board.run(image).returncode:
         raise SystemExit("the board has other classes than were expected")
