@@ -44,7 +44,7 @@ def main() -> None:
     )
     parser.add_argument("--calibrate", type=int, metavar="N", help="measure magnitudes on the first N training images")
     parser.add_argument("--agreement", type=int, metavar="N", help="only compare integers with the runtime on N images")
-    parser.add_argument("--whole", action="store_true", help="take all memory of the emulated board, not a small part's")
+    parser.add_argument("--whole", action="store_true", help="take all memory of the emulated board")
     options = parser.parse_args()
 
     board = BOARDS[options.board]
