@@ -417,9 +417,9 @@ def networks() -> Iterator[tuple[str, Program]]:
     ]
     sys.path.insert(0, str(EXAMPLE.parent))
     transformer = importlib.import_module("vision_transformer").VisionTransformer
+    torch.manual_seed(0)
     own = {"the transformer of `examples/vision_transformer.py`": transformer(), "a gated network": Gated()}
     for name, model in own.items():
-        torch.manual_seed(0)
         images = torch.randn(16, 1, 8, 8)
         biper.binarize_(model, example=images)
         model = biper.set_stage_(model, "binary")

@@ -74,7 +74,7 @@ COSTS: Mapping[str, Mapping[str, float]] = {
         "places": 60.21,
     },
     "fill": {
-        "elements": 0.8,
+        "elements": 1.028,
     },
     "flatten": {
         "calls": 247.1,
