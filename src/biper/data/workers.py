@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -84,6 +85,9 @@ class _Loader(DataLoader[T]):
             except (OSError, EOFError) as error:
                 if self.num_workers == 0 or _of_worker(error):
                     raise
+                # torch's handler of SIGCHLD raises here if the worker was killed. Without the wait it may raise later,
+                # where the run releases its lock, and hide this error behind its own.
+                time.sleep(1)
                 raise RuntimeError(f"{DEAD_WORKER} ended before its answer was received: {error!r}") from error
             yield answer
 
