@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.export.graph_signature import OutputKind
 
 from biper.errors import ExportError
 from biper.lowering.graph import Graph, Node, Shape
@@ -127,10 +128,17 @@ class Tracer:
         self.values[node] = value
 
     def outputs(self, node: torch.fx.Node, graph: Graph) -> None:
-        """Find the results that the user sees; torch also lists inputs that are changed in place."""
-        seen = set(self.program.graph_signature.user_outputs)
+        """Find the results that the user sees, by their places; torch also lists inputs that are changed in place.
+
+        Names do not tell them, because a pass over the graph may have put another node in the place of a result.
+        """
         (results,) = arguments_of(node)
-        results = [result for result in results if isinstance(result, torch.fx.Node) and result.name in seen]
+        specs = self.program.graph_signature.output_specs
+        results = [
+            result
+            for result, spec in zip(results, specs, strict=True)
+            if isinstance(result, torch.fx.Node) and spec.kind is OutputKind.USER_OUTPUT
+        ]
         if not results:
             raise ExportError("the model returns no tensor")
         values = [self.output(result) for result in results]
