@@ -18,7 +18,7 @@ from biper.runtime.pretrained import pretrained_file
 from biper.runtime.program import write_program
 from biper.runtime.reader import read_program
 from biper.targets.c.budget import BudgetError, parse_budget
-from biper.targets.c.instructions import COSTS
+from biper.targets.c.costs import COSTS
 from biper.targets.c.source import ARRAY_OPERATORS, BINARY_OPERATORS, OWN_OPERATORS, SHARED_OPERATORS, c_source
 from biper.targets.c.to_fixed_point import to_fixed_point
 from biper.targets.deploy import deploy, open_program
