@@ -85,7 +85,7 @@ struct RowTransform {
   bool bands;                 // 4x4 results: the transformed rows are transformed along the columns, too
   float in[kMaxPoints][kMaxPoints], out[kTileOutputs][kMaxPoints];
 
-  // Floats of a transformed row, [tile][point][inside], and up to a vector more that is written but not read.
+  // Floats of a transformed row, [tile][point][inside], and up to a vector more, which no result depends on.
   int row_stride() const { return tiles * points * inside + kLanes; }
 };
 
