@@ -124,24 +124,41 @@ class StageRecipe(RecipeTable):
 
 
 class TeacherRecipe(RecipeTable):
-    """A full-precision network, trained first, whose outputs both stages learn from together with the labels.
+    """A network whose outputs both stages learn from, together with the labels: one in full precision, which the run
+    trains first (``epochs``, ``learning_rate``), or a saved one (``file``).
 
     The loss of a stage becomes ``(1 - share) CE(y, z) + share T² KL(softmax(t / T) || softmax(z / T))`` for labels y,
     logits z, the teacher's logits t for the same augmented images, and the temperature T. Source: Hinton et al., 2015,
     arXiv:1503.02531.
     """
 
-    epochs: Annotated[int, Field(ge=2, le=MOST)]
+    epochs: Annotated[int, Field(ge=2, le=MOST)] | None = None
     """How many epochs the teacher is trained, both stages together."""
-    learning_rate: Positive
+    learning_rate: Positive | None = None
     """Initial learning rate, which falls to 0 by the schedule of stage 1. All other settings of stage 1 hold for the
     teacher too."""
     name: str | None = None
-    """The name of the network; default that of the recipe."""
+    """The name of the network to train; default that of the recipe."""
+    file: str | None = None
+    """A saved model that is the teacher, of any network and any bits: a run folder or a ``model.safetensors``. A run
+    that is resumed needs it, unchanged."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the teacher in the loss; with 0 there is no teacher."""
     temperature: Positive = 4.0
     """T of the loss: both networks' logits are divided by it, so that small differences count."""
+
+    @model_validator(mode="after")
+    def _is_trained_or_saved(self) -> Self:
+        trained = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        if self.file is None and None in trained.values():
+            missing = " and ".join(name for name, value in trained.items() if value is None)
+            raise ValueError(
+                f"expected epochs and learning_rate, to train a teacher, or file, a saved one; {missing} missing"
+            )
+        given = [name for name, value in (trained | {"name": self.name}).items() if value is not None]
+        if self.file is not None and given:
+            raise ValueError(f"the teacher of file is not trained: leave out {' and '.join(given)}, or file")
+        return self
 
 
 class Recipe(RecipeTable):
@@ -179,9 +196,9 @@ class Recipe(RecipeTable):
 
     @property
     def of_teacher(self) -> Recipe | None:
-        """The recipe of the teacher, if there is one: the same data, full precision, one stage."""
+        """The recipe of the teacher, if one is to be trained: the same data, full precision, one stage."""
         teacher = self.teacher
-        if teacher is None or teacher.share == 0:
+        if teacher is None or teacher.share == 0 or teacher.epochs is None:
             return None
         settings = {"learning_rate": teacher.learning_rate, "learning_rate_end": 0.0, "periodic_penalty": 0.0}
         first = self.stage1.model_copy(update=settings | {"epochs": teacher.epochs - teacher.epochs // 2})
@@ -226,7 +243,7 @@ class Recipe(RecipeTable):
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
             raise RecipeError(f"factor=... must be a positive number, got {factor!r}")
         document = self.model_dump()
-        longest = max(stage.epochs for stage in (self.stage1, self.stage2, self.teacher) if stage is not None)
+        longest = max(self.stage1.epochs, self.stage2.epochs, (self.teacher and self.teacher.epochs) or 0)
         if longest * factor > MOST:
             raise RecipeError(f"factor=... must give at most {MOST:,} epochs, got {factor} times {longest}")
         for stage in ("stage1", "stage2"):
@@ -234,7 +251,7 @@ class Recipe(RecipeTable):
             table["epochs"] = max(1, round(table["epochs"] * factor))
             table["warmup_epochs"] *= factor
             table["average_epochs"] *= factor
-        if document["teacher"] is not None:
+        if self.teacher is not None and self.teacher.epochs is not None:
             document["teacher"]["epochs"] = max(2, round(document["teacher"]["epochs"] * factor))
         return Recipe(**document)
 

@@ -15,18 +15,19 @@ from typing import Any
 import torch
 
 from biper.fast.availability import keep_freed_memory
+from biper.models.saved import load_model
 from biper.nn import describe_fast_path
 from biper.recipes.schema import Recipe
 from biper.runs.folder import RunFolder, saving_into
 from biper.runs.lock import RunLock
-from biper.runs.records import RunSummary
+from biper.runs.records import RunSummary, TeacherResult
 from biper.training.distributed.processes import PRECISION_DTYPES, Processes, join
 from biper.training.images import RunImages
 from biper.training.options import RunOptions
 from biper.training.parts import RunParts
 from biper.training.progress import Progress
 from biper.training.start import begin, read_or_lock, validate
-from biper.training.teacher import Teacher
+from biper.training.teacher import Teacher, load_teacher
 from biper.training.trainer import Trainer
 
 
@@ -117,7 +118,7 @@ def _train_into(
         images = validate(folder, recipe, parts, processes, options, progress)
         processes.on_rank_zero(lambda: begin(folder, recipe, parts, processes, options, lock, images))
         images.unreadable.write()
-        teacher = _train_teacher(folder, recipe, parts, processes, options, progress, deadline)
+        teacher = _make_teacher(folder, recipe, parts, processes, options, progress, images, deadline)
         keep_freed_memory()
         processes.fabric.seed_everything(recipe.seed, verbose=False)
         trainer = Trainer(
@@ -151,28 +152,33 @@ def banner(recipe: Recipe, folder: RunFolder, images: RunImages) -> str:
     )
 
 
-def _train_teacher(
+def _make_teacher(
     folder: RunFolder,
     recipe: Recipe,
     parts: RunParts,
     processes: Processes,
     options: RunOptions,
     progress: Progress,
+    images: RunImages,
     deadline: float | None,
 ) -> Teacher | None:
-    """The teacher that a recipe asks for, trained in the folder ``teacher/`` of the run unless it is finished."""
-    teacher_recipe = recipe.of_teacher
-    if recipe.teacher is None or teacher_recipe is None:
+    """The teacher that a recipe asks for: a saved one, or one that is trained in the folder ``teacher/`` of the run."""
+    settings = recipe.teacher
+    if settings is None or settings.share == 0:
         return None
-    teacher_folder = RunFolder(folder.teacher)
+    dtype = torch.float64 if options.precision == "float64" else torch.float32
+    if settings.file is not None:
+        return Teacher(load_teacher(Path(settings.file), parts, images), settings, processes.fabric, dtype)
+    teacher_recipe, teacher_folder = recipe.of_teacher, RunFolder(folder.teacher)
+    assert teacher_recipe is not None
     progress.message(
-        f"training the teacher first, {teacher_recipe.model.name} in full precision, {recipe.teacher.epochs} epochs: "
+        f"training the teacher first, {teacher_recipe.model.name} in full precision, {settings.epochs} epochs: "
         f"{teacher_folder.path}"
     )
     options = replace(options, resume=True, start_from=None)
     summary = _train_into(
         teacher_folder, teacher_recipe, parts, processes, options, progress, is_teacher=True, deadline=deadline
     )
-    dtype = torch.float64 if options.precision == "float64" else torch.float32
-    fabric = processes.fabric
-    return Teacher(teacher_folder.model_file, summary, recipe.teacher, fabric, dtype, parts.factory)
+    module, info = load_model(teacher_folder.model_file, factory=parts.factory)
+    result = TeacherResult(info.name, summary.stages[0], summary.seconds)
+    return Teacher(module, settings, processes.fabric, dtype, result)

@@ -24,6 +24,10 @@ from biper.training.initial_weights import take_weights_
 from biper.training.options import RunOptions
 from biper.training.parts import RunParts, describe_factory
 from biper.training.progress import Progress
+from biper.training.teacher import digest, load_teacher, saved_file
+
+_TEACHER = "teacher_sha256"
+"""The key of ``environment.json`` with the SHA-256 of a saved teacher."""
 
 
 def read_or_lock(folder: RunFolder, recipe: Recipe, options: RunOptions, lock: RunLock) -> RunSummary | None:
@@ -37,8 +41,24 @@ def read_or_lock(folder: RunFolder, recipe: Recipe, options: RunOptions, lock: R
     folder.check(recipe, resume=options.resume)
     summary = folder.read_summary()
     if there and summary is None and options.resume:
-        check_identity(folder.path, _identity_before(folder), options, saved=bool(folder.checkpoints.newest_first()))
+        began = _identity_before(folder)
+        check_identity(folder.path, began, options, saved=bool(folder.checkpoints.newest_first()))
+        _check_teacher(folder, recipe, began)
     return summary
+
+
+def _check_teacher(folder: RunFolder, recipe: Recipe, began: dict[str, Any]) -> None:
+    """Check that the file of a saved teacher is the one that a run began with.
+
+    Raises:
+        CheckpointError: its content has changed, or it cannot be read.
+    """
+    file = None if recipe.teacher is None else recipe.teacher.file
+    if file is not None and began.get(_TEACHER, digest(Path(file))) != digest(Path(file)):
+        raise CheckpointError(
+            f"{saved_file(Path(file))} is not the teacher that {folder.path} began with: its SHA-256 was "
+            f"{began[_TEACHER]}; give back the old file, or train into another folder with out=..."
+        )
 
 
 def validate(
@@ -54,6 +74,8 @@ def validate(
         module = _made_and_tried(info, images)
     if options.start_from is not None and not folder.checkpoints.newest_first():
         take_weights_(module, info, Path(options.start_from), recipe.method.stages[0], parts.factory)
+    if recipe.teacher is not None and recipe.teacher.file is not None:
+        load_teacher(Path(recipe.teacher.file), parts, images)
     return images
 
 
@@ -90,6 +112,8 @@ def begin(
     device, precision = str(processes.fabric.device), options.precision
     environment = describe_environment(seed=recipe.seed, device=device, precision=precision, processes=processes.count)
     environment |= describe_factory(parts.factory, recipe)
+    if recipe.teacher is not None and recipe.teacher.file is not None:
+        environment[_TEACHER] = digest(Path(recipe.teacher.file))
     write_json(folder.environment_file, environment | describe_identity(options) | began)
 
 
@@ -99,4 +123,4 @@ def _identity_before(folder: RunFolder) -> dict[str, Any]:
         found = folder.read_environment() or {}
     except CheckpointError:
         return {}
-    return {key: found[key] for key in describe_identity(RunOptions()) if key in found}
+    return {key: found[key] for key in (*describe_identity(RunOptions()), _TEACHER) if key in found}

@@ -2,47 +2,91 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biper.models.own import Factory
+from biper.errors import CheckpointError, ModelError
+from biper.models.own import factory_of_run, require_outputs
 from biper.models.saved import load_model
 from biper.recipes.schema import TeacherRecipe
-from biper.runs.records import RunSummary, TeacherResult
+from biper.runs.folder import RunFolder
+from biper.runs.records import TeacherResult
+from biper.training.images import RunImages
+from biper.training.parts import RunParts
+
+
+def load_teacher(path: Path, parts: RunParts, images: RunImages) -> nn.Module:
+    """Load a saved teacher, and check that it can teach on the images of a run.
+
+    Args:
+        path: a model file or a run folder. A network of the user's own is made by the code that the recipe beside the
+            file names, or else by that of the run.
+        parts: the parts of the run.
+        images: the images of the run.
+
+    Raises:
+        CheckpointError: the file is missing, corrupt or no model; or the teacher learned with another mean or standard
+            deviation of pixels.
+        ModelError: the teacher cannot compute these images, or does not have an output for each class.
+    """
+    file = saved_file(path)
+    module, info = load_model(file, factory=factory_of_run(file) or parts.factory)
+    spec = images.spec
+    if (tuple(info.mean), tuple(info.std)) != (tuple(spec.mean), tuple(spec.std)):
+        raise CheckpointError(
+            f"the teacher {file} expects pixels with mean {info.mean} and std {info.std}, but those of this run have "
+            f"mean {spec.mean} and std {spec.std}"
+        )
+    try:
+        require_outputs(module, images.examples(2), len(images.classes) or spec.num_classes)
+    except ModelError as error:
+        raise ModelError(f"the teacher {file}: {error}") from error
+    return module
+
+
+def saved_file(path: Path) -> Path:
+    """The model file of a run folder, or the file itself."""
+    return RunFolder(path).model_file if path.is_dir() else path
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a saved teacher, in hexadecimal digits.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(saved_file(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"the teacher {saved_file(path)} cannot be read: {error.strerror}") from error
 
 
 class Teacher:
-    """A saved network and its part of the loss; see `biper.recipes.schema.TeacherRecipe` for the formula.
+    """A trained network and its part of the loss; see `biper.recipes.schema.TeacherRecipe` for the formula.
 
     Args:
-        model_file: the saved network.
-        summary: what the run of the teacher reached.
+        module: the trained network, in evaluation mode.
         settings: the share of the teacher in the loss, and the temperature.
         fabric: the device and the precision of training.
         dtype: the dtype of the images, and of the weights of the teacher.
-        factory: makes the network of the teacher, where it is one of the user's own.
-
-    Raises:
-        CheckpointError: the file is missing, corrupt, or no model.
+        result: what the training of the teacher reached, where it belongs to the run.
     """
 
     def __init__(
         self,
-        model_file: Path,
-        summary: RunSummary,
+        module: nn.Module,
         settings: TeacherRecipe,
         fabric: Fabric,
         dtype: torch.dtype,
-        factory: Factory | None = None,
+        result: TeacherResult | None = None,
     ) -> None:
-        module, info = load_model(model_file, factory=factory)
         self.module = module.requires_grad_(False).to(fabric.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.settings, self.fabric = settings, fabric
-        self.result = TeacherResult(info.name, summary.stages[0], summary.seconds)
+        self.settings, self.fabric, self.result = settings, fabric, result
 
     def loss(self, images: Tensor, logits: Tensor, own: Tensor) -> Tensor:
         """The loss of a network that learns from the teacher and from the labels.
