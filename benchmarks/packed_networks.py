@@ -1,4 +1,4 @@
-"""Packs the networks that docs/results.md times. They are untrained: times do not depend on the weights.
+"""Packs the networks that docs/results/index.md times. They are untrained: times do not depend on the weights.
 
     python benchmarks/packed_networks.py FOLDER
 

@@ -262,7 +262,7 @@ def test_debug_shows_the_trace(biper: Biper) -> None:
 
 
 def test_quickstart_reaches_its_accuracy(biper: Biper, tmp_path: Path) -> None:
-    """The first command of the README: both stages, the accuracy of docs/results.md, a table, and the next commands.
+    """The first command of the README: both stages, the accuracy of docs/results, a table, and the next commands.
 
     Seed 0 has 97.22 % with the native training kernels and 95.56 % on a processor without AVX-512.
     """

@@ -39,7 +39,7 @@ WRONG: list[tuple[Callable[[], object], type[BiperError], str]] = [
         RecipeError,
         'ModelRecipe(...): expected a name or a factory, got both; leave out name = "a"',
     ),
-    (lambda: TeacherRecipe(), RecipeError, "TeacherRecipe(...): expected epochs and learning_rate, to train a teacher, or file, a saved one"),
+    (lambda: TeacherRecipe(), RecipeError, "TeacherRecipe(...): expected epochs and learning_rate, to train a teacher"),
     (lambda: DataRecipe(name="cifar10"), RecipeError, "DataRecipe(...): missing key 'batch_size'"),
     (
         lambda: Recipe.model_validate(3),
