@@ -2,8 +2,8 @@
 
     python benchmarks/packed_networks.py FOLDER
 
-Writes cifar-resnet20, cifar-resnet18, imagenet-resnet18, and imagenet-resnet18-int8, whose layers that stay real are
-int8. `biper.export` compares each with its model.
+Writes cifar-resnet20, cifar-resnet18, imagenet-resnet18, and imagenet-resnet18-bfloat16 and -int8, whose layers that
+stay real are in bfloat16 and int8. `biper.export` compares each with its model.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ NETWORKS = (
     ("cifar-resnet20", "resnet20", "cifar10", 32, "float32"),
     ("cifar-resnet18", "resnet18", "cifar10", 32, "float32"),
     ("imagenet-resnet18", "resnet18", "imagenet", 224, "float32"),
+    ("imagenet-resnet18-bfloat16", "resnet18", "imagenet", 224, "bfloat16"),
     ("imagenet-resnet18-int8", "resnet18", "imagenet", 224, "int8"),
 )
 

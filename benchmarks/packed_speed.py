@@ -33,10 +33,16 @@ from biper.runtime.reader import read_program
 
 RESNET20, RESNET18 = "CIFAR ResNet-20 (trained)", "CIFAR ResNet-18"
 LARGE, LARGE_INT8 = "ResNet-18, 224x224", "ResNet-18, 224x224, int8 float layers"
-FILES = {RESNET18: "cifar-resnet18", LARGE: "imagenet-resnet18", LARGE_INT8: "imagenet-resnet18-int8"}
+LARGE_BFLOAT16 = "ResNet-18, 224x224, bfloat16 float layers"
+FILES = {
+    RESNET18: "cifar-resnet18",
+    LARGE: "imagenet-resnet18",
+    LARGE_BFLOAT16: "imagenet-resnet18-bfloat16",
+    LARGE_INT8: "imagenet-resnet18-int8",
+}
 """The networks that are timed, and their names in `packed_networks.NETWORKS`; ResNet-20 comes with biper."""
 
-COMPARED = ((RESNET20, 1), (RESNET20, 64), (RESNET18, 1), (LARGE, 1), (LARGE_INT8, 1))
+COMPARED = ((RESNET20, 1), (RESNET20, 64), (RESNET18, 1), (LARGE, 1), (LARGE_BFLOAT16, 1), (LARGE_INT8, 1))
 """Networks and numbers of images that are timed beside other engines."""
 
 

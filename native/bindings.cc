@@ -103,6 +103,11 @@ NB_MODULE(_native, module) {
            [](Engine& engine, int input, Array<float> weight, const std::vector<int>& geometry, const EpilogueSpec& e) {
              return ids(engine.add_convolution(input, weight.data(), shape_of(weight), geometry, e));
            })
+      .def("add_bfloat16_convolution",
+           [](Engine& engine, int input, Array<std::uint16_t> weight, const std::vector<int>& geometry,
+              const EpilogueSpec& e) {
+             return ids(engine.add_bfloat16_convolution(input, weight.data(), shape_of(weight), geometry, e));
+           })
       .def("add_int8_convolution",
            [](Engine& engine, int input, Array<std::int8_t> weight, const std::vector<int>& geometry, float factor,
               int zero, const EpilogueSpec& e) {

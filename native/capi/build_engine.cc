@@ -94,6 +94,9 @@ class EngineBuilder {
     if (step.info->kind == Kind::kBinaryConvolution)
       return engine_.add_binary_convolution(input, weight.values<std::uint8_t>().data(), as_ints(weight.shape),
                                             geometry, epilogue);
+    if (weight.type == Type::kUint16)
+      return engine_.add_bfloat16_convolution(input, weight.values<std::uint16_t>().data(), as_ints(weight.shape),
+                                              geometry, epilogue);
     if (weight.type == Type::kInt8)
       return engine_.add_int8_convolution(input, weight.values<std::int8_t>().data(), as_ints(weight.shape), geometry,
                                           static_cast<float>(get.number("input_factor")),

@@ -20,11 +20,8 @@ struct TypeInfo {
   Type type;
   std::int64_t bytes;
 };
-constexpr TypeInfo kTypes[] = {{"F32", Type::kFloat32, 4},
-                               {"F16", Type::kFloat16, 2},
-                               {"I8", Type::kInt8, 1},
-                               {"U8", Type::kUint8, 1},
-                               {"I32", Type::kInt32, 4}};
+constexpr TypeInfo kTypes[] = {{"F32", Type::kFloat32, 4}, {"F16", Type::kFloat16, 2}, {"I8", Type::kInt8, 1},
+                               {"U8", Type::kUint8, 1},    {"U16", Type::kUint16, 2},  {"I32", Type::kInt32, 4}};
 
 float from_half(std::uint16_t half) {
   const int exponent = half >> 10 & 31;
@@ -94,6 +91,7 @@ std::vector<T> Tensor::values() const {
 template std::vector<float> Tensor::values() const;
 template std::vector<std::int8_t> Tensor::values() const;
 template std::vector<std::uint8_t> Tensor::values() const;
+template std::vector<std::uint16_t> Tensor::values() const;
 template std::vector<std::int32_t> Tensor::values() const;
 
 Container open_container(std::string_view bytes, bool verify) {

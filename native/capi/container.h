@@ -11,7 +11,7 @@
 
 namespace biper::capi {
 
-enum class Type { kFloat32, kFloat16, kInt8, kUint8, kInt32 };
+enum class Type { kFloat32, kFloat16, kInt8, kUint8, kUint16, kInt32 };
 
 // A tensor, whose elements are in the bytes of the file, at any address.
 struct Tensor {

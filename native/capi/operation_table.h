@@ -74,6 +74,7 @@ struct UnaryFunction {
 inline constexpr UnaryFunction kUnaryFunctions[] = {
     {"abs", true, {}},
     {"atan", false, {}},
+    {"bfloat16", true, {}},
     {"ceil", false, {}},
     {"clip", true, {"low", "high"}},
     {"cos", false, {}},

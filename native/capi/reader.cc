@@ -52,6 +52,10 @@ const Object& defaults_of(Kind kind) {
 
 // Whether the values of a tensor are finite; minus and plus infinity are allowed in the masks that constants are.
 bool is_usable(const Tensor& tensor, bool constant) {
+  if (tensor.type == Type::kUint16) {  // the bits of bfloat16
+    const auto values = tensor.values<std::uint16_t>();
+    return std::none_of(values.begin(), values.end(), [](std::uint16_t bits) { return (bits & 0x7f80) == 0x7f80; });
+  }
   if (tensor.type != Type::kFloat32 && tensor.type != Type::kFloat16) return true;
   const auto values = tensor.floats();
   return std::none_of(values.begin(), values.end(),

@@ -52,6 +52,7 @@ Entry entry(std::string_view name, int cost, F) {
 const Entry kFunctions[] = {
     entry("abs", 1, [](float x) { return std::fabs(x); }),
     entry("atan", 30, [](float x) { return atan_of(x); }),
+    entry("bfloat16", 4, [](float x) { return x == x ? from_bfloat16(to_bfloat16(x)) : x; }),
     entry("ceil", 20, [](float x) { return std::ceil(x); }),
     entry("clip", 2, [](float x, const float* p) { return clip_of(x, p[0], p[1]); }),
     entry("cos", 60, [](float x) { return std::cos(x); }),

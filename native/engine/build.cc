@@ -131,17 +131,50 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
   auto op = operation_on(Operation::Kind::kConvolution, {input});
   const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[2], shape[3]);
   require(shape[1] == g.channels / g.groups, "the weight has another number of input channels");
-  const std::int64_t terms = std::int64_t{shape[1]} * shape[2] * shape[3];
   op->needs_finite = row_transform_fits(g);
-  if (kernels_->transform_rows && op->needs_finite) {
-    op->transform = make_row_transform(g);
-    reserve_layout(shape[0], 2 * std::int64_t{shape[1]} * shape[2] * g.step_x * op->transform->points);
-    const std::vector<float> weights = transform_weights(g, *op->transform, weight);
-    op->weights = Aligned<float>(static_cast<std::int64_t>(weights.size()));
-    std::copy(weights.begin(), weights.end(), op->weights.data());
+  arrange_weights(*op, weight);
+  return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
+}
+
+// Gives a convolution of floats its weights, (out, in / groups, ky, kx), in the order of the kernel that computes it.
+void Engine::arrange_weights(Operation& op, const float* weight) {
+  const Geometry& g = op.geometry;
+  const std::int64_t inside = g.channels / g.groups;
+  if (kernels_->transform_rows && row_transform_fits(g)) {
+    op.transform = make_row_transform(g);
+    reserve_layout(g.out_channels, 2 * inside * g.kernel_y * g.step_x * op.transform->points);
+    const std::vector<float> weights = transform_weights(g, *op.transform, weight);
+    op.weights = Aligned<float>(static_cast<std::int64_t>(weights.size()));
+    std::copy(weights.begin(), weights.end(), op.weights.data());
   } else {
-    reserve_layout(shape[0], terms);
-    op->weights = real_layout(g, weight);
+    reserve_layout(g.out_channels, inside * g.kernel_y * g.kernel_x);
+    op.weights = real_layout(g, weight);
+  }
+}
+
+Emitted Engine::add_bfloat16_convolution(int input, const std::uint16_t* weight, const std::vector<int>& shape,
+                                         const std::vector<int>& geometry, const EpilogueSpec& epilogue) {
+  const Value value = real_value(input);
+  require(shape.size() == 4 && shape[0] > 0, "a weight needs four dimensions");
+  auto op = operation_on(Operation::Kind::kConvolution, {input});
+  const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[2], shape[3]);
+  require(shape[1] == g.channels / g.groups, "the weight has another number of input channels");
+  op->needs_finite = true;
+  // Tiles of 4x4 results take fewer products of floats than other tiles take pairs of products.
+  const bool bands = kernels_->transform_rows && row_transform_fits(g) && make_row_transform(g).bands;
+  const std::int64_t row = std::int64_t{g.padded_width()} * g.channels + 1;
+  if (kernels_->bfloat16_convolution && g.groups == 1 && !bands) {
+    op->kind = Operation::Kind::kBfloat16Convolution;
+    require(row <= kMaxElements / g.padded_height(), "a convolution is too large");
+    op->row_stride = round_up(static_cast<int>(row), 2);
+    reserve_layout(shape[0], std::int64_t{g.kernel_y} * g.row_runs() * g.run_steps(2));
+    op->bit_weights = bfloat16_layout(g, weight);
+  } else {
+    const std::int64_t count = std::int64_t{shape[0]} * shape[1] * shape[2] * shape[3];
+    std::vector<float> floats(count);
+    std::transform(weight, weight + count, floats.begin(), from_bfloat16);
+    arrange_weights(*op, floats.data());
+    op->rounded = make_value(true, value.channels, value.height, value.width);
   }
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }
@@ -184,7 +217,7 @@ Emitted Engine::add_int8_convolution(int input, const std::int8_t* weight, const
   const std::int64_t row = std::int64_t{g.padded_width()} * g.channels;
   require(row <= kMaxElements / g.padded_height(), "a convolution is too large");
   op->levels = Levels{factor, zero, round_up(static_cast<int>(row), 4)};
-  reserve_layout(shape[0], 1 + std::int64_t{g.kernel_y} * g.row_runs() * g.run_quads());
+  reserve_layout(shape[0], 1 + std::int64_t{g.kernel_y} * g.row_runs() * g.run_steps(4));
   op->bit_weights = int8_layout(g, weight);
   op->initial = int8_initial_sums(g, weight, zero - kernels_->level_shift);
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
@@ -291,6 +324,8 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   if (op->transform) op->scratch = make_rows(op->geometry.height, op->transform->row_stride());
   if (op->kind == Operation::Kind::kInt8Convolution)
     op->scratch = make_rows(op->geometry.padded_height(), op->levels.row_stride / 4);
+  if (op->kind == Operation::Kind::kBfloat16Convolution)
+    op->scratch = make_rows(op->geometry.padded_height(), op->row_stride / 2);
   if (spec.real) op->real = make_value(true, channels, height, width);
   if (spec.bits) op->bits = make_value(false, channels, height, width);
   const Emitted emitted{op->real, op->bits};

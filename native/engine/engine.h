@@ -72,6 +72,9 @@ class Engine {
   // std::invalid_argument, which says what is wrong.
   Emitted add_convolution(int input, const float* weight, const std::vector<int>& shape,
                           const std::vector<int>& geometry, const EpilogueSpec& epilogue);
+  // Rounds its input to bfloat16. The weights are bfloat16, too, the upper halves of floats.
+  Emitted add_bfloat16_convolution(int input, const std::uint16_t* weight, const std::vector<int>& shape,
+                                   const std::vector<int>& geometry, const EpilogueSpec& epilogue);
   // Rounds its input to levels, see Levels.
   Emitted add_int8_convolution(int input, const std::int8_t* weight, const std::vector<int>& shape,
                                const std::vector<int>& geometry, float factor, int zero, const EpilogueSpec& epilogue);
@@ -136,6 +139,7 @@ class Engine {
   // Adds a value that the operation being added makes (`make_rows`: as a number of rows of floats), and returns its id.
   int make_value(bool real, int channels, int height, int width);
   int make_rows(int rows, int floats);
+  void arrange_weights(Operation& operation, const float* weight);
   Emitted finish_operation(std::unique_ptr<Operation> operation, int channels, int height, int width,
                            const EpilogueSpec& spec);
   void mark_read(int id, int operation);

@@ -21,11 +21,12 @@ void Engine::pack_input() {
   if (std::any_of(outputs_.begin(), outputs_.end(), returns)) return;
   for (const auto& op : operations_) {
     const bool reads = std::find(op->inputs.begin(), op->inputs.end(), 0) != op->inputs.end();
-    const bool convolves = op->kind == Operation::Kind::kConvolution || op->kind == Operation::Kind::kInt8Convolution;
-    const bool dense = convolves && op->geometry.groups == 1;
+    const bool dense = op->is_real_convolution() && op->geometry.groups == 1;
     if (op->residual == 0 || (reads && !dense)) return;
   }
   values_[0].stride = values_[0].channels;
+  for (const auto& op : operations_)
+    if (op->rounded >= 0 && op->inputs[0] == 0) values_[op->rounded].stride = values_[0].stride;
 }
 
 // Where a pool is the only one to read the result of the convolution before it, both are computed some rows at a time,

@@ -48,6 +48,7 @@ struct Operation {
   enum class Kind {
     kConvolution,
     kInt8Convolution,
+    kBfloat16Convolution,
     kBinaryConvolution,
     kPool,
     kElementwise,
@@ -60,9 +61,10 @@ struct Operation {
   explicit Operation(Kind k);
   ~Operation();
 
-  bool is_convolution() const {
-    return kind == Kind::kConvolution || kind == Kind::kInt8Convolution || kind == Kind::kBinaryConvolution;
+  bool is_real_convolution() const {
+    return kind == Kind::kConvolution || kind == Kind::kInt8Convolution || kind == Kind::kBfloat16Convolution;
   }
+  bool is_convolution() const { return is_real_convolution() || kind == Kind::kBinaryConvolution; }
   // Whether it copies values to other places and computes nothing before its epilogue.
   bool is_move() const {
     return kind == Kind::kPad || kind == Kind::kConcatenate || kind == Kind::kResize || kind == Kind::kFlatten;
@@ -75,8 +77,12 @@ struct Operation {
   Pooling pooling{};
   int before = 0;  // kPad: channels of zeros before those of the input
   Aligned<float> weights;
-  Levels levels{};                        // kInt8Convolution, whose weights are in `bit_weights`
-  Aligned<std::int32_t> initial;          // kInt8Convolution: what the sums begin with
+  int row_stride = 0;             // kBfloat16Convolution: inputs in a row of its rounded input
+  Levels levels{};                // kInt8Convolution, whose weights are in `bit_weights`
+  Aligned<std::int32_t> initial;  // kInt8Convolution: what the sums begin with
+  // A convolution in bfloat16, where the kernels have no such products: kConvolution of the rounded input, which is a
+  // value of its own. Else kBfloat16Convolution, whose weights are in `bit_weights`.
+  int rounded = -1;
   std::optional<RowTransform> transform;  // if set, the transformed rows are in `scratch`
   bool needs_finite = false;              // set where some instruction sets transform rows, on all of them
   Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights;  // see BitWeights

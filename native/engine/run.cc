@@ -21,9 +21,11 @@ std::int64_t result_blocks(const Operation& op) {
 // and the row transform spreads what is not finite to neighbouring results.
 bool fails(const Operation& op, const float* x, const Value& value) {
   const bool levels = op.kind == Operation::Kind::kInt8Convolution;
+  const bool bfloat16 = op.kind == Operation::Kind::kBfloat16Convolution || op.rounded >= 0;
   if (!levels && !op.needs_finite) return false;
   constexpr std::uint32_t kSign = 1u << 31, kInfinite = 0xffu << 23;  // of a float; NaN has more bits than infinity
-  const std::uint32_t least = levels ? kInfinite + 1 : kInfinite;
+  constexpr std::uint32_t kRoundedToInfinity = 0x7f7f8000;            // the least float that bfloat16 makes infinite
+  const std::uint32_t least = levels ? kInfinite + 1 : bfloat16 ? kRoundedToInfinity : kInfinite;
   // Where all floats of a row are channels, there are loops over rows instead of pixels.
   const bool dense = value.stride == value.channels;
   const std::int64_t count = dense ? value.height : value.pixels();
@@ -79,9 +81,18 @@ void convolve(const Context& context, const Operation& op) {
   Geometry g = op.geometry;
   g.stride = context.values[input].stride;
   const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x, blocks = result_blocks(op);
-  if (fails(op, context.real(input), context.values[input])) {
+  const float* x = context.real(input);
+  if (fails(op, x, context.values[input])) {
     context.failed = true;
     return;
+  }
+  if (op.rounded >= 0) {
+    const std::int64_t row = std::int64_t{g.width} * g.stride;
+    float* rounded = context.real(op.rounded);
+    context.split(g.height, g.height * row / kLanes, [&](int begin, int end) {
+      for (std::int64_t i = begin * row; i < end * row; ++i) rounded[i] = from_bfloat16(to_bfloat16(x[i]));
+    });
+    x = rounded;
   }
   const Epilogue e = epilogue_of(context, op);
   // `rows` computes rows [begin, end) of the result, with an epilogue; `cost` is that of all rows.
@@ -96,11 +107,17 @@ void convolve(const Context& context, const Operation& op) {
   };
   if (op.kind == Operation::Kind::kInt8Convolution) {
     std::uint8_t* levels = context.memory(op.scratch);
-    context.split(g.padded_height(), std::int64_t{g.height} * g.width * g.channels / kLanes, [&](int begin, int end) {
-      kernels.round_to_levels(g, op.levels, context.real(input), levels, begin, end);
-    });
+    context.split(g.padded_height(), std::int64_t{g.height} * g.width * g.channels / kLanes,
+                  [&](int begin, int end) { kernels.round_to_levels(g, op.levels, x, levels, begin, end); });
     compute(blocks * taps * g.channels / 4, [&](const Epilogue& to, int begin, int end) {
       kernels.int8_convolution(g, op.levels, levels, op.bit_weights.data(), op.initial.data(), to, begin, end);
+    });
+  } else if (op.kind == Operation::Kind::kBfloat16Convolution) {
+    auto* rows = reinterpret_cast<std::uint16_t*>(context.memory(op.scratch));
+    context.split(g.padded_height(), std::int64_t{g.height} * g.width * g.channels / kLanes,
+                  [&](int begin, int end) { kernels.round_to_bfloat16(g, op.row_stride, x, rows, begin, end); });
+    compute(blocks * taps * g.channels / 2, [&](const Epilogue& to, int begin, int end) {
+      kernels.bfloat16_convolution(g, op.row_stride, rows, op.bit_weights.data(), to, begin, end);
     });
   } else if (op.kind == Operation::Kind::kBinaryConvolution) {
     const BitWeights weights{op.bit_weights.data(), op.all_rows_weights.data(), op.pair_weights.data()};
@@ -110,15 +127,14 @@ void convolve(const Context& context, const Operation& op) {
   } else if (op.transform) {
     const RowTransform& t = *op.transform;
     float* transformed = context.real(op.scratch);
-    context.split(g.height, std::int64_t{g.height} * t.tiles * t.points * t.points, [&](int begin, int end) {
-      kernels.transform_rows(g, t, context.real(input), transformed, begin, end);
-    });
+    context.split(g.height, std::int64_t{g.height} * t.tiles * t.points * t.points,
+                  [&](int begin, int end) { kernels.transform_rows(g, t, x, transformed, begin, end); });
     compute(blocks * taps * g.channels / 2, [&](const Epilogue& to, int begin, int end) {
       kernels.transformed_convolution(g, t, transformed, op.weights.data(), to, begin, end);
     });
   } else {
     compute(blocks * taps * g.channels / g.groups, [&](const Epilogue& to, int begin, int end) {
-      kernels.convolution(g, context.real(input), op.weights.data(), to, begin, end);
+      kernels.convolution(g, x, op.weights.data(), to, begin, end);
     });
   }
 }

@@ -7,6 +7,25 @@ std::int64_t blocks_of(int channels) { return round_up(channels, kLanes) / kLane
 
 int words_of(const Geometry& g) { return round_up(g.channels / g.groups, 32) / 32; }
 
+// From (out, in, ky, kx) to [block][ky][run][word of inputs][16], see Levels.
+template <typename Weight>
+Aligned<std::uint32_t> run_layout(const Geometry& g, const Weight* weight) {
+  constexpr int kBits = 8 * sizeof(Weight), kInputs = 32 / kBits;
+  const int runs = g.row_runs(), words = g.run_steps(kInputs);
+  Aligned<std::uint32_t> layout(blocks_of(g.out_channels) * g.kernel_y * runs * words * kLanes);
+  for (int o = 0; o < g.out_channels; ++o)
+    for (int c = 0; c < g.channels; ++c)
+      for (int y = 0; y < g.kernel_y; ++y)
+        for (int x = 0; x < g.kernel_x; ++x) {
+          const Weight w = weight[((std::int64_t{o} * g.channels + c) * g.kernel_y + y) * g.kernel_x + x];
+          const int run = runs == 1 ? 0 : x, place = runs == 1 ? x * g.channels + c : c;
+          const std::int64_t word =
+              ((std::int64_t{o / kLanes} * g.kernel_y + y) * runs + run) * words + place / kInputs;
+          layout[word * kLanes + o % kLanes] |= std::uint32_t{w} << (kBits * (place % kInputs));
+        }
+  return layout;
+}
+
 }  // namespace
 
 Aligned<float> real_layout(const Geometry& g, const float* weight) {
@@ -61,19 +80,10 @@ Aligned<std::uint32_t> all_rows_layout(const Geometry& g, const Aligned<std::uin
 }
 
 Aligned<std::uint32_t> int8_layout(const Geometry& g, const std::int8_t* weight) {
-  const int runs = g.row_runs(), quads = g.run_quads();
-  Aligned<std::uint32_t> layout(blocks_of(g.out_channels) * g.kernel_y * runs * quads * kLanes);
-  for (int o = 0; o < g.out_channels; ++o)
-    for (int c = 0; c < g.channels; ++c)
-      for (int y = 0; y < g.kernel_y; ++y)
-        for (int x = 0; x < g.kernel_x; ++x) {
-          const std::int8_t w = weight[((std::int64_t{o} * g.channels + c) * g.kernel_y + y) * g.kernel_x + x];
-          const int run = runs == 1 ? 0 : x, place = runs == 1 ? x * g.channels + c : c;
-          const std::int64_t quad = ((std::int64_t{o / kLanes} * g.kernel_y + y) * runs + run) * quads + place / 4;
-          layout[quad * kLanes + o % kLanes] |= std::uint32_t{static_cast<std::uint8_t>(w)} << (8 * (place % 4));
-        }
-  return layout;
+  return run_layout(g, reinterpret_cast<const std::uint8_t*>(weight));
 }
+
+Aligned<std::uint32_t> bfloat16_layout(const Geometry& g, const std::uint16_t* weight) { return run_layout(g, weight); }
 
 Aligned<std::int32_t> int8_initial_sums(const Geometry& g, const std::int8_t* weight, int zero) {
   Aligned<std::int32_t> sums(blocks_of(g.out_channels) * kLanes);

@@ -26,6 +26,9 @@ Aligned<std::uint32_t> all_rows_layout(const Geometry& geometry, const Aligned<s
 // From int8 (out, in, ky, kx) to [block][ky][run][quad][16][4], see Levels.
 Aligned<std::uint32_t> int8_layout(const Geometry& geometry, const std::int8_t* weight);
 
+// From bfloat16 (out, in, ky, kx) to [block][ky][run][pair][16][2], see Kernels.
+Aligned<std::uint32_t> bfloat16_layout(const Geometry& geometry, const std::uint16_t* weight);
+
 // For each output channel, padded with zeros to whole blocks: minus `zero` times the sum of its int8 weights.
 Aligned<std::int32_t> int8_initial_sums(const Geometry& geometry, const std::int8_t* weight, int zero);
 

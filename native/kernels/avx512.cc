@@ -51,6 +51,12 @@ struct Avx512 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                      _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, _mm512_set1_epi32(zero))));
   }
+  static void store_bfloat16(std::uint16_t* p, Floats x) {  // see to_bfloat16
+    const Integers bits = _mm512_castps_si512(x);
+    const Integers odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const Integers sum = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(sum, 16)));
+  }
   // The largest number of differing signs, of `valid`, for which the sum reaches the threshold.
   static Integers most_differing(int valid, Integers threshold) {
     return _mm512_srai_epi32(_mm512_sub_epi32(_mm512_set1_epi32(valid), threshold), 1);
@@ -146,6 +152,27 @@ struct Avx512 {
     }
   };
 
+  // Two inputs in bfloat16. The file is compiled for processors without such products, too.
+  struct Bfloat16 {
+    using Input = std::uint16_t;
+    using Weight = std::uint32_t;
+    using Sum = __m512;
+    static constexpr Form kForm = Form::kTaps;
+    static constexpr bool kBinary = false;
+    static constexpr int kVectors = 4, kSteps = 0, kInputsAStep = 2;
+    static constexpr int pixels(int vectors) { return vectors == 1 ? 10 : 6; }
+    static Sum zero() { return _mm512_setzero_ps(); }
+    static __m512i load(const Weight* p) { return _mm512_loadu_si512(p); }
+    static __m512i broadcast(const Input* p) { return _mm512_set1_epi32(static_cast<int>(word_at(p))); }
+    static void step(Sum& sum, __m512i x, __m512i w) {
+#if defined(__GNUC__)
+      __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+#else
+      sum = _mm512_dpbf16_ps(sum, reinterpret_cast<const __m512bh&>(x), reinterpret_cast<const __m512bh&>(w));
+#endif
+    }
+  };
+
   struct Depthwise : Real {
     static constexpr Form kForm = Form::kDepthwise;
   };
@@ -156,8 +183,16 @@ struct Avx512::Halves::Window : Avx512::Halves {
   static constexpr int kNext = Next;
 };
 
+constexpr Kernels with_bfloat16() {
+  Kernels kernels = kernels_of<Avx512>("avx512");
+  kernels.round_to_bfloat16 = round_to_bfloat16<Avx512>;
+  kernels.bfloat16_convolution = bfloat16_convolution<Avx512>;
+  return kernels;
+}
+
 }  // namespace
 
 const Kernels kAvx512 = kernels_of<Avx512>("avx512");
+const Kernels kAvx512Bfloat16 = with_bfloat16();
 
 }  // namespace biper

@@ -26,7 +26,7 @@ const Kernels* choose_kernels(const std::string& name) {
   const bool avx2 = supports("avx2") && supports("fma");
   if (name == "avx512" && !avx512) refuse("this processor has no AVX-512 with VPOPCNTDQ and VNNI");
   if (name == "avx2" && !avx2) refuse("this processor has no AVX2 with FMA");
-  if (name == "avx512" || (name.empty() && avx512)) return &kAvx512;
+  if (name == "avx512" || (name.empty() && avx512)) return supports("avx512bf16") ? &kAvx512Bfloat16 : &kAvx512;
   if (name == "avx2" || (name.empty() && avx2)) return &kAvx2;
 #elif defined(__aarch64__) || defined(_M_ARM64)
   if (name == "dotprod" && !supports("dotprod")) refuse("this processor has no dot product of bytes");

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace biper {
 
@@ -48,9 +49,9 @@ struct Geometry {
   // The size of the part of the padded image that the taps reach.
   int padded_height() const { return (out_height - 1) * step_y + (kernel_y - 1) * dilation_y + 1; }
   int padded_width() const { return (out_width - 1) * step_x + (kernel_x - 1) * dilation_x + 1; }
-  // For int8: runs of neighbouring inputs in a row of the kernel, and groups of four inputs (quads) in a run.
+  // For rounded inputs: runs of neighbouring inputs in a row of the kernel, and the steps of so many inputs in a run.
   int row_runs() const { return dilation_x == 1 ? 1 : kernel_x; }
-  int run_quads() const { return (channels * (dilation_x == 1 ? kernel_x : 1) + 3) / 4; }
+  int run_steps(int inputs) const { return (channels * (dilation_x == 1 ? kernel_x : 1) + inputs - 1) / inputs; }
 };
 
 // The bits of weights; a word holds 32 input channels. An order that this convolution does not have is null.
@@ -77,6 +78,19 @@ struct Levels {
   int zero;
   int row_stride;  // bytes of a row of levels, which are [padded row][column][channel]; three bytes more may be read
 };
+
+// x rounded to bfloat16, the upper half of a float32, halves to even. x is finite.
+static inline std::uint16_t to_bfloat16(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static inline float from_bfloat16(std::uint16_t half) {
+  const std::uint32_t bits = std::uint32_t{half} << 16;
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+}
 
 // A real convolution that computes tiles of 4 neighbouring results of a row together, or 4x4; see row_transform.h.
 inline constexpr int kTileOutputs = 4, kMaxPoints = 7, kMaxTransformedRow = 1 << 13, kMaxBandRow = 1280;
@@ -116,12 +130,20 @@ struct Kernels {
   int peak_bits;
   // int8_convolution subtracts this from every level, and `initial` must contain as many times the sum of the weights.
   int level_shift = 0;
+  // A convolution of inputs that are rounded to bfloat16, in rows of `row_stride` inputs, [padded row][column][channel]
+  // and then one zero or two. Weights are [block][ky][run][pair of inputs][16][2] bfloat16, in runs as those of Levels.
+  // Sums are in float32. Both are null where an instruction set has no products of bfloat16.
+  void (*round_to_bfloat16)(const Geometry&, int row_stride, const float* in, std::uint16_t* rows, int begin,
+                            int end) = nullptr;
+  void (*bfloat16_convolution)(const Geometry&, int row_stride, const std::uint16_t* rows, const std::uint32_t* weights,
+                               const Epilogue&, int begin, int end) = nullptr;
 };
 
 extern const Kernels kScalar;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAvx512Bfloat16;
 #elif defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels kNeon;
 extern const Kernels kDotProd;

@@ -135,7 +135,7 @@ void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::u
 
 void int8_convolution(const Geometry& g, const Levels& l, const std::uint8_t* levels, const std::uint32_t* weights,
                       const std::int32_t* initial, const Epilogue& e, int begin, int end) {
-  const int runs = g.row_runs(), quads = g.run_quads();
+  const int runs = g.row_runs(), quads = g.run_steps(4);
   for (int row = begin; row < end; ++row) {
     for (int column = 0; column < g.out_width; ++column) {
       Pixel pixel(e, row * g.out_width + column);

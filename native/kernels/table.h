@@ -14,7 +14,8 @@
 //                            the largest number of differing bits for which the sum reaches the threshold
 //   to_floats                integers as floats
 //   store_levels             16 values rounded to levels, see Levels
-// and the kinds of tiles Binary, Halves, Real, Int8 and Depthwise; Binary may have a kind ThreeRows. A kind has
+// and the kinds of tiles Binary, Halves, Real, Int8 and Depthwise; Binary may have a kind ThreeRows. An instruction set
+// with products of bfloat16 has a kind Bfloat16 and store_bfloat16, which rounds 16 values. A kind has
 //   Input, Weight, Sum       types: of what is read, and of a block of sums
 //   kForm                    what a step takes, see Form
 //   kBinary                  whether sums count differing bits
@@ -28,9 +29,9 @@
 #pragma once
 
 #include "kernels/convolution.h"
-#include "kernels/int8.h"
 #include "kernels/peak.h"
 #include "kernels/pool.h"
+#include "kernels/rounded.h"
 #include "kernels/transformed_tile.h"
 
 namespace biper {

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLANK = "0" * 64
-NAMES = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8", "int32": "I32", "int64": "I64"}
+NAMES = {
+    "float32": "F32",
+    "float16": "F16",
+    "int8": "I8",
+    "uint8": "U8",
+    "uint16": "U16",
+    "int32": "I32",
+    "int64": "I64",
+}
 """The names that safetensors has for the types of NumPy."""
 
 

@@ -176,7 +176,7 @@ def _mutate_tensor(container: Container, choice: random.Random) -> None:
             size = choice.choice((0, 1, 3, 5, 16))
             container.tensors[name] = Entry.of(np.ones([size] * max(1, min(len(shape), 4)), np.float32))
         case 6:
-            kind = choice.choice((np.float32, np.float16, np.int8, np.uint8, np.int32))
+            kind = choice.choice((np.float32, np.float16, np.int8, np.uint8, np.uint16, np.int32))
             if all(type(side) is int and 0 <= side < 1000 for side in shape):
                 container.tensors[name] = Entry.of(np.zeros(shape, kind))
         case _:

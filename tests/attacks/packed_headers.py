@@ -130,25 +130,25 @@ def _weight_of(dtype: object) -> Container:
     return container
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type F8_E4M3, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type F8_E4M3, expected F16, F32, I32, I8, U16, U8")
 def float8_tensor() -> Container:
     """A type that safetensors knows and NumPy does not."""
     return _weight_of("F8_E4M3")
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type F8_E5M2, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type F8_E5M2, expected F16, F32, I32, I8, U16, U8")
 def other_float8_tensor() -> Container:
     """Another one."""
     return _weight_of("F8_E5M2")
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type F8_E8M0, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type F8_E8M0, expected F16, F32, I32, I8, U16, U8")
 def scale_tensor() -> Container:
     """The type of the exponents of block formats."""
     return _weight_of("F8_E8M0")
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type F4, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type F4, expected F16, F32, I32, I8, U16, U8")
 def float4_tensor() -> Container:
     """A type of half a byte."""
     container = _weight_of("F4")
@@ -156,7 +156,7 @@ def float4_tensor() -> Container:
     return container
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type BF16, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type BF16, expected F16, F32, I32, I8, U16, U8")
 def bfloat16_tensor() -> Container:
     """A type that NumPy would read as integers."""
     container = _weight_of("BF16")
@@ -164,19 +164,19 @@ def bfloat16_tensor() -> Container:
     return container
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type BOOL, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type BOOL, expected F16, F32, I32, I8, U16, U8")
 def boolean_tensor() -> Container:
     """A type that no operation has."""
     return _weight_of("BOOL")
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type X9\\x1b[2J, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type X9\\x1b[2J, expected F16, F32, I32, I8, U16, U8")
 def unknown_type() -> Container:
     """A type that nobody has."""
     return _weight_of("X9\x1b[2J")
 
 
-@HEADERS.attack("the model has a tensor 1.flip of type 9, expected F16, F32, I32, I8, U8")
+@HEADERS.attack("the model has a tensor 1.flip of type 9, expected F16, F32, I32, I8, U16, U8")
 def type_is_a_number() -> Container:
     """A type that is no name."""
     return _weight_of(9)

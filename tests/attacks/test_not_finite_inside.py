@@ -18,7 +18,10 @@ HAS = set(instruction_sets())
 AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512vpopcntdq", "avx512vnni"} <= HAS
 SETS = ["scalar", *(["avx2"] if {"avx2", "fma"} <= HAS else []), *(["avx512"] if AVX512 else [])]
 SETS += [name for name in ("neon", "dotprod") if name in HAS]
-PROGRAMS = {name: program for name, program in small_programs().items() if name != "levels"}
+REFUSED = ("levels", "bfloat16_1", "bfloat16_2")
+"""Programs whose convolutions refuse values that they cannot round."""
+
+PROGRAMS = {name: program for name, program in small_programs().items() if name not in REFUSED}
 
 
 def spoiled(program: Program, value: float) -> np.ndarray:

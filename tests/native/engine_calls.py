@@ -16,6 +16,7 @@ METHODS = (
     "add_convolution", "add_int8_convolution", "add_binary_convolution", "add_pool", "add_elementwise",
     "add_pad_channels", "add_concatenate", "add_resize", "add_flatten", "add_input", "add_constant", "add_function",
     "add_reduction", "add_normalization", "add_softmax", "add_product", "add_sample", "add_copies", "add_image",
+    "add_bfloat16_convolution",
 )  # fmt: skip
 
 FUNCTIONS = (
@@ -23,7 +24,7 @@ FUNCTIONS = (
     "hardswish", "leaky_relu", "log", "log1p", "mish", "negative", "power_by", "reciprocal", "relu", "round", "rsqrt",
     "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "square", "tanh", "add", "divide", "equal", "greater",
     "greater_equal", "less", "less_equal", "maximum", "minimum", "multiply", "not_equal", "power", "subtract",
-    "select", "other",
+    "select", "bfloat16", "other",
 )  # fmt: skip
 
 REDUCTIONS = ("sum", "mean", "max", "min", "product", "other")
@@ -142,6 +143,7 @@ def _convolution(reads: int, weight: Any, geometry: list[int], *rest: Any) -> by
 _WRITERS: dict[str, Any] = {
     "add_convolution": _convolution,
     "add_int8_convolution": _convolution,
+    "add_bfloat16_convolution": _convolution,
     "add_binary_convolution": _convolution,
     "add_pool": lambda reads, maximum, geometry, epilogue: (
         struct.pack("<iB", reads, maximum) + _list("i", geometry) + _epilogue(epilogue)

@@ -136,9 +136,9 @@ void call(biper::Engine& engine, Calls& in) {
       "log1p",   "mish",     "negative",  "power_by",  "reciprocal",    "relu",      "round",      "rsqrt",
       "sigmoid", "sign",     "silu",      "sin",       "softplus",      "sqrt",      "square",     "tanh",
       "add",     "divide",   "equal",     "greater",   "greater_equal", "less",      "less_equal", "maximum",
-      "minimum", "multiply", "not_equal", "power",     "subtract",      "select",    "other"};
+      "minimum", "multiply", "not_equal", "power",     "subtract",      "select",    "bfloat16",   "other"};
   static const char* const kReductions[] = {"sum", "mean", "max", "min", "product", "other"};
-  switch (in.number<std::uint8_t>() % 19) {
+  switch (in.number<std::uint8_t>() % 20) {
     case 0: {
       const int input = in.number<std::int32_t>();
       const std::vector<int> shape = in.list<std::int32_t>(), geometry = in.list<std::int32_t>();
@@ -255,6 +255,14 @@ void call(biper::Engine& engine, Calls& in) {
       const bool fills = in.number<std::uint8_t>() & 1;
       const float fill = in.number<float>();
       engine.add_copies(sources, targets, fills, fill, in.view());
+      break;
+    }
+    case 19: {
+      const int input = in.number<std::int32_t>();
+      const std::vector<int> shape = in.list<std::int32_t>(), geometry = in.list<std::int32_t>();
+      const EpilogueSpec epilogue = in.epilogue();
+      const std::vector<std::uint16_t> weight = in.weights<std::uint16_t>(shape);
+      if (!in.too_large()) engine.add_bfloat16_convolution(input, weight.data(), shape, geometry, epilogue);
       break;
     }
     default: {

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper import _native
+from biper.runtime.bfloat16 import to_bfloat16
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
@@ -39,8 +40,11 @@ def convolve(isa: str, random: np.random.Generator, threads: int) -> None:
     engine = _native.Engine(channels, size, size, isa, threads)
     bits, real = _native.Epilogue(), _native.Epilogue()
     bits.bits, real.real = True, True
-    weight = at_the_end(random.standard_normal((middle, channels, kernel, kernel)).astype(np.float32))
-    _, first = engine.add_convolution(0, weight, geometry, bits)
+    weight = random.standard_normal((middle, channels, kernel, kernel)).astype(np.float32)
+    if random.integers(2):
+        _, first = engine.add_bfloat16_convolution(0, at_the_end(to_bfloat16(weight)), geometry, bits)
+    else:
+        _, first = engine.add_convolution(0, at_the_end(weight), geometry, bits)
     packed = random.integers(0, 256, (out, kernel, kernel, -(-middle // 8))).astype(np.uint8)
     second, _ = engine.add_binary_convolution(first, at_the_end(packed), geometry, real)
     for _ in range(2):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
-from biper.errors import ModelFormatError
+from biper.errors import DataError, ModelFormatError
+from biper.runtime.bfloat16 import to_bfloat16
 from biper.runtime.cpu import instruction_sets
 from biper.runtime.engine import Engine
 from biper.runtime.program import Program, pack_weight
@@ -127,6 +128,33 @@ def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
     ]
     images = random.standard_normal((2, *shape)).astype(np.float32)
     check(program_of(shape, operations, "v1"), images, exact=False, scale=largest_sum(images, tensors))
+
+
+@given(data=st.data())
+@settings(max_examples=200)
+def test_bfloat16_convolutions_round_their_inputs(data: st.DataObject) -> None:
+    """Sums of float32, of weights and inputs that are both rounded to bfloat16."""
+    attributes, weight_shape, shape = data.draw(st.one_of(geometries(60), ways(REAL_WAYS)))
+    random = random_of(data.draw)
+    floats = random.standard_normal(weight_shape).astype(np.float32)
+    reads, operations = "image", []
+    if data.draw(st.booleans()):  # not the input of the network, which may be stored without gaps
+        reads, operations = "v", [operation("elementwise", "image", real="v")]
+    weight = {"weight": to_bfloat16(floats)}
+    operations.append(operation("convolution", reads, weight, real="v0", attributes=attributes))
+    images = random.standard_normal((2, *shape)).astype(np.float32)
+    check(program_of(shape, operations, "v0"), images, exact=False, scale=largest_sum(images, {"weight": floats}))
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3.4e38])
+def test_values_that_bfloat16_does_not_have_are_refused(name: str, value: float) -> None:
+    weight = {"weight": to_bfloat16(np.ones((3, 5, 1, 1), np.float32))}
+    program = program_of((5, 4, 4), [operation("convolution", "image", weight, real="v0", attributes=PLAIN)], "v0")
+    images = np.zeros((1, 5, 4, 4), np.float32)
+    images[0, 4, 3, 3] = value
+    with pytest.raises(DataError, match="not finite"):
+        Engine(program, name)(images)
 
 
 @given(data=st.data())

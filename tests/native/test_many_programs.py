@@ -18,6 +18,7 @@ TESTS: list[tuple[Any, dict[str, st.SearchStrategy[Any]]]] = [
     (test_engine.test_binary_sums_are_the_same_integers, {"data": st.data()}),
     (test_engine.test_thresholds_emit_the_same_bits, {"data": st.data()}),
     (test_engine.test_real_convolutions_with_every_epilogue, {"data": st.data()}),
+    (test_engine.test_bfloat16_convolutions_round_their_inputs, {"data": st.data()}),
     (test_engine.test_int8_convolutions_are_the_same_integers, {"data": st.data()}),
     (test_engine.test_every_way_of_a_binary_convolution, {"data": st.data()}),
     (test_engine.test_every_way_of_a_real_convolution, {"data": st.data()}),

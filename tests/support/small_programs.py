@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from biper.runtime.bfloat16 import to_bfloat16
 from biper.runtime.program import Operation, Program, pack_weight
 from support.programs import PADDED, PLAIN, operation, program_of, random_bits
 
@@ -96,6 +97,15 @@ def small_programs() -> dict[str, Program]:
             f"signed_{name}",
             (channels, 9, 8),
             operation("convolution", "image", signed, real="y", attributes=attributes),
+        )
+    for groups, channels in ((1, 5), (2, 6)):
+        floats = random.standard_normal((6, channels // groups, 3, 3)).astype(np.float32)
+        short = {"weight": to_bfloat16(floats)} | affine(random, 6)
+        attributes = PADDED | {"groups": groups}
+        add(
+            f"bfloat16_{groups}",
+            (channels, 7, 6),
+            operation("convolution", "image", short, real="y", attributes=attributes),
         )
     int8 = {"weight": random.integers(-128, 128, (6, 5, 3, 3)).astype(np.int8)} | affine(random, 6)
     levels = PADDED | {"input_factor": 100.0, "input_zero": 30}

@@ -101,6 +101,7 @@ def test_a_result_may_be_a_constant(form: str, tmp_path: Path) -> None:
     ("bits", "float_layers"),
     [
         ("W1A1", "float32"),
+        ("W1A1", "bfloat16"),
         pytest.param("W1A1", "int8", marks=pytest.mark.slow),
         pytest.param("W1A32", "float32", marks=pytest.mark.slow),
         pytest.param("W1A32", "int8", marks=pytest.mark.slow),

@@ -17,6 +17,7 @@ import biper
 from biper.errors import BiperError, DataError, ExportError, ModelFormatError
 from biper.lowering.lower import lower
 from biper.runtime.bench import bench
+from biper.runtime.bfloat16 import from_bfloat16
 from biper.runtime.model import Model
 from biper.runtime.program import Program, write_program
 from biper.runtime.reader import read_program
@@ -83,6 +84,24 @@ def test_float16_halves_the_real_weights(tmp_path: Path) -> None:
     assert half.rounded
 
 
+def test_bfloat16_halves_the_real_weights_and_stays_near(tmp_path: Path) -> None:
+    model = trained_like("resnet20", "cifar10")
+    x = torch.randn(8, 3, 32, 32)
+    full = export(model, tmp_path / "a.biper", x)
+    half = export(model, tmp_path / "b.biper", x, float_layers="bfloat16")
+    real_weights = 3 * 16 * 9 + 64 * 10
+    assert full.file_bytes - half.file_bytes == pytest.approx(2 * real_weights, abs=64)
+    assert half.wrong_sums == 0
+    programs = [read_program(tmp_path / name) for name in ("a.biper", "b.biper")]
+    first = [run_reference(program, x.numpy())["v0"] for program in programs]
+    assert 0 < np.abs(first[0] - first[1]).max() < 0.02 * np.abs(first[0]).max()
+    stored = programs[1].operations[0].tensors["weight"]
+    assert stored.dtype == np.uint16
+    np.testing.assert_array_equal(
+        from_bfloat16(stored), torch.from_numpy(programs[0].operations[0].tensors["weight"]).bfloat16().float().numpy()
+    )
+
+
 def test_int8_quarters_the_real_weights_and_stays_near(tmp_path: Path) -> None:
     model = trained_like("resnet20", "cifar10")
     x = torch.randn(64, 3, 32, 32)
@@ -101,7 +120,9 @@ def test_int8_quarters_the_real_weights_and_stays_near(tmp_path: Path) -> None:
         if "weight" in op.tensors
     }
     assert kinds == {"convolution": np.int8, "binary_convolution": np.uint8}
-    with pytest.raises(ExportError, match="float layers 'int4' are not known: expected float32, float16, int8"):
+    with pytest.raises(
+        ExportError, match="float layers 'int4' are not known: expected float32, float16, bfloat16, int8"
+    ):
         export(model, tmp_path / "c.biper", x, float_layers="int4")
 
 

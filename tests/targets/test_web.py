@@ -56,6 +56,7 @@ def test_every_operation_is_that_of_the_scalar_engine(tmp_path: Path) -> None:
         for name, dataset, bits, float_layers in (
             ("digits_cnn", "digits", "W1A1", "int8"),
             ("resnet20", "cifar10", "W1A1", "float16"),
+            ("digits_cnn", "digits", "W1A1", "bfloat16"),
         )
     }
     for name, program in programs.items():

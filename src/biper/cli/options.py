@@ -31,6 +31,7 @@ class FloatLayers(StrEnum):
 
     float32 = "float32"
     float16 = "float16"
+    bfloat16 = "bfloat16"
     int8 = "int8"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biper.lowering.graph import Graph, Node
+from biper.runtime.bfloat16 import to_bfloat16
 from biper.runtime.program import Operation, Program, pack_weight
+
+RealType = type[np.float32] | type[np.float16] | Literal["bfloat16"]
 
 
 def pack_graph(
@@ -17,7 +20,7 @@ def pack_graph(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     classes: tuple[str, ...],
-    real_type: type[np.floating[Any]] = np.float32,
+    real_type: RealType = np.float32,
 ) -> Program:
     """Make the program of a graph.
 
@@ -27,7 +30,7 @@ def pack_graph(
         graph: what `biper.lowering.lower` made.
         mean, std: of pixels scaled to [0, 1], one number for each channel.
         classes: a name for each output, or none.
-        real_type: the type in which the weights of real convolutions are stored.
+        real_type: the type in which the weights of real convolutions are stored: one of NumPy, or ``"bfloat16"``.
     """
     names = {graph.input: "image"} | {name: name for name in graph.inputs}
     for number, node in enumerate(graph.nodes):
@@ -44,7 +47,7 @@ def pack_graph(
     )
 
 
-def _operation(node: Node, names: dict[str, str], real_type: type[np.floating[Any]]) -> Operation:
+def _operation(node: Node, names: dict[str, str], real_type: RealType) -> Operation:
     attributes = dict(node.attributes)
     if node.operation == "pool":
         attributes["size"] = list(node.shape[1:])
@@ -63,7 +66,7 @@ def _operation(node: Node, names: dict[str, str], real_type: type[np.floating[An
     )
 
 
-def _stored(node: Node, name: str, array: NDArray[Any], real_type: type[np.floating[Any]]) -> NDArray[Any]:
+def _stored(node: Node, name: str, array: NDArray[Any], real_type: RealType) -> NDArray[Any]:
     """A tensor of a node in the type that the packed file has."""
     if name in ("index", "value"):
         return np.asarray(array, order="C")
@@ -73,4 +76,6 @@ def _stored(node: Node, name: str, array: NDArray[Any], real_type: type[np.float
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
         return pack_weight(array)
-    return array.astype(real_type if node.operation == "convolution" else np.float32)
+    if node.operation != "convolution":
+        return array.astype(np.float32)
+    return to_bfloat16(array) if real_type == "bfloat16" else array.astype(real_type)

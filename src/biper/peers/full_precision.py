@@ -39,13 +39,15 @@ def full_precision(program: Program) -> Program:
 
 
 def with_float_layers(program: Program) -> Program:
-    """The program with float32 layers in place of its int8 layers: same weights, inputs that are not rounded."""
-    if not any("input_factor" in op.attributes for op in program.operations):
+    """The program with float32 layers in place of those in int8 and bfloat16: same weights, inputs not rounded."""
+    if not any(map(_rounds_inputs, program.operations)):
         return program
-    operations = (
-        _in_float32(op, program.shapes) if "input_factor" in op.attributes else op for op in program.operations
-    )
+    operations = (_in_float32(op, program.shapes) if _rounds_inputs(op) else op for op in program.operations)
     return replace(program, operations=tuple(operations))
+
+
+def _rounds_inputs(op: Operation) -> bool:
+    return op.operation == "convolution" and op.tensors["weight"].dtype in (np.int8, np.uint16)
 
 
 def _in_float32(op: Operation, shapes: Mapping[str, Shape]) -> Operation:

@@ -19,6 +19,7 @@ from biper.targets.array_shapes import padded_rank, padding_steps
 UNARY: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
     "atan": torch.atan,
+    "bfloat16": lambda x: x.bfloat16().float(),
     "ceil": torch.ceil,
     "clip": lambda x, low, high: x.clamp(low, high),
     "cos": torch.cos,

@@ -114,8 +114,9 @@ class Engine:
 
         Raises:
             ValueError: an input is missing, or has another shape.
-            DataError: a value that is not finite reaches a convolution that needs finite ones: NaN one of int8, or NaN
-                or infinity one of real values that some instruction sets compute by a transform.
+            DataError: a value that is not finite reaches a convolution that needs finite ones: NaN one of int8; or NaN,
+                infinity or a number that rounds to it one of bfloat16; or NaN or infinity one of real values that some
+                instruction sets compute by a transform.
         """
         results = self.run(images, others or {})
         return results[0] if self._single else dict(zip(self._outputs, results, strict=True))
@@ -190,6 +191,8 @@ class Engine:
                 geometry = [*get("stride", ()), *get("padding", ()), *get("dilation", ()), get("groups")]
                 if op.operation == "binary_convolution":
                     return "add_binary_convolution", [inputs[0], weight, geometry]
+                if weight.dtype == np.uint16:
+                    return "add_bfloat16_convolution", [inputs[0], weight, geometry]
                 if weight.dtype == np.int8:
                     levels = get("input_factor"), get("input_zero")
                     return "add_int8_convolution", [inputs[0], weight, geometry, *levels]

@@ -7,11 +7,11 @@ A file is a container (`biper.io.container`) of tensors and a JSON document. The
 - ``classes``: names of the outputs (of a map: of its channels), or an empty list;
 - ``output``: the value that is the result;
 - ``operations``: a list in the order of execution. The tensors of operation 3 are named ``3.weight`` and so on;
-- version 2 alone, each optional: ``outputs``, which maps names to values, for a model with several named results, of
-  which ``output`` is the first; ``inputs``, which maps the names of further inputs to their shapes; ``preprocessing``,
-  which says how a picture becomes the pixels that are normalized: the fields of `biper.runtime.Preprocessing` by their
-  names, ``resize`` being one number (the shorter side) or two (height and width). Without it the whole picture is
-  squeezed to the size of the input, bilinearly.
+- version 2 alone, which also has weights in bfloat16, each optional: ``outputs``, which maps names to values, for a
+  model with several named results, of which ``output`` is the first; ``inputs``, which maps the names of further inputs
+  to their shapes; ``preprocessing``, which says how a picture becomes the pixels that are normalized: the fields of
+  `biper.runtime.Preprocessing` by their names, ``resize`` being one number (the shorter side) or two (height and
+  width). Without it the whole picture is squeezed to the size of the input, bilinearly.
 
 A *value* belongs to one image. It is real (float32) and of any shape, or it is bits (each -1 or +1) of shape (C, H, W).
 ``"image"`` is the normalized input. There are two kinds of operations. `biper.runtime.operations` lists them.
@@ -20,9 +20,11 @@ A *value* belongs to one image. It is real (float32) and of any shape, or it is 
 both:
 
 =======================  ==========================================================================================
-``convolution``          real; ``weight`` (O, I / groups, kh, kw) float32 or float16, or bits (see below), or int8
-                         with ``input_factor`` and ``input_zero``: the integer ``sum`` of products of the weights and
-                         ``clip(round(x * input_factor), -input_zero, 255 - input_zero)``, halves to even
+``convolution``          real; ``weight`` (O, I / groups, kh, kw) float32 or float16, or bits (see below); or uint16,
+                         the bits of bfloat16: inputs are rounded to bfloat16 too (to nearest, halves to even), and
+                         sums are of float32; or int8 with ``input_factor`` and ``input_zero``: the integer ``sum`` of
+                         products of the weights and ``clip(round(x * input_factor), -input_zero, 255 - input_zero)``,
+                         halves to even
 ``binary_convolution``   bits; ``weight`` bits; the integer ``sum`` of products of signs; padding adds nothing
 ``pool``                 real; ``kind`` ``"max"`` or ``"average"``; windows that start inside the padded image and
                          are cut at its border; ``count_padding``: averages count padded places
@@ -79,6 +81,7 @@ from numpy.typing import NDArray
 
 from biper.io.container import seal
 from biper.io.preprocessing import Preprocessing
+from biper.runtime.bfloat16 import are_finite, from_bfloat16
 
 FORMATS = ("biper program 1", "biper program 2")
 """The formats that can be read. The second has operations on arrays, further outputs and inputs, and preprocessing."""
@@ -103,6 +106,8 @@ def are_usable(operation: str, values: NDArray[Any]) -> bool:
 
     NaN is in none. Infinity is in a ``constant`` alone, as in the masks of attention.
     """
+    if values.dtype == np.uint16:
+        return are_finite(values)
     if values.dtype.kind != "f":
         return True
     return not bool(np.isnan(values).any() if operation == "constant" else (~np.isfinite(values)).any())
@@ -129,12 +134,14 @@ class Operation:
     def real_weight(self, in_channels: int) -> NDArray[np.float32]:
         """The weights of a convolution as float32 (O, I / groups, kh, kw), from any form in which they are stored.
 
-        For int8 weights these multiply the real inputs: the result is that of the operation but for the rounding of its
-        inputs, before the multiplier.
+        For int8 and bfloat16 weights these multiply the real inputs: the result is that of the operation but for the
+        rounding of its inputs, before the multiplier.
         """
         weight = self.tensors["weight"]
         if weight.dtype == np.uint8:
             weight = unpack_weight(weight, in_channels // self.attributes["groups"])
+        elif weight.dtype == np.uint16:
+            weight = from_bfloat16(weight)
         weight = np.ascontiguousarray(weight, np.float32)
         return weight * np.float32(self.attributes["input_factor"]) if "input_factor" in self.attributes else weight
 
@@ -214,7 +221,7 @@ def write_program(program: Program) -> bytes:
         attributes = {key: value for key, value in op.attributes.items() if defaults.get(key) != value}
         operations.append(entry | {"attributes": attributes, "tensors": list(op.tensors)})
     is_new = program.outputs or program.inputs or any(op.operation not in VERSION_1 for op in program.operations)
-    is_new = is_new or program.preprocessing is not None
+    is_new = is_new or program.preprocessing is not None or any(array.dtype == np.uint16 for array in tensors.values())
     document: dict[str, Any] = {
         "format": FORMATS[1 if is_new else 0],
         "input": {"shape": list(program.input_shape), "mean": list(program.mean), "std": list(program.std)},

@@ -33,7 +33,7 @@ MAX_OPERATIONS = 10_000
 MAX_NAMES = 1_000
 """The most inputs, and the most results, of a program."""
 
-DTYPES = frozenset({"F32", "F16", "I8", "U8", "I32"})
+DTYPES = frozenset({"F32", "F16", "I8", "U8", "U16", "I32"})
 """The types that tensors of a packed file may have, by their names in safetensors."""
 
 

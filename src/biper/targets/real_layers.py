@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
+
 import numpy as np
 from numpy.typing import NDArray
 
 from biper.errors import ModelError
-from biper.runtime.program import Operation, Shape
+from biper.runtime.program import Operation, Program, Shape
 
 
 def folded_weight(op: Operation, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -28,6 +31,27 @@ def folded_weight(op: Operation, channels: int) -> tuple[NDArray[np.float32], ND
         multiplier = (1 - 2 * op.tensors["flip"].astype(np.float32)) / np.sqrt(np.float32(weight[0].size))
         offset = -multiplier * op.tensors["threshold"].astype(np.float32)
     return weight * multiplier[:, None, None, None], offset
+
+
+def with_rounded_inputs(program: Program) -> Program:
+    """The same program with float32 weights in place of bfloat16, and operations that round what such layers read."""
+    operations: list[Operation] = []
+    rounded: dict[str, str] = {}
+    taken = set(program.shapes)
+    for op in program.operations:
+        if op.operation != "convolution" or op.tensors["weight"].dtype != np.uint16:
+            operations.append(op)
+            continue
+        (reads,) = op.inputs
+        shape = program.shapes[reads]
+        if reads not in rounded:
+            rounded[reads] = next(name for i in count() if (name := f"{reads}_bfloat16{i or ''}") not in taken)
+            taken.add(rounded[reads])
+            function = {"function": "bfloat16"}
+            operations.append(Operation("unary", op.source, (reads,), shape, real=rounded[reads], attributes=function))
+        tensors = dict(op.tensors) | {"weight": op.real_weight(shape[0])}
+        operations.append(replace(op, inputs=(rounded[reads],), tensors=tensors))
+    return replace(program, operations=tuple(operations))
 
 
 def rounds_up(pool: Operation, shape: Shape) -> bool:

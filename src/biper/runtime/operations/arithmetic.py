@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biper.runtime.bfloat16 import round_to_bfloat16
 from biper.runtime.checks import Checker
 from biper.runtime.operations.spec import Array, Attributes, Checked, OperationSpec, Tensors
 from biper.runtime.program import Operation, Shape
@@ -49,6 +50,7 @@ def _elu(x: Array, alpha: np.float32, scale: np.float32, input_scale: np.float32
 UNARY: dict[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
     "abs": ((), np.abs),
     "atan": ((), np.arctan),
+    "bfloat16": ((), round_to_bfloat16),
     "ceil": ((), np.ceil),
     "clip": (("low", "high"), np.clip),
     "cos": ((), np.cos),
@@ -79,9 +81,22 @@ UNARY: dict[str, tuple[tuple[str, ...], Callable[..., Array]]] = {
     "sqrt": ((), np.sqrt),
     "tanh": ((), np.tanh),
 }
-"""The functions of one value: the names of their parameters, and what they compute. ``round`` rounds halves to even."""
+"""The functions of one value: the names of their parameters, and what they compute. ``round`` rounds halves to even,
+and ``bfloat16`` rounds to the numbers of bfloat16."""
 
-_CHEAP = ("abs", "clip", "hardsigmoid", "hardswish", "leaky_relu", "negative", "reciprocal", "relu", "sign", "sqrt")
+_CHEAP = (
+    "abs",
+    "bfloat16",
+    "clip",
+    "hardsigmoid",
+    "hardswish",
+    "leaky_relu",
+    "negative",
+    "reciprocal",
+    "relu",
+    "sign",
+    "sqrt",
+)
 """The functions of one value that take a few instructions."""
 
 BINARY: dict[str, Callable[[Array, Array], Array]] = {

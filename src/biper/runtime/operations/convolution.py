@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biper.errors import DataError
+from biper.runtime.bfloat16 import round_to_bfloat16
 from biper.runtime.checks import Checker
 from biper.runtime.operations.spec import Attributes, Checked, OperationSpec, Tensors
 from biper.runtime.program import Operation, Shape, unpack_weight
@@ -37,7 +38,7 @@ def _convolution_rule(check: Checker, inputs: list[Shape], attributes: Attribute
         check.require(not spare or not (weight[..., -1] >> (8 - spare)).any(), "has weight bits beyond its channels")
     else:
         out, given, *kernel = weight.shape
-        allowed = (np.float32, np.float16, np.int8)
+        allowed = (np.float32, np.float16, np.uint16, np.int8)
         check.require(weight.dtype in allowed, f"has weights of type {weight.dtype}")
         check.require(given == inside, f"has weight {weight.shape} for {inside} channels a group")
     check.require(out >= 1 and out % groups == 0, f"has {out} output channels for {groups} groups")
@@ -93,7 +94,7 @@ def _convolution(op: Operation, inputs: list[Array]) -> Array:
         zero = np.float32(op.attributes["input_zero"])
         levels = np.rint(np.clip(x * np.float32(op.attributes["input_factor"]), -zero, 255 - zero))
         return convolve(op, levels.astype(np.float64), weight).astype(np.int32)  # float64 holds the sums exactly
-    return convolve(op, x, op.real_weight(x.shape[1]))
+    return convolve(op, round_to_bfloat16(x) if weight.dtype == np.uint16 else x, op.real_weight(x.shape[1]))
 
 
 def _binary_convolution(op: Operation, inputs: list[Array]) -> Array:
@@ -119,7 +120,7 @@ def _products(inputs: list[Shape], shape: Shape, attributes: Attributes, tensors
 OPERATIONS = (
     OperationSpec(
         "convolution",
-        "A convolution of real values with weights in float32, float16 or int8, or with weights that are bits.",
+        "A convolution of real values with weights in float32, float16, bfloat16 or int8, or that are bits.",
         ("conv1d", "conv2d", "linear", "conv_transpose1d", "conv_transpose2d"),
         _convolution_rule,
         _convolution,

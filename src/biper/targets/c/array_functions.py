@@ -10,6 +10,7 @@ _HARDSIGMOID = "(x < -3.0f ? 0.0f : x > 3.0f ? 6.0f : x + 3.0f) / 6.0f"
 UNARY = {
     "abs": "x < 0.0f ? -x : x",
     "atan": "atanf(x)",
+    "bfloat16": "to_bfloat16(x)",
     "ceil": "ceilf(x)",
     "clip": "x < p[0] ? p[0] : x > p[1] ? p[1] : x",
     "cos": "cosf(x)",
@@ -78,6 +79,19 @@ INTEGER_BINARY = {
 REDUCTIONS = {"max": "maximum", "mean": "add", "min": "minimum", "product": "multiply", "sum": "add"}
 """By which function of two values elements are reduced."""
 
+_HELPERS = {
+    "bfloat16": """\
+static float to_bfloat16(float x)
+{
+    union { float number; uint32_t bits; } y;
+    y.number = x;
+    if (x == x) y.bits = (y.bits + 0x7fffu + (y.bits >> 16 & 1u)) & 0xffff0000u;
+    return y.number;
+}
+"""
+}
+"""What stands before the function of one value of this name."""
+
 _LIBRARY = re.compile(r"\b(?:atan|ceil|cos|erf|exp|expm1|floor|log|log1p|pow|rint|sin|sqrt|tanh)f\(")
 
 
@@ -93,9 +107,10 @@ def definition(kind: str, name: str) -> str:
     if kind == "integer_binary":
         return f"static int32_t integer_binary_{name}(int32_t x, int32_t y) {{ return {INTEGER_BINARY[name]}; }}\n"
     expression = UNARY[name]
+    helper = _HELPERS.get(name, "")
     if "p[" not in expression:
-        return f"static float unary_{name}(float x, const float *p) {{ (void)p; return {expression}; }}\n"
-    return f"static float unary_{name}(float x, const float *p) {{ return {expression}; }}\n"
+        return f"{helper}static float unary_{name}(float x, const float *p) {{ (void)p; return {expression}; }}\n"
+    return f"{helper}static float unary_{name}(float x, const float *p) {{ return {expression}; }}\n"
 
 
 def library_functions(texts: Iterable[str]) -> set[str]:

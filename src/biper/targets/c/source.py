@@ -33,6 +33,7 @@ from biper.targets.c.text import sections
 from biper.targets.c.to_fixed_point import with_input, without_flips
 from biper.targets.c.uses import slow_signs, uses_text
 from biper.targets.operations import require_operations, require_usable_numbers
+from biper.targets.real_layers import with_rounded_inputs
 
 MAX_EXTENT = (1 << 15) - 1
 """The largest number of channels, rows or columns: operators have them as 16-bit integers."""
@@ -136,7 +137,7 @@ def c_source(
     if fixed is not None:
         return _source(fixed.program, fixed.operations, name, fixed.exponents, small)
     require_operations(program, "C", OPERATIONS)
-    prepared = with_input(without_flips(program), numbers)
+    prepared = with_input(without_flips(with_rounded_inputs(program)), numbers)
     return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None, small)
 
 

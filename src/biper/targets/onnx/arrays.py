@@ -103,6 +103,8 @@ class ArrayNodes:
         numbers = {key: np.float32(value) for key, value in a.items() if key != "function"}
         one, zero = np.float32(1), np.float32(0)
         match function:
+            case "bfloat16":
+                return n("Cast", n("Cast", x, to=TensorProto.BFLOAT16), to=TensorProto.FLOAT)
             case "clip":
                 return n("Clip", x, numbers["low"], numbers["high"])
             case "elu" if a["scale"] == a["input_scale"] == 1:

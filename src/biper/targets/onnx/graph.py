@@ -15,6 +15,7 @@ from biper.targets.onnx.arrays import ArrayNodes
 from biper.targets.onnx.images import ImageNodes
 from biper.targets.onnx.nodes import Nodes, whole
 from biper.targets.operations import require_operations
+from biper.targets.real_layers import with_rounded_inputs
 
 OPSET = 20
 IR_VERSION = 10
@@ -38,6 +39,7 @@ def onnx_model(program: Program, batch: int | None = None) -> ModelProto:
         ModelError: a pool has a number of windows that ONNX cannot have.
     """
     require_operations(program, "ONNX", OPERATIONS)
+    program = with_rounded_inputs(program)
     graph = _Graph(program, batch)
     names = ("image", *program.inputs)
     inputs = [graph.described(name, name) for name in names]

@@ -44,6 +44,7 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
 UNARY: dict[str, Callable[[Any], Any]] = {
     "abs": ov.absolute,
     "atan": ov.atan,
+    "bfloat16": lambda x: ov.convert(ov.convert(x, "bf16"), "f32"),
     "ceil": ov.ceiling,
     "cos": ov.cos,
     "erf": ov.erf,

@@ -23,7 +23,7 @@ from biper.targets.array_shapes import constant_values, output_names
 from biper.targets.openvino import OPERATIONS
 from biper.targets.openvino.arrays import ArrayNodes
 from biper.targets.operations import require_operations, unsupported
-from biper.targets.real_layers import folded_weight, rounds_up
+from biper.targets.real_layers import folded_weight, rounds_up, with_rounded_inputs
 
 JUST_BELOW_ZERO = -np.finfo(np.float32).tiny
 """The threshold for ``x >= 0``, because the bit of a FakeQuantize is ``x > threshold``."""
@@ -45,6 +45,7 @@ def openvino_model(program: Program, batch: int, *, in_float: bool = False) -> o
             compute, and ``in_float`` is not set.
     """
     require_operations(program, "OpenVINO", OPERATIONS)
+    program = with_rounded_inputs(program)
     shapes = program.shapes
     names = ("image", *program.inputs)
     parameters = {name: opset11.parameter([batch, *shapes[name]], np.float32, name=name) for name in names}

@@ -19,7 +19,7 @@ from biper.io.files import atomic_write
 from biper.io.outputs import require_output
 from biper.io.preprocessing import Preprocessing
 from biper.lowering.lower import lower
-from biper.lowering.pack import pack_graph
+from biper.lowering.pack import RealType, pack_graph
 from biper.lowering.quantize import quantize_real_convolutions
 from biper.lowering.trace import Example, input_tensors
 from biper.lowering.verify import ExportReport, verify
@@ -41,6 +41,7 @@ class FloatLayers(StrEnum):
 
     float32 = "float32"
     float16 = "float16"
+    bfloat16 = "bfloat16"
     int8 = "int8"
 
     @classmethod
@@ -80,7 +81,8 @@ def export(
         preprocessing: how a picture becomes the pixels that are normalized, so that prediction does with a picture what
             you did in evaluation. Without it, prediction squeezes the whole picture to the size of the input.
         float_layers: the number format of the layers that stay real: ``"float32"``; ``"float16"``, which rounds their
-            weights to half the space; or ``"int8"``, with weights in a quarter of the space and integer products,
+            weights to half the space; ``"bfloat16"``, which rounds their weights and their inputs to 8 significant
+            bits, for products in bfloat16; or ``"int8"``, with weights in a quarter of the space and integer products,
             calibrated on the example input.
 
     Returns:
@@ -138,7 +140,7 @@ def pack(
     if normalization is None and channels in (1, 3) and graph.input_shape[1] > 1:
         warnings.warn(WITHOUT_NORMALIZATION, stacklevel=3)
     float_layers = FloatLayers.of(float_layers)
-    real_type = np.float16 if float_layers is FloatLayers.float16 else np.float32
+    real_type = _REAL_TYPES.get(float_layers, np.float32)
     program = pack_graph(graph, mean=tuple(mean), std=tuple(std), classes=tuple(classes), real_type=real_type)
     if preprocessing is not None and preprocessing.shape != program.input_shape:
         raise ExportError(f"preprocessing makes images of {preprocessing.shape}, the model takes {program.input_shape}")
@@ -155,6 +157,10 @@ def pack(
     report = verify(model, written, example_input, file_bytes=len(blob), rounded=rounded)
     report.require_agreement()
     return blob, report
+
+
+_REAL_TYPES: dict[FloatLayers, RealType] = {FloatLayers.float16: np.float16, FloatLayers.bfloat16: "bfloat16"}
+"""In which type the weights of real convolutions are stored, where it is not float32."""
 
 
 def _warn_of_losses(path: Path, new: Program) -> None:

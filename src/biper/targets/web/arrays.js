@@ -62,7 +62,7 @@ const hardsigmoid = (x) => Math.min(Math.max(x + 3, 0), 6) / 6;
 
 /** The functions of one value; `a` has their parameters. */
 const UNARY = {
-  abs: Math.abs, atan: Math.atan, ceil: Math.ceil, cos: Math.cos, erf, exp: Math.exp, expm1: Math.expm1,
+  abs: Math.abs, atan: Math.atan, bfloat16: (x) => toBfloat16(x), ceil: Math.ceil, cos: Math.cos, erf, exp: Math.exp, expm1: Math.expm1,
   floor: Math.floor, hardsigmoid,
   log: Math.log, log1p: Math.log1p, round: (x) => rounded(x), sigmoid, sign: Math.sign, sin: Math.sin, sqrt: Math.sqrt,
   tanh: Math.tanh,

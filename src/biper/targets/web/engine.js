@@ -11,13 +11,14 @@ function readFile(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const length = Number(view.getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
-  const kinds = { F32: Float32Array, I32: Int32Array, I8: Int8Array, U8: Uint8Array, F16: Uint16Array };
+  const kinds = { F32: Float32Array, I32: Int32Array, I8: Int8Array, U8: Uint8Array, F16: Uint16Array, U16: Uint16Array };
+  const turned = { F16: halfToFloat, U16: fromBfloat16 };
   const tensors = {};
   const { __metadata__: metadata, ...entries } = header;
   for (const [name, { dtype, shape, data_offsets: [begin, end] }] of Object.entries(entries)) {
     const raw = bytes.slice(8 + length + begin, 8 + length + end);
     const data = new kinds[dtype](raw.buffer);
-    tensors[name] = { dtype, shape, data: dtype === "F16" ? Float32Array.from(data, halfToFloat) : data };
+    tensors[name] = { dtype, shape, data: dtype in turned ? Float32Array.from(data, turned[dtype]) : data };
   }
   return { tensors, document: JSON.parse(metadata.biper) };
 }
@@ -27,6 +28,19 @@ function halfToFloat(half) {
   if (exponent === 0) return sign * fraction * 2 ** -24;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+const word = new Uint32Array(1), number = new Float32Array(word.buffer);
+
+function fromBfloat16(bits) {
+  word[0] = bits << 16;
+  return number[0];
+}
+
+/** A number rounded to 8 significant bits, halves to even. */
+function toBfloat16(x) {
+  number[0] = x;
+  return Number.isNaN(x) ? x : fromBfloat16((word[0] + 0x7fff + ((word[0] >>> 16) & 1)) >>> 16);
 }
 
 /**

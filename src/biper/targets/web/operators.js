@@ -155,10 +155,12 @@ function convolution(op, [{ data: x }], finish) {
   const [channels, , width] = op.in, [out] = op.shape, [rows, columns] = kernelOf(op);
   const inside = channels / groups, outside = out / groups, weight = realWeights(op);
   const levels = factor === undefined ? null : new Float32Array(x.length);
-  const read = levels || x, exact = float32(factor);
+  const short = op.tensors.weight.dtype === "U16" ? new Float32Array(x.length) : null;
+  const read = levels || short || x, exact = float32(factor);
   return () => {
     if (levels)
       for (let i = 0; i < x.length; ++i) levels[i] = rounded(Math.min(Math.max(float32(x[i] * exact), -zero), 255 - zero));
+    if (short) for (let i = 0; i < x.length; ++i) short[i] = toBfloat16(x[i]);
     eachWindow(op, [rows, columns], [padding[0], padding[2]], dilation, (pixel, top, y0, y1, left, x0, x1) => {
       for (let channel = 0; channel < out; ++channel) {
         const first = Math.floor(channel / outside) * inside;
