@@ -14,7 +14,7 @@ def summary(record: Record) -> str:
     """
     if record.comparisons.engines is None:
         raise RecordError(f"{record.machine.title}: no engines were compared there, so there is no summary")
-    found = [row for row in record.comparisons.engines.rows if row.batch == 1 and "int8" not in row.network]
+    found = [row for row in record.comparisons.engines.rows if row.batch == 1 and "float layers" not in row.network]
     lines = []
     for network in dict.fromkeys(row.network for row in found):
         mine = {row.engine: row for row in found if row.network == network}
