@@ -33,6 +33,7 @@ def test_parameters_are_those_of_the_published_table(dataset: str, name: str, mi
         ("cifar10", "resnet18", (2, 2, 2, 2), (64, 128, 256, 512)),
         ("cifar10", "resnet18a", (2, 2, 2, 2), (32, 32, 64, 128)),
         ("cifar10", "resnet18a_bi_real", (2, 2, 2, 2), (32, 32, 64, 128)),
+        ("cifar10", "resnet18b_bi_real", (2, 2, 2, 2), (32, 64, 128, 256)),
         ("cifar10", "resnet18b", (2, 2, 2, 2), (32, 64, 128, 256)),
         ("cifar10", "resnet18c", (2, 2, 2, 2), (64, 64, 128, 256)),
         ("cifar10", "resnet34", (3, 4, 6, 3), (64, 128, 256, 512)),

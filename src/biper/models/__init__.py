@@ -35,6 +35,7 @@ _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
         "resnet18a": _plain(_EIGHTEEN, (32, 32, 64, 128)),
         "resnet18a_bi_real": partial(CifarResNet, _EIGHTEEN, (32, 32, 64, 128), bi_real=True),
         "resnet18b": _plain(_EIGHTEEN, (32, 64, 128, 256)),
+        "resnet18b_bi_real": partial(CifarResNet, _EIGHTEEN, (32, 64, 128, 256), bi_real=True),
         "resnet18c": _plain(_EIGHTEEN, (64, 64, 128, 256)),
         "resnet34": _plain(_THIRTY_FOUR, (64, 128, 256, 512)),
         "vgg_small": VggSmall,
@@ -46,7 +47,7 @@ _REGISTRY: dict[str, dict[str, Callable[..., nn.Module]]] = {
     },
 }
 """Networks by family of data sets; resnet18a, b and c have the narrower widths of the method's authors, and
-resnet18a_bi_real has those of resnet18a in the form in which each convolution has a shortcut of its own."""
+resnet18a_bi_real and resnet18b_bi_real have these in the form in which each convolution has a shortcut of its own."""
 
 
 def model_names(dataset: str) -> list[str]:
