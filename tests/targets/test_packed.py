@@ -126,6 +126,15 @@ def test_int8_quarters_the_real_weights_and_stays_near(tmp_path: Path) -> None:
         export(model, tmp_path / "c.biper", x, float_layers="int4")
 
 
+def test_a_model_of_too_many_operations_is_refused_by_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biper.targets.packed.export.MAX_OPERATIONS", 3)
+    with pytest.raises(ExportError, match=r"the model has \d+ operations, a packed file up to 3: recurrent layers"):
+        export(trained_like("digits_cnn", "digits"), tmp_path / "m.biper", torch.randn(2, 1, 8, 8))
+    assert not (tmp_path / "m.biper").exists()
+
+
 def test_exporting_twice_writes_the_same_bytes(tmp_path: Path) -> None:
     model, x = trained_like("digits_cnn", "digits"), torch.randn(2, 1, 8, 8)
     for number in range(2):

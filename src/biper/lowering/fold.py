@@ -30,9 +30,11 @@ def fold_flattening_(graph: Graph) -> None:
         if graph.sole_reader(node.inputs[0]) is not node:
             continue
         if node.operation == "convolution":
-            node.inputs = list(flatten.inputs)
+            graph.change(node, inputs=list(flatten.inputs))
         elif flatten.real is None and before and before.bits is None and OPERATIONS[before.operation].on_images:
-            before.bits, flatten.bits = flatten.bits, None
+            bits = flatten.bits
+            graph.change(flatten, bits=None)
+            graph.change(before, bits=bits)
         else:
             continue
         weight = node.tensors["weight"]

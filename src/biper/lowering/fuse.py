@@ -32,10 +32,12 @@ def _absorb(graph: Graph, node: Node) -> bool:
             continue
         if node.bits is not None and _only_signs(node):
             if producer.bits is None:
-                producer.bits = node.bits
+                bits = node.bits
+                graph.remove(node)
+                graph.change(producer, bits=bits)
             else:
                 graph.rename(node.bits, producer.bits)
-            graph.remove(node)
+                graph.remove(node)
             return True
         if graph.sole_reader(source) is node and _follows(producer, node, residual):
             _merge(graph, producer, node, residual)
@@ -65,16 +67,15 @@ def _merge(graph: Graph, producer: Node, node: Node, residual: str | None) -> No
                 producer.tensors["offset"] * multiplier + offset,
             )
         producer.tensors |= {"multiplier": multiplier, "offset": offset}
-    if residual is not None:
-        producer.residual = residual
     if node.has_activation():
         producer.attributes |= node.attributes
         producer.tensors |= {name: node.tensors[name] for name in ("slope",) if name in node.tensors}
-    producer.real, producer.bits = node.real, node.bits
     # The residual may be made after the producer, so the merged node runs where the absorbed node ran.
     graph.remove(producer)
-    position = next(index for index, other in enumerate(graph.nodes) if other is node)
-    graph.nodes[position] = producer
+    producer.real, producer.bits = node.real, node.bits
+    if residual is not None:
+        producer.residual = residual
+    graph.replace(node, producer)
 
 
 def drop_activations_before_signs_(graph: Graph) -> None:

@@ -25,7 +25,7 @@ from biper.lowering.trace import Example, input_tensors
 from biper.lowering.verify import ExportReport, verify
 from biper.runtime.budget import UNLIMITED
 from biper.runtime.program import FORMATS, Program, write_program
-from biper.runtime.reader import read_program
+from biper.runtime.reader import MAX_OPERATIONS, read_program
 from biper.targets.operations import require_operations
 from biper.targets.packed import OPERATIONS
 
@@ -146,6 +146,11 @@ def pack(
         raise ExportError(f"preprocessing makes images of {preprocessing.shape}, the model takes {program.input_shape}")
     program = replace(program, preprocessing=preprocessing)
     require_operations(program, "a packed file", OPERATIONS)
+    if len(program.operations) > MAX_OPERATIONS:
+        raise ExportError(
+            f"the model has {len(program.operations):,} operations, a packed file up to {MAX_OPERATIONS:,}: recurrent "
+            f"layers and loops are written out step by step, so shorter inputs have fewer"
+        )
     if float_layers is FloatLayers.int8:
         if program.inputs:
             raise ExportError("float_layers='int8' is measured on images alone, and the model has further inputs")
