@@ -83,7 +83,8 @@ def infinite_frequency() -> bytes:
 
 @MODELS.attack(
     "FILE describes no network that this version knows: no network '\\x1b[2J' for digits; known: "
-    "digits_cnn, resnet20, resnet18, resnet18a, resnet18a_bi_real, resnet18b, resnet18b_bi_real, resnet18c, resnet34, vgg_small"
+    "digits_cnn, resnet20, resnet18, resnet18a, resnet18a_bi_real, resnet18b, resnet18b_bi_real, "
+    "resnet18c, resnet34, vgg_small"
 )
 def unknown_name() -> bytes:
     """A network that does not exist, with a name for the terminal."""
