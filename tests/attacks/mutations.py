@@ -114,17 +114,17 @@ def _mutate_document(container: Container, choice: random.Random) -> None:
         case 0:
             del parent[key]
         case 1 | 2 | 3:
-            parent[key] = choice.choice(VALUES)
+            parent[key] = copied(choice.choice(VALUES))
         case 4 | 5:
             parent[key] = near(old, choice)
         case 6:
-            parent[key], other_parent[other_key] = _copied(other_parent[other_key]), _copied(old)
+            parent[key], other_parent[other_key] = copied(other_parent[other_key]), copied(old)
         case 7 if isinstance(parent, list):
-            parent.insert(key, _copied(old))
+            parent.insert(key, copied(old))
         case 8 if isinstance(parent, dict):
             parent[choice.choice(KEYS)] = parent.pop(key)
         case 9 if isinstance(parent, dict):
-            parent[choice.choice(KEYS)] = choice.choice(VALUES)
+            parent[choice.choice(KEYS)] = copied(choice.choice(VALUES))
         case 10 if isinstance(old, list):
             choice.shuffle(old)
         case _:
@@ -148,7 +148,8 @@ def near(old: Any, choice: random.Random) -> Any:
     return [list(pair) for pair in old.items()]
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """A JSON value that shares nothing with this one, so that a later mutation changes one of them alone."""
     return json.loads(json.dumps(value))
 
 

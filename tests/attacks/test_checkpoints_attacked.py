@@ -12,7 +12,7 @@ import torch
 from attacks.checkpoints import MODELS, REFERENCES, model
 from attacks.containers import Container
 from attacks.gallery import Attack
-from attacks.mutations import VALUES, near, places
+from attacks.mutations import VALUES, copied, near, places
 from torch import nn
 
 from biper.errors import BiperError, CheckpointError
@@ -107,7 +107,7 @@ def test_a_mutated_state_is_refused_or_restored(count: int, tmp_path: Path) -> N
         changed = container.copy()
         for _ in range(choice.choice((1, 1, 2))):
             parent, key = choice.choice(list(places(changed.document)))
-            parent[key] = choice.choice(VALUES) if choice.random() < 0.5 else near(parent[key], choice)
+            parent[key] = copied(choice.choice(VALUES)) if choice.random() < 0.5 else near(parent[key], choice)
         (tmp_path / "c").write_bytes(changed.sealed())
         optimizer = torch.optim.SGD([{"params": group} for group in groups], lr=0.1, momentum=0.9)
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from attacks.gallery import Attack
-from attacks.mutations import VALUES, near, places
+from attacks.mutations import VALUES, copied, near, places
 from attacks.recipes import RECIPES
 
 from biper.errors import RecipeError
@@ -69,7 +69,7 @@ def test_mutated_recipes_are_refused_or_can_be_written_and_read_again(count: int
         document = copy.deepcopy(choice.choice(documents))
         for _ in range(choice.choice((1, 1, 2))):
             parent, key = choice.choice(list(places(document)))
-            parent[key] = choice.choice(VALUES) if choice.random() < 0.5 else near(parent[key], choice)
+            parent[key] = copied(choice.choice(VALUES)) if choice.random() < 0.5 else near(parent[key], choice)
         try:
             recipe = recipe_from_document(document, "mutated")
         except RecipeError:
