@@ -15,8 +15,8 @@ from biper.runtime.program import Program
 METHODS = (
     "add_convolution", "add_int8_convolution", "add_binary_convolution", "add_pool", "add_elementwise",
     "add_pad_channels", "add_concatenate", "add_resize", "add_flatten", "add_input", "add_constant", "add_function",
-    "add_reduction", "add_normalization", "add_softmax", "add_product", "add_sample", "add_copies", "add_image",
-    "add_bfloat16_convolution",
+    "add_reduction", "add_normalization", "add_softmax", "add_product", "add_sample", "add_copies",
+    "add_bfloat16_convolution", "add_image",
 )  # fmt: skip
 
 FUNCTIONS = (

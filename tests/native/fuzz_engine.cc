@@ -257,7 +257,7 @@ void call(biper::Engine& engine, Calls& in) {
       engine.add_copies(sources, targets, fills, fill, in.view());
       break;
     }
-    case 19: {
+    case 18: {
       const int input = in.number<std::int32_t>();
       const std::vector<int> shape = in.list<std::int32_t>(), geometry = in.list<std::int32_t>();
       const EpilogueSpec epilogue = in.epilogue();
