@@ -6,6 +6,7 @@ they are arguments of `biper.train`. Unknown keys, wrong types and values out of
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -193,6 +194,12 @@ class Recipe(RecipeTable):
             return self.stage1, self.stage2
         whole = {"epochs": self.stage1.epochs + self.stage2.epochs, "learning_rate_end": self.stage2.learning_rate_end}
         return (self.stage1.model_copy(update=whole),)
+
+    @property
+    def saved_teacher(self) -> Path | None:
+        """The saved model, or its run folder, that is the teacher, if there is one."""
+        teacher = self.teacher
+        return None if teacher is None or teacher.share == 0 or teacher.file is None else Path(teacher.file)
 
     @property
     def of_teacher(self) -> Recipe | None:

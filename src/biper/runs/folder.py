@@ -28,6 +28,11 @@ _FREE = ("description", "max_unreadable")
 """Keys of a recipe that may have another value when a run is resumed."""
 
 
+def model_file_of(path: Path) -> Path:
+    """The model file of a run folder; any other path is one itself."""
+    return RunFolder(path).model_file if path.is_dir() else path
+
+
 class RunFolder:
     """The files of a run.
 

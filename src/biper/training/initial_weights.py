@@ -13,7 +13,7 @@ from biper.models.own import Factory
 from biper.models.saved import ModelInfo, load_model, load_state
 from biper.nn import set_stage_
 from biper.recipes.schema import ModelRecipe, Recipe
-from biper.runs.folder import RunFolder
+from biper.runs.folder import model_file_of
 
 
 def take_weights_(module: nn.Module, info: ModelInfo, path: Path, stage: int, factory: Factory | None = None) -> None:
@@ -31,7 +31,7 @@ def take_weights_(module: nn.Module, info: ModelInfo, path: Path, stage: int, fa
     Raises:
         CheckpointError: the file is missing or corrupt, or holds another network.
     """
-    model, found = load_model(RunFolder(path).model_file if path.is_dir() else path, factory=factory)
+    model, found = load_model(model_file_of(path), factory=factory)
     for key in ("name", "bits", "frequency", "num_classes"):
         has, wanted = getattr(found, key), getattr(info, key)
         if has != wanted:

@@ -167,8 +167,8 @@ def _make_teacher(
     if settings is None or settings.share == 0:
         return None
     dtype = torch.float64 if options.precision == "float64" else torch.float32
-    if settings.file is not None:
-        return Teacher(load_teacher(Path(settings.file), parts, images), settings, processes.fabric, dtype)
+    if recipe.saved_teacher is not None:
+        return Teacher(load_teacher(recipe.saved_teacher, parts, images), settings, processes.fabric, dtype)
     teacher_recipe, teacher_folder = recipe.of_teacher, RunFolder(folder.teacher)
     assert teacher_recipe is not None
     progress.message(

@@ -14,7 +14,7 @@ from biper.models.own import OWN, require_outputs
 from biper.models.saved import ModelInfo
 from biper.recipes.schema import Recipe
 from biper.runs.environment import describe_environment
-from biper.runs.folder import RunFolder, write_json
+from biper.runs.folder import RunFolder, model_file_of, write_json
 from biper.runs.lock import RunLock
 from biper.runs.records import RunSummary
 from biper.training.distributed.processes import Processes
@@ -24,7 +24,7 @@ from biper.training.initial_weights import take_weights_
 from biper.training.options import RunOptions
 from biper.training.parts import RunParts, describe_factory
 from biper.training.progress import Progress
-from biper.training.teacher import digest, load_teacher, saved_file
+from biper.training.teacher import digest, load_teacher
 
 _TEACHER = "teacher_sha256"
 """The key of ``environment.json`` with the SHA-256 of a saved teacher."""
@@ -53,10 +53,10 @@ def _check_teacher(folder: RunFolder, recipe: Recipe, began: dict[str, Any]) -> 
     Raises:
         CheckpointError: its content has changed, or it cannot be read.
     """
-    file = None if recipe.teacher is None else recipe.teacher.file
-    if file is not None and began.get(_TEACHER, digest(Path(file))) != digest(Path(file)):
+    path = recipe.saved_teacher
+    if path is not None and _TEACHER in began and digest(path) != began[_TEACHER]:
         raise CheckpointError(
-            f"{saved_file(Path(file))} is not the teacher that {folder.path} began with: its SHA-256 was "
+            f"{model_file_of(path)} is not the teacher that {folder.path} began with: its SHA-256 was "
             f"{began[_TEACHER]}; give back the old file, or train into another folder with out=..."
         )
 
@@ -74,8 +74,8 @@ def validate(
         module = _made_and_tried(info, images)
     if options.start_from is not None and not folder.checkpoints.newest_first():
         take_weights_(module, info, Path(options.start_from), recipe.method.stages[0], parts.factory)
-    if recipe.teacher is not None and recipe.teacher.file is not None:
-        load_teacher(Path(recipe.teacher.file), parts, images)
+    if recipe.saved_teacher is not None:
+        load_teacher(recipe.saved_teacher, parts, images)
     return images
 
 
@@ -112,8 +112,8 @@ def begin(
     device, precision = str(processes.fabric.device), options.precision
     environment = describe_environment(seed=recipe.seed, device=device, precision=precision, processes=processes.count)
     environment |= describe_factory(parts.factory, recipe)
-    if recipe.teacher is not None and recipe.teacher.file is not None:
-        environment[_TEACHER] = digest(Path(recipe.teacher.file))
+    if recipe.saved_teacher is not None:
+        environment[_TEACHER] = digest(recipe.saved_teacher)
     write_json(folder.environment_file, environment | describe_identity(options) | began)
 
 

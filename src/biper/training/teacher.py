@@ -14,7 +14,7 @@ from biper.errors import CheckpointError, ModelError
 from biper.models.own import factory_of_run, require_outputs
 from biper.models.saved import load_model
 from biper.recipes.schema import TeacherRecipe
-from biper.runs.folder import RunFolder
+from biper.runs.folder import model_file_of
 from biper.runs.records import TeacherResult
 from biper.training.images import RunImages
 from biper.training.parts import RunParts
@@ -34,7 +34,7 @@ def load_teacher(path: Path, parts: RunParts, images: RunImages) -> nn.Module:
             deviation of pixels.
         ModelError: the teacher cannot compute these images, or does not have an output for each class.
     """
-    file = saved_file(path)
+    file = model_file_of(path)
     module, info = load_model(file, factory=factory_of_run(file) or parts.factory)
     spec = images.spec
     if (tuple(info.mean), tuple(info.std)) != (tuple(spec.mean), tuple(spec.std)):
@@ -49,21 +49,17 @@ def load_teacher(path: Path, parts: RunParts, images: RunImages) -> nn.Module:
     return module
 
 
-def saved_file(path: Path) -> Path:
-    """The model file of a run folder, or the file itself."""
-    return RunFolder(path).model_file if path.is_dir() else path
-
-
 def digest(path: Path) -> str:
     """The SHA-256 of a saved teacher, in hexadecimal digits.
 
     Raises:
         CheckpointError: the file cannot be read.
     """
+    file = model_file_of(path)
     try:
-        return hashlib.sha256(saved_file(path).read_bytes()).hexdigest()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise CheckpointError(f"the teacher {saved_file(path)} cannot be read: {error.strerror}") from error
+        raise CheckpointError(f"the teacher {file} cannot be read: {error.strerror}") from error
 
 
 class Teacher:
