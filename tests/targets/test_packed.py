@@ -14,8 +14,9 @@ from support.networks import trained_like
 from torch import Tensor, nn
 
 import biper
-from biper.errors import BiperError, DataError, ExportError, ModelFormatError
+from biper.errors import BiperError, CheckpointError, DataError, ExportError, ModelFormatError
 from biper.lowering.lower import lower
+from biper.models.saved import load_model
 from biper.runtime.bench import bench
 from biper.runtime.bfloat16 import from_bfloat16
 from biper.runtime.model import Model
@@ -95,6 +96,8 @@ def test_bfloat16_halves_the_real_weights_and_stays_near(tmp_path: Path) -> None
     programs = [read_program(tmp_path / name) for name in ("a.biper", "b.biper")]
     first = [run_reference(program, x.numpy())["v0"] for program in programs]
     assert 0 < np.abs(first[0] - first[1]).max() < 0.02 * np.abs(first[0]).max()
+    with pytest.raises(CheckpointError, match=r"b\.biper holds 'biper program 2', expected 'biper model 1'"):
+        load_model(tmp_path / "b.biper")
     stored = programs[1].operations[0].tensors["weight"]
     assert stored.dtype == np.uint16
     np.testing.assert_array_equal(

@@ -16,6 +16,7 @@ from biper.data import load_dataset
 from biper.data.dataset import Dataset
 from biper.data.specs import SIGNALS, DatasetSpec, dataset_spec
 from biper.errors import BiperError, CheckpointError, ModelError
+from biper.io.container import container_format
 from biper.io.tensors import load_tensors, save_tensors
 from biper.io.toml import shortened
 from biper.models import create_model
@@ -246,6 +247,9 @@ def load_model(path: str | Path, *, factory: str | Factory | None = None) -> tup
         CheckpointError: the file is missing, corrupt or no model, or its weights do not fit its network.
         ModelError: it is a network of your own, and its code is not given, or cannot be imported, or fails.
     """
+    other = container_format(Path(path))  # first, because files of other formats have tensors of other types
+    if other not in (None, FORMAT):
+        raise CheckpointError(f"{path} holds {other!r}, expected {FORMAT!r}")
     tensors, document = load_tensors(Path(path))
     if document.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds {document.get('format')!r}, expected {FORMAT!r}")
