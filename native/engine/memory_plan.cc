@@ -1,5 +1,7 @@
 // Where the values of one image are in the arena: values that are not needed at the same time share memory.
 #include <algorithm>
+#include <cmath>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -9,6 +11,23 @@ namespace biper {
 namespace {
 
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 33;
+
+// Whether the epilogue of a convolution never makes the larger of two sums the smaller of two results. Rounded products
+// and sums keep this order, too.
+bool keeps_order(const Operation& op) {
+  const Epilogue& e = op.epilogue;
+  const auto rises = [&](const float* factors) {
+    return std::all_of(factors, factors + op.channels, [](float f) { return f >= 0 && std::isfinite(f); });
+  };
+  if (op.residual >= 0 || (e.multiplier && !rises(e.multiplier))) return false;
+  return e.activation != Activation::kPrelu || rises(e.slope);
+}
+
+// Whether a pool does nothing to its maxima but to store them.
+bool is_plain_maximum(const Operation& pool) {
+  const Epilogue& e = pool.epilogue;
+  return pool.pooling.maximum && pool.residual < 0 && !e.multiplier && !e.offset && e.activation == Activation::kNone;
+}
 
 }  // namespace
 
@@ -30,7 +49,8 @@ void Engine::pack_input() {
 }
 
 // Where a pool is the only one to read the result of the convolution before it, both are computed some rows at a time,
-// so that the rows in between stay in the cache. Each thread has memory for its own rows.
+// so that the rows in between stay in the cache. Each thread has memory for its own rows. The maximum of results is the
+// result of the maximal sum, so that an epilogue which keeps the order is computed once for a window, by the pool.
 void Engine::fuse_pools() {
   constexpr std::int64_t kBandBytes = 256 << 10;
   for (std::size_t i = 1; i < operations_.size(); ++i) {
@@ -51,6 +71,12 @@ void Engine::fuse_pools() {
     if (floats >= value.all_floats()) continue;
     convolution.pool = &pool, convolution.pool_rows = pool_rows;
     pool.is_fused = true;
+    if (is_plain_maximum(pool) && keeps_order(convolution)) {
+      std::swap(convolution.epilogue, pool.epilogue);
+      const bool integers = convolution.kind == Operation::Kind::kInt8Convolution ||
+                            convolution.kind == Operation::Kind::kBinaryConvolution;
+      pool.pooling.never_nan = integers;
+    }
     value.floats = floats;
     for (const int result : {pool.real, pool.bits})
       if (result >= 0) values_[result].made = value.made;

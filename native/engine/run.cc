@@ -17,8 +17,8 @@ std::int64_t result_blocks(const Operation& op) {
   return std::int64_t{op.height} * op.width * round_up(op.channels, kLanes) / kLanes;
 }
 
-// Whether an image has a value that a convolution cannot compute alike on every instruction set: levels have no NaN,
-// and the row transform spreads what is not finite to neighbouring results.
+// Whether a convolution reads a value that it cannot compute alike on every instruction set: levels have no NaN, and
+// the row transform spreads what is not finite to neighbouring results.
 bool fails(const Operation& op, const float* x, const Value& value) {
   const bool levels = op.kind == Operation::Kind::kInt8Convolution;
   const bool bfloat16 = op.kind == Operation::Kind::kBfloat16Convolution || op.rounded >= 0;
@@ -26,18 +26,26 @@ bool fails(const Operation& op, const float* x, const Value& value) {
   constexpr std::uint32_t kSign = 1u << 31, kInfinite = 0xffu << 23;  // of a float; NaN has more bits than infinity
   constexpr std::uint32_t kRoundedToInfinity = 0x7f7f8000;            // the least float that bfloat16 makes infinite
   const std::uint32_t least = levels ? kInfinite + 1 : bfloat16 ? kRoundedToInfinity : kInfinite;
-  // Where all floats of a row are channels, there are loops over rows instead of pixels.
-  const bool dense = value.stride == value.channels;
-  const std::int64_t count = dense ? value.height : value.pixels();
-  const int inside = dense ? value.width * value.channels : value.channels;
-  for (std::int64_t i = 0; i < count; ++i, x += dense ? inside : value.stride) {
+  const auto any_from = [least](const float* at, int count) {
     std::uint32_t found = 0;  // its highest bit: some float has the bits of `least` or more, without its sign
-    for (int c = 0; c < inside; ++c) {
+    for (int i = 0; i < count; ++i) {
       std::uint32_t bits;
-      std::memcpy(&bits, x + c, sizeof(bits));
+      std::memcpy(&bits, at + i, sizeof(bits));
       found |= (bits & ~kSign) + (kSign - least);
     }
-    if (found & kSign) return true;
+    return (found & kSign) != 0;
+  };
+  const Geometry& g = op.geometry;
+  const std::int64_t row_floats = std::int64_t{value.width} * value.stride;
+  for (int row = 0; row < value.height; ++row, x += row_floats) {
+    if (!g.reads_row(g.pad_top + row)) continue;
+    if (value.stride == value.channels && g.reads_all_columns()) {
+      if (any_from(x, value.width * value.channels)) return true;
+      continue;
+    }
+    for (int column = 0; column < value.width; ++column)
+      if (g.reads_column(g.pad_left + column) && any_from(x + std::int64_t{column} * value.stride, value.channels))
+        return true;
   }
   return false;
 }

@@ -49,6 +49,11 @@ struct Geometry {
   // The size of the part of the padded image that the taps reach.
   int padded_height() const { return (out_height - 1) * step_y + (kernel_y - 1) * dilation_y + 1; }
   int padded_width() const { return (out_width - 1) * step_x + (kernel_x - 1) * dilation_x + 1; }
+  // Whether a tap of some result reads this row, or this column, of the padded image. A kernel that is smaller than its
+  // step leaves some out.
+  bool reads_row(int row) const { return row % step_y <= (kernel_y - 1) * dilation_y; }
+  bool reads_column(int column) const { return column % step_x <= (kernel_x - 1) * dilation_x; }
+  bool reads_all_columns() const { return reads_column(step_x - 1); }
   // For rounded inputs: runs of neighbouring inputs in a row of the kernel, and the steps of so many inputs in a run.
   int row_runs() const { return dilation_x == 1 ? 1 : kernel_x; }
   int run_steps(int inputs) const { return (channels * (dilation_x == 1 ? kernel_x : 1) + inputs - 1) / inputs; }
@@ -65,6 +70,7 @@ struct Pooling {
   int channels, height, width, out_height, out_width;
   int kernel_y, kernel_x, step_y, step_x, pad_y, pad_x;
   bool maximum, count_padding;
+  bool never_nan = false;  // no input is NaN, so that a maximum need not be NaN where one is
 
   // How many rows of the input so many rows of the result read.
   int rows_read(int rows) const { return (rows - 1) * step_y + kernel_y; }

@@ -19,8 +19,11 @@ inline Span span_of(int at, int step, int padding, int kernel, int size, bool co
   return {first, last, count_padding ? lesser(start + kernel, size + padding) - start : last - first};
 }
 
+// What becomes of the inputs of a window. kLarger is the maximum of inputs that are never NaN.
+enum class Reduction { kMean, kMaximum, kLarger };
+
 // Computes blocks [block, end) of a row of the result, V at once. V counts down to the number that is left.
-template <typename Isa, bool kMaximum, int V = 4>
+template <typename Isa, Reduction kReduction, int V = 4>
 void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int block, int end) {
   const std::int64_t stride = std::int64_t{blocks_of(p.channels)} * kLanes;
   const Span ys = span_of(row, p.step_y, p.pad_y, p.kernel_y, p.height, p.count_padding);
@@ -31,16 +34,22 @@ void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int
     for (int column = 0; column < p.out_width; ++column) {
       const Span xs = span_of(column, p.step_x, p.pad_x, p.kernel_x, p.width, p.count_padding);
       typename Isa::Floats y[1][V];
-      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[0][v] = Isa::all(kMaximum ? -kInfinity : 0.0f); });
+      repeat<V>([&](auto v)
+                    BIPER_INLINE_LAMBDA { y[0][v] = Isa::all(kReduction == Reduction::kMean ? 0.0f : -kInfinity); });
       for (int iy = ys.first; iy < ys.last; ++iy) {
         const float* x = in + (static_cast<std::int64_t>(iy) * p.width + xs.first) * stride + block * kLanes;
         for (int ix = xs.first; ix < xs.last; ++ix, x += stride)
           repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
             const auto value = Isa::load(x + v * kLanes);
-            y[0][v] = kMaximum ? Isa::larger_or_nan(y[0][v], value) : Isa::add(y[0][v], value);
+            if constexpr (kReduction == Reduction::kMean)
+              y[0][v] = Isa::add(y[0][v], value);
+            else if constexpr (kReduction == Reduction::kMaximum)
+              y[0][v] = Isa::larger_or_nan(y[0][v], value);
+            else
+              y[0][v] = Isa::larger(y[0][v], value);
           });
       }
-      if constexpr (!kMaximum) {
+      if constexpr (kReduction == Reduction::kMean) {
         if (const int count = ys.count * xs.count; count != counted) {
           // For a power of 2 multiplying by the inverse is exact and much faster than a division.
           counted = count, exact = (count & (count - 1)) == 0;
@@ -54,13 +63,15 @@ void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int
     }
   }
   if constexpr (V > 1) {
-    if (block < end) pool_row<Isa, kMaximum, V - 1>(p, in, e, row, block, end);
+    if (block < end) pool_row<Isa, kReduction, V - 1>(p, in, e, row, block, end);
   }
 }
 
 template <typename Isa>
 void pool_blocks(const Pooling& p, const float* in, const Epilogue& e, int begin, int end) {
-  const auto compute = p.maximum ? pool_row<Isa, true> : pool_row<Isa, false>;
+  const auto compute = !p.maximum    ? pool_row<Isa, Reduction::kMean>
+                       : p.never_nan ? pool_row<Isa, Reduction::kLarger>
+                                     : pool_row<Isa, Reduction::kMaximum>;
   for (int row = begin; row < end; ++row) compute(p, in, e, row, 0, blocks_of(p.channels));
   clear_spare_bits(e, static_cast<std::int64_t>(begin) * p.out_width, static_cast<std::int64_t>(end) * p.out_width);
 }

@@ -22,16 +22,15 @@ void round_values(const Levels& l, const float* in, std::uint8_t* out, int count
 }
 
 // Writes rows [begin, end) of the padded input as neighbouring inputs of type Out. `round(x, out, count)` rounds
-// neighbouring values; columns and rows of the padding are `zero`. Rows that no tap reads are left out, and with
-// `skips` columns that a kernel of one column does not read.
+// neighbouring values. The padding is `zero`, and so are columns that no tap reads, which may not be numbers. Rows that
+// no tap reads are left out.
 template <typename Out, typename Round>
-void round_rows(const Geometry& g, int row_stride, Out zero, bool skips, const float* in, Out* rows, int begin, int end,
+void round_rows(const Geometry& g, int row_stride, Out zero, const float* in, Out* rows, int begin, int end,
                 Round&& round) {
   // The kernel may end within the padding on the left; then no column of the image is read.
   const int columns = greater(lesser(g.width, g.padded_width() - g.pad_left), 0);
-  const int span = (g.kernel_y - 1) * g.dilation_y + 1;
   for (int row = begin; row < end; ++row) {
-    if (row % g.step_y >= span) continue;
+    if (!g.reads_row(row)) continue;
     Out* out = rows + static_cast<std::int64_t>(row) * row_stride;
     const bool inside = row >= g.pad_top && row - g.pad_top < g.height;
     const int first = inside ? lesser(g.pad_left * g.channels, row_stride) : row_stride;
@@ -40,20 +39,24 @@ void round_rows(const Geometry& g, int row_stride, Out zero, bool skips, const f
     for (int i = last; i < row_stride; ++i) out[i] = zero;
     if (!inside) continue;
     const float* x = in + static_cast<std::int64_t>(row - g.pad_top) * g.width * g.stride;
-    if (g.stride == g.channels && !skips) {
+    if (g.stride == g.channels && g.reads_all_columns()) {
       round(x, out + first, columns * g.channels);
-    } else {
-      for (int column = 0; column < columns; column += skips ? g.step_x : 1)
-        round(x + static_cast<std::int64_t>(column) * g.stride, out + first + column * g.channels, g.channels);
+      continue;
+    }
+    for (int column = 0; column < columns; ++column) {
+      Out* at = out + first + column * g.channels;
+      if (g.reads_column(g.pad_left + column)) {
+        round(x + static_cast<std::int64_t>(column) * g.stride, at, g.channels);
+      } else {
+        for (int c = 0; c < g.channels; ++c) at[c] = zero;
+      }
     }
   }
 }
 
-inline bool skips_columns(const Geometry& g) { return g.kernel_x == 1 && g.pad_left == 0 && g.step_x > 1; }
-
 template <typename Isa>
 void round_to_levels(const Geometry& g, const Levels& l, const float* in, std::uint8_t* levels, int begin, int end) {
-  round_rows(g, l.row_stride, static_cast<std::uint8_t>(l.zero), skips_columns(g), in, levels, begin, end,
+  round_rows(g, l.row_stride, static_cast<std::uint8_t>(l.zero), in, levels, begin, end,
              [&](const float* x, std::uint8_t* out, int count) { round_values<Isa>(l, x, out, count); });
 }
 
@@ -64,9 +67,8 @@ void round_to_bfloat16(const Geometry& g, int row_stride, const float* in, std::
     for (; i + kLanes <= count; i += kLanes) Isa::store_bfloat16(out + i, Isa::load(x + i));
     for (; i < count; ++i) out[i] = to_bfloat16(x[i]);
   };
-  // A pair may end in the column behind, whose product is with 0: it must be a number, so that it is not left out.
-  const bool skips = skips_columns(g) && g.channels % 2 == 0;
-  round_rows(g, row_stride, std::uint16_t{0}, skips, in, rows, begin, end, round);
+  // A pair may end in the column behind, whose product is with 0.
+  round_rows(g, row_stride, std::uint16_t{0}, in, rows, begin, end, round);
 }
 
 // Computes a row of the result, from block `block` on: V blocks at once. V counts down to the number that is left. The

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.array_programs import array_programs
-from support.programs import PADDED, operation, program_of
+from support.programs import PADDED, PLAIN, operation, program_of
 from support.small_programs import affine, small_programs
 
 from biper.errors import DataError
+from biper.runtime.bfloat16 import to_bfloat16
 from biper.runtime.cpu import instruction_sets
 from biper.runtime.engine import Engine
 from biper.runtime.program import Program
@@ -82,3 +83,51 @@ def test_a_convolution_that_some_sets_transform_refuses_on_all(instruction_set: 
         engine(spoiled(program, value))
     good = numbers.standard_normal((1, 16, 8, 8), np.float32)
     np.testing.assert_allclose(engine(good), run_reference(program, good)["y"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_a_maximum_is_nan_where_a_convolution_with_it_has_nan(instruction_set: str, threads: int) -> None:
+    """The engine computes the two together, and the activation of the convolution after the maximum."""
+    numbers = np.random.Generator(np.random.PCG64(5))
+    weight = {"weight": numbers.standard_normal((64, 3, 2, 2), np.float32), "offset": np.ones(64, np.float32)}
+    clip = {"activation": "clip", "low": -1.0, "high": 1.0}
+    pooling = {"kind": "max", "kernel": [3, 3], "stride": [2, 2], "padding": [1, 1], "count_padding": False}
+    operations = [
+        operation("convolution", "image", weight, real="v", attributes=PLAIN | clip),
+        operation("pool", "v", real="y", attributes=pooling | {"size": [40, 40]}),
+    ]
+    program = program_of((3, 80, 80), operations, "y")
+    images = np.zeros((1, 3, 80, 80), np.float32)
+    images[0, 1, 40, 30] = np.nan
+    expected = run_reference(program, images)["y"]
+    assert 64 <= np.isnan(expected).sum() <= 4 * 64
+    np.testing.assert_array_equal(Engine(program, instruction_set, threads=threads)(images), expected)
+
+
+@pytest.mark.parametrize("kind", ["int8", "bfloat16"])
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_values_between_the_taps_are_not_read(instruction_set: str, kind: str) -> None:
+    """A kernel of 1x1 with step 2, on an odd number of channels; padding moves the taps to odd rows and columns."""
+    numbers = np.random.Generator(np.random.PCG64(6))
+    for padding, first in (([0, 0, 0, 0], 0), ([1, 0, 1, 0], 1)):
+        attributes = PLAIN | {"stride": [2, 2], "padding": padding}
+        tensors = {"weight": numbers.integers(-99, 99, (7, 5, 1, 1)).astype(np.int8)} | affine(numbers, 7)
+        if kind == "int8":
+            attributes |= {"input_factor": 20.0, "input_zero": 99}
+        else:
+            tensors["weight"] = to_bfloat16(tensors["weight"].astype(np.float32))
+        step = operation("convolution", "image", tensors, real="y", attributes=attributes)
+        program = program_of((5, 8, 9), [step], "y")
+        engine = Engine(program, instruction_set)
+        images = np.full((1, 5, 8, 9), np.nan, np.float32)
+        images[..., first::2, first::2] = numbers.standard_normal(images[..., first::2, first::2].shape)
+        expected = run_reference(program, images)["y"]
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(engine(images), expected, rtol=1e-5, atol=1e-3)
+        images[0, 4, first + 2, first + 6] = np.nan
+        with pytest.raises(DataError, match="not finite"):
+            engine(images)
+        if kind == "int8":
+            with pytest.raises(DataError, match="not finite"):
+                run_reference(program, images)

@@ -67,6 +67,24 @@ def random_of(draw: st.DrawFn) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(draw(st.integers(0, 2**32))))
 
 
+def activations(
+    draw: st.DrawFn, random: np.random.Generator, channels: int
+) -> tuple[dict[str, object], dict[str, NDArray]]:
+    """The attributes and tensors of an activation, or none."""
+    activation = draw(st.sampled_from([None, "clip", "relu", "prelu"]))
+    attributes: dict[str, object] = {"activation": activation} if activation else {}
+    if activation == "clip":
+        attributes |= {"low": -0.5, "high": 1.5}
+    slopes = {"slope": signed(draw, random, channels)} if activation == "prelu" else {}
+    return attributes, slopes
+
+
+def signed(draw: st.DrawFn, random: np.random.Generator, channels: int) -> NDArray[np.float32]:
+    """A number for each channel: none is negative, or some are."""
+    numbers = random.standard_normal(channels).astype(np.float32)
+    return np.abs(numbers) if draw(st.booleans()) else numbers
+
+
 @given(data=st.data())
 @settings(max_examples=300)
 def test_binary_sums_are_the_same_integers(data: st.DataObject) -> None:
@@ -114,20 +132,13 @@ def test_real_convolutions_with_every_epilogue(data: st.DataObject) -> None:
         tensors["offset"] = random.standard_normal(channels).astype(np.float32)
     elif data.draw(st.booleans()):
         tensors["offset"] = random.standard_normal(channels).astype(np.float32)
-    rest: dict[str, object] = {}
-    activation = data.draw(st.sampled_from([None, "clip", "relu", "prelu"]))
-    if activation:
-        rest["activation"] = activation
-    if activation == "clip":
-        rest |= {"low": -0.5, "high": 1.5}
-    if activation == "prelu":
-        tensors["slope"] = random.standard_normal(channels).astype(np.float32)
+    rest, slopes = activations(data.draw, random, channels)
     operations = [
-        operation("convolution", "image", tensors, real="v0", attributes=attributes | rest),
+        operation("convolution", "image", tensors | slopes, real="v0", attributes=attributes | rest),
         operation("elementwise", "v0", real="v1", residual="v0"),
     ]
     images = random.standard_normal((2, *shape)).astype(np.float32)
-    check(program_of(shape, operations, "v1"), images, exact=False, scale=largest_sum(images, tensors))
+    check(program_of(shape, operations, "v1"), images, exact=False, scale=largest_sum(images, tensors | slopes))
 
 
 @given(data=st.data())
@@ -296,20 +307,29 @@ def test_a_pool_is_computed_with_the_convolution_before_it(data: st.DataObject) 
         "size": size,
         "count_padding": data.draw(st.booleans()),
     }
-    if data.draw(st.booleans()):
+    attributes, slopes = activations(data.draw, random, 64)
+    epilogue = slopes | {"offset": random.standard_normal(64).astype(np.float32)}
+    kind = data.draw(st.sampled_from(["real", "bits", "levels"]))
+    reads, first = "image", []
+    if kind == "real":
         tensors = {"weight": random.standard_normal((64, 3, 3, 3)).astype(np.float32)}
-        first = [operation("convolution", "image", tensors, real="v0", attributes=PADDED)]
     else:
+        epilogue["multiplier"] = signed(data.draw, random, 64)
+    if kind == "bits":
         tensors = random_bits(random, 64, 3, 3, 3)
-        first = [
-            operation("elementwise", "image", bits="b0"),
-            operation("binary_convolution", "b0", tensors, real="v0", attributes=PADDED),
-        ]
+        reads, first = "b0", [operation("elementwise", "image", bits="b0")]
+    if kind == "levels":
+        tensors = {"weight": random.integers(-128, 128, (64, 3, 3, 3)).astype(np.int8)}
+        attributes |= {"input_factor": 30.0, "input_zero": 100}
+    tensors |= epilogue
+    name = "binary_convolution" if kind == "bits" else "convolution"
+    convolution = operation(name, reads, tensors, real="v0", attributes=PADDED | attributes)
     emitted = {"real": "v1"} if data.draw(st.booleans()) else {"real": "v1", "bits": "b1"}
-    operations = [*first, operation("pool", "v0", attributes=pooling, **emitted)]
+    operations = [*first, convolution, operation("pool", "v0", attributes=pooling, **emitted)]
     images = random.standard_normal((1, 3, height, width)).astype(np.float32)
     program = program_of((3, height, width), operations, "v1")
-    check(program, images, exact=False, scale=largest_sum(images, tensors))
+    scale = largest_sum(images, tensors) * (30.0 if kind == "levels" else 1.0)
+    check(program, images, exact=kind != "real" and pooling["kind"] == "max", scale=scale)
     assert Engine(program, SETS[-1]).arena_bytes < 4 * 64 * (height * width + size[0] * size[1])
 
 

@@ -114,9 +114,9 @@ class Engine:
 
         Raises:
             ValueError: an input is missing, or has another shape.
-            DataError: a value that is not finite reaches a convolution that needs finite ones: NaN one of int8; or NaN,
-                infinity or a number that rounds to it one of bfloat16; or NaN or infinity one of real values that some
-                instruction sets compute by a transform.
+            DataError: a convolution reads a value that is not finite and needs finite ones: one of int8 NaN; or one of
+                bfloat16 NaN, infinity or a number that rounds to it; or one of real values that some instruction sets
+                compute by a transform NaN or infinity.
         """
         results = self.run(images, others or {})
         return results[0] if self._single else dict(zip(self._outputs, results, strict=True))

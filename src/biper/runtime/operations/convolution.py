@@ -86,10 +86,21 @@ def convolve(op: Operation, x: Array, weight: Array) -> Array:
     return y.reshape(n, out, rows, columns)
 
 
+def _read_by_taps(op: Operation, x: Array, weight: Array) -> Array:
+    """The rows and columns of ``x`` that taps read. A kernel that is smaller than its stride leaves some out."""
+    top, _, left, _ = op.attributes["padding"]
+    read = []
+    for size, before, axis in ((x.shape[2], top, 0), (x.shape[3], left, 1)):
+        span = (weight.shape[2 + axis] - 1) * op.attributes["dilation"][axis] + 1
+        read.append((np.arange(size) + before) % op.attributes["stride"][axis] < span)
+    rows, columns = read
+    return x[:, :, rows][..., columns]
+
+
 def _convolution(op: Operation, inputs: list[Array]) -> Array:
     x, weight = inputs[0], op.tensors["weight"]
     if weight.dtype == np.int8:
-        if np.isnan(x).any():
+        if np.isnan(_read_by_taps(op, x, weight)).any():
             raise DataError("a value that is not finite (NaN) reaches an int8 convolution")
         zero = np.float32(op.attributes["input_zero"])
         levels = np.rint(np.clip(x * np.float32(op.attributes["input_factor"]), -zero, 255 - zero))
