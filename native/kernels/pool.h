@@ -22,6 +22,55 @@ inline Span span_of(int at, int step, int padding, int kernel, int size, bool co
 // What becomes of the inputs of a window. kLarger is the maximum of inputs that are never NaN.
 enum class Reduction { kMean, kMaximum, kLarger };
 
+template <typename Isa, Reduction kReduction>
+BIPER_INLINE typename Isa::Floats reduce(typename Isa::Floats a, typename Isa::Floats b) {
+  if constexpr (kReduction == Reduction::kMean)
+    return Isa::add(a, b);
+  else if constexpr (kReduction == Reduction::kMaximum)
+    return Isa::larger_or_nan(a, b);
+  else
+    return Isa::larger(a, b);
+}
+
+// Computes blocks [block, end) of a row of maxima, V at once, of windows that are three columns wide and two apart, as
+// those behind the stem of a ResNet. Neighbouring windows share a column, whose maxima are computed once.
+template <typename Isa, Reduction kReduction, int V = 4>
+void maxima_of_three(const Pooling& p, const float* in, const Epilogue& e, int row, int block, int end) {
+  const std::int64_t stride = std::int64_t{blocks_of(p.channels)} * kLanes, next_row = p.width * stride;
+  const Span ys = span_of(row, p.step_y, p.pad_y, p.kernel_y, p.height, p.count_padding);
+  const float* top = in + ys.first * next_row;
+  for (; block + V <= end; block += V) {
+    typename Isa::Floats last[V];
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { last[v] = Isa::all(-kInfinity); });
+    // The larger of `y` and the rows of a column. Columns outside the image have none.
+    const auto take = [&](auto& y, int column) BIPER_INLINE_LAMBDA {
+      if (column < 0 || column >= p.width) return;
+      const float* x = top + column * stride + block * kLanes;
+      const auto take_row = [&] BIPER_INLINE_LAMBDA {
+        repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[v] = reduce<Isa, kReduction>(y[v], Isa::load(x + v * kLanes)); });
+        x += next_row;
+      };
+      if (ys.last - ys.first == 3)
+        repeat<3>([&](auto) BIPER_INLINE_LAMBDA { take_row(); });
+      else
+        for (int i = ys.first; i < ys.last; ++i) take_row();
+    };
+    take(last, -p.pad_x);
+    for (int column = 0; column < p.out_width; ++column) {
+      const int first = 2 * column - p.pad_x;
+      typename Isa::Floats y[1][V];
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[0][v] = last[v], last[v] = Isa::all(-kInfinity); });
+      take(y[0], first + 1);
+      take(last, first + 2);
+      repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[0][v] = reduce<Isa, kReduction>(y[0][v], last[v]); });
+      store_real<Isa>(e, y, static_cast<std::int64_t>(row) * p.out_width + column, Constant<1>{}, block);
+    }
+  }
+  if constexpr (V > 1) {
+    if (block < end) maxima_of_three<Isa, kReduction, V - 1>(p, in, e, row, block, end);
+  }
+}
+
 // Computes blocks [block, end) of a row of the result, V at once. V counts down to the number that is left.
 template <typename Isa, Reduction kReduction, int V = 4>
 void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int block, int end) {
@@ -41,12 +90,7 @@ void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int
         for (int ix = xs.first; ix < xs.last; ++ix, x += stride)
           repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
             const auto value = Isa::load(x + v * kLanes);
-            if constexpr (kReduction == Reduction::kMean)
-              y[0][v] = Isa::add(y[0][v], value);
-            else if constexpr (kReduction == Reduction::kMaximum)
-              y[0][v] = Isa::larger_or_nan(y[0][v], value);
-            else
-              y[0][v] = Isa::larger(y[0][v], value);
+            y[0][v] = reduce<Isa, kReduction>(y[0][v], value);
           });
       }
       if constexpr (kReduction == Reduction::kMean) {
@@ -69,9 +113,13 @@ void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int
 
 template <typename Isa>
 void pool_blocks(const Pooling& p, const float* in, const Epilogue& e, int begin, int end) {
+  const bool threes = p.kernel_x == 3 && p.step_x == 2;
+  const auto maxima = [&]<Reduction kReduction>() {
+    return threes ? maxima_of_three<Isa, kReduction> : pool_row<Isa, kReduction>;
+  };
   const auto compute = !p.maximum    ? pool_row<Isa, Reduction::kMean>
-                       : p.never_nan ? pool_row<Isa, Reduction::kLarger>
-                                     : pool_row<Isa, Reduction::kMaximum>;
+                       : p.never_nan ? maxima.template operator()<Reduction::kLarger>()
+                                     : maxima.template operator()<Reduction::kMaximum>();
   for (int row = begin; row < end; ++row) compute(p, in, e, row, 0, blocks_of(p.channels));
   clear_spare_bits(e, static_cast<std::int64_t>(begin) * p.out_width, static_cast<std::int64_t>(end) * p.out_width);
 }
