@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from biper.errors import CheckpointError
+from biper.io.container import container_format
 from biper.io.files import atomic_write, read_regular, remove_abandoned
 from biper.io.tensors import load_tensors, save_tensors
 from biper.runtime.pretrained import load_pretrained
@@ -53,6 +54,7 @@ def test_pipes_devices_and_folders_are_errors_and_nobody_waits(tmp_path: Path) -
             read_regular(tmp_path / name)
         with pytest.raises(CheckpointError, match=f"cannot read .*: .*{reason}"):
             load_tensors(tmp_path / name)
+        assert container_format(tmp_path / name) is None
     save_tensors(tmp_path / "real", {"x": torch.ones(2)}, {})
     (tmp_path / "other").symlink_to("real")
     assert load_tensors(tmp_path / "other")[0]["x"].tolist() == [1, 1]

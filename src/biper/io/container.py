@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from mmap import mmap
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from biper.errors import printable
+from biper.io.files import open_regular
 
 _BLANK = "0" * 64
 _HASH = re.compile("[0-9a-f]{64}")
@@ -69,15 +71,15 @@ def open_sealed(blob: bytes | mmap, *, dtypes: Collection[str], verify: bool = T
 
 
 def container_format(path: Path) -> str | None:
-    """The format that the document of a container names; None for a file that is no container, or is damaged.
+    """The format that the document of a container names; None for what is no container, is damaged, or is no file.
 
     Only the header of the file is read, and no checksum is compared.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(_LENGTH_BYTES)
             length = int.from_bytes(start, "little")
-            if length > min(path.stat().st_size, _LONGEST_HEADER):
+            if length > min(os.fstat(file.fileno()).st_size, _LONGEST_HEADER):
                 return None
             found = _document(_header(memoryview(start + file.read(length)))).get("format")
     except (OSError, ContainerError):

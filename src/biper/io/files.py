@@ -6,8 +6,10 @@ import errno
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 """The names of temporary files: that of the file to write, and the number of the process."""
@@ -58,10 +60,27 @@ def _flush_folder(path: Path) -> None:
             os.close(folder)
 
 
-def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
-    """The content of a regular file, or of a link to one.
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A regular file, or what a link to one leads to, opened for reading bytes.
 
-    A pipe or a device is refused before anything is read: reading it may wait for ever, or never end.
+    A pipe or a device is refused before anything is read: opening or reading it may wait for ever, or never end.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file; ``strerror`` says which.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe, a device or a folder, expected a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """The content of a regular file, or of a link to one; see `open_regular`.
 
     Args:
         path: the file.
@@ -70,17 +89,11 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
     Raises:
         OSError: it cannot be read, is no regular file, or is larger; ``strerror`` says which.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is a pipe, a device or a folder, expected a regular file", str(path))
-        if limit is not None and status.st_size > limit:
-            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, expected at most {limit:,}", str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, expected at most {limit:,}", str(path))
+        return file.read()
 
 
 def remove_abandoned(folder: Path) -> None:

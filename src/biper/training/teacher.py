@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.errors import CheckpointError, ModelError
+from biper.io.files import read_regular
 from biper.models.own import factory_of_run, require_outputs
 from biper.models.saved import load_model
 from biper.recipes.schema import TeacherRecipe
@@ -57,7 +58,7 @@ def digest(path: Path) -> str:
     """
     file = model_file_of(path)
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(file)).hexdigest()
     except OSError as error:
         raise CheckpointError(f"the teacher {file} cannot be read: {error.strerror}") from error
 
