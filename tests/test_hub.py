@@ -145,7 +145,7 @@ def test_a_card_says_what_the_file_reaches() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cifar10-resnet18-narrow", "cifar10-resnet20", RPRELU])
+@pytest.mark.parametrize("name", ["cifar10-resnet18-half", "cifar10-resnet18-narrow", "cifar10-resnet20", RPRELU])
 def test_the_card_of_a_cifar_model(name: str, cifar_dir: Path) -> None:
     from biper.data import load_dataset
 

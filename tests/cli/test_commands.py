@@ -150,7 +150,7 @@ def test_the_version_and_the_help_are_printed(biper: Biper) -> None:
         ("biper in", ["inspect"]),
         ("biper train cifar10-vgg", ["cifar10-vgg-small", "cifar10-vgg-small-short"]),
         ("biper recipes dig", ["digits"]),
-        ("biper predict cifar", ["cifar10-resnet18-narrow", "cifar10-resnet20", "cifar10-resnet20-rprelu"]),
+        ("biper predict cifar10-resnet18", ["cifar10-resnet18-half", "cifar10-resnet18-narrow"]),
     ],
 )
 def test_a_shell_completes_commands_recipes_and_packaged_models(
