@@ -17,6 +17,7 @@ SOURCES = [
     "common/cpu.cc",
     "common/threads.cc",
     "engine/build.cc",
+    "engine/fuse.cc",
     "engine/memory_plan.cc",
     "engine/run.cc",
     "engine/weight_layouts.cc",

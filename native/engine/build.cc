@@ -336,7 +336,7 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
 void Engine::finish() {
   require(!finished_ && !outputs_.empty(), "the engine is finished, or has no result");
   pack_input();
-  fuse_pools();
+  fuse();
   plan_memory();
   reserve(arena_bytes_);
   finished_ = true;

@@ -5,7 +5,7 @@
 // once than ever before.
 //
 // build.cc adds operations on images, build_arrays.cc those on arrays (views.h, arrays.h), weight_layouts.cc arranges
-// weights, memory_plan.cc places the values, run.cc runs.
+// weights, fuse.cc joins operations, memory_plan.cc places the values, run.cc runs.
 #pragma once
 
 #include <atomic>
@@ -153,7 +153,9 @@ class Engine {
   void reserve(std::int64_t bytes);
   void reserve_layout(int out_channels, std::int64_t floats);
   void pack_input();
+  void fuse();
   void fuse_pools();
+  void fuse_signs();
   void plan_memory();
   const Value* dying_residual(const Value& value) const;
   void read_image(const float* image, std::uint8_t* arena) const;

@@ -1,7 +1,5 @@
 // Where the values of one image are in the arena: values that are not needed at the same time share memory.
 #include <algorithm>
-#include <cmath>
-#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -11,23 +9,6 @@ namespace biper {
 namespace {
 
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 33;
-
-// Whether the epilogue of a convolution never makes the larger of two sums the smaller of two results. Rounded products
-// and sums keep this order, too.
-bool keeps_order(const Operation& op) {
-  const Epilogue& e = op.epilogue;
-  const auto rises = [&](const float* factors) {
-    return std::all_of(factors, factors + op.channels, [](float f) { return f >= 0 && std::isfinite(f); });
-  };
-  if (op.residual >= 0 || (e.multiplier && !rises(e.multiplier))) return false;
-  return e.activation != Activation::kPrelu || rises(e.slope);
-}
-
-// Whether a pool does nothing to its maxima but to store them.
-bool is_plain_maximum(const Operation& pool) {
-  const Epilogue& e = pool.epilogue;
-  return pool.pooling.maximum && pool.residual < 0 && !e.multiplier && !e.offset && e.activation == Activation::kNone;
-}
 
 }  // namespace
 
@@ -46,41 +27,6 @@ void Engine::pack_input() {
   values_[0].stride = values_[0].channels;
   for (const auto& op : operations_)
     if (op->rounded >= 0 && op->inputs[0] == 0) values_[op->rounded].stride = values_[0].stride;
-}
-
-// Where a pool is the only one to read the result of the convolution before it, both are computed some rows at a time,
-// so that the rows in between stay in the cache. Each thread has memory for its own rows. The maximum of results is the
-// result of the maximal sum, so that an epilogue which keeps the order is computed once for a window, by the pool.
-void Engine::fuse_pools() {
-  constexpr std::int64_t kBandBytes = 256 << 10;
-  for (std::size_t i = 1; i < operations_.size(); ++i) {
-    Operation &pool = *operations_[i], &convolution = *operations_[i - 1];
-    if (pool.kind != Operation::Kind::kPool || !convolution.is_convolution()) continue;
-    const int id = convolution.real;
-    if (pool.inputs[0] != id || pool.residual == id || convolution.bits >= 0) continue;
-    Value& value = values_[id];
-    const auto is_part = [&](const Value& other) { return other.base == id; };
-    const auto returns = [&](const Output& output) { return output.value == id; };
-    if (value.last_read != static_cast<int>(i) || dying_residual(value)) continue;
-    if (std::any_of(values_.begin(), values_.end(), is_part)) continue;
-    if (std::any_of(outputs_.begin(), outputs_.end(), returns)) continue;
-    const std::int64_t row = std::int64_t{value.width} * value.stride;
-    const std::int64_t rows = kBandBytes / 4 / row / pool.pooling.step_y;
-    const int pool_rows = static_cast<int>(std::clamp<std::int64_t>(rows, 1, pool.height));
-    const std::int64_t floats = pool.pooling.rows_read(pool_rows) * row * pool_.threads();
-    if (floats >= value.all_floats()) continue;
-    convolution.pool = &pool, convolution.pool_rows = pool_rows;
-    pool.is_fused = true;
-    if (is_plain_maximum(pool) && keeps_order(convolution)) {
-      std::swap(convolution.epilogue, pool.epilogue);
-      const bool integers = convolution.kind == Operation::Kind::kInt8Convolution ||
-                            convolution.kind == Operation::Kind::kBinaryConvolution;
-      pool.pooling.never_nan = integers;
-    }
-    value.floats = floats;
-    for (const int result : {pool.real, pool.bits})
-      if (result >= 0) values_[result].made = value.made;
-  }
 }
 
 // First fit: a value takes the lowest place that no value alive at the same time takes. A real result takes the place

@@ -96,7 +96,7 @@ struct Operation {
   // memory than these rows; see fuse_pools. The pool then does nothing in its turn.
   const Operation* pool = nullptr;
   int pool_rows = 0;      // of the result of the pool at a time
-  bool is_fused = false;  // a pool: it is computed with the convolution before it
+  bool is_fused = false;  // it is computed with the operation before it, see fuse.cc
 };
 
 // The memory for the values of one image. Each thread that runs images has one of its own.

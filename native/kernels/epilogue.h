@@ -48,6 +48,10 @@ BIPER_INLINE void store_real(const Epilogue& e, typename Isa::Floats (&y)[P][V],
   if (e.real) each_at(e.real, [&](const auto& x, float* at) BIPER_INLINE_LAMBDA { Isa::store(at, x); });
   if (e.bits) {
     const std::int64_t halves = halves_of(e.channels);
+    if (e.sign_multiplier)
+      each([&](auto& x, auto v) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, by_channel(e.sign_multiplier, v)); });
+    if (e.sign_offset)
+      each([&](auto& x, auto v) BIPER_INLINE_LAMBDA { x = Isa::add(x, by_channel(e.sign_offset, v)); });
     repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
       const std::uint16_t lanes = lanes_of(e.channels, block + v);
       std::uint16_t* at = e.bits + pixel * halves + block + v;

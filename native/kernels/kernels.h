@@ -23,13 +23,16 @@ inline constexpr std::int32_t kMaxThreshold = 1 << 30;
 enum class Activation : std::uint8_t { kNone, kClip, kRelu, kPrelu };
 
 // What happens to a result y before it is stored: activation(y * multiplier + offset + residual). A null pointer leaves
-// the step out. The result is stored in `real`, and its signs (result >= 0) in `bits`. A binary convolution that stores
-// bits alone may have a threshold instead: its bits are sum >= threshold. No sum reaches +-kMaxThreshold.
+// the step out. The result is stored in `real`, and its signs in `bits`: result * sign_multiplier + sign_offset >= 0. A
+// binary convolution that stores bits alone may have a threshold instead: its bits are sum >= threshold. No sum reaches
+// +-kMaxThreshold.
 struct Epilogue {
   const float* multiplier = nullptr;
   const float* offset = nullptr;
   const float* residual = nullptr;
   const float* slope = nullptr;
+  const float* sign_multiplier = nullptr;
+  const float* sign_offset = nullptr;
   const std::int32_t* threshold = nullptr;
   Activation activation = Activation::kNone;
   float low = 0, high = 0;

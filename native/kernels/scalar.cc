@@ -35,6 +35,8 @@ class Pixel {
   void real(int channel, float y) {
     y = apply(e_, y, pixel_, channel);
     if (e_.real) e_.real[static_cast<std::int64_t>(pixel_) * stride_of(e_.channels) + channel] = y;
+    if (e_.sign_multiplier) y *= e_.sign_multiplier[channel];
+    if (e_.sign_offset) y += e_.sign_offset[channel];
     set(channel, y >= 0);
   }
   void sum(int channel, int sum) {

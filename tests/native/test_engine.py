@@ -356,6 +356,50 @@ def test_a_stem_is_transformed_along_rows_and_columns(data: st.DataObject) -> No
     check(program, images, exact=False, scale=largest_sum(images, tensors))
 
 
+@given(data=st.data())
+@settings(max_examples=150)
+def test_signs_of_a_value_that_is_kept_are_made_with_it(data: st.DataObject) -> None:
+    """The residual networks of ReActNet: a real value, and the signs of its sum with an offset, both read later."""
+    random = random_of(data.draw)
+    channels = data.draw(st.integers(1, 70))
+    height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    kind = data.draw(st.sampled_from(["binary_convolution", "elementwise", "pool"]))
+    attributes, tensors = activations(data.draw, random, channels)
+    operations = [operation("elementwise", "image", bits="b0")]
+    if kind == "pool":
+        attributes = {"kind": "max", "kernel": [3, 3], "stride": [1, 1], "padding": [1, 1], "size": [height, width]}
+        operations = [operation(kind, "image", real="v0", attributes=attributes | {"count_padding": False})]
+    elif kind == "elementwise":
+        operations = [operation(kind, "image", tensors, real="v0", attributes=attributes)]
+    else:
+        tensors |= random_bits(random, channels, channels, 3, 3)
+        operations.append(operation(kind, "b0", tensors, real="v0", attributes=PADDED | attributes))
+    signs = {"offset": random.integers(-3, 4, channels).astype(np.float32)}  # so that some sums are 0
+    factors = data.draw(st.sampled_from([None, np.ones(channels), random.choice([-2.0, 0.5, 3.0], channels)]))
+    if factors is not None:
+        signs["multiplier"] = factors.astype(np.float32)
+    weight = random_bits(random, channels, channels, 1, 1)
+    operations += [
+        operation("elementwise", "v0", signs, bits="b1"),
+        operation("binary_convolution", "b1", weight, residual="v0", real="v1", attributes=PLAIN),
+    ]
+    images = random.integers(-4, 5, (2, channels, height, width)).astype(np.float32)
+    program = program_of((channels, height, width), operations, "v1")
+    check(program, images, exact=True)
+
+
+def test_signs_that_another_operation_makes_take_no_time_of_their_own() -> None:
+    random = np.random.Generator(np.random.PCG64(0))
+    operations = [
+        operation("elementwise", "image", bits="b0"),
+        operation("binary_convolution", "b0", random_bits(random, 64, 64, 3, 3), real="v0", attributes=PADDED),
+        operation("elementwise", "v0", {"offset": random.standard_normal(64).astype(np.float32)}, bits="b1"),
+        operation("binary_convolution", "b1", random_bits(random, 64, 64, 3, 3), real="v1", attributes=PADDED),
+    ]
+    times = Engine(program_of((64, 40, 40), operations, "v1")).profile(9)
+    assert times[2] < 0.01 * times[1]
+
+
 def small_program() -> Program:
     random = np.random.Generator(np.random.PCG64(0))
     operations = [

@@ -23,6 +23,7 @@ TESTS: list[tuple[Any, dict[str, st.SearchStrategy[Any]]]] = [
     (test_engine.test_every_way_of_a_binary_convolution, {"data": st.data()}),
     (test_engine.test_every_way_of_a_real_convolution, {"data": st.data()}),
     (test_engine.test_pooling, {"data": st.data()}),
+    (test_engine.test_signs_of_a_value_that_is_kept_are_made_with_it, {"data": st.data()}),
     (test_arrays.test_random_programs, {"drawn": array_programs()}),
 ]
 """The tests that run on every commit with 200 programs or so each, and what they draw."""

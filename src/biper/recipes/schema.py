@@ -141,8 +141,8 @@ class TeacherRecipe(RecipeTable):
     name: str | None = None
     """The name of the network to train; default that of the recipe."""
     file: str | None = None
-    """A saved model that is the teacher, of any network and any bits: a run folder or a ``model.safetensors``. A run
-    that is resumed needs it, unchanged."""
+    """A saved model that is the teacher, of any network and any bits: a run folder, a ``model.safetensors``, a packed
+    ``.biper``, or the name of a packaged model. A run that is resumed needs it, unchanged."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of the teacher in the loss; with 0 there is no teacher."""
     temperature: Positive = 4.0

@@ -14,7 +14,7 @@ from biper.models.own import OWN, require_outputs
 from biper.models.saved import ModelInfo
 from biper.recipes.schema import Recipe
 from biper.runs.environment import describe_environment
-from biper.runs.folder import RunFolder, model_file_of, write_json
+from biper.runs.folder import RunFolder, write_json
 from biper.runs.lock import RunLock
 from biper.runs.records import RunSummary
 from biper.training.distributed.processes import Processes
@@ -24,7 +24,7 @@ from biper.training.initial_weights import take_weights_
 from biper.training.options import RunOptions
 from biper.training.parts import RunParts, describe_factory
 from biper.training.progress import Progress
-from biper.training.teacher import digest, load_teacher
+from biper.training.teacher import digest, load_teacher, teacher_file
 
 _TEACHER = "teacher_sha256"
 """The key of ``environment.json`` with the SHA-256 of a saved teacher."""
@@ -56,7 +56,7 @@ def _check_teacher(folder: RunFolder, recipe: Recipe, began: dict[str, Any]) -> 
     path = recipe.saved_teacher
     if path is not None and _TEACHER in began and digest(path) != began[_TEACHER]:
         raise CheckpointError(
-            f"{model_file_of(path)} is not the teacher that {folder.path} began with: its SHA-256 was "
+            f"{teacher_file(path)} is not the teacher that {folder.path} began with: its SHA-256 was "
             f"{began[_TEACHER]}; give back the old file, or train into another folder with out=..."
         )
 

@@ -11,22 +11,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biper.errors import CheckpointError, ModelError
+from biper.io.container import container_format
 from biper.io.files import read_regular
 from biper.models.own import factory_of_run, require_outputs
 from biper.models.saved import load_model
 from biper.recipes.schema import TeacherRecipe
 from biper.runs.folder import model_file_of
 from biper.runs.records import TeacherResult
+from biper.runtime import Model
+from biper.runtime.pretrained import pretrained_file, pretrained_names
+from biper.runtime.program import FORMATS
 from biper.training.images import RunImages
 from biper.training.parts import RunParts
+
+
+def teacher_file(path: Path) -> Path:
+    """The file of a saved teacher: of a run folder ``model.safetensors``, of the name of a packaged model its file."""
+    if not path.exists() and str(path) in pretrained_names():
+        return pretrained_file(str(path))
+    return model_file_of(path)
 
 
 def load_teacher(path: Path, parts: RunParts, images: RunImages) -> nn.Module:
     """Load a saved teacher, and check that it can teach on the images of a run.
 
     Args:
-        path: a model file or a run folder. A network of the user's own is made by the code that the recipe beside the
-            file names, or else by that of the run.
+        path: a model file, a packed model, a run folder, or the name of a packaged model. A network of the user's own
+            is made by the code that the recipe beside the file names, or else by that of the run.
         parts: the parts of the run.
         images: the images of the run.
 
@@ -35,13 +46,19 @@ def load_teacher(path: Path, parts: RunParts, images: RunImages) -> nn.Module:
             deviation of pixels.
         ModelError: the teacher cannot compute these images, or does not have an output for each class.
     """
-    file = model_file_of(path)
-    module, info = load_model(file, factory=factory_of_run(file) or parts.factory)
+    file = teacher_file(path)
+    module: nn.Module
+    if container_format(file) in FORMATS:
+        module = PackedNetwork(Model.load(file, threads=torch.get_num_threads()))
+        mean, std = module.model.program.mean, module.model.program.std
+    else:
+        module, info = load_model(file, factory=factory_of_run(file) or parts.factory)
+        mean, std = tuple(info.mean), tuple(info.std)
     spec = images.spec
-    if (tuple(info.mean), tuple(info.std)) != (tuple(spec.mean), tuple(spec.std)):
+    if (mean, std) != (tuple(spec.mean), tuple(spec.std)):
         raise CheckpointError(
-            f"the teacher {file} expects pixels with mean {info.mean} and std {info.std}, but those of this run have "
-            f"mean {spec.mean} and std {spec.std}"
+            f"the teacher {file} expects pixels with mean {mean} and std {std}, but those of this run have mean "
+            f"{spec.mean} and std {spec.std}"
         )
     try:
         require_outputs(module, images.examples(2), len(images.classes) or spec.num_classes)
@@ -56,11 +73,37 @@ def digest(path: Path) -> str:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    file = model_file_of(path)
+    file = teacher_file(path)
     try:
         return hashlib.sha256(read_regular(file)).hexdigest()
     except OSError as error:
         raise CheckpointError(f"the teacher {file} cannot be read: {error.strerror}") from error
+
+
+class PackedNetwork(nn.Module):
+    """A packed model as a network that answers on the CPU, without gradients.
+
+    Its answers for an image are the same to the bit in every batch.
+
+    Args:
+        model: a packed model with one input and one result.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits (N, classes) float32 of normalized images (N, C, H, W), on the device of the images.
+
+        Raises:
+            ModelError: the model has several results.
+            DataError: the model takes images of another shape, or further inputs.
+        """
+        answers = self.model(images.detach().float().cpu().numpy())
+        if isinstance(answers, dict):
+            raise ModelError(f"the packed model has several results, {', '.join(answers)}; expected one")
+        return torch.from_numpy(answers).to(images.device)
 
 
 class Teacher:
