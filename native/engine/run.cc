@@ -147,6 +147,16 @@ void convolve(const Context& context, const Operation& op) {
   }
 }
 
+// Copies the channels of pixels that are `stride` floats apart to where they are `to_stride` floats apart.
+void copy_pixels(const float* from, int stride, int channels, float* to, int to_stride, std::int64_t pixels) {
+  for (; pixels-- > 0; from += stride, to += to_stride) {
+    int c = 0;
+    for (; c + kLanes <= channels; c += kLanes)
+      std::memcpy(to + c, from + c, kLanes * sizeof(float));  // of a constant size, so that it is no call
+    if (c < channels) std::memcpy(to + c, from + c, (channels - c) * sizeof(float));
+  }
+}
+
 // Copies the inputs of a move to their places in the value `id`.
 void move_values(const Context& context, const Operation& op, int id) {
   const Value& in = context.values[op.inputs[0]];
@@ -156,17 +166,14 @@ void move_values(const Context& context, const Operation& op, int id) {
   const std::int64_t pixels = std::int64_t{op.height} * op.width;
   switch (op.kind) {
     case Operation::Kind::kPad:
-      for (std::int64_t p = 0; p < pixels; ++p) {
-        std::memset(to + p * stride, 0, stride * sizeof(float));
-        std::memcpy(to + p * stride + op.before, x + p * in.stride, in.channels * sizeof(float));
-      }
+      std::memset(to, 0, pixels * stride * sizeof(float));
+      copy_pixels(x, in.stride, in.channels, to + op.before, stride, pixels);
       break;
     case Operation::Kind::kConcatenate: {
       int first = 0;
       for (int input : op.inputs) {
         const Value& value = context.values[input];
-        for (std::int64_t p = 0; p < pixels; ++p)
-          std::memcpy(to + p * stride + first, context.real(input) + p * value.stride, value.channels * sizeof(float));
+        copy_pixels(context.real(input), value.stride, value.channels, to + first, stride, pixels);
         first += value.channels;
       }
       break;

@@ -80,18 +80,19 @@ void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int
     int counted = 0;  // the number of inputs that `factor` is for
     bool exact = false;
     auto factor = Isa::all(0);
-    for (int column = 0; column < p.out_width; ++column) {
-      const Span xs = span_of(column, p.step_x, p.pad_x, p.kernel_x, p.width, p.count_padding);
-      typename Isa::Floats y[1][V];
-      repeat<V>([&](auto v)
-                    BIPER_INLINE_LAMBDA { y[0][v] = Isa::all(kReduction == Reduction::kMean ? 0.0f : -kInfinity); });
+    // Computes P windows from `column` on, whose columns are those of `xs` and further ones of the same number.
+    const auto windows = [&]<int P>(Constant<P>, int column, Span xs) BIPER_INLINE_LAMBDA {
+      typename Isa::Floats y[P][V];
+      const auto each = [&](auto&& change) BIPER_INLINE_LAMBDA {
+        repeat<P>([&](auto n) BIPER_INLINE_LAMBDA {
+          repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { change(y[n][v], n * p.step_x * stride + v * kLanes); });
+        });
+      };
+      each([](auto& x, auto) BIPER_INLINE_LAMBDA { x = Isa::all(kReduction == Reduction::kMean ? 0.0f : -kInfinity); });
       for (int iy = ys.first; iy < ys.last; ++iy) {
-        const float* x = in + (static_cast<std::int64_t>(iy) * p.width + xs.first) * stride + block * kLanes;
-        for (int ix = xs.first; ix < xs.last; ++ix, x += stride)
-          repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
-            const auto value = Isa::load(x + v * kLanes);
-            y[0][v] = reduce<Isa, kReduction>(y[0][v], value);
-          });
+        const float* from = in + (static_cast<std::int64_t>(iy) * p.width + xs.first) * stride + block * kLanes;
+        for (int ix = xs.first; ix < xs.last; ++ix, from += stride)
+          each([&](auto& x, auto at) BIPER_INLINE_LAMBDA { x = reduce<Isa, kReduction>(x, Isa::load(from + at)); });
       }
       if constexpr (kReduction == Reduction::kMean) {
         if (const int count = ys.count * xs.count; count != counted) {
@@ -99,11 +100,29 @@ void pool_row(const Pooling& p, const float* in, const Epilogue& e, int row, int
           counted = count, exact = (count & (count - 1)) == 0;
           factor = Isa::all(exact ? 1.0f / static_cast<float>(count) : static_cast<float>(count));
         }
-        repeat<V>([&](auto v) BIPER_INLINE_LAMBDA {
-          y[0][v] = exact ? Isa::multiply(y[0][v], factor) : Isa::divide(y[0][v], factor);
-        });
+        if (exact)
+          each([&](auto& x, auto) BIPER_INLINE_LAMBDA { x = Isa::multiply(x, factor); });
+        else
+          each([&](auto& x, auto) BIPER_INLINE_LAMBDA { x = Isa::divide(x, factor); });
       }
       store_real<Isa>(e, y, static_cast<std::int64_t>(row) * p.out_width + column, Constant<1>{}, block);
+    };
+    // A window of one block is a chain of sums, each of which waits for the one before it, so that several windows
+    // which the border does not cut are computed together.
+    constexpr int kTogether = V == 1 ? 4 : V == 2 ? 2 : 1;
+    const auto columns_of = [&](int column) {
+      return span_of(column, p.step_x, p.pad_x, p.kernel_x, p.width, p.count_padding);
+    };
+    const auto is_whole = [&](Span xs) { return xs.last - xs.first == p.kernel_x; };
+    for (int column = 0; column < p.out_width;) {
+      const Span xs = columns_of(column);
+      const int last = column + kTogether - 1;
+      if (kTogether > 1 && last < p.out_width && is_whole(xs) && is_whole(columns_of(last))) {
+        windows(Constant<kTogether>{}, column, xs);
+        column += kTogether;
+      } else {
+        windows(Constant<1>{}, column++, xs);
+      }
     }
   }
   if constexpr (V > 1) {
