@@ -200,6 +200,9 @@ Emitted Engine::add_binary_convolution(int input, const std::uint8_t* weight, co
   op->bit_weights = bit_layout(g, weight, epilogue.flip);
   op->pair_weights = pair_layout(g, op->bit_weights);
   op->all_rows_weights = all_rows_layout(g, op->bit_weights);
+  if (!groups_fill_blocks(g))
+    reserve_layout(shape[0], 2 * std::int64_t{g.kernel_y} * g.kernel_x * grouped_inputs(g).words);
+  op->masked_weights = masked_layout(g, op->bit_weights);
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }
 

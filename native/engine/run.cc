@@ -128,7 +128,8 @@ void convolve(const Context& context, const Operation& op) {
       kernels.bfloat16_convolution(g, op.row_stride, rows, op.bit_weights.data(), to, begin, end);
     });
   } else if (op.kind == Operation::Kind::kBinaryConvolution) {
-    const BitWeights weights{op.bit_weights.data(), op.all_rows_weights.data(), op.pair_weights.data()};
+    const BitWeights weights{op.bit_weights.data(), op.all_rows_weights.data(), op.pair_weights.data(),
+                             op.masked_weights.data()};
     compute(3 * blocks * taps * (g.stride + 1) / 2, [&](const Epilogue& to, int begin, int end) {
       kernels.binary_convolution(g, context.bits(input), weights, to, begin, end);
     });

@@ -79,6 +79,26 @@ Aligned<std::uint32_t> all_rows_layout(const Geometry& g, const Aligned<std::uin
   return layout;
 }
 
+Aligned<std::uint32_t> masked_layout(const Geometry& g, const Aligned<std::uint32_t>& bits) {
+  if (groups_fill_blocks(g)) return Aligned<std::uint32_t>();
+  const GroupedInputs in = grouped_inputs(g);
+  const int taps = g.kernel_y * g.kernel_x, words = words_of(g);
+  Aligned<std::uint32_t> layout(blocks_of(g.out_channels) * taps * in.words * 2 * kLanes);
+  for (int o = 0; o < g.out_channels; ++o) {
+    const int block = o / kLanes, lane = o % kLanes;
+    const int first = o / in.outside * in.inside - 16 * in.first_half(block);  // the place of its first input
+    for (int tap = 0; tap < taps; ++tap)
+      for (int c = 0; c < in.inside; ++c) {
+        const std::int64_t from = (std::int64_t{block} * taps + tap) * words + c / 32;
+        const std::int64_t to = (std::int64_t{block} * taps + tap) * in.words + (first + c) / 32;
+        const std::uint32_t bit = bits[from * kLanes + lane] >> (c % 32) & 1;
+        layout[2 * to * kLanes + lane] |= bit << ((first + c) % 32);
+        layout[(2 * to + 1) * kLanes + lane] |= std::uint32_t{1} << ((first + c) % 32);
+      }
+  }
+  return layout;
+}
+
 Aligned<std::uint32_t> int8_layout(const Geometry& g, const std::int8_t* weight) {
   return run_layout(g, reinterpret_cast<const std::uint8_t*>(weight));
 }

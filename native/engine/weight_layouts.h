@@ -23,6 +23,9 @@ Aligned<std::uint32_t> bit_layout(const Geometry& geometry, const std::uint8_t* 
 Aligned<std::uint32_t> pair_layout(const Geometry& geometry, const Aligned<std::uint32_t>& bits);
 Aligned<std::uint32_t> all_rows_layout(const Geometry& geometry, const Aligned<std::uint32_t>& bits);
 
+// BitWeights::masked, from what bit_layout returned. Empty where groups fill blocks.
+Aligned<std::uint32_t> masked_layout(const Geometry& geometry, const Aligned<std::uint32_t>& bits);
+
 // From int8 (out, in, ky, kx) to [block][ky][run][quad][16][4], see Levels.
 Aligned<std::uint32_t> int8_layout(const Geometry& geometry, const std::int8_t* weight);
 

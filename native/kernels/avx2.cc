@@ -138,6 +138,17 @@ struct Avx2 {
     }
   };
 
+  struct Masked : Binary {
+    using Input = std::uint16_t;
+    static constexpr Form kForm = Form::kMasked;
+    static constexpr int kInputsAStep = 2;
+    static __m256i broadcast(const Input* p) { return _mm256_set1_epi32(static_cast<int>(word_at(p))); }
+    static void step(Sum& sum, __m256i x, Integers w, Integers mask) {
+      sum.a = _mm256_add_epi8(sum.a, count(_mm256_and_si256(_mm256_xor_si256(x, w.a), mask.a)));
+      sum.b = _mm256_add_epi8(sum.b, count(_mm256_and_si256(_mm256_xor_si256(x, w.b), mask.b)));
+    }
+  };
+
   // The full adder that avx512.cc explains. AVX2 has no instruction for the majority of three
   // bits, which takes four here.
   struct ThreeRows : Binary {

@@ -97,6 +97,16 @@ struct Avx512 {
     struct Window;
   };
 
+  struct Masked : Binary {
+    using Input = std::uint16_t;
+    static constexpr Form kForm = Form::kMasked;
+    static constexpr int kVectors = 1, kInputsAStep = 2;
+    static __m512i broadcast(const Input* p) { return _mm512_set1_epi32(static_cast<int>(word_at(p))); }
+    static void step(Sum& sum, __m512i x, __m512i w, __m512i mask) {
+      sum = _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_ternarylogic_epi32(x, w, mask, 0x28)));  // (x ^ w) & mask
+    }
+  };
+
   // A full adder before the popcounts: a + b + c = ones + 2 twos, bit by bit, for the differing bits a, b, c of three
   // words. ones = a ^ b ^ c takes one xor, because the xor of the three inputs and that of the three weights are
   // computed beforehand. twos = majority(a, b, c) is a function of a, b and ones. A step takes eight instructions for

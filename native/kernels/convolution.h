@@ -48,7 +48,7 @@ struct Job {
 template <typename Isa, typename Kind, int V>
 void convolve_blocks(const Job<Kind>& job, int block) {
   const Geometry& g = job.g;
-  const std::int64_t kernel_row = static_cast<std::int64_t>(g.kernel_x) * job.inside * kLanes;
+  const std::int64_t kernel_row = static_cast<std::int64_t>(g.kernel_x) * job.inside * kStepWeights<Kind>;
   const std::int64_t block_weights = g.kernel_y * kernel_row, row_in = static_cast<std::int64_t>(g.width) * g.stride;
   const int pairs = (g.kernel_x + 1) / 2;
   const Range whole = whole_columns(g), whole_height = whole_rows(g, job.begin, job.end);
@@ -72,7 +72,7 @@ void convolve_blocks(const Job<Kind>& job, int block) {
       const int left = column * g.step_x - g.pad_left;
       const Range xs = taps_inside(left, g.dilation_x, g.kernel_x, g.width);
       const OperandsOf<Kind> from{at(left + xs.first * g.dilation_x),
-                                  weights + std::int64_t{xs.first} * job.inside * kLanes, block_weights};
+                                  weights + std::int64_t{xs.first} * job.inside * kStepWeights<Kind>, block_weights};
       Runs runs = runs_of<Kind>(g, job.inside, ys, xs);
       runs.next_pixel = g.step_y * row_in;
       tiles<Isa, Kind, kDown, V>(runs, from, 0, rows, job.e, row_valid * (xs.last - xs.first), pixel + column, block,
@@ -131,15 +131,23 @@ void convolve(const Job<Kind>& job, int block, int end) {
   }
 }
 
-// Groups are computed one after another. Each must consist of whole words (or halves) of input bits and whole blocks of
-// output channels; other convolutions are left to the scalar kernel.
+// Groups that fill blocks are computed one after another, others by blocks, each of which reads the inputs of all its
+// groups.
 template <typename Isa>
 void binary_convolution(const Geometry& g, const std::uint16_t* in, const BitWeights& weights, const Epilogue& e,
                         int begin, int end) {
   const int inside = g.channels / g.groups, outside = g.out_channels / g.groups;
   const bool halves = inside <= 16;
-  if (g.groups != 1 && (outside % kLanes != 0 || inside % (halves ? 16 : 32) != 0))
-    return kScalar.binary_convolution(g, in, weights, e, begin, end);
+  if (!groups_fill_blocks(g)) {
+    const GroupedInputs inputs = grouped_inputs(g);
+    for (int block = 0; block < blocks_of(g.out_channels); ++block) {
+      const Job<typename Isa::Masked> job{
+          g, in + inputs.first_half(block), inputs.words, weights.masked, nullptr, nullptr, e, begin, end};
+      convolve_blocks<Isa, typename Isa::Masked, 1>(job, block);
+    }
+    return clear_spare_bits(e, static_cast<std::int64_t>(begin) * g.out_width,
+                            static_cast<std::int64_t>(end) * g.out_width);
+  }
   Geometry words = g;
   words.stride /= 2;
   for (int group = 0; group < g.groups; ++group) {

@@ -67,6 +67,7 @@ struct BitWeights {
   const std::uint32_t* taps;      // [block][ky][kx][word][16]
   const std::uint32_t* all_rows;  // [block][kx][word][16], for three rows of a kernel: the xor of them
   const std::uint32_t* pairs;     // [block][ky][pair of kx][16], for up to 16 channels: two taps a word
+  const std::uint32_t* masked;    // [block][ky][kx][word][2][16], of groups that do not fill blocks, see GroupedInputs
 };
 
 struct Pooling {
@@ -162,6 +163,37 @@ extern const Kernels kDotProd;
 static inline int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 inline constexpr int kMaxPairs = 15;  // of taps in a kernel row; in a longer row, taps are not taken in pairs
 static inline int halves_of(int channels) { return channels <= 16 ? 1 : round_up(channels, 32) / 16; }
+
+// Whether each group of a binary convolution has whole words (or one half) of inputs and whole blocks of results.
+static inline bool groups_fill_blocks(const Geometry& g) {
+  const int inside = g.channels / g.groups, outside = g.out_channels / g.groups;
+  return g.groups == 1 || (outside % kLanes == 0 && inside % (inside <= 16 ? 16 : 32) == 0);
+}
+
+// Where they are not whole, a block of results reads the inputs of all its groups, `words` words of a pixel from one of
+// its halves on, and each result has a mask beside its weights, which is 1 for the inputs of its own group.
+struct GroupedInputs {
+  int inside, outside, groups, halves, words;
+  int first_group(int block) const { return block * kLanes / outside; }
+  int last_group(int block) const {
+    const int last = (block * kLanes + kLanes - 1) / outside;
+    return last < groups ? last : groups - 1;
+  }
+  // The half that the words begin with; they end in the pixel, or one half beyond it.
+  int first_half(int block) const {
+    const int first = first_group(block) * inside / 16, latest = halves - 2 * words;
+    return first < latest ? first : latest < 0 ? 0 : latest;
+  }
+};
+static inline GroupedInputs grouped_inputs(const Geometry& g) {
+  GroupedInputs in{g.channels / g.groups, g.out_channels / g.groups, g.groups, halves_of(g.channels), 0};
+  for (int block = 0; block * kLanes < g.out_channels; ++block) {
+    const int end = (in.last_group(block) + 1) * in.inside, first = in.first_group(block) * in.inside / 16;
+    const int words = (end - 16 * first + 31) / 32;
+    if (words > in.words) in.words = words;
+  }
+  return in;
+}
 
 // The taps [first, last) of a kernel that read inside an image of `size` positions; tap t reads start + t * dilation.
 struct Range {

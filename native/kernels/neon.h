@@ -147,6 +147,16 @@ struct Neon {
     }
   };
 
+  struct Masked : Binary {
+    using Input = std::uint16_t;
+    static constexpr Form kForm = Form::kMasked;
+    static constexpr int kInputsAStep = 2;
+    static BIPER_INLINE uint8x16_t broadcast(const Input* p) { return vreinterpretq_u8_u32(vdupq_n_u32(word_at(p))); }
+    static BIPER_INLINE void step(Sum& sum, uint8x16_t x, Sum w, Sum mask) {
+      for (int i = 0; i < 4; ++i) sum.v[i] = vaddq_u8(sum.v[i], vcntq_u8(vandq_u8(veorq_u8(x, w.v[i]), mask.v[i])));
+    }
+  };
+
   struct Real {
     using Input = float;
     using Weight = float;

@@ -14,8 +14,8 @@
 //                            the largest number of differing bits for which the sum reaches the threshold
 //   to_floats                integers as floats
 //   store_levels             16 values rounded to levels, see Levels
-// and the kinds of tiles Binary, Halves, Real, Int8 and Depthwise; Binary may have a kind ThreeRows. An instruction set
-// with products of bfloat16 has a kind Bfloat16 and store_bfloat16, which rounds 16 values. A kind has
+// and the kinds of tiles Binary, Halves, Masked, Real, Int8 and Depthwise; Binary may have a kind ThreeRows. An
+// instruction set with products of bfloat16 has a kind Bfloat16 and store_bfloat16, which rounds 16 values. A kind has
 //   Input, Weight, Sum       types: of what is read, and of a block of sums
 //   kForm                    what a step takes, see Form
 //   kBinary                  whether sums count differing bits
@@ -26,6 +26,7 @@
 //                            a sum of nothing; weights of a block; an input in all lanes; sum += input * weights
 //   widen, store, differing  for binary kinds: adds the sums of kSteps steps to the totals; a sum's lanes; its count
 //   step_single              for Halves: a step with the lower 16 bits alone
+//   step with a mask         for Masked: a step with the bits that the mask has
 #pragma once
 
 #include "kernels/convolution.h"

@@ -13,6 +13,7 @@ namespace {
 enum class Form {
   kTaps,       // one input (a float, or a word of 32 channels) of one tap
   kHalves,     // for up to 16 channels: two neighbouring taps in a word, and in the end an odd tap in half of a word
+  kMasked,     // a word of one tap, of which each output channel counts some bits
   kThreeRows,  // a word of each of the three rows of a kernel, with the xor of all three computed beforehand
   kDepthwise,  // a block of channels of one tap, each of which has its own weight
   kInt8        // four levels
@@ -29,6 +30,10 @@ struct Runs {
   std::int64_t next_pixel;                 // from pixel to pixel of a tile in the input
 };
 
+// How many weights a step of a block reads.
+template <typename Kind>
+constexpr int kStepWeights = Kind::kForm == Form::kMasked ? 2 * kLanes : kLanes;
+
 template <typename Kind>
 Runs runs_of(const Geometry& g, int inside, Range ys, Range xs) {
   Runs r{ys.last - ys.first,
@@ -40,7 +45,8 @@ Runs runs_of(const Geometry& g, int inside, Range ys, Range xs) {
          Kind::kForm == Form::kHalves ? 0 : inside,
          Kind::kForm == Form::kHalves,
          static_cast<std::int64_t>(g.step_x) * g.stride};
-  if (g.dilation_x == 1 && inside == g.stride && Kind::kForm != Form::kHalves) {
+  const bool counts_halves = Kind::kForm == Form::kHalves || Kind::kForm == Form::kMasked;
+  if (g.dilation_x == 1 && inside == g.stride && !counts_halves) {
     r.length *= r.columns;
     r.columns = 1;
   }
@@ -114,8 +120,14 @@ BIPER_INLINE void sum_runs(const Runs& runs, const OperandsOf<Kind>& from, std::
           x += block * kLanes;
         else
           x += i * Kind::kInputsAStep;
-        const auto* w = from.weights + (run_weight + i) * kLanes;
-        if constexpr (Kind::kForm == Form::kThreeRows) {
+        const auto* w = from.weights + (run_weight + i) * kStepWeights<Kind>;
+        if constexpr (Kind::kForm == Form::kMasked) {
+          static_assert(V == 1);
+          const auto loaded = Kind::load(w), mask = Kind::load(w + kLanes);
+          repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+            Kind::step(totals[p][0], Kind::broadcast(x + p * runs.next_pixel), loaded, mask);
+          });
+        } else if constexpr (Kind::kForm == Form::kThreeRows) {
           const auto* all = from.all_rows + run_in + i;
           const auto* all_w = from.all_rows_weights + (run_weight + i) * kLanes;
           repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {

@@ -52,7 +52,7 @@ def largest_sum(images: NDArray[np.float32], tensors: dict[str, NDArray]) -> flo
 @st.composite
 def geometries(draw: st.DrawFn, most: int) -> tuple[dict[str, object], tuple[int, ...], tuple[int, int, int]]:
     """Attributes of a convolution, the shape of its weight (O, I / groups, kh, kw), and its input's shape."""
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 7, most // 4]))
     inside, outside = draw(st.integers(1, most // groups)), draw(st.integers(1, max(most // groups // 2, 1)))
     kernel = draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
     stride, dilation = (draw(st.tuples(st.integers(1, 3), st.integers(1, high))) for high in (3, 2))
