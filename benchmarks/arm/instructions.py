@@ -22,6 +22,7 @@ SOURCES = [
     "engine/run.cc",
     "engine/weight_layouts.cc",
     "kernels/choose.cc",
+    "kernels/loops.cc",
     "kernels/neon.cc",
     "kernels/row_transform.cc",
     "kernels/scalar.cc",

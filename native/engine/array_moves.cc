@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/array_functions.h"
 #include "engine/arrays.h"
+#include "kernels/float_functions.h"
 
 namespace biper {
 

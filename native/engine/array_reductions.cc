@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/array_functions.h"
 #include "engine/arrays.h"
+#include "kernels/float_functions.h"
 
 namespace biper {
 namespace {
@@ -63,6 +63,19 @@ void for_each_chunk(const Context& context, const ReducedAxes& axes, std::int64_
       work(at, std::min(kMostLanes, axes.lanes.size - first));
     }
   });
+}
+
+// The softmax of n elements that are `from` floats apart, or its logarithm, to where they are `to` floats apart.
+void softmax_apart(const float* x, std::int64_t from, float* y, std::int64_t to, std::int64_t n, bool log) {
+  float largest = -INFINITY;
+  for (std::int64_t i = 0; i < n; ++i) largest = larger_of(largest, x[i * from]);
+  double total = 0;
+  for (std::int64_t i = 0; i < n; ++i) total += y[i * to] = exp_of(x[i * from] - largest);
+  const float sum = static_cast<float>(total), logarithm = std::log(sum);
+  if (log)
+    for (std::int64_t i = 0; i < n; ++i) y[i * to] = (x[i * from] - largest) - logarithm;
+  else
+    for (std::int64_t i = 0; i < n; ++i) y[i * to] /= sum;
 }
 
 Reduction::Kind kind_of(const std::string& function) {
@@ -144,8 +157,11 @@ void Normalization::run(const Context& context) const {
   float* result = context.real(result_.value) + result_.offset;
   const auto add = [](double a, double b) { return a + b; };
   const double share = 1.0 / static_cast<double>(axes_.count);
+  const bool is_row = axes_.lanes.size == 1 && axes_.reduced.empty();
   for_each_chunk(context, axes_, 5, [&](const Offsets& at, std::int64_t lanes) {
     const float* x = input + at[0];
+    if (is_row && axes_.inner.strides[0] == 1 && axes_.inner.strides[1] == 1)
+      return context.kernels.loops->normalize(x, result + at[1], axes_.inner.size, center_, epsilon_);
     double total[kMostLanes];
     float mean[kMostLanes] = {}, factor[kMostLanes];
     if (center_) {
@@ -196,26 +212,10 @@ void Softmax::run(const Context& context) const {
       const Offsets at = offsets_at(others_, row);
       const float* x = context.read(input_.value) + input_.offset + at[1];
       float* y = context.real(result_.value) + result_.offset + at[0];
-      const auto compute = [&](std::int64_t to, std::int64_t from) BIPER_INLINE_LAMBDA {
-        float largest = -INFINITY;
-        for (std::int64_t i = 0; i < n; ++i) largest = larger_of(largest, x[i * from]);
-        for (std::int64_t i = 0; i < n; ++i) y[i * to] = exp_of(x[i * from] - largest);
-        double parts[kParts] = {}, total = 0;
-        std::int64_t i = 0;
-        for (; i + kParts <= n; i += kParts)
-          for (int k = 0; k < kParts; ++k) parts[k] += y[(i + k) * to];
-        for (; i < n; ++i) parts[0] += y[i * to];
-        for (const double part : parts) total += part;
-        const float sum = static_cast<float>(total), logarithm = std::log(sum);
-        if (log_)
-          for (i = 0; i < n; ++i) y[i * to] = (x[i * from] - largest) - logarithm;
-        else
-          for (i = 0; i < n; ++i) y[i * to] /= sum;
-      };
       if (axis_.strides[0] == 1 && axis_.strides[1] == 1)
-        compute(1, 1);
+        context.kernels.loops->softmax(x, y, n, log_);
       else
-        compute(axis_.strides[0], axis_.strides[1]);
+        softmax_apart(x, axis_.strides[1], y, axis_.strides[0], n, log_);
     }
   });
 }

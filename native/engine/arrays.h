@@ -19,21 +19,18 @@ struct ArrayOperation {
   virtual void run(const Context& context) const = 0;
 };
 
-// Elements [0, n) of up to three operands, and the parameters of the function, to a result.
-using Function = void (*)(const float* const* operands, const float* parameters, float* result, std::int64_t n);
-
 // A function of one, two or three operands of the result's shape.
 class Elementwise : public ArrayOperation {
  public:
-  Elementwise(const std::string& function, const std::vector<float>& parameters, const std::vector<View>& inputs,
-              const View& result);
+  Elementwise(const FloatLoops& loops, const std::string& function, const std::vector<float>& parameters,
+              const std::vector<View>& inputs, const View& result);
   void run(const Context& context) const override;
 
  private:
   void run_chunks(const Context& context, std::int64_t begin, std::int64_t end) const;
 
-  Function function_;
-  int cost_;  // approximate vector instructions of a vector of results
+  decltype(FloatFunction::loop) loop_;
+  int cost_;  // see FloatFunction
   std::vector<float> parameters_;
   std::vector<View> inputs_;
   View result_;

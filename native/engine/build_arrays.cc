@@ -73,7 +73,8 @@ int Engine::add_function(const std::string& function, const std::vector<float>& 
                          const std::vector<View>& inputs, View result) {
   for (const View& input : inputs) viewed(input);
   const int id = make_result(result);
-  return finish_array(std::make_unique<Elementwise>(function, parameters, inputs, result), inputs, id);
+  return finish_array(std::make_unique<Elementwise>(*kernels_->loops, function, parameters, inputs, result), inputs,
+                      id);
 }
 
 int Engine::add_reduction(const std::string& function, const View& input, const std::vector<int>& axes, View result) {

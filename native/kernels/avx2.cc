@@ -216,6 +216,6 @@ struct Avx2 {
 
 }  // namespace
 
-const Kernels kAvx2 = kernels_of<Avx2>("avx2");
+const Kernels kAvx2 = kernels_of<Avx2>("avx2", kAvx2Loops);
 
 }  // namespace biper

@@ -194,7 +194,7 @@ struct Avx512::Halves::Window : Avx512::Halves {
 };
 
 constexpr Kernels with_bfloat16() {
-  Kernels kernels = kernels_of<Avx512>("avx512");
+  Kernels kernels = kernels_of<Avx512>("avx512", kAvx512Loops);
   kernels.round_to_bfloat16 = round_to_bfloat16<Avx512>;
   kernels.bfloat16_convolution = bfloat16_convolution<Avx512>;
   return kernels;
@@ -202,7 +202,7 @@ constexpr Kernels with_bfloat16() {
 
 }  // namespace
 
-const Kernels kAvx512 = kernels_of<Avx512>("avx512");
+const Kernels kAvx512 = kernels_of<Avx512>("avx512", kAvx512Loops);
 const Kernels kAvx512Bfloat16 = with_bfloat16();
 
 }  // namespace biper

@@ -19,7 +19,7 @@ struct DotProd : Neon {
 };
 
 constexpr Kernels kernels() {
-  Kernels kernels = kernels_of<DotProd>("dotprod");
+  Kernels kernels = kernels_of<DotProd>("dotprod", kPlainLoops);
   kernels.level_shift = 128;
   return kernels;
 }

@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/loops.h"
+
 namespace biper {
 
 inline constexpr int kLanes = 16;
@@ -147,6 +149,7 @@ struct Kernels {
                             int end) = nullptr;
   void (*bfloat16_convolution)(const Geometry&, int row_stride, const std::uint16_t* rows, const std::uint32_t* weights,
                                const Epilogue&, int begin, int end) = nullptr;
+  const FloatLoops* loops = &kPlainLoops;
 };
 
 extern const Kernels kScalar;

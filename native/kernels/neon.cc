@@ -3,6 +3,6 @@
 
 namespace biper {
 
-const Kernels kNeon = kernels_of<Neon>("neon");
+const Kernels kNeon = kernels_of<Neon>("neon", kPlainLoops);
 
 }  // namespace biper

@@ -1,6 +1,6 @@
 // The function table of an instruction set, made from the tiles of the other headers.
 //
-// A file for an instruction set (like avx512.cc) defines a struct Isa and calls kernels_of<Isa>(name). Isa has
+// A file for an instruction set (like avx512.cc) defines a struct Isa and calls kernels_of<Isa>(name, loops). Isa has
 //   Floats, Integers         a block of 16 lanes of float or int32, in one or more vectors
 //   load, store, all         a block from or to memory that need not be aligned; the same number in all lanes
 //   multiply, add, multiply_add, divide, larger, smaller, larger_or_nan
@@ -39,18 +39,20 @@ namespace biper {
 namespace {
 
 template <typename Isa>
-constexpr Kernels kernels_of(const char* name) {
-  return {name,
-          binary_convolution<Isa>,
-          convolution<Isa>,
-          round_to_levels<Isa>,
-          int8_convolution<Isa>,
-          transform_rows<Isa>,
-          transformed_convolution<Isa>,
-          pool_blocks<Isa>,
-          elementwise_blocks<Isa>,
-          peak_of<typename Isa::Binary>,
-          Isa::Binary::pixels(Isa::Binary::kVectors) * Isa::Binary::kVectors * kLanes * 32};
+constexpr Kernels kernels_of(const char* name, const FloatLoops& loops) {
+  Kernels kernels{name,
+                  binary_convolution<Isa>,
+                  convolution<Isa>,
+                  round_to_levels<Isa>,
+                  int8_convolution<Isa>,
+                  transform_rows<Isa>,
+                  transformed_convolution<Isa>,
+                  pool_blocks<Isa>,
+                  elementwise_blocks<Isa>,
+                  peak_of<typename Isa::Binary>,
+                  Isa::Binary::pixels(Isa::Binary::kVectors) * Isa::Binary::kVectors * kLanes * 32};
+  kernels.loops = &loops;
+  return kernels;
 }
 
 }  // namespace

@@ -2,13 +2,23 @@
 // branches, calls or tables. Their relative error is a few units of the last place, except where a comment says more.
 #pragma once
 
-#include <bit>
-#include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "common/portability.h"
 
 namespace biper {
+
+BIPER_INLINE std::uint32_t bits_of(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+BIPER_INLINE float float_of(std::uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+}
 
 // The factors 2^(n / 2) and 2^(n - n / 2), whose product is 2^n, for a whole number n from -252 to 254.
 struct PowerOfTwo {
@@ -24,10 +34,10 @@ struct SplitExponent {
 BIPER_INLINE SplitExponent split_exponent(float x) {
   constexpr float kRounds = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, which is in the low bits
   const float shifted = x * 1.44269504f + kRounds, n = shifted - kRounds;
-  const std::uint32_t whole = std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(kRounds);
+  const std::uint32_t whole = bits_of(shifted) - bits_of(kRounds);
   const std::uint32_t half = static_cast<std::uint32_t>(static_cast<std::int32_t>(whole) >> 1);
   const float rest = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  return {{std::bit_cast<float>((half + 127u) << 23), std::bit_cast<float>((whole - half + 127u) << 23)}, rest};
+  return {{float_of((half + 127u) << 23), float_of((whole - half + 127u) << 23)}, rest};
 }
 
 // exp(r) - 1 for |r| <= ln 2 / 2, by its Taylor series.
