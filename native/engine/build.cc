@@ -320,10 +320,14 @@ Emitted Engine::finish_operation(std::unique_ptr<Operation> op, int channels, in
   const int index = static_cast<int>(operations_.size());
   for (int input : op->inputs) mark_read(input, index);
   if (op->residual >= 0) mark_read(op->residual, index);
-  // A move without epilogue copies values to where they stay; before an epilogue it copies them to memory of its own.
+  // A move without epilogue copies values to where they stay; before an epilogue it copies them to memory of its own,
+  // but for values that are joined by whole blocks.
   const bool plain =
       spec.real && !spec.bits && spec.residual < 0 && !e.multiplier && !e.offset && e.activation == Activation::kNone;
-  if (op->is_move() && !plain) op->scratch = make_value(true, channels, height, width);
+  const auto has_blocks = [&](int input) { return values_[input].channels % kLanes == 0; };
+  op->joins_blocks = op->kind == Operation::Kind::kConcatenate && !plain &&
+                     std::all_of(op->inputs.begin(), op->inputs.end() - 1, has_blocks);
+  if (op->is_move() && !plain && !op->joins_blocks) op->scratch = make_value(true, channels, height, width);
   if (op->transform) op->scratch = make_rows(op->geometry.height, op->transform->row_stride());
   if (op->kind == Operation::Kind::kInt8Convolution)
     op->scratch = make_rows(op->geometry.padded_height(), op->levels.row_stride / 4);

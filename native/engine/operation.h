@@ -75,7 +75,8 @@ struct Operation {
   std::vector<int> inputs;
   Geometry geometry{};  // of a convolution; its stride is filled in when it runs
   Pooling pooling{};
-  int before = 0;  // kPad: channels of zeros before those of the input
+  int before = 0;             // kPad: channels of zeros before those of the input
+  bool joins_blocks = false;  // kConcatenate: its epilogue reads the inputs, which have whole blocks of channels
   Aligned<float> weights;
   int row_stride = 0;             // kBfloat16Convolution: inputs in a row of its rounded input
   Levels levels{};                // kInt8Convolution, whose weights are in `bit_weights`

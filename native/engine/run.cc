@@ -204,11 +204,21 @@ void execute(const Context& context, const Operation& op) {
       context.kernels.pool(op.pooling, context.real(op.inputs[0]), e, begin, end);
     });
   } else if (op.kind == Operation::Kind::kElementwise) {
-    context.split(pixels, 4 * result_blocks(op),
-                  [&](int begin, int end) { context.kernels.elementwise(context.real(op.inputs[0]), e, begin, end); });
+    context.split(pixels, 4 * result_blocks(op), [&](int begin, int end) {
+      context.kernels.elementwise(context.real(op.inputs[0]), op.channels, 0, e, begin, end);
+    });
+  } else if (op.joins_blocks) {
+    context.split(pixels, 4 * result_blocks(op), [&](int begin, int end) {
+      int first = 0;
+      for (const int input : op.inputs) {
+        const int channels = context.values[input].channels;
+        context.kernels.elementwise(context.real(input), channels, first, e, begin, end);
+        first += channels;
+      }
+    });
   } else {
     move_values(context, op, op.scratch >= 0 ? op.scratch : op.real);
-    if (op.scratch >= 0) context.kernels.elementwise(context.real(op.scratch), e, 0, pixels);
+    if (op.scratch >= 0) context.kernels.elementwise(context.real(op.scratch), op.channels, 0, e, 0, pixels);
   }
 }
 

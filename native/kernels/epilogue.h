@@ -100,13 +100,41 @@ inline void clear_spare_bits(const Epilogue& e, std::int64_t begin, std::int64_t
   for (std::int64_t pixel = begin; pixel < end; ++pixel) e.bits[pixel * (blocks + 1) + blocks] = 0;
 }
 
-// The epilogue as an operation of its own, on pixels [begin, end).
+// The epilogue as an operation of its own, on V blocks of channels from `block` on, P pixels at once.
+template <typename Isa, int P, int V>
+BIPER_INLINE void elementwise_tile(const float* in, int blocks, int first, const Epilogue& e, int pixel, int block) {
+  typename Isa::Floats y[P][V];
+  const float* at = in + (std::int64_t{pixel} * blocks + block) * kLanes;
+  repeat<P>([&](auto p) BIPER_INLINE_LAMBDA {
+    repeat<V>([&](auto v) BIPER_INLINE_LAMBDA { y[p][v] = Isa::load(at + v * kLanes); });
+    at += std::int64_t{blocks} * kLanes;
+  });
+  store_real<Isa>(e, y, pixel, Constant<1>{}, first + block);
+}
+
+// For one or two blocks of channels, V, several pixels at once, so that the steps of the epilogue are decided less
+// often.
+template <typename Isa, int V>
+void elementwise_pixels(const float* in, int first, const Epilogue& e, int begin, int end) {
+  constexpr int kPixels = 4 / V;
+  for (; begin + kPixels <= end; begin += kPixels) elementwise_tile<Isa, kPixels, V>(in, V, first, e, begin, 0);
+  for (; begin < end; ++begin) elementwise_tile<Isa, 1, V>(in, V, first, e, begin, 0);
+}
+
 template <typename Isa>
-void elementwise_blocks(const float* in, const Epilogue& e, int begin, int end) {
-  const int blocks = blocks_of(e.channels);
-  for (std::int64_t pixel = begin; pixel < end; ++pixel)
-    for (int block = 0; block < blocks; ++block)
-      store_real<Isa>(e, Isa::load(in + (pixel * blocks + block) * kLanes), pixel, block);
+void elementwise_blocks(const float* in, int channels, int first, const Epilogue& e, int begin, int end) {
+  const int blocks = blocks_of(channels), first_block = first / kLanes;
+  if (blocks == 1) {
+    elementwise_pixels<Isa, 1>(in, first_block, e, begin, end);
+  } else if (blocks == 2) {
+    elementwise_pixels<Isa, 2>(in, first_block, e, begin, end);
+  } else {
+    for (int pixel = begin; pixel < end; ++pixel) {
+      int block = 0;
+      for (; block + 4 <= blocks; block += 4) elementwise_tile<Isa, 1, 4>(in, blocks, first_block, e, pixel, block);
+      for (; block < blocks; ++block) elementwise_tile<Isa, 1, 1>(in, blocks, first_block, e, pixel, block);
+    }
+  }
   clear_spare_bits(e, begin, end);
 }
 

@@ -134,8 +134,9 @@ struct Kernels {
   void (*transformed_convolution)(const Geometry&, const RowTransform&, const float* transformed, const float* weights,
                                   const Epilogue&, int begin, int end);
   void (*pool)(const Pooling&, const float* in, const Epilogue&, int begin, int end);
-  // Applies the epilogue alone, to pixels [begin, end).
-  void (*elementwise)(const float* in, const Epilogue&, int begin, int end);
+  // Applies the epilogue alone, to pixels [begin, end) of so many channels, which are those from `first` on, a multiple
+  // of 16, in the result. Where it makes bits, the channels before them come first.
+  void (*elementwise)(const float* in, int channels, int first, const Epilogue&, int begin, int end);
   // Runs the inner loop of a binary tile on registers alone: `rounds` times `peak_bits` multiply-accumulates. Its time
   // is the least that a processor can need for so many. The result depends on every step, so that none is left out.
   std::uint32_t (*peak)(std::int64_t rounds);

@@ -26,10 +26,11 @@ float apply(const Epilogue& e, float y, int pixel, int channel) {
 // Takes the results of one pixel, channel by channel, and stores them after the epilogue.
 class Pixel {
  public:
-  Pixel(const Epilogue& epilogue, int pixel) : e_(epilogue), pixel_(pixel) {
+  // The channels are those from `first` on, a multiple of 16.
+  Pixel(const Epilogue& epilogue, int pixel, int first = 0) : e_(epilogue), pixel_(pixel) {
     if (e_.bits) {
       bits_ = e_.bits + static_cast<std::int64_t>(pixel) * halves_of(e_.channels);
-      std::fill(bits_, bits_ + halves_of(e_.channels), std::uint16_t{0});
+      std::fill(bits_ + first / 16, bits_ + halves_of(e_.channels), std::uint16_t{0});
     }
   }
   void real(int channel, float y) {
@@ -185,12 +186,12 @@ void pool(const Pooling& p, const float* in, const Epilogue& e, int begin, int e
   }
 }
 
-void elementwise(const float* in, const Epilogue& e, int begin, int end) {
-  const int stride = stride_of(e.channels);
+void elementwise(const float* in, int channels, int first, const Epilogue& e, int begin, int end) {
+  const int stride = stride_of(channels);
   for (int at = begin; at < end; ++at) {
-    Pixel pixel(e, at);
-    for (int channel = 0; channel < e.channels; ++channel)
-      pixel.real(channel, in[static_cast<std::int64_t>(at) * stride + channel]);
+    Pixel pixel(e, at, first);
+    for (int channel = 0; channel < channels; ++channel)
+      pixel.real(first + channel, in[static_cast<std::int64_t>(at) * stride + channel]);
   }
 }
 
