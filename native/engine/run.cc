@@ -83,6 +83,28 @@ Epilogue epilogue_of(const Context& context, const Operation& op) {
   return e;
 }
 
+// Whether each result is made of the input pixel in its place alone.
+bool is_pointwise(const Geometry& g) {
+  const bool one = g.kernel_y == 1 && g.kernel_x == 1 && g.step_y == 1 && g.step_x == 1;
+  return one && g.pad_top == 0 && g.pad_left == 0 && g.out_height == g.height && g.out_width == g.width;
+}
+
+// Calls work(geometry, first input, epilogue, begin, end) for rows [begin, end) of a convolution. Those of a pointwise
+// one are taken as one row, because tiles are pixels of a row, of which a sequence of tokens has one.
+template <typename T, typename F>
+void on_rows(const Geometry& g, const T* in, const Epilogue& e, int begin, int end, F&& work) {
+  if (!is_pointwise(g)) return work(g, in, e, begin, end);
+  const std::int64_t first = std::int64_t{begin} * g.width, stride = round_up(e.channels, kLanes);
+  Geometry row = g;
+  row.height = row.out_height = 1;
+  row.width = row.out_width = (end - begin) * g.width;
+  Epilogue from = e;
+  if (e.residual) from.residual += first * stride;
+  if (e.real) from.real += first * stride;
+  if (e.bits) from.bits += first * halves_of(e.channels);
+  work(row, in + first * g.stride, from, 0, 1);
+}
+
 void convolve(const Context& context, const Operation& op) {
   const Kernels& kernels = context.kernels;
   const int input = op.inputs[0];
@@ -131,7 +153,10 @@ void convolve(const Context& context, const Operation& op) {
     const BitWeights weights{op.bit_weights.data(), op.all_rows_weights.data(), op.pair_weights.data(),
                              op.masked_weights.data()};
     compute(3 * blocks * taps * (g.stride + 1) / 2, [&](const Epilogue& to, int begin, int end) {
-      kernels.binary_convolution(g, context.bits(input), weights, to, begin, end);
+      on_rows(g, context.bits(input), to, begin, end,
+              [&](const Geometry& part, const std::uint16_t* in, const Epilogue& result, int first, int last) {
+                kernels.binary_convolution(part, in, weights, result, first, last);
+              });
     });
   } else if (op.transform) {
     const RowTransform& t = *op.transform;
@@ -143,7 +168,10 @@ void convolve(const Context& context, const Operation& op) {
     });
   } else {
     compute(blocks * taps * g.channels / g.groups, [&](const Epilogue& to, int begin, int end) {
-      kernels.convolution(g, x, op.weights.data(), to, begin, end);
+      on_rows(g, x, to, begin, end,
+              [&](const Geometry& part, const float* in, const Epilogue& result, int first, int last) {
+                kernels.convolution(part, in, op.weights.data(), result, first, last);
+              });
     });
   }
 }
