@@ -126,22 +126,49 @@ void normalize(const float* x, float* __restrict y, std::int64_t n, bool center,
   for (std::int64_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * factor;
 }
 
-void softmax(const float* x, float* __restrict y, std::int64_t n, bool log) {
-  float parts[kParts], largest = -INFINITY;
+// Calls work(i) for the first element of each of the blocks of N elements that a row of n has, of which the last one
+// may overlap with the one before it; or else rest(i) for each element.
+template <int N, typename F, typename R>
+BIPER_INLINE void by_blocks(std::int64_t n, F work, R rest) {
+  if (n < N) {
+    for (std::int64_t i = 0; i < n; ++i) rest(i);
+    return;
+  }
+  for (std::int64_t i = 0; i + N < n; i += N) work(i);
+  work(n - N);
+}
+
+// The largest of a row, or a NaN if one is.
+float largest_of(const float* x, std::int64_t n) {
+  constexpr int kMany = 32;  // so that some comparisons need not wait for others
+  float parts[kMany];
   for (float& part : parts) part = -INFINITY;
-  std::int64_t i = 0;
-  for (; i + kParts <= n; i += kParts)
-    for (int k = 0; k < kParts; ++k) parts[k] = larger_of(parts[k], x[i + k]);
-  for (; i < n; ++i) largest = larger_of(largest, x[i]);
-  for (const float part : parts) largest = larger_of(largest, part);
-  for (i = 0; i < n; ++i) y[i] = exp_of(x[i] - largest);
-  const float sum =
-      static_cast<float>(sum_of(y, n, [](float value) BIPER_INLINE_LAMBDA { return static_cast<double>(value); }));
+  by_blocks<kMany>(
+      n,
+      [&](std::int64_t i) BIPER_INLINE_LAMBDA {
+        for (int k = 0; k < kMany; ++k) parts[k] = larger_of(parts[k], x[i + k]);
+      },
+      [&](std::int64_t i) BIPER_INLINE_LAMBDA { parts[i] = x[i]; });
+  for (int half = kMany / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; ++k) parts[k] = larger_of(parts[k], parts[k + half]);
+  return parts[0];
+}
+
+void softmax(const float* x, float* __restrict y, std::int64_t n, bool log) {
+  constexpr int kAtOnce = 16;
+  const float largest = largest_of(x, n);
+  const auto one = [&](std::int64_t i) BIPER_INLINE_LAMBDA { y[i] = exp_of(x[i] - largest); };
+  const auto many = [&](std::int64_t i) BIPER_INLINE_LAMBDA {
+    for (int k = 0; k < kAtOnce; ++k) y[i + k] = exp_of(x[i + k] - largest);
+  };
+  by_blocks<kAtOnce>(n, many, one);
+  const auto same = [](float value) BIPER_INLINE_LAMBDA { return static_cast<double>(value); };
+  const float sum = static_cast<float>(sum_of(y, n, same));
   if (log) {
     const float logarithm = logf(sum);
-    for (i = 0; i < n; ++i) y[i] = (x[i] - largest) - logarithm;
+    for (std::int64_t i = 0; i < n; ++i) y[i] = (x[i] - largest) - logarithm;
   } else {
-    for (i = 0; i < n; ++i) y[i] /= sum;
+    for (std::int64_t i = 0; i < n; ++i) y[i] /= sum;
   }
 }
 
