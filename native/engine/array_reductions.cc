@@ -66,7 +66,16 @@ void for_each_chunk(const Context& context, const ReducedAxes& axes, std::int64_
 }
 
 // The softmax of n elements that are `from` floats apart, or its logarithm, to where they are `to` floats apart.
-void softmax_apart(const float* x, std::int64_t from, float* y, std::int64_t to, std::int64_t n, bool log) {
+void softmax_apart(const FloatLoops& loops, const float* x, std::int64_t from, float* y, std::int64_t to,
+                   std::int64_t n, bool log) {
+  constexpr std::int64_t kMost = 4096;  // of a row that is copied
+  if (n <= kMost) {
+    float row[kMost], result[kMost];
+    for (std::int64_t i = 0; i < n; ++i) row[i] = x[i * from];
+    loops.softmax(row, result, n, log);
+    for (std::int64_t i = 0; i < n; ++i) y[i * to] = result[i];
+    return;
+  }
   float largest = -INFINITY;
   for (std::int64_t i = 0; i < n; ++i) largest = larger_of(largest, x[i * from]);
   double total = 0;
@@ -215,7 +224,7 @@ void Softmax::run(const Context& context) const {
       if (axis_.strides[0] == 1 && axis_.strides[1] == 1)
         context.kernels.loops->softmax(x, y, n, log_);
       else
-        softmax_apart(x, axis_.strides[1], y, axis_.strides[0], n, log_);
+        softmax_apart(*context.kernels.loops, x, axis_.strides[1], y, axis_.strides[0], n, log_);
     }
   });
 }

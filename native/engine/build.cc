@@ -131,7 +131,7 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
   auto op = operation_on(Operation::Kind::kConvolution, {input});
   const Geometry& g = op->geometry = checked_geometry(value, geometry, shape[0], shape[2], shape[3]);
   require(shape[1] == g.channels / g.groups, "the weight has another number of input channels");
-  op->needs_finite = row_transform_fits(g);
+  op->needs_finite = row_transform_fits(g) || blocks_mix_groups(g);
   arrange_weights(*op, weight);
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }
@@ -146,6 +146,9 @@ void Engine::arrange_weights(Operation& op, const float* weight) {
     const std::vector<float> weights = transform_weights(g, *op.transform, weight);
     op.weights = Aligned<float>(static_cast<std::int64_t>(weights.size()));
     std::copy(weights.begin(), weights.end(), op.weights.data());
+  } else if (blocks_mix_groups(g) && kernels_ != &kScalar) {
+    reserve_layout(g.out_channels, std::int64_t{grouped_inputs(g).inputs} * g.kernel_y * g.kernel_x);
+    op.weights = grouped_layout(g, weight);
   } else {
     reserve_layout(g.out_channels, inside * g.kernel_y * g.kernel_x);
     op.weights = real_layout(g, weight);

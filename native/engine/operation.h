@@ -85,7 +85,7 @@ struct Operation {
   // value of its own. Else kBfloat16Convolution, whose weights are in `bit_weights`.
   int rounded = -1;
   std::optional<RowTransform> transform;  // if set, the transformed rows are in `scratch`
-  bool needs_finite = false;              // set where some instruction sets transform rows, on all of them
+  bool needs_finite = false;  // set where some instruction sets transform rows or mix groups, on all of them
   Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights, masked_weights;  // see BitWeights
   Aligned<float> multiplier, offset, slope;
   Aligned<std::int32_t> threshold;

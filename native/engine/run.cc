@@ -17,8 +17,8 @@ std::int64_t result_blocks(const Operation& op) {
   return std::int64_t{op.height} * op.width * round_up(op.channels, kLanes) / kLanes;
 }
 
-// Whether a convolution reads a value that it cannot compute alike on every instruction set: levels have no NaN, and
-// the row transform spreads what is not finite to neighbouring results.
+// Whether a convolution reads a value that it cannot compute alike on every instruction set: levels have no NaN, the
+// row transform spreads what is not finite to neighbouring results, and a block of several groups to their results.
 bool fails(const Operation& op, const float* x, const Value& value) {
   const bool levels = op.kind == Operation::Kind::kInt8Convolution;
   const bool bfloat16 = op.kind == Operation::Kind::kBfloat16Convolution || op.rounded >= 0;

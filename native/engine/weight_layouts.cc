@@ -39,6 +39,20 @@ Aligned<float> real_layout(const Geometry& g, const float* weight) {
   return layout;
 }
 
+Aligned<float> grouped_layout(const Geometry& g, const float* weight) {
+  const GroupedInputs in = grouped_inputs(g);
+  const int taps = g.kernel_y * g.kernel_x;
+  Aligned<float> layout(blocks_of(g.out_channels) * kLanes * taps * in.inputs);
+  for (int o = 0; o < g.out_channels; ++o) {
+    const int block = o / kLanes, first = o / in.outside * in.inside - in.first_input(block);
+    for (int c = 0; c < in.inside; ++c)
+      for (int tap = 0; tap < taps; ++tap)
+        layout[((std::int64_t{block} * taps + tap) * in.inputs + first + c) * kLanes + o % kLanes] =
+            weight[(std::int64_t{o} * in.inside + c) * taps + tap];
+  }
+  return layout;
+}
+
 Aligned<std::uint32_t> bit_layout(const Geometry& g, const std::uint8_t* weight,
                                   const std::vector<std::uint8_t>& flip) {
   const int inside = g.channels / g.groups, taps = g.kernel_y * g.kernel_x, words = words_of(g);

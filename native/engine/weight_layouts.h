@@ -12,6 +12,9 @@ namespace biper {
 // From (out, in / groups, ky, kx) to [block][ky][kx][input channel][16].
 Aligned<float> real_layout(const Geometry& geometry, const float* weight);
 
+// The same for blocks of several groups: [block][ky][kx][input of GroupedInputs][16].
+Aligned<float> grouped_layout(const Geometry& geometry, const float* weight);
+
 // From bits (out, ky, kx, bytes), 1 for +1, to [block][ky][kx][word][16]. The weights of output channels
 // whose `flip` is set are inverted; `flip` may be empty. Bits beyond the input channels become 0, whatever
 // they were: sums rely on it.

@@ -170,8 +170,13 @@ void convolution(const Geometry& g, const float* in, const float* weights, const
   if (inside == 1 && outside == 1 && g.stride % kLanes == 0) {
     convolve<Isa>(Job<typename Isa::Depthwise>{g, in, 1, weights, nullptr, nullptr, e, begin, end}, 0,
                   blocks_of(g.channels));
-  } else if (g.groups != 1 && outside % kLanes != 0) {
-    return kScalar.convolution(g, in, weights, e, begin, end);
+  } else if (blocks_mix_groups(g)) {
+    const GroupedInputs inputs = grouped_inputs(g);
+    for (int block = 0; block < blocks_of(g.out_channels); ++block) {
+      const Job<typename Isa::Real> job{
+          g, in + inputs.first_input(block), inputs.inputs, weights, nullptr, nullptr, e, begin, end};
+      convolve_blocks<Isa, typename Isa::Real, 1>(job, block);
+    }
   } else {
     for (int group = 0; group < g.groups; ++group) {
       const Job<typename Isa::Real> job{g, in + group * inside, inside, weights, nullptr, nullptr, e, begin, end};

@@ -174,10 +174,17 @@ static inline bool groups_fill_blocks(const Geometry& g) {
   return g.groups == 1 || (outside % kLanes == 0 && inside % (inside <= 16 ? 16 : 32) == 0);
 }
 
-// Where they are not whole, a block of results reads the inputs of all its groups, `words` words of a pixel from one of
-// its halves on, and each result has a mask beside its weights, which is 1 for the inputs of its own group.
+// Whether the groups of a real convolution do not have whole blocks of results, and the convolution is not depthwise.
+static inline bool blocks_mix_groups(const Geometry& g) {
+  const int inside = g.channels / g.groups, outside = g.out_channels / g.groups;
+  return g.groups != 1 && outside % kLanes != 0 && (inside != 1 || outside != 1);
+}
+
+// Where a block of results has several groups, it reads the inputs of all of them. Of a binary convolution these are
+// `words` words of a pixel from one of its halves on, and each result has a mask beside its weights, which is 1 for the
+// inputs of its own group. Of a real one they are `inputs` inputs, and the weights of other groups' inputs are 0.
 struct GroupedInputs {
-  int inside, outside, groups, halves, words;
+  int inside, outside, groups, halves, words, inputs;
   int first_group(int block) const { return block * kLanes / outside; }
   int last_group(int block) const {
     const int last = (block * kLanes + kLanes - 1) / outside;
@@ -188,13 +195,18 @@ struct GroupedInputs {
     const int first = first_group(block) * inside / 16, latest = halves - 2 * words;
     return first < latest ? first : latest < 0 ? 0 : latest;
   }
+  int first_input(int block) const {
+    const int first = first_group(block) * inside, latest = groups * inside - inputs;
+    return first < latest ? first : latest;
+  }
 };
 static inline GroupedInputs grouped_inputs(const Geometry& g) {
-  GroupedInputs in{g.channels / g.groups, g.out_channels / g.groups, g.groups, halves_of(g.channels), 0};
+  GroupedInputs in{g.channels / g.groups, g.out_channels / g.groups, g.groups, halves_of(g.channels), 0, 0};
   for (int block = 0; block * kLanes < g.out_channels; ++block) {
-    const int end = (in.last_group(block) + 1) * in.inside, first = in.first_group(block) * in.inside / 16;
-    const int words = (end - 16 * first + 31) / 32;
+    const int first = in.first_group(block) * in.inside, end = (in.last_group(block) + 1) * in.inside;
+    const int words = (end - first / 16 * 16 + 31) / 32;
     if (words > in.words) in.words = words;
+    if (end - first > in.inputs) in.inputs = end - first;
   }
   return in;
 }
