@@ -408,6 +408,33 @@ def test_signs_of_a_value_that_is_kept_are_made_with_it(data: st.DataObject) -> 
     check(program, images, exact=True)
 
 
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_signs_behind_a_pool_that_is_computed_with_a_convolution(kind: str) -> None:
+    random = np.random.Generator(np.random.PCG64(0))
+    pooling = {"kind": kind, "kernel": [2, 2], "stride": [2, 2], "padding": [0, 0], "size": [40, 30]}
+    prelu = {"slope": np.abs(random.standard_normal(64)).astype(np.float32)}
+    signs = {"offset": random.integers(-3, 4, 64).astype(np.float32)}
+    operations = [
+        operation("elementwise", "image", bits="b0"),
+        operation(
+            "binary_convolution",
+            "b0",
+            prelu | random_bits(random, 64, 5, 3, 3),
+            real="v0",
+            attributes=PADDED | {"activation": "prelu"},
+        ),
+        operation("pool", "v0", attributes=pooling | {"count_padding": False}, real="v1"),
+        operation("elementwise", "v1", signs, bits="b1"),
+        operation(
+            "binary_convolution", "b1", random_bits(random, 64, 64, 1, 1), residual="v1", real="v2", attributes=PLAIN
+        ),
+    ]
+    images = random.integers(-4, 5, (2, 5, 80, 60)).astype(np.float32)
+    program = program_of((5, 80, 60), operations, "v2")
+    check(program, images, exact=True)
+    assert Engine(program, SETS[-1]).arena_bytes < 4 * 64 * (80 * 60 + 2 * 40 * 30)
+
+
 def test_signs_that_another_operation_makes_take_no_time_of_their_own() -> None:
     random = np.random.Generator(np.random.PCG64(0))
     operations = [
