@@ -78,6 +78,10 @@ struct Operation {
   int before = 0;             // kPad: channels of zeros before those of the input
   bool joins_blocks = false;  // kConcatenate: its epilogue reads the inputs, which have whole blocks of channels
   Aligned<float> weights;
+  // A convolution whose blocks have several groups: the weights in the order of the scalar kernel, which computes
+  // inputs that are not finite, because the products by 0 with inputs of other groups would spread them.
+  bool mixes_groups = false;
+  Aligned<float> plain_weights;
   int row_stride = 0;             // kBfloat16Convolution: inputs in a row of its rounded input
   Levels levels{};                // kInt8Convolution, whose weights are in `bit_weights`
   Aligned<std::int32_t> initial;  // kInt8Convolution: what the sums begin with
@@ -85,7 +89,7 @@ struct Operation {
   // value of its own. Else kBfloat16Convolution, whose weights are in `bit_weights`.
   int rounded = -1;
   std::optional<RowTransform> transform;  // if set, the transformed rows are in `scratch`
-  bool needs_finite = false;  // set where some instruction sets transform rows or mix groups, on all of them
+  bool needs_finite = false;              // set where some instruction sets transform rows, on all of them
   Aligned<std::uint32_t> bit_weights, all_rows_weights, pair_weights, masked_weights;  // see BitWeights
   Aligned<float> multiplier, offset, slope;
   Aligned<std::int32_t> threshold;

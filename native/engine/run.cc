@@ -112,7 +112,8 @@ void convolve(const Context& context, const Operation& op) {
   g.stride = context.values[input].stride;
   const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x, blocks = result_blocks(op);
   const float* x = context.real(input);
-  if (fails(op, x, context.values[input])) {
+  const bool is_plain = fails(op, x, context.values[input]);
+  if (is_plain && (!op.mixes_groups || op.rounded >= 0)) {
     context.failed = true;
     return;
   }
@@ -170,7 +171,9 @@ void convolve(const Context& context, const Operation& op) {
     compute(blocks * taps * g.channels / g.groups, [&](const Epilogue& to, int begin, int end) {
       on_rows(g, x, to, begin, end,
               [&](const Geometry& part, const float* in, const Epilogue& result, int first, int last) {
-                kernels.convolution(part, in, op.weights.data(), result, first, last);
+                const Kernels& chosen = is_plain ? kScalar : kernels;
+                const Aligned<float>& weights = is_plain ? op.plain_weights : op.weights;
+                chosen.convolution(part, in, weights.data(), result, first, last);
               });
     });
   }

@@ -115,8 +115,8 @@ class Engine:
         Raises:
             ValueError: an input is missing, or has another shape.
             DataError: a convolution reads a value that is not finite and needs finite ones: one of int8 NaN; or one of
-                bfloat16 NaN, infinity or a number that rounds to it; or one of real values NaN or infinity, if some
-                instruction sets compute it by a transform, or several groups of it together.
+                bfloat16 NaN, infinity or a number that rounds to it; or one of real values that some instruction sets
+                compute by a transform NaN or infinity.
         """
         results = self.run(images, others or {})
         return results[0] if self._single else dict(zip(self._outputs, results, strict=True))
