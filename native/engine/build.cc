@@ -133,6 +133,11 @@ Emitted Engine::add_convolution(int input, const float* weight, const std::vecto
   require(shape[1] == g.channels / g.groups, "the weight has another number of input channels");
   op->needs_finite = row_transform_fits(g);
   arrange_weights(*op, weight);
+  if (blocks_mix_groups(g) && kernels_ != &kScalar) {
+    reserve_layout(g.out_channels, std::int64_t{g.channels / g.groups} * g.kernel_y * g.kernel_x);
+    op->plain_weights = real_layout(g, weight);
+    op->needs_finite = true;
+  }
   return finish_operation(std::move(op), g.out_channels, g.out_height, g.out_width, epilogue);
 }
 
@@ -149,9 +154,6 @@ void Engine::arrange_weights(Operation& op, const float* weight) {
   } else if (blocks_mix_groups(g) && kernels_ != &kScalar) {
     reserve_layout(g.out_channels, std::int64_t{grouped_inputs(g).inputs} * g.kernel_y * g.kernel_x);
     op.weights = grouped_layout(g, weight);
-    reserve_layout(g.out_channels, inside * g.kernel_y * g.kernel_x);
-    op.plain_weights = real_layout(g, weight);
-    op.needs_finite = op.mixes_groups = true;
   } else {
     reserve_layout(g.out_channels, inside * g.kernel_y * g.kernel_x);
     op.weights = real_layout(g, weight);

@@ -80,7 +80,6 @@ struct Operation {
   Aligned<float> weights;
   // A convolution whose blocks have several groups: the weights in the order of the scalar kernel, which computes
   // inputs that are not finite, because the products by 0 with inputs of other groups would spread them.
-  bool mixes_groups = false;
   Aligned<float> plain_weights;
   int row_stride = 0;             // kBfloat16Convolution: inputs in a row of its rounded input
   Levels levels{};                // kInt8Convolution, whose weights are in `bit_weights`

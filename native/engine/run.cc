@@ -113,7 +113,7 @@ void convolve(const Context& context, const Operation& op) {
   const std::int64_t taps = std::int64_t{g.kernel_y} * g.kernel_x, blocks = result_blocks(op);
   const float* x = context.real(input);
   const bool is_plain = fails(op, x, context.values[input]);
-  if (is_plain && (!op.mixes_groups || op.rounded >= 0)) {
+  if (is_plain && !op.plain_weights.data()) {
     context.failed = true;
     return;
   }
