@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("model", help="a run folder, a model.safetensors, a packed file, or one that comes with biper")
     parser.add_argument("--board", choices=BOARDS, default="cortex-m3", help="the emulated board")
     parser.add_argument("--integer-only", action="store_true", help="no floating point")
+    parser.add_argument("--value-bits", type=int, choices=(16, 32), default=16, help="in integers: bits of values")
     parser.add_argument("--images", type=int, default=100, help="how many test images to link")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-dir", type=Path)
@@ -60,13 +61,14 @@ def main() -> None:
             opened, images=Model(program).normalized(given_of(data.train.images[: options.calibrate], program))
         )
     if options.agreement:
-        print_agreement(opened, test.images[: options.agreement], test.labels[: options.agreement])
+        count = options.agreement
+        print_agreement(opened, test.images[:count], test.labels[:count], options.value_bits)
         return
     samples, labels = test.images[: options.images], test.labels[: options.images].numpy()
     given = given_of(samples, program)
     expected = runtime = Model(program)(given).argmax(1)
     if options.integer_only:
-        fixed = to_fixed_point(program, opened.images)
+        fixed = to_fixed_point(program, opened.images, value_bits=options.value_bits)
         expected = run_fixed(fixed, given)[program.output].reshape(len(given), -1).argmax(1)
         print(
             f"in integers {int((expected == runtime).sum())} of {len(given)} are classified as by the runtime",
@@ -75,15 +77,20 @@ def main() -> None:
     if samples.is_floating_point():
         given = given.transpose(0, 2, 3, 1)
         if options.integer_only:
-            given = np.rint(given * 2.0 ** fixed.exponents["image"]).clip(-32768, 32767).astype(np.int16)
+            given = (
+                np.rint(given * 2.0 ** fixed.exponents["image"]).clip(-32768, 32767).astype(f"int{options.value_bits}")
+            )
 
     options.build.mkdir(parents=True, exist_ok=True)
-    _, text = write_c(opened, options.build / "model.c", integer_only=options.integer_only)
+    _, text = write_c(
+        opened, options.build / "model.c", integer_only=options.integer_only, value_bits=options.value_bits
+    )
     print(text, flush=True)
     if options.profile:
         model_c = options.build / "model.c"
         model_c.write_text(profiled(model_c.read_text()))
-    (options.build / "images.h").write_text(images_header(given, labels, expected, options.integer_only))
+    number = f"int{options.value_bits}_t" if options.integer_only else "float"
+    (options.build / "images.h").write_text(images_header(given, labels, expected, number))
     image = options.build / "model.elf"
     flags = ["-O2", *([PROFILE] if options.profile else [])]
     board.build([HERE / "main.c", options.build / "model.c"], image, *flags, whole=options.whole)
@@ -99,10 +106,10 @@ def given_of(samples: torch.Tensor, program: Program) -> np.ndarray:
     return normalize(samples, program.mean, program.std).numpy().reshape(len(samples), *program.input_shape)
 
 
-def print_agreement(opened: OpenedProgram, samples: torch.Tensor, labels: torch.Tensor) -> None:
+def print_agreement(opened: OpenedProgram, samples: torch.Tensor, labels: torch.Tensor, value_bits: int) -> None:
     """Say on how many samples integers have the top-1 of the runtime, and how many each classifies right."""
     program = opened.program
-    fixed, model = to_fixed_point(program, opened.images), Model(program)
+    fixed, model = to_fixed_point(program, opened.images, value_bits=value_bits), Model(program)
     same = right = of_runtime = 0
     for start in range(0, len(samples), 50):
         part, expected = samples[start : start + 50], labels[start : start + 50].numpy()
@@ -115,15 +122,22 @@ def print_agreement(opened: OpenedProgram, samples: torch.Tensor, labels: torch.
     print(f"{same} of {len(samples)} as by the runtime; right: integers {right}, runtime {of_runtime}")
 
 
-def images_header(given: np.ndarray, labels: np.ndarray, answers: np.ndarray, integer_only: bool) -> str:
-    """A C header with images or signals, as the function takes them, their labels and the expected answers."""
+def images_header(given: np.ndarray, labels: np.ndarray, answers: np.ndarray, number: str) -> str:
+    """A C header with images or signals, as the function takes them, their labels and the expected answers.
+
+    Args:
+        given: what the function takes.
+        labels: the true class of each.
+        answers: the class that the function is to give.
+        number: the C type of results.
+    """
     rows = ",\n".join("    {" + ", ".join(map(str, image.reshape(-1))) + "}" for image in given)
-    kind = {"uint8": "uint8_t", "int16": "int16_t", "float32": "float"}[str(given.dtype)]
+    kind = "float" if given.dtype == np.float32 else f"{given.dtype}_t"
     lists = {name: ", ".join(map(str, numbers)) for name, numbers in (("labels", labels), ("answers", answers))}
     return (
         "#include <stdint.h>\n\n"
         f"enum {{ IMAGES = {len(given)} }};\n"
-        f"typedef {'int16_t' if integer_only else 'float'} result_t;\n"
+        f"typedef {number} result_t;\n"
         f"static const {kind} images[IMAGES][{given[0].size}] = {{\n{rows}}};\n"
         + "".join(f"static const uint16_t {name}[IMAGES] = {{{numbers}}};\n" for name, numbers in lists.items())
     )

@@ -97,7 +97,12 @@ def worked(*_arguments: object, **_options: object) -> None:
         ("export run --format c --budget flash=abc", "flash: 'abc' is no size"),
         ("export run --format c --budget speed=1", "'speed=1' is no part of a budget"),
         ("export run --format c --budget instructions=1M", "instructions are estimated for integers alone"),
-        ("export run --format html --budget ram=1k", "--budget, --calibrate and --input are for --format c"),
+        (
+            "export run --format html --budget ram=1k",
+            "--budget, --calibrate, --value-bits and --input are for --format c",
+        ),
+        ("export run --format c --value-bits 32", r"value_bits is for integers alone: add integer_only=True"),
+        ("export run --format html --value-bits 32", "--value-bits and --input are for --format c"),
         ("evaluate run --split tests", "split must be one of"),
         ("bench cifar10-resnet20 --against torch,nobody", "nobody"),
         ("bench cifar10-resnet20 --isa nobody", "nobody"),

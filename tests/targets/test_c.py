@@ -161,21 +161,21 @@ def test_a_reshape_between_an_image_and_an_array_of_one_image_moves_nothing() ->
     assert "It needs tanhf of math.h, no allocator" in source.source
 
 
-@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize(("value_bits", "measured"), [(16, False), (16, True), (32, False), (32, True)])
 @pytest.mark.parametrize("flags", FLAGS)
 def test_every_operation_in_integers_is_that_of_numpy_and_near_the_real_one(
-    flags: str, measured: bool, small: dict[str, Program], tmp_path: Path
+    flags: str, value_bits: int, measured: bool, small: dict[str, Program], tmp_path: Path
 ) -> None:
     def seen(program: Program) -> NDArray[np.float32] | None:
         return Model(program).normalized(random_pixels(program.input_shape)) if measured else None
 
-    fixed = {name: to_fixed_point(program, seen(program)) for name, program in small.items()}
+    fixed = {name: to_fixed_point(program, seen(program), value_bits=value_bits) for name, program in small.items()}
     sources = {name: c_source(small[name], name=name, fixed=fixed[name]) for name in small}
     compiled = Compiled(tmp_path, sources, flags=flags)
     for name, program in small.items():
         pixels = random_pixels(program.input_shape)
         expected = run_fixed(fixed[name], pixels)[program.output]
-        actual = compiled(name, pixels, outputs_of(program), np.int16)
+        actual = compiled(name, pixels, outputs_of(program), np.dtype(f"int{value_bits}").type)
         assert np.array_equal(actual, as_c(expected)), name
         real = run_reference(program, Model(program).normalized(pixels))[program.output]
         # An int8 weight is off by up to half of 1/127 of the largest: a per cent of a sum of some hundred products.
@@ -257,13 +257,16 @@ def test_networks_in_integers_are_those_of_numpy(
     name: str, dataset: str, bits: str, float_layers: str, tmp_path: Path
 ) -> None:
     program = packed_network(tmp_path, name, dataset, bits, float_layers)
-    fixed = to_fixed_point(program, np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32))
+    images = np.random.default_rng(0).standard_normal((2, *program.input_shape), np.float32)
     pixels = random_pixels(program.input_shape, 2)
-    expected = run_fixed(fixed, pixels)[program.output]
-    source = c_source(program, name=name, fixed=fixed)
-    for compiler in ("gcc", "clang"):
-        compiled = Compiled(tmp_path, {name: source}, compiler, "-O2")
-        assert np.array_equal(compiled(name, pixels, 10, np.int16), as_c(expected)), compiler
+    for value_bits, number in ((16, np.int16), (32, np.int32)):
+        fixed = to_fixed_point(program, images, value_bits=value_bits)
+        expected = run_fixed(fixed, pixels)[program.output]
+        source = c_source(program, name=name, fixed=fixed)
+        for compiler in ("gcc", "clang"):
+            (folder := tmp_path / f"{compiler}{value_bits}").mkdir()
+            compiled = Compiled(folder, {name: source}, compiler, "-O2")
+            assert np.array_equal(compiled(name, pixels, 10, number), as_c(expected)), compiler
 
 
 @pytest.mark.parametrize(

@@ -133,4 +133,4 @@ def test_instructions_are_close_to_those_of_an_emulated_board(bits: str, tmp_pat
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"(\d+) instructions an image", text)
     assert found is not None
-    assert 0.95 < said / int(found[1]) < 1.05
+    assert abs(said / int(found[1]) - 1) <= 0.08  # what `biper.targets.c.instructions` says of sums of networks

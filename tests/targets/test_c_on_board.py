@@ -21,29 +21,32 @@ from biper.targets.c.to_fixed_point import to_fixed_point
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimize", ["-O0", "-O2", "-Os"])
+@pytest.mark.parametrize("value_bits", [16, 32])
 @pytest.mark.parametrize("board_name", BOARDS)
-def test_programs_give_the_integers_of_numpy(board_name: str, optimize: str, tmp_path: Path) -> None:
+def test_programs_give_the_integers_of_numpy(board_name: str, value_bits: int, optimize: str, tmp_path: Path) -> None:
     emulated = board(board_name)
     programs = {
         name: program
         for name, program in small_programs().items()
         if name.startswith(("binary", "threshold", "shifted"))
     }
-    programs |= {"gated": gated_program(), "digits": packed_network(tmp_path, "digits_cnn", "digits")}
+    programs |= {"digits": packed_network(tmp_path, "digits_cnn", "digits")}
+    programs |= {"gated": gated_program()} if value_bits == 16 else {}
+    number = f"int{value_bits}_t"
     main = ['#include "board.h"', "#include <stdint.h>"]
     body = []
     for name, program in programs.items():
-        fixed = to_fixed_point(program)
+        fixed = to_fixed_point(program, value_bits=value_bits)
         pixels = random_pixels(program.input_shape, 1)
         expected = run_fixed(fixed, pixels)[program.output].transpose(0, 2, 3, 1).reshape(-1)
         source = c_source(program, name=name, fixed=fixed)
         (tmp_path / f"{name}.h").write_text(source.header)
         (tmp_path / f"{name}.c").write_text(source.source)
         main += [f'#include "{name}.h"']
-        for what, kind, numbers in (("in", "uint8_t", pixels.reshape(-1)), ("out", "int16_t", expected)):
+        for what, kind, numbers in (("in", "uint8_t", pixels.reshape(-1)), ("out", number, expected)):
             values = ", ".join(map(str, numbers))
             main.append(f"static const {kind} {name}_{what}[{len(numbers)}] = {{{values}}};")
-        main.append(f"static int16_t {name}_made[{len(expected)}];")
+        main.append(f"static {number} {name}_made[{len(expected)}];")
         body.append(f"    {name}_run({name}_in, {name}_made);")
         body.append(f"    for (i = 0; i < {len(expected)}; ++i) if ({name}_made[i] != {name}_out[i]) break;")
         body.append(f'    if (i < {len(expected)}) board_write("{name} differs\\n"), ++wrong;')

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biper.cli.loading import say_loading
-from biper.cli.options import AnyModel, DataDir, FloatLayers, Format, InputKind, Json, MaxMemory, MaxWork
+from biper.cli.options import AnyModel, DataDir, FloatLayers, Format, InputKind, Json, MaxMemory, MaxWork, ValueBits
 from biper.cli.paths import is_packaged, limits_of, load_packed, model_file
 from biper.errors import DataError, ExportError, printable
 
@@ -48,6 +48,12 @@ def export(
             "measured. Repeatable. Default: those of the data set of a saved model; none of a packed file.",
         ),
     ] = None,
+    value_bits: Annotated[
+        ValueBits,
+        typer.Option(
+            help="C in integers: the bits of values between layers. 32 bits take more RAM, and classify as the runtime."
+        ),
+    ] = ValueBits.short,
     input_kind: Annotated[
         InputKind | None,
         typer.Option(
@@ -70,10 +76,12 @@ def export(
         say_loading()
     if is_packaged(source) and out is None and form is not Format.biper:
         out = Path(source.stem)  # beside the model would be inside the package
-    of_c = integer_only or flash or ram or budget is not None or input_kind or calibrate
+    wide = value_bits is not ValueBits.short
+    of_c = integer_only or flash or ram or budget is not None or input_kind or calibrate or wide
     if form not in (Format.c, Format.arduino, Format.esp_idf) and of_c:
         raise ExportError(
-            "--integer-only, --flash, --ram, --budget, --calibrate and --input are for --format c, arduino and esp-idf"
+            "--integer-only, --flash, --ram, --budget, --calibrate, --value-bits and --input are for --format c, "
+            "arduino and esp-idf"
         )
     if form is Format.biper and source.suffix == ".biper":
         raise ExportError(f"{source} is packed already: name another format with --format")
@@ -85,9 +93,10 @@ def export(
         row, text = {"file": str(out), **asdict(report)}, f"{out}: {report} (on {images})"
     else:
         from biper.targets.c.budget import BudgetError, parse_budget
-        from biper.targets.deploy import deploy, open_program, output_file
+        from biper.targets.deploy import deploy, open_program, output_file, require_integers
 
-        parse_budget(budget, flash=flash, ram=ram, integer_only=integer_only)  # before the model is read
+        require_integers(int(value_bits.value), integer_only)  # before the model is read
+        parse_budget(budget, flash=flash, ram=ram, integer_only=integer_only)
         out = output_file(source, form.value, out or source.with_suffix(""))
         limits = limits_of(max_memory, max_work)
         opened = open_program(source, data_dir=data_dir, float_layers=float_layers.value, **limits)
@@ -106,6 +115,7 @@ def export(
                 ram=ram,
                 budget=budget,
                 numbers=None if input_kind is None else input_kind is InputKind.numbers,
+                value_bits=int(value_bits.value),
             )
         except BudgetError as error:
             if budget is not None and not as_json:

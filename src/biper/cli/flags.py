@@ -43,6 +43,7 @@ FLAGS = {
     "seeds": "--seeds",
     "split": "--split",
     "stage": "--stage",
+    "value_bits": "--value-bits",
     "start_from": "--start-from",
     "step_timeout": "--step-timeout",
     "threads": "--threads",

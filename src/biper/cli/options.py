@@ -54,6 +54,13 @@ class InputKind(StrEnum):
     numbers = "numbers"
 
 
+class ValueBits(StrEnum):
+    """The bits of values between layers, in C in integers alone."""
+
+    short = "16"
+    wide = "32"
+
+
 def complete_recipe(incomplete: str) -> list[str]:
     """The names of packaged recipes that begin with what the user typed."""
     from biper.recipes.packaged import recipe_names

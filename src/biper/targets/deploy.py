@@ -111,6 +111,7 @@ def deploy(
     ram: str | None = None,
     budget: str | None = None,
     numbers: bool | None = None,
+    value_bits: int = 16,
 ) -> tuple[dict[str, Any], str]:
     """Write a program in a format.
 
@@ -118,7 +119,8 @@ def deploy(
         opened: what to write.
         form: a format, one of `SUFFIXES`.
         out: the file or folder to write; if a file does not end with the suffix of the format, the suffix is appended.
-        integer_only, flash, ram, budget, numbers: see `write_c`; only for ``"c"``, ``"arduino"`` and ``"esp-idf"``.
+        integer_only, flash, ram, budget, numbers, value_bits: see `write_c`; only for ``"c"``, ``"arduino"`` and
+            ``"esp-idf"``.
 
     Returns:
         What was written, as data for JSON, and as text for people.
@@ -133,7 +135,7 @@ def deploy(
     if form in ("onnx", "openvino"):
         return write_graph(opened, form, out)
     limits = parse_budget(budget, flash=flash, ram=ram, integer_only=integer_only)
-    return write_c(opened, out, form, integer_only=integer_only, budget=limits, numbers=numbers)
+    return write_c(opened, out, form, integer_only=integer_only, budget=limits, numbers=numbers, value_bits=value_bits)
 
 
 def output_file(source: Path, form: str, out: Path) -> Path:
@@ -166,6 +168,7 @@ def write_c(
     integer_only: bool = False,
     budget: Mapping[str, int] | None = None,
     numbers: bool | None = None,
+    value_bits: int = 16,
 ) -> tuple[dict[str, Any], str]:
     """Write a program as C99: ``out``, whose name names the function, and a header beside it; or a folder with both.
 
@@ -177,6 +180,8 @@ def write_c(
         budget: what the device has, by the names of `biper.targets.c.budget.RESOURCES`; None for no limit.
         numbers: True if the function takes normalized numbers, False if it takes pixels and normalizes them; None for
             pixels of pictures, and numbers of signals and of vectors.
+        value_bits: with ``integer_only``, the bits that values between layers are stored in, 16 or 32; see
+            `biper.targets.c.fixed_point`.
 
     Returns:
         What was written, as data for JSON, and as text for people.
@@ -186,12 +191,13 @@ def write_c(
         ExportError: the errors of `c_source` and of `to_fixed_point` for the form that is asked for; or instructions
             are limited and not known.
     """
+    require_integers(value_bits, integer_only)
     budget = budget or {}
     function = out.stem if form == "c" else out.name
     forms = {"float32": _smaller_if_needed(opened.program, budget, name=function, numbers=numbers)}
     refused = {}
     try:
-        fixed = to_fixed_point(opened.program, opened.images, numbers=numbers)
+        fixed = to_fixed_point(opened.program, opened.images, numbers=numbers, value_bits=value_bits)
         forms["integer-only"] = _smaller_if_needed(opened.program, budget, name=function, fixed=fixed)
     except ExportError as error:
         if integer_only:
@@ -233,6 +239,12 @@ def write_c(
         *chosen.memory_map,
     ]
     return row, "\n".join(lines)
+
+
+def require_integers(value_bits: int, integer_only: bool) -> None:
+    """Raise an `ExportError` if values have other than 16 bits and are no integers."""
+    if value_bits != 16 and not integer_only:
+        raise ExportError("value_bits is for integers alone: add integer_only=True, or leave it out")
 
 
 def write_html(opened: OpenedProgram, out: Path) -> tuple[dict[str, Any], str]:

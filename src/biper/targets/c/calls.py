@@ -14,7 +14,7 @@ from biper.targets.c.arena import Arena
 from biper.targets.c.array_calls import ArrayCalls
 from biper.targets.c.array_functions import definition
 from biper.targets.c.fixed_array_calls import FixedArrayCalls
-from biper.targets.c.fixed_point import PIXEL_CONVOLUTION, PIXELS, FixedOperation
+from biper.targets.c.fixed_point import INT16, PIXEL_CONVOLUTION, PIXELS, FixedOperation
 from biper.targets.c.instructions import Call
 from biper.targets.c.kernels import BinaryLayer
 from biper.targets.c.layout import places_of
@@ -234,12 +234,14 @@ class OperatorCalls:
             if step.slope is not None or step.signs is not None:
                 both = (each if each is not None else np.zeros(1) for each in (step.slope, step.signs))
                 slope, sign = (np.broadcast_to(each, op.shape[0]).astype(np.int64) for each in both)
-                fields["bend"] = self.pairs_table(index, "bend", np.stack([slope << 16, sign], 1))
+                slope <<= 32 - step.value_bits
+                fields["bend"] = self.pairs_table(index, "bend", np.stack([slope, sign], 1))
             for key in () if step.direct else ("multiplier", "offset"):
                 if (numbers := getattr(step, key)) is not None:
                     fields[key] = self.table(index, key, np.broadcast_to(numbers, op.shape[0]))
             fields |= {"up": step.up[part], "residual_up": step.residual_up, "slope_up": step.slope_up}
-            flags = [name for name, has in (("FLOOR", step.floor), ("FAST", step.fast)) if has]
+            short = step.value_bits == 32 and step.largest == INT16
+            flags = [name for name, has in (("FLOOR", step.floor), ("FAST", step.fast), ("SHORT", short)) if has]
             fields |= {"down": step.down, "flags": " | ".join(flags) or 0}
         else:
             for key in ("multiplier", "offset", "slope"):

@@ -21,6 +21,12 @@ is an int32 without a shift, ``y = sum * multiplier + offset``; a clip at the en
 clipped values between residual blocks are rounded down, and an integer ``q`` stands for the midpoint
 ``(q + 1/2) * high / 32767.5``, so that the ends of int16 are exactly those of the clip. Offsets take care of the 1/2.
 
+The signs of a deep network multiply an error: a value that is rounded at 16 bits changes about one sign of 15,000, and
+in wide networks one sign in ten differs behind 16 layers. With ``value_bits=32`` the values are int32 instead, stored
+with up to 28 bits as the epilogue computes them, and nothing is rounded between residual blocks. What a real
+convolution reads keeps 16 bits, so that its sums fit into 32, and what an average pool reads has as many as its sums
+allow. Slopes of prelu are then of 32 bits. Clips stay clips, and no integer is a midpoint.
+
 Operations that move elements of arrays give a result the exponent of its input, or the least of several; those that
 compute are in `biper.targets.c.fixed_arrays`. Pictures are pixels, 0 to 255, and the first operation is their
 normalization. Signals and vectors are normalized numbers, int16 at an exponent of their own.
@@ -57,9 +63,15 @@ IMAGE = "image"
 INT16, INT32 = (1 << 15) - 1, (1 << 31) - 1
 """The largest integers of 16 and of 32 bits."""
 
-DIRECT_DOWN = 8
-"""By how much sums of signs, times their multipliers, are moved down to a result where no sum overflows: the constant
-`DOWN` of ``fixed.c``."""
+WIDE = (1 << 28) - 1
+"""The largest integer of a value that is stored in 32 bits: sums of a few do not overflow."""
+
+LARGEST = {16: INT16, 32: WIDE}
+"""The bits that real values can be stored in, and the largest integer that they then have."""
+
+DIRECT_DOWN = {16: 8, 32: 0}
+"""By how much sums of signs, times their multipliers, are moved down to a result where no sum overflows, by the bits of
+values: the constant `DOWN` of ``fixed.c``."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,8 @@ class FixedOperation:
             the border.
         table: the function of one value, or the exponential of a softmax.
         epsilon: what a normalization adds to ``n Q - S^2``.
+        value_bits: the bits that its real result is stored in.
+        largest: the largest integer that its real result is saturated to; the least is one less than its negative.
     """
 
     op: Operation
@@ -129,17 +143,26 @@ class FixedOperation:
     factors: tuple[Array, Array] | None = None
     table: LookupTable | None = None
     epsilon: int = 0
+    value_bits: int = 16
+    largest: int = INT16
 
     @property
     def fast(self) -> bool:
         """Whether C finishes results of 16 channels in one go, where there are 16: nothing else is done to the sums."""
-        if self.op.real is None or self.op.attributes.get("activation", "prelu") != "prelu" or self.down >= 0:
+        if self.op.real is None or self.op.attributes.get("activation", "prelu") != "prelu":
             return False
-        if self.signs is not None and self.slope is None:
+        if self.largest != LARGEST[self.value_bits] or (self.signs is not None and self.slope is None):
             return False
         if self.direct:
-            return self.op.residual is not None and self.down == -DIRECT_DOWN and self.residual_up >= 0
-        return self.multiplier is None and self.offset is None and self.op.residual is None and self.up == (0,)
+            down = DIRECT_DOWN[self.value_bits]
+            return self.op.residual is not None and self.down == -down and self.residual_up >= 0
+        return (
+            self.down < 0
+            and self.multiplier is None
+            and self.offset is None
+            and self.op.residual is None
+            and self.up == (0,)
+        )
 
 
 @dataclass(frozen=True)
@@ -150,11 +173,13 @@ class FixedProgram:
         program: the program that it computes; its first operation is `PIXELS`, or it has an input `IMAGE`.
         operations: one for each operation of ``program``.
         exponents: of its real values, by name.
+        value_bits: the bits that real values are stored in, 16 or 32.
     """
 
     program: Program
     operations: tuple[FixedOperation, ...]
     exponents: dict[str, int] = field(default_factory=dict)
+    value_bits: int = 16
 
     @property
     def output_exponent(self) -> int:

@@ -44,7 +44,7 @@ def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
             (N, C, H, W), which are rounded to the exponent of `IMAGE`.
 
     Returns:
-        The values by name: real values int64 (N, C, H, W) that fit into int16, bits as bool.
+        The values by name: real values int64 (N, C, H, W) that fit into the bits of values, bits as bool.
     """
     values: dict[str, Array] = {}
     if IMAGE in fixed.program.inputs:
@@ -67,7 +67,7 @@ def run_fixed(fixed: FixedProgram, images: NDArray[Any]) -> dict[str, Array]:
             values[op.bits] = (y if step.signs is None else in_int32(y + step.signs.reshape(-1, 1, 1))) >= 0
         if op.real is not None:
             stored = y >> -step.down if step.floor and step.down < 0 else moved(y, step.down)
-            values[op.real] = np.clip(stored, -INT16 - 1, INT16)
+            values[op.real] = np.clip(stored, -step.largest - 1, step.largest)
     return values
 
 
@@ -137,13 +137,14 @@ def _epilogue(step: FixedOperation, y: Array, values: dict[str, Array]) -> Array
             return np.maximum(y, 0)
         case "prelu":
             assert step.slope is not None
-            return np.where(y >= 0, y, in_int32(moved(_scaled(y, step.slope), step.slope_up)))
+            below = in_int32(moved(_scaled(y, step.slope, step.value_bits), step.slope_up))
+            return np.where(y >= 0, y, below)
     return y
 
 
-def _scaled(y: Array, multiplier: Array) -> Array:
-    """``floor(y * multiplier / 2^16)``, by channel."""
-    return (y * multiplier.astype(np.int64).reshape(-1, 1, 1)) >> 16
+def _scaled(y: Array, multiplier: Array, bits: int = 16) -> Array:
+    """``floor(y * multiplier / 2^bits)``, by channel."""
+    return (y * multiplier.astype(np.int64).reshape(-1, 1, 1)) >> bits
 
 
 def _stored(step: FixedOperation, y: Array) -> Array:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from biper.errors import ExportError
 from biper.lowering.quantize import int8_weight
 from biper.runtime.program import Operation, Program, Shape
-from biper.targets.c.fixed_point import INT16, INT32, PIXEL_CONVOLUTION, PIXELS, SIGN_OFFSET, FixedOperation, window_of
+from biper.targets.c.fixed_point import (
+    INT16,
+    INT32,
+    PIXEL_CONVOLUTION,
+    PIXELS,
+    SIGN_OFFSET,
+    WIDE,
+    FixedOperation,
+    window_of,
+)
 from biper.targets.c.prepared import MOST_EXACT_WEIGHTS, midpoint_values
 from biper.targets.c.ranges import LEAST, MIDPOINT_SCALE, DifferentScalesError, Range, Sums, floor_log2
 
@@ -25,16 +34,29 @@ class SumsOf:
     Args:
         program: a program whose input was prepared.
         midpoints: whether clipped values may be stored as midpoints.
+        value_bits: the bits that values are stored in.
     """
 
-    def __init__(self, program: Program, *, midpoints: bool) -> None:
-        self.program = program
+    def __init__(self, program: Program, *, midpoints: bool, value_bits: int) -> None:
+        self.program, self.value_bits = program, value_bits
         self.shapes: dict[str, Shape] = program.shapes
         self.ranges: dict[str, Range] = {}
         self.midpoints = midpoint_values(program) if midpoints else frozenset[str]()
         real = [op for op in program.operations if op.operation == "convolution"]
         weights = sum(op.tensors["weight"].size for op in real if op.tensors["weight"].dtype != np.uint8)
         self.wide_weights = weights <= MOST_EXACT_WEIGHTS
+
+    def largest_of(self, name: str) -> int:
+        """The largest integer that a real value may be, for its readers: products and sums of it fit into int32."""
+        if self.value_bits == 16:
+            return INT16
+        largest = WIDE
+        for op in self.program.operations:
+            if name in op.inputs and op.operation == "convolution":
+                largest = min(largest, INT16)
+            elif name in op.inputs and op.operation == "pool" and op.attributes["kind"] == "average":
+                largest = min(largest, INT32 // (2 * self.divisor(op)))
+        return largest
 
     def sums(self, op: Operation) -> Sums:
         """The sums of an operation before its epilogue."""
@@ -132,7 +154,7 @@ class SumsOf:
         """The sums of an average pool: a factor multiplies those of cut windows, so that one divisor fits all."""
         counts = [self.counts(op, axis) for axis in (0, 1)]
         common = [math.lcm(*map(int, axis)) for axis in counts]
-        whole = math.prod(common)
+        whole = self.divisor(op)
         if max(common) > INT16 or whole * x.largest > INT32:
             raise ExportError(f"{op.source}: integer sums of windows of {op.attributes['kernel']} overflow 32 bits")
         factors = None
@@ -141,6 +163,10 @@ class SumsOf:
         unit = np.full(op.shape[0], x.unit / whole)
         low, high = np.minimum(x.low, 0), np.maximum(x.high, 0)
         return Sums(FixedOperation(op, factors=factors), low, high, unit, whole * x.largest, zero=whole * x.zero)
+
+    def divisor(self, op: Operation) -> int:
+        """By what the sums of an average pool are divided, those of cut windows after a factor."""
+        return math.prod(math.lcm(*map(int, self.counts(op, axis))) for axis in (0, 1))
 
     def counts(self, op: Operation, axis: int) -> Array:
         """By how many rows (axis 0) or columns (axis 1) the sum of each window is divided."""

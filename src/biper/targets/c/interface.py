@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from biper.runtime.program import Program, Shape
-from biper.targets.c.fixed_point import IMAGE
+from biper.targets.c.fixed_point import IMAGE, FixedProgram
 from biper.targets.c.layout import is_image
 from biper.targets.c.preparation import normalization, preparation
 from biper.targets.c.text import comment, string
@@ -19,11 +19,13 @@ class Interface:
     Args:
         program: a validated program.
         name: prefix of everything public.
-        exponents: of every real value in integers, None for float32.
+        fixed: the program in integers, None for float32.
     """
 
-    def __init__(self, program: Program, name: str, exponents: Mapping[str, int] | None) -> None:
-        self.program, self.name, self.exponents = program, name, exponents
+    def __init__(self, program: Program, name: str, fixed: FixedProgram | None) -> None:
+        self.program, self.name = program, name
+        self.exponents = None if fixed is None else fixed.exponents
+        self.number = "float" if fixed is None else f"int{fixed.value_bits}_t"
         self.upper = name.upper()
         self.several = len(program.results) > 1
         self.outputs = (
@@ -97,7 +99,7 @@ class Interface:
 
     def arguments(self) -> list[str]:
         """The arguments of the function: inputs, then results, each an array of known size."""
-        upper, number = self.upper, "int16_t" if self.exponents is not None else "float"
+        upper, number = self.upper, self.number
         kind = number if self.numbers else "uint8_t"
         arguments = [f"const {kind} input[{upper}_HEIGHT * {upper}_WIDTH * {upper}_CHANNELS]"]
         others = [variable for name, variable in self.inputs.items() if name != IMAGE]

@@ -31,6 +31,8 @@ class DifferentScalesError(Exception):
 class Range:
     """The range of a real value: ``low`` and ``high`` by channel, and what its integers ``q`` stand for.
 
+    Its integers are at most ``most`` in magnitude, or one more where they are negative.
+
     They stand for ``(q + zero) * scale / 2^exponent``. Scale is 1 and zero is 0, but for clipped values of which the
     ends of int16 are to be the ends of the clip: `MIDPOINT_SCALE` and 1/2.
     """
@@ -40,6 +42,7 @@ class Range:
     exponent: int
     scale: float = 1.0
     zero: float = 0.0
+    most: int = INT16
 
     @property
     def unit(self) -> float:
@@ -49,8 +52,8 @@ class Range:
     @property
     def largest(self) -> int:
         """The largest magnitude of its integers; rounding may take them up to 4 beyond the range."""
-        most = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
-        return min(math.ceil(most * 2.0**self.exponent) + 4, INT16 + 1)
+        reached = float(np.maximum(np.abs(self.low), np.abs(self.high)).max())
+        return min(math.ceil(reached * 2.0**self.exponent) + 4, self.most + 1)
 
 
 @dataclass

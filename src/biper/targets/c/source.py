@@ -124,7 +124,8 @@ def c_source(
             source then has no floating point anywhere.
         numbers: True if the function takes normalized numbers, ``float``; False if it takes pixels, ``uint8_t``, and
             normalizes them; both [row][column][channel]. None for pixels of pictures, and numbers of signals and of
-            vectors. ``fixed`` has decided for itself; its numbers are ``int16_t``.
+            vectors. ``fixed`` has decided for itself; its numbers are ``int16_t``, or ``int32_t`` where its values have
+            32 bits.
         small: whether binary convolutions do without tables, which are faster and take more memory.
 
     Raises:
@@ -135,30 +136,30 @@ def c_source(
         raise ExportError(f"the name {name!r} cannot begin names of C: expected letters, digits and _")
     require_usable_numbers(program, infinity=fixed is None)
     if fixed is not None:
-        return _source(fixed.program, fixed.operations, name, fixed.exponents, small)
+        return _source(fixed.program, fixed.operations, name, fixed, small)
     require_operations(program, "C", OPERATIONS)
     prepared = with_input(without_flips(with_rounded_inputs(program)), numbers)
     return _source(prepared, [FixedOperation(op) for op in prepared.operations], name, None, small)
 
 
 def _source(
-    program: Program, steps: Sequence[FixedOperation], name: str, exponents: Mapping[str, int] | None, small: bool
+    program: Program, steps: Sequence[FixedOperation], name: str, fixed: FixedProgram | None, small: bool
 ) -> CSource:
-    """Both files; ``exponents`` are those of all real values in integers, None for float32."""
+    """Both files; ``fixed`` is the program in integers, None for float32."""
     shapes = program.shapes
     on_images = [op for op in program.operations if op.operation in FROM_PIXELS or TABLE[op.operation].on_images]
     sizes = [shapes[value] for op in on_images for value in (*op.inputs, op.real, op.bits) if value is not None]
     large = max(max(shape) for shape in sizes)
     if large > MAX_EXTENT:
         raise ExportError(f"a value has {large:,} channels, rows or columns; the C operators take up to {MAX_EXTENT:,}")
-    integer = exponents is not None
-    interface = Interface(program, name, exponents)
+    integer, real_bytes = fixed is not None, 4 if fixed is None else fixed.value_bits // 8
+    interface = Interface(program, name, fixed)
     layers = binary_layers(program, tables=not small)
     scratch = scratch_of(program, layers)
-    arena, stream = arena_of(program, 2 if integer else 4, scratch), None
+    arena, stream = arena_of(program, real_bytes, scratch), None
     for band in BANDS:
         other = stream_of(program, layers, band)
-        if other is not None and (by_rows := arena_of(program, 2, scratch, other)).size < arena.size:
+        if other is not None and (by_rows := arena_of(program, real_bytes, scratch, other)).size < arena.size:
             arena, stream = by_rows, other
     calls = OperatorCalls(program, arena, integer, layers, stream)
     for index, step in enumerate(steps):
@@ -170,7 +171,7 @@ def _source(
         top_comment,
         *(["#include <math.h>\n"] if library or any("INFINITY" in table for table in calls.tables) else []),
         f'#include "{name}.h"\n',
-        *_types(integer, steps),
+        *_types(fixed, steps),
         *sections("operators", ["fence"]),
         f"static union {{ {arena.members()} }} arena;\n",
         *_operator_text(calls.operators - set(ARRAY_OPERATORS), calls.made, integer),
@@ -202,11 +203,15 @@ def _source(
     )
 
 
-def _types(integer: bool, steps: Sequence[FixedOperation]) -> Iterable[str]:
-    """The types of values; weights of real convolutions are int16 where they were made so."""
-    (types,) = sections("fixed" if integer else "float", ["types"])
-    wide = any(step.weight is not None and step.weight.dtype == np.int16 for step in steps)
-    yield types.replace("typedef int8_t weight_t", "typedef int16_t weight_t") if wide else types
+def _types(fixed: FixedProgram | None, steps: Sequence[FixedOperation]) -> Iterable[str]:
+    """The types of values, and of the weights of real convolutions, which are int16 where they were made so."""
+    (types,) = sections("float" if fixed is None else "fixed", ["types"])
+    if any(step.weight is not None and step.weight.dtype == np.int16 for step in steps):
+        types = types.replace("typedef int8_t weight_t", "typedef int16_t weight_t")
+    if fixed is not None and fixed.value_bits == 32:
+        yield "#define MODEL_WIDE\n"
+        types = types.replace("typedef int16_t real_t", "typedef int32_t real_t")
+    yield types
 
 
 def scratch_of(program: Program, layers: Mapping[int, BinaryLayer]) -> dict[int, int]:

@@ -26,7 +26,10 @@ from biper.targets.c.fixed_point import (
     IMAGE,
     INT16,
     INT32,
+    LARGEST,
+    PIXEL_CONVOLUTION,
     SIGN_OFFSET,
+    WIDE,
     FixedOperation,
     FixedProgram,
 )
@@ -60,7 +63,11 @@ _LARGEST_NUMBER = 8.0
 
 
 def to_fixed_point(
-    program: Program, images: NDArray[np.float32] | None = None, *, numbers: bool | None = None
+    program: Program,
+    images: NDArray[np.float32] | None = None,
+    *,
+    numbers: bool | None = None,
+    value_bits: int = 16,
 ) -> FixedProgram:
     """Convert a program to integers.
 
@@ -69,10 +76,14 @@ def to_fixed_point(
         images: (N, C, H, W) normalized, on which the magnitudes of values are measured; None to use the largest that
             they can have for any image; normalized numbers are then taken to be at most 8 in magnitude.
         numbers: whether the input is normalized numbers; see `with_input`.
+        value_bits: the bits that values between layers are stored in: 16, or 32, which takes more memory and changes
+            nearly no sign; 32 is for operations on images.
 
     Raises:
         ExportError: C has no operator for an operation, or a sum could overflow 32 bits.
     """
+    if value_bits not in LARGEST:
+        raise ExportError(f"value_bits={value_bits!r}: expected 16 or 32")
     require_operations(program, "C in integers alone", INTEGER_OPERATIONS)
     require_usable_numbers(program, infinity=False)
     if program.inputs:
@@ -87,15 +98,15 @@ def to_fixed_point(
         program, balanced_most = balanced(program, by_channel)
         most |= balanced_most
     program = with_joined_signs(with_plain_thresholds(with_folded_pixels(program)))
-    for midpoints in (True, False):
-        converter = _Converter(program, most, midpoints=midpoints)
-        if IMAGE in program.inputs:
-            converter.input(IMAGE, program.input_shape[0])
-        try:
-            return FixedProgram(program, tuple(map(converter.fixed, program.operations)), converter.exponents)
-        except DifferentScalesError:
-            continue
-    raise AssertionError("without midpoints all scales are 1")
+    if value_bits == 32:
+        steps = _Converter(program, most, midpoints=False, value_bits=32).converted().operations
+        sums = [step.exponent - step.down for step in steps if step.direct and step.fast]
+        # All residual sums have one exponent, so that the values between them are added as they are.
+        return _Converter(program, most, midpoints=False, value_bits=32, finest=min(sums, default=28)).converted()
+    try:
+        return _Converter(program, most, midpoints=True).converted()
+    except DifferentScalesError:
+        return _Converter(program, most, midpoints=False).converted()
 
 
 def _largest(value: Array) -> Array:
@@ -105,11 +116,28 @@ def _largest(value: Array) -> Array:
 
 
 class _Converter(SumsOf):
-    """Converts operations in order, and remembers the range of every real value."""
+    """Converts operations in order, and remembers the range of every real value.
 
-    def __init__(self, program: Program, seen: dict[str, float], *, midpoints: bool) -> None:
-        super().__init__(program, midpoints=midpoints)
-        self.seen = seen
+    Args:
+        program: a program whose input was prepared.
+        seen: the largest magnitude that real values had on images, by name.
+        midpoints: whether clipped values may be stored as midpoints.
+        value_bits: the bits that real values are stored in.
+        finest: the largest exponent that values of 32 bits may have.
+    """
+
+    def __init__(
+        self, program: Program, seen: dict[str, float], *, midpoints: bool, value_bits: int = 16, finest: int = 28
+    ) -> None:
+        super().__init__(program, midpoints=midpoints, value_bits=value_bits)
+        self.seen, self.finest = seen, finest
+
+    def converted(self) -> FixedProgram:
+        """The program in integers."""
+        if IMAGE in self.program.inputs:
+            self.input(IMAGE, self.program.input_shape[0])
+        steps = tuple(replace(self.fixed(op), value_bits=self.value_bits) for op in self.program.operations)
+        return FixedProgram(self.program, steps, self.exponents, self.value_bits)
 
     @property
     def exponents(self) -> dict[str, int]:
@@ -130,6 +158,11 @@ class _Converter(SumsOf):
 
     def array(self, op: Operation) -> FixedOperation:
         """Convert an operation on arrays: all elements of a result have one range."""
+        if self.value_bits != 16:
+            raise ExportError(
+                f"{op.source}: {op.operation} is an operation on arrays, whose values have 16 bits in integers: leave "
+                "value_bits at 16"
+            )
         inputs = [self.ranges[name] for name in op.inputs]
         if any(x.scale != 1 for x in inputs):
             raise DifferentScalesError
@@ -186,7 +219,8 @@ class _Converter(SumsOf):
             e = sums.exact
         direct = op.operation == "binary_convolution" and top * 2.0**e * 2 > sums.limit << 14
         if direct:
-            e = min(e, self.result_exponent(op, *_activated(op, low, high)) + DIRECT_DOWN) if op.real is not None else e
+            if op.real is not None:
+                e = min(e, self.result_exponent(op, *_activated(op, low, high)) + self.down(op))
             multiplier = np.rint(factor * 2.0**e).astype(np.int32)
             step = replace(step, multiplier=multiplier, direct=True)
         elif moves and op.operation == "pool" and "activation" not in op.attributes and is_power_of_2(factor):
@@ -208,8 +242,9 @@ class _Converter(SumsOf):
                 ends_of = [int(np.clip(np.rint(end * 2.0**e), -INT32, INT32)) for end in clipped]
                 step = replace(step, low=ends_of[0], high=ends_of[1])
             case "prelu":
-                by = max(0, -floor_log2(INT16 / (steepest * 65536)))
-                step = replace(step, slope=np.rint(slope * 2.0 ** (16 - by)).astype(np.int16), slope_up=by)
+                bits, kind = (16, np.int16) if self.value_bits == 16 else (32, np.int32)
+                by = max(0, -floor_log2(np.iinfo(kind).max / (steepest * 2.0**bits)))
+                step = replace(step, slope=np.rint(slope * 2.0 ** (bits - by)).astype(kind), slope_up=by)
                 bent = [np.where(side < 0, side * slope, side) for side in (low, high)]
                 low, high = np.minimum(np.minimum(*bent), 0), np.maximum(np.maximum(*bent), 0)
         low, high = _activated(op, low, high)
@@ -239,12 +274,13 @@ class _Converter(SumsOf):
         return MIDPOINT_SCALE if op.real in self.midpoints else 1.0
 
     def without_clip(self, step: FixedOperation) -> FixedOperation:
-        """Leave out a clip that changes no bit and whose ends are those of int16, to which results are saturated."""
+        """Leave out a clip that changes no bit and whose ends are those to which results are saturated."""
         op = step.op
         if op.attributes.get("activation") != "clip":
             return step
         ends = [float(op.attributes[key]) * 2.0**step.exponent for key in ("low", "high")]
-        if not ends[0] < 0 < ends[1] or (op.real is not None and ends != [-INT16 - 1, INT16 + 1]):
+        end = step.largest + 1
+        if not ends[0] < 0 < ends[1] or (op.real is not None and ends != [-end, end]):
             return step
         attributes = {key: value for key, value in op.attributes.items() if key not in ("activation", "low", "high")}
         return replace(step, op=replace(op, attributes=attributes))
@@ -252,12 +288,20 @@ class _Converter(SumsOf):
     def most(self, op: Operation, low: Array, high: Array) -> float:
         """The largest magnitude that the real result of an operation is expected to have."""
         most = max(float(np.maximum(np.abs(low), np.abs(high)).max()), LEAST)
-        return min(most, 2 * max(self.seen[op.real], LEAST)) if op.real in self.seen else most
+        if op.real not in self.seen or self.largest_of(op.real) not in LARGEST.values():  # which nothing saturates to
+            return most
+        return min(most, 2 * max(self.seen[op.real], LEAST))
+
+    def down(self, op: Operation) -> int:
+        """By which power of 2 a sum of signs, times its multiplier, is divided to become the real result."""
+        kept = self.value_bits == 32 and self.largest_of(op.real or "") == INT16  # signs need more than what is kept
+        return DIRECT_DOWN[16 if kept else self.value_bits]
 
     def result_exponent(self, op: Operation, low: Array, high: Array) -> int:
         """The exponent of the real result of an operation; the end of an even clip is that of int16, or a unit less."""
-        most = self.most(op, low, high)
-        return floor_log2((INT16 - 1) / most) + int(clips_evenly(op) and math.frexp(most)[0] == 0.5)
+        most, largest = self.most(op, low, high), self.largest_of(op.real or "")
+        exponent = floor_log2((largest - 1) / most) + int(clips_evenly(op) and math.frexp(most)[0] == 0.5)
+        return exponent if self.value_bits == 16 else min(exponent, self.finest)
 
     def stored(
         self, step: FixedOperation, e: int, low: Array, high: Array, scale: float, zero: float
@@ -267,13 +311,17 @@ class _Converter(SumsOf):
         exponent = self.result_exponent(step.op, low, high)
         if clips_evenly(step.op) and math.frexp(most)[0] == 0.5 and name in self.midpoints and scale != 1:
             zero, step = 0.5, replace(step, floor=True)
+        if self.value_bits == 32:
+            exponent = min(exponent, e - int(step.op.operation == PIXEL_CONVOLUTION))
         if zero and not step.floor:  # moved or averaged midpoints: the integers have the range of those before
             exponent = self.ranges[step.op.inputs[0]].exponent
         if scale != 1 and name in self.program.results.values():
             raise DifferentScalesError
-        reach = (INT16 + 1) * 2.0**-exponent
+        largest = self.largest_of(name)
+        step = replace(step, largest=largest if largest in LARGEST.values() else WIDE)
+        reach = (largest + 1) * 2.0**-exponent
         low, high = np.clip(low, -reach, reach), np.clip(high, -reach, reach)
-        self.ranges[name] = Range(low, high, exponent, scale, zero)
+        self.ranges[name] = Range(low, high, exponent, scale, zero, largest)
         return replace(step, exponent=exponent, down=exponent - e)
 
 

@@ -1,6 +1,8 @@
 /* @section types */
-/* Real values are int16, in units of 2 to the power of -exponent; biper/targets/c/fixed_point.py defines them. */
+/* Real values are integers, in units of 2 to the power of -exponent; biper/targets/c/fixed_point.py defines them. They
+   are saturated to 16 bits and, where they are int32, to 29. */
 typedef int16_t real_t;
+enum { WIDE = sizeof(real_t) == 4, LARGEST = WIDE ? (1 << 28) - 1 : 32767 };
 typedef int32_t sum_t;
 typedef int8_t weight_t;
 
@@ -9,7 +11,7 @@ typedef struct {
 } affine_t;
 
 typedef struct {
-    int32_t slope, sign; /* 65536 times the slope of PRELU; what is added to a number before its sign is taken */
+    int32_t slope, sign; /* 2^32 times the slope of PRELU; what is added to a number before its sign is taken */
 } bend_t;
 
 /* What is done to a sum, in int32 at one exponent: y = (sum + products) / 2 * twice + offset of `affine`; or else
@@ -18,17 +20,18 @@ typedef struct {
 typedef struct {
     const affine_t *affine;
     const bend_t *bend;
-    const int16_t *multiplier, *residual;
+    const int16_t *multiplier;
+    const real_t *residual;
     const int32_t *offset;
     const int32_t *ends;      /* of CLIP: low and high */
     const int32_t *threshold; /* for bits alone: sum >= threshold */
     int32_t products;         /* of signs in a sum, where no tap lies outside the image */
-    int16_t *real;
+    real_t *real;
     uint16_t *bits;
     int16_t channels, units;                  /* units of 16 bits */
     uint16_t real_ring, residual_ring, bits_ring; /* how many pixels are kept, each where one before it lay; 0: all */
     int8_t up, residual_up, slope_up, down;
-    uint8_t activation, flags; /* FLOOR: the result is not rounded to nearest but down */
+    uint8_t activation, flags; /* FLOOR: the result is not rounded to nearest but down; SHORT: it has 16 bits */
 } epilogue_t;
 
 #define PLACE(pixel, ring) kept_at(pixel, ring)
@@ -61,30 +64,50 @@ static int32_t moved(int32_t x, int32_t n)
 }
 
 #if defined(__GNUC__) && defined(__ARM_FEATURE_SAT)
-static int16_t saturated(int32_t x)
+static real_t saturated(int32_t x)
 {
-    __asm__("ssat %0, #16, %0" : "+r"(x));
-    return (int16_t)x;
+    __asm__("ssat %0, %1, %0" : "+r"(x) : "i"(WIDE ? 29 : 16));
+    return (real_t)x;
 }
 #else
-static int16_t saturated(int32_t x)
+static real_t saturated(int32_t x)
 {
-    x = x < -32768 ? -32768 : x; /* a minimum and a maximum, for which many processors have an instruction */
-    x = x > 32767 ? 32767 : x;
-    return (int16_t)x;
+    x = x < -LARGEST - 1 ? -LARGEST - 1 : x; /* a minimum and a maximum, for which many processors have an instruction */
+    x = x > LARGEST ? LARGEST : x;
+    return (real_t)x;
 }
 #endif
 
-/* The PRELU of a number; `up` is a power of 2 by which its negative side is multiplied. */
+/* The PRELU of a number: below 0, floor(y * slope / 2^32) times a power of 2, `up`. Where values have 16 bits, the lower
+   16 bits of the slope are 0. */
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#ifdef MODEL_WIDE
+#define SLOPED "smmullt"
+#else
+#define SLOPED "smulwtlt"
+#endif
 static int32_t bent(int32_t y, const bend_t *bend, int32_t up)
 {
-#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
-    __asm__("cmp %0, #0\n itt lt\n smulwtlt %0, %0, %1\n lsllt %0, %0, %2" : "+r"(y) : "r"(bend->slope), "r"(up) : "cc");
+    __asm__("cmp %0, #0\n itt lt\n " SLOPED " %0, %0, %1\n lsllt %0, %0, %2"
+            : "+r"(y) : "r"(bend->slope), "r"(up) : "cc");
     return y;
+}
 #else
-    return y < 0 ? scaled(y, shifted(bend->slope, 16)) * ((int32_t)1 << up) : y;
+static int32_t sloped(int32_t y, int32_t slope)
+{
+#ifdef MODEL_WIDE
+    const int64_t product = (int64_t)y * slope;
+    return (int32_t)(-1 >> 1 == -1 || product >= 0 ? product >> 32 : ~(~product >> 32));
+#else
+    return scaled(y, shifted(slope, 16));
 #endif
 }
+
+static int32_t bent(int32_t y, const bend_t *bend, int32_t up)
+{
+    return y < 0 ? sloped(y, bend->slope) * ((int32_t)1 << up) : y;
+}
+#endif
 
 static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t y)
 {
@@ -107,12 +130,13 @@ static void finish(const epilogue_t *e, int32_t pixel, int32_t channel, int32_t 
     if (HAS_BITS && e->bits) put_bit(e, pixel, channel, y + (HAS_BEND && e->bend ? e->bend[channel].sign : 0) >= 0);
     if (e->real) {
         y = (e->flags & FLOOR) && e->down < 0 ? shifted(y, -e->down) : moved(y, e->down);
+        if (WIDE && (e->flags & SHORT)) y = y < -32768 ? -32768 : y > 32767 ? 32767 : y;
         e->real[kept_at(pixel, e->real_ring) * e->channels + channel] = saturated(y);
     }
 }
 
 /* @section sixteen */
-enum { DOWN = 8 }; /* by how much sums of signs are moved down to a result that is finished the fast way */
+enum { DOWN = WIDE ? 0 : 8 }; /* by how much sums of signs are moved down to a result that is finished the fast way */
 
 /* 16 channels of a pixel, or those that there are; where they are finished the fast way, what is read and written. */
 typedef struct {
@@ -120,8 +144,8 @@ typedef struct {
     int32_t pixel, first, channels, fast, one; /* one: 2^residual_up */
     const affine_t *affine;
     const bend_t *bend;
-    const int16_t *residual;
-    int16_t *real;
+    const real_t *residual;
+    real_t *real;
     uint16_t *bits;
 } sixteen_t;
 
@@ -167,14 +191,39 @@ static inline int32x4_t bent_four(int32x4_t y, int32x4_t slope, int32_t up)
     return vpselq_s32(vshlq_r_s32(vmulhq_s32(y, slope), up), y, vcmpltq_n_s32(y, 0));
 }
 
+/* 8 values, of which `even` has every second one from the first on. */
+static inline int32x4x2_t load_eight(const real_t *real)
+{
+#if defined(MODEL_WIDE)
+    return vld2q_s32(real);
+#else
+    const int16x8_t values = vld1q_s16(real);
+    int32x4x2_t both;
+    both.val[0] = vmovlbq_s16(values), both.val[1] = vmovltq_s16(values);
+    return both;
+#endif
+}
+
+static inline void store_eight(real_t *real, int32x4_t even, int32x4_t odd)
+{
+#if defined(MODEL_WIDE)
+    int32x4x2_t both;
+    both.val[0] = vmaxq_s32(vminq_s32(even, vdupq_n_s32(LARGEST)), vdupq_n_s32(-LARGEST - 1));
+    both.val[1] = vmaxq_s32(vminq_s32(odd, vdupq_n_s32(LARGEST)), vdupq_n_s32(-LARGEST - 1));
+    vst2q_s32(real, both);
+#else
+    vst1q_s16(real, vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(even), even), odd));
+#endif
+}
+
 /* Finishes 8 channels, of which `even` has every second one from the first on: writes `down_...`, saturated, and returns
    bit i where number i of `even` and `odd` is negative. */
 static inline uint32_t finish_eight(int32x4_t even, int32x4_t odd, int32x4_t down_even, int32x4_t down_odd,
-                                    int16_t *real)
+                                    real_t *real)
 {
     const int16x8_t signs = vshrntq_n_s32(vshrnbq_n_s32(vreinterpretq_s16_s32(even), even, 16), odd, 16);
     const uint16x8_t places = vshlq_u16(vdupq_n_u16(1), vreinterpretq_s16_u16(vidupq_n_u16(0, 1)));
-    vst1q_s16(real, vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(down_even), down_even), down_odd));
+    store_eight(real, down_even, down_odd);
     return vaddvq_p_u16(places, vcmpltq_n_s16(signs, 0));
 }
 #endif
@@ -188,7 +237,7 @@ static void finish_values(sixteen_t *s, const int32_t *sums)
     if (!HAS_SLOW_VALUES || s->fast) {
         const int32_t by = -e->down, half = e->flags & FLOOR ? 0 : (int32_t)1 << (by - 1);
         const bend_t *bend = s->bend;
-        int16_t *real = s->real + i;
+        real_t *real = s->real + i;
         uint32_t negative = 0;
         sums += i;
 #if defined(MODEL_VECTORS)
@@ -228,15 +277,24 @@ static void finish_values(sixteen_t *s, const int32_t *sums)
 
 /* @section finish_counts */
 #if defined(MODEL_VECTORS)
-#elif defined(__GNUC__) && defined(__ARM_FEATURE_SAT)
-static int16_t saturated_down(int32_t y)
+static inline int32x4_t down_four(int32x4_t y, int32_t half)
+{
+#if defined(MODEL_WIDE)
+    (void)half;
+    return y;
+#else
+    return vshrq_n_s32(vaddq_n_s32(y, half), DOWN);
+#endif
+}
+#elif defined(__GNUC__) && defined(__ARM_FEATURE_SAT) && !defined(MODEL_WIDE)
+static real_t saturated_down(int32_t y)
 {
     int32_t x;
     __asm__("ssat %0, #16, %1, asr %2" : "=r"(x) : "r"(y), "i"(DOWN));
-    return (int16_t)x;
+    return (real_t)x;
 }
 #else
-static int16_t saturated_down(int32_t y) { return saturated(shifted(y, DOWN)); }
+static real_t saturated_down(int32_t y) { return saturated(shifted(y, DOWN)); }
 #endif
 
 /* Finishes the channels, and goes to the next pixel of the row; see `finish_each` for the counts. */
@@ -244,12 +302,12 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
 {
     const epilogue_t *e = s->epilogue;
     if (!HAS_SLOW_SIGNS || (s->fast && odd == 0)) {
-        const int32_t half = HAS_ROUNDED_COUNTS && !(e->flags & FLOOR) ? 1 << (DOWN - 1) : 0, one = s->one;
+        const int32_t half = HAS_ROUNDED_COUNTS && DOWN > 0 && !(e->flags & FLOOR) ? 1 << DOWN >> 1 : 0, one = s->one;
         const int32_t slope_up = e->slope_up;
         const affine_t *affine = s->affine;
         const bend_t *bend = s->bend;
-        const int16_t *residual = s->residual;
-        int16_t *real = s->real;
+        const real_t *residual = s->residual;
+        real_t *real = s->real;
         uint32_t negative = 0;
         int32_t i;
         (void)bend, (void)slope_up;
@@ -259,20 +317,20 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
         for (i = 0; i < 16; i += 8) {
             const uint16x8_t count = vreinterpretq_u16_u32(vld1q_u32(counts + i / 2));
             const int32x4x4_t by = vld4q_s32(&affine[i].twice); /* twice and offset of even channels, then of odd ones */
-            const int16x8_t more = vld1q_s16(residual + i);
+            const int32x4x2_t more = load_eight(residual + i);
             int32x4_t even = vaddq_s32(vmulq_s32(vreinterpretq_s32_u32(vmovlbq_u16(count)), by.val[0]), by.val[1]);
             int32x4_t odd = vaddq_s32(vmulq_s32(vreinterpretq_s32_u32(vmovltq_u16(count)), by.val[2]), by.val[3]);
-            even = vmlaq_n_s32(even, vmovlbq_s16(more), one), odd = vmlaq_n_s32(odd, vmovltq_s16(more), one);
+            even = vmlaq_n_s32(even, more.val[0], one), odd = vmlaq_n_s32(odd, more.val[1], one);
             if (IS_BENT(bend)) {
                 const int32x4x4_t by_channel = vld4q_s32(&bend[i].slope); /* slopes, signs; even, then odd */
                 even = bent_four(even, by_channel.val[0], slope_up), odd = bent_four(odd, by_channel.val[2], slope_up);
                 negative |= finish_eight(vaddq_s32(even, by_channel.val[1]), vaddq_s32(odd, by_channel.val[3]),
-                                         vshrq_n_s32(vaddq_n_s32(even, half), DOWN),
-                                         vshrq_n_s32(vaddq_n_s32(odd, half), DOWN), real + i)
+                                         down_four(even, half),
+                                         down_four(odd, half), real + i)
                             << i;
             } else {
-                negative |= finish_eight(even, odd, vshrq_n_s32(vaddq_n_s32(even, half), DOWN),
-                                         vshrq_n_s32(vaddq_n_s32(odd, half), DOWN), real + i)
+                negative |= finish_eight(even, odd, down_four(even, half),
+                                         down_four(odd, half), real + i)
                             << i;
             }
         }
@@ -321,7 +379,7 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
 
 /* @section pool */
 typedef struct {
-    const int16_t *in;
+    const real_t *in;
     uint8_t maximum;
     const int16_t *row_factor, *column_factor; /* of the sums of cut windows; null where none is cut */
     geometry_t geometry;
@@ -351,9 +409,9 @@ static void pool(const pool_t *o, int32_t from, int32_t to)
                 const range_t xs = taps_inside(left, 1, g->kernel_x, g->width);
                 const int32_t columns = xs.last - xs.first;
                 int32_t sums[16], *sum = sums;
-                const int16_t *in;
+                const real_t *in;
                 for (channel = first; channel < end; channel += 4, sum += 4) {
-                    int32_t s0 = maximum ? -32768 : 0, s1 = s0, s2 = s0, s3 = s0;
+                    int32_t s0 = maximum ? -LARGEST - 1 : 0, s1 = s0, s2 = s0, s3 = s0;
                     for (; HAS_REST && end - channel < 4 && channel < end; ++channel, *sum++ = s0, s0 = s1) {
                         if (maximum) EACH_TAP RAISE(s0, *in);
                         else EACH_TAP ADD(s0, *in);

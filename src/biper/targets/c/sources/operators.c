@@ -8,7 +8,7 @@
 
 /* @section activations */
 enum { CLIP = 1, RELU = 2, PRELU = 3 };
-enum { FLOOR = 1, FAST = 2 };
+enum { FLOOR = 1, FAST = 2, SHORT = 4 };
 
 /* @section taps */
 typedef struct {
