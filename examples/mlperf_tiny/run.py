@@ -98,6 +98,8 @@ def main() -> None:
     parser.add_argument("--board", choices=boards, default="cortex-m4")
     parser.add_argument("--images", type=int, default=200, help="how many test images, the first of CIFAR-10")
     parser.add_argument("--calibrate", type=int, metavar="N", help="measure magnitudes on the first N training images")
+    parser.add_argument("--value-bits", type=int, choices=(16, 32), default=16, help="bits of values between layers")
+    parser.add_argument("--whole", action="store_true", help="take all memory of the emulated board")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build/mlperf_tiny"), help="where to build")
     options = parser.parse_args()
@@ -114,12 +116,13 @@ def main() -> None:
         seen = Model(opened.program).normalized(data.train.images[: options.calibrate].numpy())
         opened = replace(opened, images=seen)
     options.build.mkdir(parents=True, exist_ok=True)
-    _, text = write_c(opened, options.build / "model.c", integer_only=True)
+    _, text = write_c(opened, options.build / "model.c", integer_only=True, value_bits=options.value_bits)
     print(text.splitlines()[0])
     for name in ("harness.c", "submitter.c", "submitter.h"):
         shutil.copy(HERE / name, options.build)
     sources = [options.build / name for name in ("harness.c", "submitter.c", "model.c")]
-    board.build(sources, options.build / "device.elf", "-O2")
+    output = f"-DOUTPUT=int{options.value_bits}_t"
+    board.build(sources, options.build / "device.elf", "-O2", output, whole=options.whole)
     subprocess.run([f"{board.tools}-size", options.build / "device.elf"], check=True)
     device = Device(board, options.build / "device.elf")
     try:

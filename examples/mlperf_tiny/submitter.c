@@ -13,7 +13,10 @@ static volatile uint32_t *const timer = (volatile uint32_t *)0x40000000u;
 enum { TICKS_A_MICROSECOND = 25 };
 
 static uint8_t input[MAX_DB_INPUT_SIZE];
-static int16_t outputs[MODEL_OUTPUTS];
+#ifndef OUTPUT
+#define OUTPUT int16_t /* int32_t for a network that was exported with --value-bits 32 */
+#endif
+static OUTPUT outputs[MODEL_OUTPUTS];
 
 static void put(char c)
 {
@@ -106,7 +109,7 @@ void th_results(void)
     th_printf("m-results-[");
     for (i = 0; i < MODEL_OUTPUTS; ++i) {
         const int32_t size = outputs[i] < 0 ? -outputs[i] : outputs[i];
-        const uint32_t thousandths = (uint32_t)(size * 1000) >> MODEL_OUTPUT_EXPONENT;
+        const uint32_t thousandths = (uint32_t)((uint64_t)size * 1000 >> MODEL_OUTPUT_EXPONENT);
         th_printf(i ? ",%s" : "%s", outputs[i] < 0 ? "-" : "");
         th_printf("%d.", (int)(thousandths / 1000));
         put_number(thousandths % 1000, 10, 3);
