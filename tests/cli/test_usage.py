@@ -101,7 +101,7 @@ def worked(*_arguments: object, **_options: object) -> None:
             "export run --format html --budget ram=1k",
             "--budget, --calibrate, --value-bits and --input are for --format c",
         ),
-        ("export run --format c --value-bits 32", r"value_bits is for integers alone: add integer_only=True"),
+        ("export run --format c --value-bits 32", r"value_bits=32 is for integers alone: add integer_only=True"),
         ("export run --format html --value-bits 32", "--value-bits and --input are for --format c"),
         ("evaluate run --split tests", "split must be one of"),
         ("bench cifar10-resnet20 --against torch,nobody", "nobody"),

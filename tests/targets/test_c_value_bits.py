@@ -67,7 +67,7 @@ def test_the_command_writes_int32(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     Path("net.biper").write_bytes(write_program(small_programs()["shifted_16"]))
     command = ["export", "net.biper", "--format", "c", "--out", "net.c", "--value-bits", "32"]
-    with pytest.raises(ExportError, match=r"value_bits is for integers alone"):
+    with pytest.raises(ExportError, match=r"value_bits=32 is for integers alone"):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert not Path("net.c").exists()
     assert CliRunner().invoke(app, [*command, "--integer-only"], catch_exceptions=False).exit_code == 0

@@ -244,7 +244,7 @@ def write_c(
 def require_integers(value_bits: int, integer_only: bool) -> None:
     """Raise an `ExportError` if values have other than 16 bits and are no integers."""
     if value_bits != 16 and not integer_only:
-        raise ExportError("value_bits is for integers alone: add integer_only=True, or leave it out")
+        raise ExportError(f"value_bits={value_bits} is for integers alone: add integer_only=True, or leave it out")
 
 
 def write_html(opened: OpenedProgram, out: Path) -> tuple[dict[str, Any], str]:
