@@ -90,7 +90,7 @@ def test_a_packaged_model_teaches_by_its_name_and_only_its_own_data(tmp_path: Pa
     assert summary.final.score.accuracy > 0.3
     for name, problem in (
         ("cifar10-resnet20", r"cifar10-resnet20\.biper expects pixels with mean \(0\.4.* but those of this run have"),
-        ("digit-cnn", "digit-cnn.*No such file"),
+        ("digit-cnn", "no file or folder digit-cnn, and no pretrained model.*did you mean 'digits-cnn'"),
     ):
         with pytest.raises(BiperError, match=problem):
             train(load_recipe("digits", [*SHORT, f"teacher.file={name}"]), tmp_path / "other", device="cpu")

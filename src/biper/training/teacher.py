@@ -19,17 +19,24 @@ from biper.recipes.schema import TeacherRecipe
 from biper.runs.folder import model_file_of
 from biper.runs.records import TeacherResult
 from biper.runtime import Model
-from biper.runtime.pretrained import pretrained_file, pretrained_names
+from biper.runtime.pretrained import pretrained_file
 from biper.runtime.program import FORMATS
 from biper.training.images import RunImages
 from biper.training.parts import RunParts
 
 
 def teacher_file(path: Path) -> Path:
-    """The file of a saved teacher: of a run folder ``model.safetensors``, of the name of a packaged model its file."""
-    if not path.exists() and str(path) in pretrained_names():
+    """The file of a saved teacher: of a run folder ``model.safetensors``, of the name of a packaged model its file.
+
+    Raises:
+        CheckpointError: there is no such file or folder, and no packaged model has this name.
+    """
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return model_file_of(path)
+    try:
         return pretrained_file(str(path))
-    return model_file_of(path)
+    except ModelError as error:
+        raise CheckpointError(f"teacher: no file or folder {path}, and {error}") from error
 
 
 def load_teacher(path: Path, parts: RunParts, images: RunImages) -> nn.Module:
