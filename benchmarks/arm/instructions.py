@@ -13,20 +13,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [
-    "common/cpu.cc",
-    "common/threads.cc",
-    "engine/build.cc",
-    "engine/fuse.cc",
-    "engine/memory_plan.cc",
-    "engine/run.cc",
-    "engine/weight_layouts.cc",
-    "kernels/choose.cc",
-    "kernels/loops.cc",
-    "kernels/neon.cc",
-    "kernels/row_transform.cc",
-    "kernels/scalar.cc",
-]
+OTHERS = {"avx2", "avx512", "loops_avx2", "loops_avx512", "dotprod"}
+"""The kernels that are not compiled for Arm with the flags of the others."""
 COMPILER = "aarch64-linux-gnu-g++"
 FLAGS = [
     "-std=c++20",
@@ -71,8 +59,9 @@ def link(folder: Path, main_file: Path, program: Path) -> None:
     native, dotprod = ROOT / "native", folder / "dotprod.o"
     alone = ["-march=armv8.2-a+dotprod", "-c", "-o", dotprod, native / "kernels/dotprod.cc"]
     subprocess.run([COMPILER, *FLAGS, *alone], check=True)
-    sources = [main_file, *(native / source for source in SOURCES), dotprod]
-    subprocess.run([COMPILER, *FLAGS, "-o", program, *sources], check=True)
+    folders = (native / name for name in ("common", "engine", "kernels"))
+    sources = [source for part in folders for source in sorted(part.glob("*.cc")) if source.stem not in OTHERS]
+    subprocess.run([COMPILER, *FLAGS, "-o", program, main_file, *sources, dotprod], check=True)
 
 
 def count(folder: Path, instruction_set: str, size: int, channels: int) -> float:

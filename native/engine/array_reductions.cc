@@ -69,9 +69,11 @@ void for_each_chunk(const Context& context, const ReducedAxes& axes, std::int64_
 void softmax_apart(const FloatLoops& loops, const float* x, std::int64_t from, float* y, std::int64_t to,
                    std::int64_t n, bool log) {
   constexpr std::int64_t kMost = 4096;  // of a row that is copied
+  if (n < 1) return;
   if (n <= kMost) {
     float row[kMost], result[kMost];
-    for (std::int64_t i = 0; i < n; ++i) row[i] = x[i * from];
+    row[0] = *x;
+    for (std::int64_t i = 1; i < n; ++i) row[i] = x[i * from];
     loops.softmax(row, result, n, log);
     for (std::int64_t i = 0; i < n; ++i) y[i * to] = result[i];
     return;
