@@ -13,8 +13,15 @@ from biper.runtime.cpu import instruction_sets
 from support.compiled import require
 
 NATIVE = Path(__file__).parents[2] / "native"
-AVX2 = ["-mavx2", "-mfma"]
-AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vpopcntdq", "-mavx512vnni", "-mfma"]
+WIDE = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
+FLAGS = {
+    "avx2": ["-mavx2", "-mfma"],
+    "loops_avx2": ["-mavx2"],
+    "avx512": [*WIDE, "-mavx512vpopcntdq", "-mavx512vnni", "-mfma", "-mpopcnt"],
+    "loops_avx512": WIDE,
+}
+"""The instruction sets of kernels for x86-64, by the names of their files; other files have none of their own."""
+OF_ARM = {"neon", "dotprod"}
 
 
 def link(folder: Path, main: Path, compiler: str, sanitize: Sequence[str], link_with: Sequence[str]) -> Path:
@@ -35,14 +42,13 @@ def link(folder: Path, main: Path, compiler: str, sanitize: Sequence[str], link_
         pytest.skip("the sources of the kernels are listed for x86-64")
     common = [compiler, "-std=c++20", "-g", "-ffp-contract=off", f"-I{NATIVE}"]
     sanitized = [*common, "-O1", *sanitize]
-    commands = {main: sanitized, NATIVE / "kernels/avx2.cc": [*sanitized, *AVX2]}
-    for source in [*NATIVE.glob("common/*.cc"), *NATIVE.glob("engine/*.cc")]:
-        commands[source] = sanitized
-    for name in ("choose", "row_transform", "scalar"):
-        commands[NATIVE / f"kernels/{name}.cc"] = sanitized
+    commands = {main: sanitized}
     # Where this processor cannot run them, these kernels are only there to be linked: instrumenting them takes minutes.
     runs = "avx512vpopcntdq" in instruction_sets()
-    commands[NATIVE / "kernels/avx512.cc"] = [*(sanitized if runs else [*common, "-O0"]), *AVX512, "-mpopcnt"]
+    for source in (path for part in ("common", "engine", "kernels") for path in sorted((NATIVE / part).glob("*.cc"))):
+        if source.stem not in OF_ARM:
+            flags = sanitized if runs or source.stem != "avx512" else [*common, "-O0"]
+            commands[source] = [*flags, *FLAGS.get(source.stem, [])]
     objects = []
     for source, command in commands.items():
         objects.append(folder / f"{source.stem}.o")
