@@ -28,7 +28,7 @@ def test_programs_give_the_integers_of_numpy(board_name: str, value_bits: int, o
     programs = {
         name: program
         for name, program in small_programs().items()
-        if name.startswith(("binary", "threshold", "shifted"))
+        if name.startswith(("binary", "threshold", "shifted", "real", "levels"))
     }
     programs |= {"digits": packed_network(tmp_path, "digits_cnn", "digits")}
     programs |= {"gated": gated_program()} if value_bits == 16 else {}

@@ -247,6 +247,8 @@ def _operator_text(operators: set[str], calls: Sequence[Call], integer: bool) ->
         yield from sections("operators", ["ring_row"])
     if operators & set(BINARY_OPERATORS):
         yield from _binary_text(operators)
+    if "convolution" in operators:
+        yield from sections(own, ["products"])
     yield from sections("operators", [operator for operator in SHARED_OPERATORS if operator in operators])
     yield from sections(own, [operator for operator in OWN_OPERATORS if operator in operators])
 

@@ -56,6 +56,15 @@ static void finish_counts(sixteen_t *s, int32_t odd, const uint32_t *counts)
     finish_each(s->epilogue, s->pixel++, s->first, odd, counts);
 }
 
+/* @section products */
+/* sum + the products of numbers and weights */
+static float with_products(float sum, const float *x, const float *w, int32_t count)
+{
+    int32_t i;
+    for (i = 0; i < count; ++i) sum += x[i] * w[i];
+    return sum;
+}
+
 /* @section pool */
 typedef struct {
     const float *in;

@@ -66,7 +66,7 @@ static void convolution(const convolution_t *o)
 {
     const geometry_t *g = &o->geometry;
     const int32_t inside = g->channels, stride = inside * o->groups;
-    int32_t row, column, group, ky, kx, i, pixel = 0;
+    int32_t row, column, group, ky, kx, pixel = 0;
     for (row = 0; row < g->out_height; ++row) {
         const int32_t top = row * g->step_y - g->pad_top;
         const range_t ys = taps_inside(top, g->dilation_y, g->kernel_y, g->height);
@@ -83,7 +83,7 @@ static void convolution(const convolution_t *o)
                             const int32_t at = ring_row(g, top + ky * g->dilation_y) * g->width + left + kx * g->dilation_x;
                             const real_t *x = o->in + at * stride + group * inside;
                             const weight_t *w = weight + (ky * g->kernel_x + kx) * inside;
-                            for (i = 0; i < inside; ++i) sum += (sum_t)x[i] * (sum_t)w[i];
+                            sum = with_products(sum, x, w, inside);
                         }
                     finish(&o->epilogue, pixel, channel, sum);
                 }
